@@ -1,0 +1,1 @@
+"""Tables gathered from shards and the statistics of the study."""

@@ -1,0 +1,1 @@
+"""Records, provenance, the ledger of published numbers and the command line."""

@@ -1,0 +1,56 @@
+"""What every script does around its work: log, threads, key of the job, provenance."""
+
+import hashlib
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+from phonoscreen.audit.provenance import file_sha256, write_provenance
+
+log = logging.getLogger("phonoscreen")
+
+
+class Job:
+    """The running job of one rule.
+
+    Attributes
+    ----------
+    input, output, params, wildcards : named as in the rule
+    threads : number of threads the job may use
+    rule : name of the rule
+    key : digest of rule, wildcards, params and inputs; equal keys mean equal outcomes
+    """
+
+    def __init__(self, snakemake):
+        self.input, self.output = snakemake.input, snakemake.output
+        self.params, self.wildcards = snakemake.params, snakemake.wildcards
+        self.threads, self.rule = snakemake.threads, snakemake.rule
+        self.inputs = {str(path): file_sha256(path) for path in snakemake.input}
+        identity = [self.rule, dict(self.wildcards), dict(self.params), self.inputs]
+        self.key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def run_job(snakemake, main):
+    """Run ``main(job)`` of a script: log to the rule's log file, then write the provenance of its outputs.
+
+    Parameters
+    ----------
+    snakemake : the object Snakemake gives to a ``script:``
+    main : function of one ``Job``
+    """
+    handlers = [logging.StreamHandler(sys.stderr)]
+    if snakemake.log:
+        handlers.append(logging.FileHandler(snakemake.log[0], mode="w"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
+    started = time.time()
+    job = Job(snakemake)
+    for path in snakemake.output:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        main(job)
+    except Exception:
+        log.exception("rule %s failed", job.rule)
+        raise
+    write_provenance(job, snakemake.output, started=started)

@@ -1,0 +1,67 @@
+"""Records: every structure leaves every stage with a status and, if not ok, a reason.
+
+For each stage the statuses sum to the manifest, so every count of the study is a count of records.
+"""
+
+import os
+
+import pandas
+
+STATUSES = ("ok", "unstable", "not_converged", "skipped", "failed")
+REQUIRED = ("structure_id", "stage", "status", "reason")
+
+
+def write_table(table, path):
+    """Write a table as Parquet; the file appears under its name only when complete."""
+    path = str(path)
+    partial = f"{path}.partial"
+    table.to_parquet(partial, index=False)
+    os.replace(partial, path)
+
+
+def write_records(records, path):
+    """Write the records of one stage and shard.
+
+    Parameters
+    ----------
+    records : list of dicts with ``structure_id, stage, status, reason`` and the stage's values
+    path : Parquet file
+
+    Raises
+    ------
+    ValueError
+        If a record lacks a required key, has an unknown status, appears twice, or is not ok without a reason.
+    """
+    for record in records:
+        missing = [key for key in REQUIRED if key not in record]
+        if missing:
+            raise ValueError(f"record {record.get('structure_id')!r} lacks {missing}")
+        if record["status"] not in STATUSES:
+            raise ValueError(f"{record['structure_id']}: unknown status {record['status']!r}, not one of {STATUSES}")
+        if record["status"] != "ok" and not record["reason"]:
+            raise ValueError(f"{record['structure_id']}: status {record['status']} needs a reason")
+    ids = [record["structure_id"] for record in records]
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"structures recorded twice: {sorted({i for i in ids if ids.count(i) > 1})}")
+    table = pandas.DataFrame(records)
+    if not records:
+        table = pandas.DataFrame({key: pandas.Series(dtype="str") for key in REQUIRED})
+    write_table(table, path)
+
+
+def read_records(paths):
+    """Return the records of one or several shards as one table.
+
+    Parameters
+    ----------
+    paths : a path or a list of paths
+
+    Returns
+    -------
+    pandas.DataFrame in the order of the files
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    tables = [pandas.read_parquet(path) for path in paths]
+    tables = [table for table in tables if len(table)] or tables[:1]
+    return pandas.concat(tables, ignore_index=True)

@@ -1,0 +1,1 @@
+"""Crystal orbital Hamilton populations."""

@@ -1,0 +1,1 @@
+"""One module per figure; each draws from tables only."""

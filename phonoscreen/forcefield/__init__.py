@@ -1,0 +1,1 @@
+"""Atomic environments, force models, training, committee and selection."""

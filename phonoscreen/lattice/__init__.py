@@ -1,0 +1,1 @@
+"""Symmetry-adapted force constants, dynamical matrices and stability."""

@@ -1,0 +1,1 @@
+"""Where reference forces come from: DFT engines, universal potentials, collected outputs."""

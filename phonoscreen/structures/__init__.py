@@ -1,0 +1,1 @@
+"""Sources, prototypes, filters, relaxation and displaced supercells."""

@@ -1,0 +1,1 @@
+"""Harmonic properties, three-phonon scattering, Boltzmann equation and coherences."""
