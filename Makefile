@@ -1,0 +1,31 @@
+# make run: the study on the laptop pool. make test: the tests. Both set up everything they need first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONNOUSERSITE := 1
+
+.PHONY: run test lint benchmark-force-constants benchmark-transport clean
+
+run: .venv/.complete
+	$(BIN)/snakemake --profile laptop
+
+test: .venv/.complete
+	$(BIN)/python -m pytest -n 2 tests
+
+.venv/.complete: requirements.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'phonoscreen needs Python 3.11 or newer')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+lint: .venv/.complete
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+benchmark-force-constants: .venv/.complete
+	$(BIN)/python -m tests.benchmarks.bench_force_constants
+
+benchmark-transport: .venv/.complete
+	$(BIN)/python -m tests.benchmarks.bench_transport
