@@ -1,0 +1,46 @@
+"""Structures in the HDF5 files of the shards: one group per structure id."""
+
+import h5py
+import numpy
+from ase import Atoms
+
+
+def structure_arrays(atoms):
+    """Return the arrays that describe a cell in a shard file.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+
+    Returns
+    -------
+    dict with ``cell`` (3, 3) in angstrom, lattice vectors as rows, ``scaled_positions`` (n_atoms, 3) and
+    ``numbers`` (n_atoms,)
+    """
+    return {
+        "cell": numpy.array(atoms.cell),
+        "scaled_positions": atoms.get_scaled_positions(wrap=False),
+        "numbers": atoms.numbers.copy(),
+    }
+
+
+def read_atoms(group):
+    """Return the ``ase.Atoms`` of one group of a shard file (see ``structure_arrays``)."""
+    return Atoms(
+        numbers=group["numbers"][()], cell=group["cell"][()], scaled_positions=group["scaled_positions"][()], pbc=True
+    )
+
+
+def read_structures(path):
+    """Return all structures of a shard file.
+
+    Parameters
+    ----------
+    path : HDF5 file written by ``relax_structures`` or ``displace_supercells``
+
+    Returns
+    -------
+    dict of ``ase.Atoms`` by structure id
+    """
+    with h5py.File(path) as store:
+        return {structure_id: read_atoms(group) for structure_id, group in store.items()}
