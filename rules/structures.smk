@@ -1,9 +1,8 @@
 rule collect_structures:
     """Candidates from a database, a folder of files or a list of compounds."""
     input:
-        pool=collection_files,
+        **source_files(config["source"]),
         prototypes="resources/prototypes.yaml",
-        elements="resources/elements.yaml",
     output:
         structures="results/structures/candidates.extxyz",
         table="results/structures/candidates.parquet",
@@ -18,3 +17,76 @@ rule collect_structures:
         source=config["source"],
     script:
         "../scripts/collect_structures.py"
+
+
+rule filter_structures:
+    """The manifest: candidates that pass the filters, their class, part and shard."""
+    input:
+        structures="results/structures/candidates.extxyz",
+        table="results/structures/candidates.parquet",
+        prototypes="resources/prototypes.yaml",
+    output:
+        manifest="results/structures/manifest.parquet",
+        records="results/structures/filter_records.parquet",
+        initial=expand("results/structures/initial/{shard}.extxyz", shard=SHARDS),
+    log:
+        "logs/filter_structures.log",
+    benchmark:
+        "benchmarks/filter_structures.tsv"
+    conda:
+        "../envs/structures.yaml"
+    params:
+        code=code_of("scripts/filter_structures.py"),
+        filter=config["filter"],
+        shards=SHARDS,
+        seed=config["seed"],
+    script:
+        "../scripts/filter_structures.py"
+
+
+rule relax_structures:
+    """Relax cell and free coordinates with the symmetry kept."""
+    input:
+        structures="results/structures/initial/{shard}.extxyz",
+        manifest="results/structures/manifest.parquet",
+    output:
+        arrays="results/relaxed/{shard}.h5",
+        records="results/relaxed/{shard}.parquet",
+        structures="results/relaxed/{shard}.extxyz",
+    log:
+        "logs/relax_structures/{shard}.log",
+    benchmark:
+        "benchmarks/relax_structures/{shard}.tsv"
+    conda:
+        "../envs/reference.yaml"
+    params:
+        code=code_of("scripts/relax_structures.py"),
+        reference=engine_settings(config["reference"]),
+        relax=config["relax"],
+        symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
+    script:
+        "../scripts/relax_structures.py"
+
+
+rule displace_supercells:
+    """Supercells with every atom displaced by the same length in a random direction."""
+    input:
+        relaxed="results/relaxed/{shard}.h5",
+        relaxed_records="results/relaxed/{shard}.parquet",
+        assignment="results/bases/assignment.parquet",
+        manifest="results/structures/manifest.parquet",
+    output:
+        arrays="results/supercells/{shard}.h5",
+        records="results/supercells/{shard}.parquet",
+    log:
+        "logs/displace_supercells/{shard}.log",
+    benchmark:
+        "benchmarks/displace_supercells/{shard}.tsv"
+    conda:
+        "../envs/structures.yaml"
+    params:
+        code=code_of("scripts/displace_supercells.py"),
+        displacement_angstrom=config["supercell"]["displacement_angstrom"],
+        seed=config["seed"],
+    script:
+        "../scripts/displace_supercells.py"
