@@ -6,15 +6,27 @@ import sys
 
 from phonoscreen.audit.errors import StudyError
 
-COMMANDS = ("phonoscreen.audit.lineage", "phonoscreen.lattice.cli", "phonoscreen.transport.cli", "phonoscreen.forcefield.cli")
+COMMANDS = {
+    "lineage": ("phonoscreen.audit.lineage", "what made a result, from what, and whether it still matches"),
+    "fit": ("phonoscreen.lattice.cli", "force constants of one crystal from displacements and forces"),
+    "bte": ("phonoscreen.transport.cli", "phonon Boltzmann equation in a ShengBTE directory"),
+    "predict": ("phonoscreen.forcefield.cli", "forces of structures from a published model"),
+}
 
 
 def main(argv=None):
     """Run one command; return its exit status (0 done, 1 the answer is no, 2 the request cannot be met)."""
-    parser = argparse.ArgumentParser(prog="phonoscreen", description="Phonon properties of cubic crystals from learned forces.")
+    argv = sys.argv[1:] if argv is None else argv
+    wanted = argv[0] if argv and argv[0] in COMMANDS else None
+    parser = argparse.ArgumentParser(
+        prog="phonoscreen", description="Phonon properties of cubic crystals from learned forces."
+    )
     subparsers = parser.add_subparsers(required=True, metavar="command")
-    for name in COMMANDS:
-        importlib.import_module(name).add_parser(subparsers)
+    for name, (module, purpose) in COMMANDS.items():
+        if name == wanted:  # the others stay unimported: each needs only its own packages
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=purpose)
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)

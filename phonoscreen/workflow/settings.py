@@ -10,7 +10,7 @@ from phonoscreen.audit.errors import StudyError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.json"
 UNITS = {
-    "angstrom", "nm", "bohr", "thz", "ev", "mev", "k", "gpa", "kbar", "ry", "celsius", "cm1", "w", "m", "s", "per", "atom",
+    "angstrom", "nm", "bohr", "thz", "ev", "mev", "k", "gpa", "kbar", "ry", "celsius", "c", "cm1", "w", "m", "s", "per", "atom",
 }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def _suggest(key, known):
     stem = "_".join(part for part in key.lower().split("_") if part not in UNITS)
     for candidate in known:
         if stem == "_".join(part for part in candidate.split("_") if part not in UNITS):
-            return f"the unit of {key} is fixed by its name: use {candidate}"
+            return f"the unit stands in the name of a setting: use {candidate}"
     close = difflib.get_close_matches(key, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
 

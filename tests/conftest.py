@@ -1,0 +1,44 @@
+"""Where the tests find real reference data, and how scripts are run without Snakemake."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Named(dict):
+    """Names that can be read as attributes, as in the object Snakemake gives to a script."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Folder of real data made by others, or a skip that says how to get it."""
+    folder = Path(os.environ.get("PHONOSCREEN_REFERENCE", ROOT.parent / "shared" / "reference"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}: set PHONOSCREEN_REFERENCE to its folder")
+    return folder
+
+
+@pytest.fixture
+def make_job(tmp_path):
+    """Return a function that makes the job of a script: input, output, params, wildcards by name."""
+
+    def make(*, input=None, output=None, params=None, wildcards=None, key="test", threads=1, rule="test"):
+        return SimpleNamespace(
+            input=Named(input or {}),
+            output=Named({name: str(tmp_path / path) for name, path in (output or {}).items()}),
+            params=Named(params or {}),
+            wildcards=Named(wildcards or {}),
+            key=key,
+            threads=threads,
+            rule=rule,
+        )
+
+    return make

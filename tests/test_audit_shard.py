@@ -1,0 +1,106 @@
+"""Shards: nothing finished is lost, one bad structure never stops the others, statuses sum to the manifest."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import h5py
+import numpy
+import pandas
+import pytest
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.records import read_records, write_records
+from phonoscreen.audit.shard import Outcome, run_shard
+from tests.conftest import ROOT
+
+OUTPUT = {"records": "0000.parquet", "arrays": "0000.h5"}
+
+
+def test_each_outcome_is_recorded_and_the_run_goes_on(make_job):
+    def compute(structure_id):
+        if structure_id == "b":
+            raise StudyError("no neighbours", where="b", fix="give it a friend")
+        if structure_id == "c":
+            raise ZeroDivisionError("division by zero")
+        return Outcome(values={"energy_ev": numpy.float64(1.5)}, arrays={"forces": numpy.ones((2, 3))})
+
+    job = make_job(output=OUTPUT)
+    upstream = pandas.DataFrame(
+        [{"structure_id": i, "stage": "before", "status": s, "reason": "x" * (s != "ok")} for i, s in
+         [("a", "ok"), ("b", "ok"), ("c", "ok"), ("d", "unstable")]]
+    )  # fmt: skip
+    run_shard(job, ["a", "b", "c", "d", "e"], compute, stage="test", upstream=upstream)
+    records = read_records(job.output.records).set_index("structure_id")
+    assert Counter(records["status"]) == {"ok": 1, "failed": 2, "skipped": 2}
+    assert "give it a friend" in records.loc["b", "reason"]
+    assert records.loc["c", "reason"] == "ZeroDivisionError: division by zero"
+    assert records.loc["d", "reason"] == "before: unstable"
+    assert "no record" in records.loc["e", "reason"]
+    with h5py.File(job.output.arrays) as store:
+        assert list(store) == ["a"]
+        assert store["a/forces"].shape == (2, 3)
+
+
+WORKER = """
+import sys, time
+from types import SimpleNamespace
+import numpy
+from phonoscreen.audit.shard import Outcome, run_shard
+from tests.conftest import Named
+folder, key = sys.argv[1:]
+def compute(structure_id):
+    with open(folder + "/computed", "a") as stream:
+        stream.write(structure_id + "\\n")
+    time.sleep(0.05)
+    return Outcome(values={"number": int(structure_id)}, arrays={"x": numpy.full(3, float(structure_id))})
+job = SimpleNamespace(output=Named(records=folder + "/r.parquet", arrays=folder + "/a.h5"), key=key)
+run_shard(job, [str(n) for n in range(30)], compute, stage="test")
+"""
+
+
+def test_a_killed_shard_continues_where_it_stopped(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WORKER, str(tmp_path), "same"]
+    process = subprocess.Popen(command, env=environment)
+    while not (tmp_path / "computed").exists() or len((tmp_path / "computed").read_text().split()) < 8:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "r.parquet").exists() and not (tmp_path / "a.h5").exists()
+    subprocess.run(command, env=environment, check=True)
+    counts = Counter((tmp_path / "computed").read_text().split())
+    assert set(counts) == {str(n) for n in range(30)}
+    assert sum(counts.values()) <= 31  # at most the one under way at the kill is computed twice
+    assert list(read_records(tmp_path / "r.parquet")["number"]) == list(range(30))
+    with h5py.File(tmp_path / "a.h5") as store:
+        assert len(store) == 30
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "computed", "r.parquet"]
+
+
+def test_outcomes_of_other_settings_are_not_reused(tmp_path, make_job):
+    stale = tmp_path / "0000.parquet.partial.oldkey"
+    stale.mkdir()
+    (stale / "junk.json").write_text("{}")
+    job = make_job(output=OUTPUT, key="newkey")
+    run_shard(job, ["a"], lambda structure_id: Outcome(values={"n": 1}), stage="test")
+    assert list(read_records(job.output.records)["n"]) == [1]
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize(
+    "records, words",
+    [
+        ([{"structure_id": "a", "stage": "s", "status": "ok"}], "lacks"),
+        ([{"structure_id": "a", "stage": "s", "status": "fine", "reason": ""}], "unknown status"),
+        ([{"structure_id": "a", "stage": "s", "status": "failed", "reason": ""}], "needs a reason"),
+        ([{"structure_id": "a", "stage": "s", "status": "ok", "reason": ""}] * 2, "twice"),
+    ],
+)
+def test_records_that_lose_or_invent_something_are_refused(tmp_path, records, words):
+    with pytest.raises(ValueError, match=words):
+        write_records(records, tmp_path / "r.parquet")
+    assert not (tmp_path / "r.parquet").exists()
