@@ -1,0 +1,35 @@
+"""Which files and settings a rule needs, where that depends on the settings of the study."""
+
+def source_files(source):
+    """Return the input files of a study's source as a dict: a pool or a folder, nothing for a service."""
+    return {"source": source["path"]} if source["kind"] in ("pool", "files") else {}
+
+
+def engine_settings(reference, purpose):
+    """Return the settings that decide a reference calculation, so that others rerun nothing.
+
+    Parameters
+    ----------
+    reference : section ``reference`` of the settings
+    purpose : ``"relax"`` or ``"supercell"``; decides which k spacing of a DFT engine counts
+
+    Returns
+    -------
+    dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``;
+    for existing outputs, ``collected``
+    """
+    settings = {key: reference[key] for key in ("engine", "model")}
+    if settings["engine"] == "collected":
+        settings["collected"] = reference["collected"]
+    elif settings["engine"] in ("vasp", "gpaw"):
+        settings["command"] = reference["command"]
+        settings["cutoff_ev"] = reference["cutoff_ev"]
+        settings["k_spacing_per_angstrom"] = reference[f"k_spacing_{purpose}_per_angstrom"]
+    return settings
+
+
+def model_settings(force_model):
+    """Return the settings that decide a trained network; device and size of the committee do not."""
+    return {key: value for key, value in force_model.items() if key not in ("device", "committee")}
+
+

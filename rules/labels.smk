@@ -1,0 +1,45 @@
+rule label_forces:
+    """Reference forces of the displaced supercells of one shard."""
+    input:
+        supercells="results/supercells/{shard}.h5",
+        supercell_records="results/supercells/{shard}.parquet",
+        assignment="results/bases/assignment.parquet",
+        manifest="results/structures/manifest.parquet",
+    output:
+        arrays="results/labels/{shard}.h5",
+        records="results/labels/{shard}.parquet",
+    log:
+        "logs/label_forces/{shard}.log",
+    benchmark:
+        "benchmarks/label_forces/{shard}.tsv"
+    conda:
+        "../envs/reference.yaml"
+    params:
+        code=code_of("scripts/label_forces.py"),
+        reference=engine_settings(config["reference"], "supercell"),
+        parts=config["reference"]["label"],
+    script:
+        "../scripts/label_forces.py"
+
+
+rule evaluate_baselines:
+    """Universal potentials on the labelled supercells of structures the network never saw."""
+    input:
+        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
+        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        label_records=expand("results/labels/{shard}.parquet", shard=SHARDS),
+        manifest="results/structures/manifest.parquet",
+    output:
+        table="results/baselines/forces.parquet",
+        components="results/baselines/components.h5",
+    log:
+        "logs/evaluate_baselines.log",
+    benchmark:
+        "benchmarks/evaluate_baselines.tsv"
+    conda:
+        "../envs/reference.yaml"
+    params:
+        code=code_of("scripts/evaluate_baselines.py"),
+        baselines=config["baselines"],
+    script:
+        "../scripts/evaluate_baselines.py"
