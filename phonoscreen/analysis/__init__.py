@@ -1,1 +1,1 @@
-"""Tables gathered from shards and the statistics of the study."""
+"""Tables of a study, error measures, screening, published numbers and the summary."""

@@ -1,1 +1,1 @@
-"""One module per figure; each draws from tables only."""
+"""One module per figure; each draws from tables only and in one style."""

@@ -1,0 +1,22 @@
+"""Bonding and antibonding of each structure beside its predicted thermal conductivity (Fig. 5)."""
+
+from phonoscreen.analysis.tables import take, with_identity
+
+
+def bonding_table(manifest, bonding, transport):
+    """Return the bonding descriptors, one row per structure of the manifest.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+    bonding : records of ``analyse_bonding`` with ``bonding, antibonding, n_pairs``
+    transport : records of ``solve_bte`` from predicted forces
+
+    Returns
+    -------
+    DataFrame: identity, ``status, bonding, antibonding, n_pairs, kappa_p_w_per_m_k`` (predicted; NaN if not solved)
+    """
+    table = take(bonding, ["bonding", "antibonding", "n_pairs"], stage="analyse_bonding")
+    solved = transport[transport["status"] == "ok"]
+    kappa = take(solved, ["kappa_p_w_per_m_k"], stage="solve_bte predicted")[["structure_id", "kappa_p_w_per_m_k"]]
+    return with_identity(manifest, table.merge(kappa, on="structure_id", how="left"))

@@ -1,0 +1,44 @@
+"""Reference beside prediction, from the tables."""
+
+import numpy
+import pandas
+
+OURS = "this study"
+
+
+def pairs(transport, column):
+    """Return reference and predicted values of one property for the structures that have both.
+
+    Returns
+    -------
+    DataFrame with ``structure_id, formula, space_group_number, part, trained, reference, predicted``
+    """
+    ok = transport[(transport["status"] == "ok") & transport[column].notna()]
+    keys = ["structure_id", "formula", "space_group_number", "part", "trained"]
+    sides = [ok[ok["source"] == source][[*keys, column]] for source in ("reference", "predicted")]
+    both = sides[0].merge(sides[1][["structure_id", column]], on="structure_id", suffixes=("", "_predicted"))
+    return both.rename(columns={column: "reference", f"{column}_predicted": "predicted"})
+
+
+def pooled_errors(force_errors):
+    """Return the error of each model over all components of all its structures.
+
+    Returns
+    -------
+    DataFrame indexed by model: ``n_structures, force_rmse_mev_per_angstrom, force_rms_mev_per_angstrom,
+    force_rmse_relative``
+    """
+
+    def pool(group):
+        weight = group["n_components"]
+        rmse, rms = (
+            numpy.sqrt((group[name] ** 2 * weight).sum() / weight.sum())
+            for name in ("force_rmse_mev_per_angstrom", "force_rms_mev_per_angstrom")
+        )
+        values = {"n_structures": len(group), "force_rmse_mev_per_angstrom": rmse, "force_rms_mev_per_angstrom": rms}
+        return pandas.Series({**values, "force_rmse_relative": rmse / rms})
+
+    if not len(force_errors):
+        return pandas.DataFrame()
+    pooled = {model: pool(group) for model, group in force_errors.groupby("model")}
+    return pandas.DataFrame(pooled).T.astype({"n_structures": int})

@@ -1,0 +1,42 @@
+"""The compounds of Fig. 7 and where the manifest holds them."""
+
+import re
+
+import numpy
+
+from phonoscreen.analysis.tables import take
+
+# The compounds of Fig. 7: chemical formula as in the paper, its elements with their counts, space group number.
+FIGURE7 = {
+    "NaKAs": ({"Na": 1, "K": 1, "As": 1}, 216),
+    "KIrCs2Cl6": ({"K": 1, "Ir": 1, "Cs": 2, "Cl": 6}, 225),
+    "CuPdSr2": ({"Cu": 1, "Pd": 1, "Sr": 2}, 216),
+}
+
+
+def figure7_structures(manifest, relaxed):
+    """Return {name of the paper: structure id} of the compounds of Fig. 7 that the manifest holds.
+
+    A formula and space group can occur with several arrangements of the elements; the one of lowest energy is taken.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+    relaxed : records of ``relax_structures`` with ``energy_ev_per_atom``
+    """
+    energy = take(relaxed, ["energy_ev_per_atom"], stage="relax_structures").set_index("structure_id")
+    found = {}
+    for name, (composition, space_group) in FIGURE7.items():
+        same = manifest[manifest["space_group_number"] == space_group]
+        same = same[[_composition(formula) == composition for formula in same["formula"]]]
+        if len(same):
+            values = energy["energy_ev_per_atom"].reindex(same["structure_id"]).astype(float).fillna(numpy.inf)
+            found[name] = values.sort_values(kind="stable").index[0]
+    return found
+
+
+def _composition(formula):
+    counts = {}
+    for element, number in re.findall(r"([A-Z][a-z]?)(\d*)", formula):
+        counts[element] = counts.get(element, 0) + int(number or 1)
+    return counts

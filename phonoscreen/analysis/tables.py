@@ -1,0 +1,92 @@
+"""Tables of the whole study, gathered from the shards; the only thing that figures and summary read."""
+
+import os
+from pathlib import Path
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.records import read_records, write_table
+
+IDENTITY = ["structure_id", "formula", "space_group_number", "formula_type", "prototype", "part"]
+
+
+def write_tables(output, **tables):
+    """Write each table as Parquet and, for readers without Parquet, as CSV.
+
+    Parameters
+    ----------
+    output : outputs of the job; ``<name>`` and ``<name>_csv`` are the paths of the table called ``name``
+    tables : DataFrames by name
+    """
+    for name, table in tables.items():
+        write_table(table, getattr(output, name))
+        path = getattr(output, f"{name}_csv")
+        partial = f"{path}.partial"
+        table.to_csv(partial, index=False, lineterminator="\n")
+        os.replace(partial, path)
+
+
+def take(records, columns, *, stage):
+    """Return id, status and some values of a stage's records; values of structures that are not ok may be absent.
+
+    Parameters
+    ----------
+    records : DataFrame of records
+    columns : names of the values
+    stage : name of the stage, for the message
+
+    Raises
+    ------
+    StudyError
+        If a column is absent although a structure is ok.
+    """
+    missing = [name for name in columns if name not in records.columns]
+    if missing and (records["status"] == "ok").any():
+        raise StudyError(
+            f"records lack the columns {missing}", where=f"stage {stage}", fix=f"run the rule {stage} again"
+        )
+    return records.reindex(columns=["structure_id", "status", *columns])
+
+
+def with_identity(manifest, table):
+    """Return a table with formula, space group, class and part of each structure in front, sorted by id."""
+    order = [name for name in table.columns if name not in IDENTITY]
+    joined = manifest[IDENTITY].merge(table, on="structure_id", how="inner", validate="one_to_many")
+    by = [name for name in ("structure_id", "source") if name in joined.columns]
+    return joined[IDENTITY + order].sort_values(by, ignore_index=True)
+
+
+def trained_structures(datasets):
+    """Return the ids of all structures that entered any round's training data.
+
+    Parameters
+    ----------
+    datasets : paths ``rounds/{round}/dataset.parquet``
+    """
+    return set(read_records(datasets)["structure_id"]) if len(paths_of(datasets)) else set()
+
+
+def paths_of(value):
+    """Return a list of paths from an input that is one path or a list of them."""
+    return [str(value)] if isinstance(value, (str, os.PathLike)) else [str(path) for path in value]
+
+
+def round_of(path):
+    """Return the number of the round a path below ``rounds/{round}`` belongs to."""
+    parts = Path(path).parts
+    try:
+        return int(parts[parts.index("rounds") + 1])
+    except (ValueError, IndexError):
+        raise StudyError(f"{path} is not below a folder rounds/<number>") from None
+
+
+def member_of(path):
+    """Return the number of the committee member a path below ``members/{member}`` belongs to."""
+    parts = Path(path).parts
+    return int(parts[parts.index("members") + 1])
+
+
+def evenly(n, most):
+    """Return at most ``most`` indices spread evenly over ``range(n)``."""
+    return numpy.unique(numpy.linspace(0, n - 1, min(n, most)).round().astype(int)) if n else numpy.arange(0)

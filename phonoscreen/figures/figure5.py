@@ -1,0 +1,46 @@
+"""Figure 5: map of bonding and antibonding, coloured by thermal conductivity."""
+
+from matplotlib.colors import LogNorm
+
+from phonoscreen.figures import style
+
+
+def draw(bonding, *, reference, engine):
+    """Return the figure and its caption.
+
+    Parameters
+    ----------
+    bonding : table of that name
+    reference : name of the reference
+    engine : program behind the COHP
+    """
+    figure, axes = style.new_figure(style.SINGLE * 1.15, 80)
+    axis = axes[0, 0]
+    known = bonding[bonding["status"] == "ok"]
+    solved = known[known["kappa_p_w_per_m_k"] > 0]
+    unsolved = known[~(known["kappa_p_w_per_m_k"] > 0)]
+    if len(known):
+        axis.scatter(
+            unsolved["bonding"], unsolved["antibonding"], s=14, marker="x", color="#999999", linewidths=0.7,
+            label="no predicted $\\kappa_\\mathrm{p}$",
+        )  # fmt: skip
+    else:
+        style.nothing_to_show(axis, "no structure has COHP curves")
+    if len(solved):
+        kappa = solved.sort_values("kappa_p_w_per_m_k", ascending=False)
+        points = axis.scatter(
+            kappa["bonding"], kappa["antibonding"], c=kappa["kappa_p_w_per_m_k"], cmap=style.SEQUENTIAL,
+            norm=LogNorm(), s=18, edgecolors="black", linewidths=0.3, rasterized=len(kappa) > 5000,
+        )  # fmt: skip
+        figure.colorbar(points, ax=axis, label=f"predicted {style.KAPPA}", pad=0.02)
+    if len(known):
+        axis.set(xlabel="bonding (eV per pair)", ylabel="antibonding (eV per pair)")
+        style.note(axis, f"n = {len(known)}", "upper right")
+        if len(unsolved):
+            axis.legend(loc="upper right", bbox_to_anchor=(1, 0.93), handletextpad=0.1)
+    caption = (
+        f"**Figure 5.** Bonding and antibonding of {style.structures(len(known))} from COHP curves ({engine}), mean "
+        f"over the pairs of atoms, coloured by the particle-like thermal conductivity from predicted forces "
+        f"({len(solved)} solved). The force model learned from this reference: {reference}."
+    )
+    return figure, caption

@@ -1,0 +1,48 @@
+"""Figure 6: share of coherences in the thermal conductivity, reference and predicted."""
+
+from matplotlib.ticker import FuncFormatter
+
+from phonoscreen.figures import style
+
+MARKER = {"reference": ("o", "none"), "predicted": ("^", style.RED)}
+
+
+def draw(transport, *, reference):
+    """Return the figure and its caption.
+
+    Parameters
+    ----------
+    transport : table of that name
+    reference : name of the reference
+    """
+    figure, axes = style.new_figure(style.SINGLE * 1.1, 82)
+    axis = axes[0, 0]
+    solved = transport[(transport["status"] == "ok") & (transport["kappa_c_w_per_m_k"] > 0)]
+    total = solved["kappa_p_w_per_m_k"] + solved["kappa_c_w_per_m_k"]
+    solved = solved.assign(total=total, share=100 * solved["kappa_c_w_per_m_k"] / total)
+    counts = {source: int((solved["source"] == source).sum()) for source in MARKER}
+    for source, (marker, face) in MARKER.items():
+        points = solved[solved["source"] == source]
+        axis.scatter(
+            points["total"], points["share"], s=14, marker=marker, facecolors=face, edgecolors=style.COLOUR[source],
+            linewidths=0.7, alpha=style.opacity(len(solved)), label=f"{source}, n = {len(points)}",
+            rasterized=len(solved) > 5000,
+        )  # fmt: skip
+    if len(solved):
+        axis.axhline(50, color="#555555", linestyle=(0, (4, 3)), linewidth=0.8)
+        axis.set(xscale="log", yscale="log")
+        axis.set_ylim(axis.get_ylim()[0], 130)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set(
+            xlabel="$\\kappa_\\mathrm{total}$ (W m$^{-1}$ K$^{-1}$)",
+            ylabel="$\\kappa_\\mathrm{c}$ / $\\kappa_\\mathrm{total}$ (%)",
+        )
+        axis.legend(loc="lower left", handletextpad=0.1)
+    else:
+        style.nothing_to_show(axis, "no structure has a coherence conductivity")
+    caption = (
+        f"**Figure 6.** Reference: {reference}. Share of the coherences in the total thermal conductivity, "
+        f"{style.structures(counts['reference'])} with reference and {style.structures(counts['predicted'])} with "
+        f"predicted forces. Dashed: 50 %, above which heat flows mainly wave-like."
+    )
+    return figure, caption

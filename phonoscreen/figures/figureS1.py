@@ -1,0 +1,34 @@
+"""Figure S1: time per supercell of the reference and of the network against the number of atoms."""
+
+from phonoscreen.figures import style
+
+
+def draw(timings, *, reference):
+    """Return the figure and its caption.
+
+    Parameters
+    ----------
+    timings : table of that name
+    reference : name of the reference
+    """
+    figure, axes = style.new_figure(style.SINGLE, 75)
+    axis = axes[0, 0]
+    labels = {"reference": reference, "predicted": "force model, one member"}
+    for source, marker in (("reference", "o"), ("predicted", "^")):
+        points = timings[timings["source"] == source]
+        axis.scatter(
+            points["n_supercell_atoms"], points["seconds_per_supercell"], s=12, marker=marker, linewidths=0,
+            alpha=style.opacity(len(points)), color=style.COLOUR[source], label=f"{labels[source]}, n = {len(points)}",
+        )  # fmt: skip
+    if len(timings):
+        axis.set(yscale="log", xlabel="atoms in the supercell", ylabel="time per supercell (s)")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high * 8)
+        axis.legend(loc="upper left", handletextpad=0.1)
+    else:
+        style.nothing_to_show(axis, "no supercell has a time")
+    caption = (
+        f"**Figure S1.** Reference: {reference}. Wall time of the forces of one displaced supercell against its number "
+        f"of atoms, {style.structures(timings['structure_id'].nunique())}."
+    )
+    return figure, caption

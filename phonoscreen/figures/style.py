@@ -1,0 +1,174 @@
+"""The one style of all figures: print size, colours, names of sources, and files that are equal in every run."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import numpy
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import seaborn
+
+MM = 1 / 25.4
+SINGLE, DOUBLE = 90 * MM, 180 * MM  # column and page width, inches
+
+# Okabe and Ito, Color Universal Design (2008): told apart by every kind of colour vision.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+COLOUR = {"reference": BLACK, "predicted": RED}
+SPACE_GROUP = {216: (BLUE, "o"), 221: (ORANGE, "s"), 225: (GREEN, "^"), 227: (PURPLE, "D")}
+OTHER_SPACE_GROUP = ("#999999", "v")
+SEQUENTIAL = "cividis"
+
+KAPPA = "$\\kappa_\\mathrm{p}$ (W m$^{-1}$ K$^{-1}$)"
+_POTENTIALS = {"sevennet": "SevenNet", "chgnet": "CHGNet"}
+_CODES = {"vasp": "VASP", "gpaw": "GPAW"}
+
+
+def reference_name(engine, model):
+    """Return what the reference is called in figures and summary; a universal potential is never called DFT.
+
+    Parameters
+    ----------
+    engine, model : settings ``reference.engine`` and ``reference.model``
+    """
+    if engine in _CODES:
+        return f"DFT ({model}, {_CODES[engine]})"
+    if engine in _POTENTIALS:
+        return f"universal potential {_POTENTIALS[engine]} {model}"
+    return f"collected outputs ({model})"
+
+
+def new_figure(width, height_mm, rows=1, columns=1, **options):
+    """Return an empty figure of a printed size and its axes, (rows, columns).
+
+    Parameters
+    ----------
+    width : ``SINGLE`` or ``DOUBLE``
+    height_mm : millimetres
+    options : further arguments of ``matplotlib.pyplot.subplots``
+    """
+    seaborn.set_theme(
+        context="paper",
+        style="ticks",
+        rc={
+            "font.family": "DejaVu Sans",
+            "font.size": 8,
+            "axes.labelsize": 8,
+            "axes.titlesize": 8,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 7,
+            "legend.title_fontsize": 7,
+            "legend.frameon": False,
+            "axes.linewidth": 0.6,
+            "lines.linewidth": 1.0,
+            "lines.markersize": 4,
+            "xtick.major.width": 0.6,
+            "ytick.major.width": 0.6,
+            "xtick.minor.width": 0.4,
+            "ytick.minor.width": 0.4,
+            "xtick.direction": "in",
+            "ytick.direction": "in",
+            "xtick.top": True,
+            "ytick.right": True,
+            "pdf.fonttype": 42,
+            "svg.hashsalt": "phonoscreen",
+            "figure.constrained_layout.use": True,
+        },
+    )
+    return plt.subplots(rows, columns, figsize=(width, height_mm * MM), squeeze=False, **options)
+
+
+def save(figure, caption, output):
+    """Write a figure as PDF and PNG, and its caption as text beside it.
+
+    The files hold no time and no name of a machine: equal tables give equal files.
+
+    Parameters
+    ----------
+    figure : matplotlib figure
+    caption : what is shown, with the number of structures and the reference
+    output : outputs of the job: ``pdf, png, caption``
+    """
+    for path, metadata in ((output.pdf, {"CreationDate": None}), (output.png, {"Software": None})):
+        partial = f"{path}.partial"
+        figure.savefig(partial, format=Path(path).suffix[1:], dpi=300, metadata=metadata)
+        os.replace(partial, path)
+    Path(output.caption).write_text(f"{caption}\n")
+    plt.close(figure)
+
+
+def panel(axis, letter):
+    """Write the letter of a panel outside its upper left corner."""
+    axis.annotate(
+        letter, (0, 1), xycoords="axes fraction", xytext=(-4, 4), textcoords="offset points",
+        ha="right", va="bottom", fontsize=9, fontweight="bold",
+    )  # fmt: skip
+
+
+def note(axis, text, place="upper left", **options):
+    """Write a few lines into a corner of the axes."""
+    vertical, horizontal = place.split()
+    x, y = {"left": 0.04, "right": 0.96}[horizontal], {"upper": 0.96, "lower": 0.04}[vertical]
+    va = {"upper": "top", "lower": "bottom"}[vertical]
+    axis.text(x, y, text, transform=axis.transAxes, ha=horizontal, va=va, fontsize=7, linespacing=1.3, **options)
+
+
+def nothing_to_show(axis, reason):
+    """Say in the middle of the axes why they are empty."""
+    axis.set(xticks=[], yticks=[])
+    axis.minorticks_off()
+    axis.text(
+        0.5, 0.5, reason, transform=axis.transAxes, ha="center", va="center", fontsize=7, color="#555555", wrap=True
+    )
+
+
+def diagonal(axis, values, *, log=False, factor=None):
+    """Draw the line of perfect agreement over the range of the values, and make both axes equal.
+
+    Parameters
+    ----------
+    values : all values of both axes
+    log : logarithmic axes
+    factor : with ``log``, also dashed lines at this factor above and below
+    """
+    values = numpy.asarray(values, dtype=float)
+    if log:
+        low, high = values.min() / 1.6, values.max() * 1.6
+        axis.set(xscale="log", yscale="log")
+    else:
+        margin = 0.06 * (numpy.ptp(values) or abs(values[0]) or 1)
+        low, high = values.min() - margin, values.max() + margin
+    ends = numpy.array([low, high])
+    axis.plot(ends, ends, color="#555555", linewidth=0.8, zorder=1)
+    if factor:
+        for scale in (factor, 1 / factor):
+            axis.plot(ends, ends * scale, color="#555555", linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
+    axis.set(xlim=(low, high), ylim=(low, high))
+    axis.set_box_aspect(1)
+
+
+def scatter_by_space_group(axis, x, y, space_groups, *, hollow=False, size=14):
+    """Draw points with the colour and marker of their space group, in ascending order of the groups."""
+    x, y, space_groups = numpy.asarray(x), numpy.asarray(y), numpy.asarray(space_groups)
+    for group in numpy.unique(space_groups):
+        colour, marker = SPACE_GROUP.get(int(group), OTHER_SPACE_GROUP)
+        mine = space_groups == group
+        face = "none" if hollow else colour
+        axis.scatter(
+            x[mine], y[mine], s=size, marker=marker, facecolors=face, edgecolors=colour, linewidths=0.7,
+            alpha=opacity(len(x)), label=str(group), rasterized=len(x) > 5000, zorder=2,
+        )  # fmt: skip
+
+
+def opacity(n):
+    """Return an opacity at which n overlapping points stay readable."""
+    return 0.85 if n < 300 else 0.5 if n < 3000 else 0.25
+
+
+def structures(n):
+    """Return "1 structure" or "n structures"."""
+    return f"{n:,} structure{'' if n == 1 else 's'}"

@@ -1,0 +1,20 @@
+"""Figure 2: errors of the phonon frequencies, and thermal conductivity against the reference."""
+
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.figures.figure2 import draw
+from phonoscreen.figures.style import reference_name, save
+
+
+def main(job):
+    figure, caption = draw(
+        pandas.read_parquet(job.input.phonons),
+        pandas.read_parquet(job.input.dispersions),
+        pandas.read_parquet(job.input.transport),
+        reference=reference_name(job.params.engine, job.params.model),
+    )
+    save(figure, caption, job.output)
+
+
+run_job(snakemake, main)

@@ -1,0 +1,18 @@
+"""Figure 6: share of coherences in the thermal conductivity."""
+
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.figures.figure6 import draw
+from phonoscreen.figures.style import reference_name, save
+
+
+def main(job):
+    figure, caption = draw(
+        pandas.read_parquet(job.input.transport),
+        reference=reference_name(job.params.engine, job.params.model),
+    )
+    save(figure, caption, job.output)
+
+
+run_job(snakemake, main)

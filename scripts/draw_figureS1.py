@@ -1,0 +1,18 @@
+"""Figure S1: time per supercell of the reference and of the network."""
+
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.figures.figureS1 import draw
+from phonoscreen.figures.style import reference_name, save
+
+
+def main(job):
+    figure, caption = draw(
+        pandas.read_parquet(job.input.timings),
+        reference=reference_name(job.params.engine, job.params.model),
+    )
+    save(figure, caption, job.output)
+
+
+run_job(snakemake, main)

@@ -1,0 +1,19 @@
+"""Figure S3: force components on untrained structures."""
+
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.figures.figureS3 import draw
+from phonoscreen.figures.style import reference_name, save
+
+
+def main(job):
+    figure, caption = draw(
+        pandas.read_parquet(job.input.force_errors),
+        pandas.read_parquet(job.input.force_components),
+        reference=reference_name(job.params.engine, job.params.model),
+    )
+    save(figure, caption, job.output)
+
+
+run_job(snakemake, main)

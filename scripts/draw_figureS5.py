@@ -1,0 +1,19 @@
+"""Figure S5: map of the structure vectors."""
+
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.figures.figureS5 import draw
+from phonoscreen.figures.style import reference_name, save
+
+
+def main(job):
+    figure, caption = draw(
+        pandas.read_parquet(job.input.embedding),
+        pandas.read_parquet(job.input.transport),
+        reference=reference_name(job.params.engine, job.params.model),
+    )
+    save(figure, caption, job.output)
+
+
+run_job(snakemake, main)

@@ -1,0 +1,18 @@
+"""Figure S6: ratio of coherences to particle-like conductivity."""
+
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.figures.figureS6 import draw
+from phonoscreen.figures.style import reference_name, save
+
+
+def main(job):
+    figure, caption = draw(
+        pandas.read_parquet(job.input.transport),
+        reference=reference_name(job.params.engine, job.params.model),
+    )
+    save(figure, caption, job.output)
+
+
+run_job(snakemake, main)

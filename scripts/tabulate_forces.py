@@ -1,0 +1,18 @@
+"""Forces of the published model and of universal potentials on structures no round was trained on."""
+
+from phonoscreen.analysis.forces import component_table, force_error_table
+from phonoscreen.analysis.tables import trained_structures, write_tables
+from phonoscreen.audit.job import run_job
+
+
+def main(job):
+    trained = trained_structures(job.input.datasets)
+    forces = job.input.labels, job.input.predicted, job.input.baselines, trained
+    write_tables(
+        job.output,
+        force_errors=force_error_table(*forces),
+        force_components=component_table(*forces, job.params.components_max),
+    )
+
+
+run_job(snakemake, main)
