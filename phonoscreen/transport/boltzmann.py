@@ -1,0 +1,160 @@
+"""Thermal conductivity of the populations: relaxation-time approximation and full solution.
+
+Rule for degenerate bands: a set of degenerate modes has one linewidth (the mean) and one vector field (the mean). Its
+velocity is the block of the velocity matrix inside the set, and the conductivity takes the trace of products of such
+blocks, so it does not depend on the eigenvectors chosen inside the set. The full solution acts on the mean velocity of
+the set; the traceless rest of the block, which the collision operator of populations does not see, relaxes with the
+set's linewidth.
+"""
+
+from dataclasses import dataclass
+
+import numpy
+
+from phonoscreen.transport import units
+from phonoscreen.transport.harmonic import average_over_sets
+
+_TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
+
+
+@dataclass
+class Populations:
+    """Solution of the Boltzmann equation at one temperature.
+
+    Attributes
+    ----------
+    kappa : (3, 3) W/m/K
+    kappa_modes : (n_irr, n_band) mean of the diagonal; the sum over modes is a third of the trace of ``kappa``
+    mean_free_path : (n_irr, n_band, 3) vector field F of the solution along the temperature gradient, angstrom
+    iterations : number of steps, 0 for the relaxation-time approximation
+    converged : the last step changed the conductivity by less than the tolerance
+    """
+
+    kappa: numpy.ndarray
+    kappa_modes: numpy.ndarray
+    mean_free_path: numpy.ndarray
+    iterations: int = 0
+    converged: bool = True
+
+
+def velocity_products(modes):
+    """Return the products of velocities that each mode contributes to the conductivity.
+
+    Returns
+    -------
+    (n_irr, n_band, 3, 3) (angstrom/ps)^2: mean over the mode's set of sum_s' Re V_ss' V_s's with s, s' in the set
+    """
+    same = modes.sets[:, :, None] == modes.sets[:, None, :]
+    block = modes.velocity_matrices * same[:, None]
+    return average_over_sets(numpy.einsum("qxst,qyts->qsxy", block, block).real, modes.sets)
+
+
+def symmetrise(tensors, mesh):
+    """Average tensors over the point group of the mesh: (..., 3, 3) to (..., 3, 3)."""
+    return numpy.einsum("oax,...xy,oby->...ab", mesh.rotations, tensors, mesh.rotations) / len(mesh.rotations)
+
+
+def _inverse(linewidth):
+    return numpy.divide(1.0, linewidth, out=numpy.zeros_like(linewidth), where=linewidth > 0)
+
+
+def relaxation_time(modes, linewidth, products, volume, temperature_k):
+    """Solve the Boltzmann equation in the relaxation-time approximation.
+
+    kappa = sum C v v / Gamma / (V N), W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eq. (9).
+
+    Parameters
+    ----------
+    modes : MeshModes
+    linewidth : (n_irr, n_band) full width Gamma = 1/tau, 1/ps
+    products : (n_irr, n_band, 3, 3) from ``velocity_products``
+    volume : angstrom^3
+    temperature_k : kelvin
+
+    Returns
+    -------
+    Populations
+    """
+    lifetime = _inverse(linewidth)
+    heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
+    heat = heat * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
+    parts = (heat * lifetime)[:, :, None, None] * products
+    kappa = symmetrise(parts.sum(axis=(0, 1)), modes.mesh)
+    return Populations(kappa, numpy.trace(parts, axis1=2, axis2=3) / 3, modes.velocities * lifetime[:, :, None])
+
+
+def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iterations_max=500, tolerance=1e-5):
+    """Solve the linearised Boltzmann equation by iteration on the irreducible wedge.
+
+    Gamma G = omega v + B G with G = omega F, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eqs. (10)-(12).
+
+    Parameters
+    ----------
+    modes, linewidth, products, volume, temperature_k : as in ``relaxation_time``
+    transfer : (3 n_irr n_band, 3 n_irr n_band) matrix B, 1/ps, from ``three_phonon_rates``
+    iterations_max : most steps
+    tolerance : converged when a step changes every element of kappa by less than this fraction of the largest one
+
+    Returns
+    -------
+    Populations
+    """
+    lifetime = _inverse(linewidth)
+    heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
+    heat = heat * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
+    drive = modes.omega[:, :, None] * modes.velocities
+    inverse_omega = _inverse(modes.omega)
+    rest = products - modes.velocities[..., :, None] * modes.velocities[..., None, :]
+    rest *= (heat * lifetime)[:, :, None, None]
+
+    def conductivity(field):
+        parts = (heat * inverse_omega)[:, :, None, None] * modes.velocities[..., :, None] * field[..., None, :] + rest
+        return symmetrise(parts.sum(axis=(0, 1)), modes.mesh), numpy.trace(parts, axis1=2, axis2=3) / 3
+
+    field = drive * lifetime[:, :, None]
+    kappa, parts = conductivity(field)
+    converged, step = False, 0
+    while step < iterations_max and not converged:
+        step += 1
+        fed = average_over_sets((transfer @ field.ravel()).reshape(field.shape), modes.sets)
+        field = (drive + fed) * lifetime[:, :, None]
+        before = kappa
+        kappa, parts = conductivity(field)
+        if not numpy.isfinite(kappa).all():
+            break
+        converged = numpy.abs(kappa - before).max() < tolerance * numpy.abs(kappa).max()
+    return Populations(kappa, parts, field * inverse_omega[:, :, None], step, bool(converged))
+
+
+def coherence_conductivity(modes, linewidth, volume, temperature_k):
+    """Wave-like (off-diagonal) thermal conductivity.
+
+    Eq. (1) of J. Rodriguez et al., Commun. Mater. 4, 61 (2023), after M. Simoncelli et al., Nat. Phys. 15, 809 (2019),
+    over pairs of modes of one wave vector that belong to different degenerate sets.
+
+    Parameters
+    ----------
+    modes : MeshModes
+    linewidth : (n_irr, n_band) full width Gamma = 1/tau, 1/ps
+    volume : angstrom^3
+    temperature_k : kelvin
+
+    Returns
+    -------
+    kappa : (3, 3) W/m/K
+    kappa_modes : (n_irr, n_band) mean of the diagonal; each pair is shared by the heat capacities of its two modes
+    """
+    omega, different = modes.omega, modes.sets[:, :, None] != modes.sets[:, None, :]
+    heat = units.mode_heat_capacity(omega, temperature_k)
+    per_omega = numpy.divide(heat, omega, out=numpy.zeros_like(heat), where=omega > 0)
+    width = linewidth[:, :, None] + linewidth[:, None, :]
+    gap = omega[:, :, None] - omega[:, None, :]
+    lorentz = numpy.divide(width, 4 * gap**2 + width**2, out=numpy.zeros_like(width), where=different & (width > 0))
+    pair = (omega[:, :, None] + omega[:, None, :]) / 2 * (per_omega[:, :, None] + per_omega[:, None, :]) * lorentz
+    pair *= modes.mesh.weights[:, None, None] * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
+    v = modes.velocity_matrices
+    total = numpy.einsum("qst,qxst,qyts->xy", pair, v, v).real
+    shares = 2 * numpy.divide(heat[:, :, None], heat[:, :, None] + heat[:, None, :],
+                              out=numpy.zeros_like(pair), where=pair != 0)  # fmt: skip
+    parts = (pair * shares * (numpy.abs(v) ** 2).sum(axis=1)).sum(axis=2) / 3
+    return symmetrise(total, modes.mesh), average_over_sets(parts, modes.sets)

@@ -1,0 +1,165 @@
+"""Compiled loops of the transport engine."""
+
+import math
+
+import numba
+import numpy
+
+CUTOFF = 2.0  # processes further than this many widths from energy conservation are left out (ShengBTE)
+CUTOFF_ELASTIC = 2.5
+_SQRT_PI = math.sqrt(math.pi)
+
+
+@numba.njit(cache=True, parallel=True, fastmath=True)
+def three_phonon(half, last, omega, drift, occupation, q0, first, second, counts, scale, rates, phase_space, transfer):
+    """Add the processes of one wave vector with a block of pairs of wave vectors, q + q1 + q2 = G.
+
+    Parameters
+    ----------
+    half : (n_pairs, n_band1, n_band, 3n) third-order constants contracted with the eigenvectors at q and q1
+    last : (n_q, n_band2, 3n) eigenvectors of the mesh as rows
+    omega : (n_q, n_band) rad/ps
+    drift : (n_q, n_band, 3) group velocities along the mesh steps, rad/ps: the broadening of a process is the norm of
+        the difference of two of them
+    occupation : (n_t, n_q, n_band) Bose-Einstein
+    q0 : index of q on the mesh
+    first, second : (n_pairs,) indices of q1 and q2
+    counts : (n_pairs,) number of ordered pairs each entry stands for
+    scale : prefactor of the rates, 1/ps
+    rates : (n_t, n_pairs, n_band, 2) absorption and emission rates are added, 1/ps
+    phase_space : (n_pairs, n_band, 2 + 2 n_t) P3 and weighted P3 of absorption and emission are added
+    transfer : (n_t, n_q, n_band1, n_band) rate at which the population of (q1, band1) feeds each band of q, or empty
+    """
+    n_pairs, n_bands, n_t = len(first), omega.shape[1], occupation.shape[0]
+    with_transfer = transfer.shape[0] > 0
+    for p in numba.prange(n_pairs):
+        i, j, count = first[p], second[p], counts[p]
+        for s1 in range(n_bands):
+            w1 = omega[i, s1]
+            if w1 <= 0.0:
+                continue
+            for s2 in range(n_bands):
+                w2 = omega[j, s2]
+                if w2 <= 0.0:
+                    continue
+                plus, minus = 0.0, 0.0
+                for x in range(3):
+                    plus += (drift[i, s1, x] + drift[j, s2, x]) ** 2
+                    minus += (drift[i, s1, x] - drift[j, s2, x]) ** 2
+                plus, minus = math.sqrt(plus), math.sqrt(minus)
+                total, gap = w1 + w2, w2 - w1
+                for s in range(n_bands):
+                    w = omega[q0, s]
+                    if w <= 0.0:
+                        continue
+                    up, down, out = w - gap, w + gap, w - total
+                    absorb1 = math.exp(-((up / plus) ** 2)) if abs(up) <= CUTOFF * plus and plus > 0.0 else 0.0
+                    absorb2 = math.exp(-((down / plus) ** 2)) if abs(down) <= CUTOFF * plus and plus > 0.0 else 0.0
+                    emit = math.exp(-((out / minus) ** 2)) if abs(out) <= CUTOFF * minus and minus > 0.0 else 0.0
+                    if absorb1 == 0.0 and absorb2 == 0.0 and emit == 0.0:
+                        continue
+                    if plus > 0.0:
+                        absorb1 /= plus * _SQRT_PI
+                        absorb2 /= plus * _SQRT_PI
+                    if minus > 0.0:
+                        emit /= minus * _SQRT_PI
+                    re, im = 0.0, 0.0
+                    for c in range(last.shape[2]):
+                        a, b = half[p, s1, s, c], last[j, s2, c]
+                        re += a.real * b.real - a.imag * b.imag
+                        im += a.real * b.imag + a.imag * b.real
+                    inverse = 1.0 / (w * w1 * w2)
+                    strength = scale * (re * re + im * im)
+                    half_count = 0.5 * count
+                    phase_space[p, s, 0] += half_count * (absorb1 + absorb2)
+                    phase_space[p, s, 1] += count * emit
+                    for t in range(n_t):
+                        n1, n2 = occupation[t, i, s1], occupation[t, j, s2]
+                        absorb = half_count * inverse * (n1 - n2) * (absorb1 - absorb2)
+                        created = half_count * inverse * (1.0 + n1 + n2) * emit
+                        phase_space[p, s, 2 + 2 * t] += absorb
+                        phase_space[p, s, 3 + 2 * t] += 2.0 * created
+                        rates[t, p, s, 0] += strength * absorb
+                        rates[t, p, s, 1] += strength * created
+                        if with_transfer:
+                            moved = strength * (absorb + created)
+                            transfer[t, i, s1, s] -= moved
+                            transfer[t, j, s2, s] -= moved
+
+
+@numba.njit(cache=True)
+def sum_triplets(slots, phases, values, sums):
+    """Add each triplet's constants, times its phase, to the block of its atoms and lattice vector.
+
+    Parameters
+    ----------
+    slots : (n_triplets, 4) first atom, lattice vector, second atom, third atom
+    phases : (n_triplets,) complex
+    values : (n_triplets, 27)
+    sums : (n_atoms, 3, n_cells, n_atoms, 3, n_atoms, 3) complex, added to
+    """
+    for t in range(len(slots)):
+        a, cell, b, c = slots[t]
+        phase, k = phases[t], 0
+        for x in range(3):
+            for y in range(3):
+                for z in range(3):
+                    sums[a, x, cell, b, y, c, z] += phase * values[t, k]
+                    k += 1
+
+
+@numba.njit(cache=True)
+def fold_on_wedge(transfer, touched, star, rotations, operation, rows):
+    """Express what the whole mesh feeds into one wave vector through the irreducible points.
+
+    Parameters
+    ----------
+    transfer : (n_q, n_band1, n_band) from ``three_phonon``; emptied where touched
+    touched : (n,) indices of the points that may be non-zero
+    star, operation : (n_q,) of the mesh
+    rotations : (n_op, 3, 3)
+    rows : (n_band, 3, n_irr, n_band1, 3) the result is added here
+    """
+    n_bands = transfer.shape[1]
+    for q in touched:
+        j, rotation = star[q], rotations[operation[q]]
+        for s in range(n_bands):
+            for s1 in range(n_bands):
+                value = transfer[q, s1, s]
+                if value != 0.0:
+                    for x in range(3):
+                        for y in range(3):
+                            rows[s, x, j, s1, y] += value * rotation[x, y]
+                    transfer[q, s1, s] = 0.0
+
+
+@numba.njit(cache=True, fastmath=True)
+def elastic(vectors, last, omega, drift, variance, irreducible, rates):
+    """Add isotope scattering rates, S. Tamura, Phys. Rev. B 27, 858 (1983), without the prefactor.
+
+    Parameters
+    ----------
+    vectors : (n_irr, n_band, 3n) eigenvectors of the irreducible points as rows
+    last : (n_q, n_band, 3n) eigenvectors of the mesh as rows
+    omega : (n_q, n_band) rad/ps
+    drift : (n_q, n_band, 3) as in ``three_phonon``
+    variance : (n_atoms,) mass variance g of each atom
+    irreducible : (n_irr,) indices of the irreducible points
+    rates : (n_irr, n_band) sum of delta(omega - omega') sum_b g_b |e_b^* . e'_b|^2 is added, ps
+    """
+    n_bands, n_atoms = omega.shape[1], len(variance)
+    widths = numpy.sqrt((drift**2).sum(axis=2))
+    for k in range(len(irreducible)):
+        for q in range(len(last)):
+            for s1 in range(n_bands):
+                width, w1 = widths[q, s1], omega[q, s1]
+                for s in range(n_bands):
+                    distance = abs(omega[irreducible[k], s] - w1)
+                    if width > 0.0 and distance <= CUTOFF_ELASTIC * width:
+                        overlap = 0.0
+                        for b in range(n_atoms):
+                            dot = 0.0j
+                            for x in range(3 * b, 3 * b + 3):
+                                dot += vectors[k, s, x].conjugate() * last[q, s1, x]
+                            overlap += variance[b] * (dot.real**2 + dot.imag**2)
+                        rates[k, s] += overlap * math.exp(-((distance / width) ** 2)) / (width * _SQRT_PI)

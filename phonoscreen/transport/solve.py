@@ -1,0 +1,161 @@
+"""From a crystal and its force constants to its thermal conductivity: every step in one call."""
+
+from dataclasses import dataclass, field
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.transport.boltzmann import (
+    Populations,
+    coherence_conductivity,
+    iterate,
+    relaxation_time,
+    velocity_products,
+)  # fmt: skip
+from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
+from phonoscreen.transport.isotopes import isotope_rates, mass_variances
+from phonoscreen.transport.mesh import build_mesh
+from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
+from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
+
+
+@dataclass
+class Settings:
+    """How the Boltzmann equation is solved.
+
+    Attributes
+    ----------
+    temperatures_k : kelvin, one or several
+    scalebroad : factor on the adaptive broadening
+    isotopes : include isotope scattering with natural abundances
+    boundary_length_nm : boundary scattering rate |v| / L, or None
+    full_solution : also iterate beyond the relaxation-time approximation
+    iterations_max, tolerance : of the iteration
+    degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
+    imaginary_threshold_thz : see ``solve_mesh_modes``
+    single_precision : matrix elements in single precision
+    """
+
+    temperatures_k: tuple = (300.0,)
+    scalebroad: float = 1.0
+    isotopes: bool = True
+    boundary_length_nm: float | None = None
+    full_solution: bool = True
+    iterations_max: int = 500
+    tolerance: float = 1e-5
+    degeneracy: str = "sets"
+    imaginary_threshold_thz: float = 0.1
+    single_precision: bool = False
+
+    def __post_init__(self):
+        self.temperatures_k = tuple(float(t) for t in numpy.atleast_1d(self.temperatures_k))
+        if not self.temperatures_k or not all(numpy.isfinite(t) and t > 0 for t in self.temperatures_k):
+            raise StudyError(f"temperatures {list(self.temperatures_k)} K: each must be above 0", where="transport",
+                             fix="give temperatures in kelvin, for example 300")  # fmt: skip
+        if not self.scalebroad > 0:
+            raise StudyError(f"scalebroad {self.scalebroad} must be above 0", where="transport", fix="use 1.0 or 0.1")
+
+
+@dataclass
+class Solution:
+    """Phonons and heat transport of one crystal.
+
+    Attributes
+    ----------
+    modes : MeshModes
+    rates : ThreePhononRates
+    isotope, boundary : (n_irr, n_band) rates, 1/ps
+    linewidth : list over temperatures of (n_irr, n_band) full widths Gamma = 1/tau, 1/ps
+    rta, full : lists over temperatures of Populations; ``full`` is empty without the iteration
+    coherence, coherence_modes : lists over temperatures: (3, 3) W/m/K and (n_irr, n_band)
+    """
+
+    modes: MeshModes
+    rates: ThreePhononRates
+    isotope: numpy.ndarray
+    boundary: numpy.ndarray
+    linewidth: list = field(default_factory=list)
+    rta: list[Populations] = field(default_factory=list)
+    full: list[Populations] = field(default_factory=list)
+    coherence: list = field(default_factory=list)
+    coherence_modes: list = field(default_factory=list)
+
+
+def solve(crystal, second, third, mesh, settings=None, *, correction=None, progress=None):
+    """Solve the phonon Boltzmann equation of a crystal.
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.lattice.constants.Crystal``
+    second : ``SecondOrder`` or ``phonoscreen.transport.harmonic.LatticeSum``
+    third : ``phonoscreen.lattice.constants.ThirdOrder``
+    mesh : three integers, or a ``phonoscreen.transport.mesh.Mesh``
+    settings : Settings
+    correction : long-range correction of the dynamical matrix, see ``phonoscreen.transport.nonanalytic``
+    progress : function of (done, total) irreducible points, or None
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    UnstableCrystal
+        If the crystal has imaginary frequencies.
+    StudyError
+        On input that does not fit together.
+    """
+    settings = settings or Settings()
+    check_crystal(crystal)
+    if not hasattr(mesh, "irreducible"):
+        mesh = build_mesh(crystal, mesh)
+    matrix = DynamicalMatrix(crystal, second, correction)
+    by_sets = settings.degeneracy == "sets"
+    modes = solve_mesh_modes(
+        matrix, mesh, degeneracy=settings.degeneracy, imaginary_threshold_thz=settings.imaginary_threshold_thz
+    )
+    rates = three_phonon_rates(
+        crystal, third, modes, settings.temperatures_k, scalebroad=settings.scalebroad, reduce=by_sets,
+        transfer=settings.full_solution, progress=progress,
+        dtype=numpy.complex64 if settings.single_precision else numpy.complex128,
+    )  # fmt: skip
+    isotope = numpy.zeros_like(modes.omega)
+    if settings.isotopes:
+        isotope = isotope_rates(crystal, modes, mass_variances(crystal.numbers), settings.scalebroad)
+    boundary = numpy.zeros_like(modes.omega)
+    if settings.boundary_length_nm is not None:
+        boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)
+    solution = Solution(modes, rates, isotope, boundary)
+    products = velocity_products(modes) if by_sets else (
+        modes.velocities[..., :, None] * modes.velocities[..., None, :]
+    )  # fmt: skip
+    for t, temperature in enumerate(settings.temperatures_k):
+        linewidth = rates.absorption[t] + rates.emission[t] + isotope + boundary
+        if by_sets:
+            linewidth = average_over_sets(linewidth, modes.sets)
+        arguments = (products, crystal.volume, temperature)
+        solution.linewidth.append(linewidth)
+        solution.rta.append(relaxation_time(modes, linewidth, *arguments))
+        if settings.full_solution:
+            solution.full.append(
+                iterate(modes, linewidth, rates.transfer[t], *arguments,
+                        iterations_max=settings.iterations_max, tolerance=settings.tolerance)
+            )  # fmt: skip
+        kappa, parts = coherence_conductivity(modes, linewidth, crystal.volume, temperature)
+        solution.coherence.append(kappa)
+        solution.coherence_modes.append(parts)
+    return solution
+
+
+def check_crystal(crystal):
+    """Raise StudyError if the crystal's arrays do not fit together or hold NaN, no volume or no mass."""
+    n = len(numpy.atleast_1d(crystal.numbers))
+    arrays = {"cell": (crystal.cell, (3, 3)), "scaled_positions": (crystal.scaled_positions, (n, 3)),
+              "masses": (crystal.masses, (n,))}  # fmt: skip
+    for name, (array, shape) in arrays.items():
+        if numpy.shape(array) != shape or not numpy.isfinite(array).all():
+            raise StudyError(f"{name} of the crystal is not a finite array of shape {shape}", where="transport",
+                             fix="check the structure file")  # fmt: skip
+    if n == 0 or crystal.volume < 1e-6 or numpy.min(crystal.masses) <= 0:
+        raise StudyError("the crystal has no atoms, no volume, or an atom without mass", where="transport",
+                         fix="check the structure file")  # fmt: skip
