@@ -12,8 +12,8 @@ from phonoscreen.structures.supercells import build_supercell, random_displaceme
 
 
 def main(job):
-    relaxed = read_structures(job.input.arrays)
-    ids = list(read_records(job.input.records)["structure_id"])
+    relaxed = read_structures(job.input.relaxed)
+    ids = list(read_records(job.input.relaxed_records)["structure_id"])
     assignment = read_records(job.input.assignment)
     rows = assignment[assignment["structure_id"].isin(ids)].set_index("structure_id")
 

@@ -1,0 +1,67 @@
+"""Universal potentials on the labelled supercells of structures that no network of the study was trained on."""
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.structures.store import read_atoms
+from phonoscreen.structures.supercells import build_supercell, displaced_supercell
+
+COLUMNS = [
+    "structure_id", "stage", "status", "reason", "model", "engine", "reference", "part", "n_supercells",
+    "force_rmse_mev_per_angstrom", "force_mae_mev_per_angstrom", "force_rms_mev_per_angstrom", "force_rmse_relative",
+]  # fmt: skip
+
+
+def force_errors(predicted, reference):
+    """Return the errors of predicted forces.
+
+    Parameters
+    ----------
+    predicted, reference : equal shapes, eV/angstrom
+
+    Returns
+    -------
+    dict with ``force_rmse_mev_per_angstrom`` and ``force_mae_mev_per_angstrom`` over components and
+    ``force_rmse_relative``, the RMSE over the root mean square of the reference
+    """
+    predicted, reference = numpy.asarray(predicted), numpy.asarray(reference)
+    difference = predicted - reference
+    rmse, rms = float(numpy.sqrt((difference**2).mean())), float(numpy.sqrt((reference**2).mean()))
+    return {
+        "force_rmse_mev_per_angstrom": 1e3 * rmse,
+        "force_mae_mev_per_angstrom": 1e3 * float(numpy.abs(difference).mean()),
+        "force_rms_mev_per_angstrom": 1e3 * rms,
+        "force_rmse_relative": rmse / rms if rms else float("nan"),
+    }
+
+
+def evaluate_structure(engine, structure_id, supercells, labels):
+    """Compare an engine with the labels of one structure.
+
+    Parameters
+    ----------
+    engine : see ``phonoscreen.reference.engine``
+    structure_id : str
+    supercells, labels : the structure's groups in ``results/supercells`` and ``results/labels``
+
+    Returns
+    -------
+    row : dict for the table; status ``failed`` with the reason where the engine fails
+    forces : (n, n_atoms, 3) forces of the engine, eV/angstrom, or None
+    """
+    row = {"structure_id": structure_id, "stage": "evaluate_baselines", "status": "ok", "reason": "",
+           "engine": engine.name, "reference": labels.attrs["model"]}  # fmt: skip
+    supercell = build_supercell(read_atoms(supercells), supercells["repetitions"][()])
+    indices = labels["supercell_index"][()]
+    try:
+        forces = numpy.array(
+            [
+                engine.forces(
+                    displaced_supercell(supercell, supercells["displacements"][index]), f"{structure_id}/{index}"
+                )[1]
+                for index in indices
+            ]
+        )
+    except StudyError as error:
+        return {**row, "status": "failed", "reason": str(error)}, None
+    return {**row, "n_supercells": len(indices), **force_errors(forces, labels["forces"][()])}, forces

@@ -1,0 +1,145 @@
+"""From candidates to the manifest: filters, classes, duplicates, parts and shards."""
+
+import heapq
+import math
+
+from ase.data import atomic_numbers, chemical_symbols
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.seeds import derive_seed
+
+_NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe"}
+_LANTHANIDES_CE_TO_LU = set(chemical_symbols[58:72])
+
+
+def paper_elements():
+    """The 63 elements of the study: Z = 1 to 83 without noble gases, Ce to Lu and Tc."""
+    return set(chemical_symbols[1:84]) - _NOBLE_GASES - _LANTHANIDES_CE_TO_LU - {"Tc"}
+
+
+def allowed_elements(setting):
+    """Return the set of element symbols of ``filter.elements`` ("paper63" or a list)."""
+    if setting == "paper63":
+        return paper_elements()
+    unknown = sorted(set(setting) - set(atomic_numbers))
+    if unknown:
+        raise StudyError(f"unknown elements {unknown}", where="config filter.elements", fix="use element symbols")
+    return set(setting)
+
+
+def reason_to_skip(candidate, elements, formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom):
+    """Return why a row of the candidates' table is left out before its symmetry is known, or "".
+
+    Energies that the source does not give pass.
+
+    Parameters
+    ----------
+    candidate : row with ``formation_energy_ev_per_atom, hull_distance_ev_per_atom``
+    elements : set of symbols of the structure's elements not in the study
+    formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom : limits, eV/atom
+    """
+    if elements:
+        return f"elements outside the study: {', '.join(sorted(elements))}"
+    energy, hull = candidate.formation_energy_ev_per_atom, candidate.hull_distance_ev_per_atom
+    if energy > formation_energy_max_ev_per_atom:
+        return f"formation energy {energy:.3f} above {formation_energy_max_ev_per_atom} eV/atom"
+    if hull > hull_distance_max_ev_per_atom:
+        return f"hull distance {hull:.3f} above {hull_distance_max_ev_per_atom} eV/atom"
+    return ""
+
+
+def same_structure(one, other):
+    """Whether two structures of one formula and class are the same arrangement at any volume."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    matcher = StructureMatcher(ltol=0.1, stol=0.05, angle_tol=2, primitive_cell=False, scale=True)
+    return matcher.fit(AseAtomsAdaptor.get_structure(one), AseAtomsAdaptor.get_structure(other))
+
+
+def find_duplicates(structures):
+    """Find structures that occur twice.
+
+    Parameters
+    ----------
+    structures : list of (structure_id, key, atoms) in order of preference; only equal keys (formula, class) are compared
+
+    Returns
+    -------
+    dict from the id of a duplicate to the id that is kept
+    """
+    kept, duplicates = {}, {}
+    for structure_id, key, atoms in structures:
+        for other_id, other in kept.setdefault(key, []):
+            if same_structure(atoms, other):
+                duplicates[structure_id] = other_id
+                break
+        else:
+            kept[key].append((structure_id, atoms))
+    return duplicates
+
+
+def draw_parts(classes, training_structures, validation_structures, seed):
+    """Draw the training and validation parts in proportion to the classes.
+
+    Every structure gets a number from the seed and its id; the lowest of each class become training, the next
+    validation, the rest unexplored. Adding a structure therefore moves few others.
+
+    Parameters
+    ----------
+    classes : dict from structure id to class
+    training_structures, validation_structures : sizes of the parts, fewer where there are not enough structures
+    seed : the study's seed
+
+    Returns
+    -------
+    dict from structure id to part
+    """
+    members = {}
+    for structure_id in sorted(classes, key=lambda name: derive_seed(seed, name, "part")):
+        members.setdefault(classes[structure_id], []).append(structure_id)
+    sizes = {name: len(ids) for name, ids in members.items()}
+    training = _shares(sizes, training_structures)
+    left = {name: sizes[name] - training[name] for name in sizes}
+    validation = _shares(left, validation_structures)
+    parts = {}
+    for name, ids in members.items():
+        last = training[name] + validation[name]
+        parts.update({structure_id: "training" for structure_id in ids[: training[name]]})
+        parts.update({structure_id: "validation" for structure_id in ids[training[name] : last]})
+        parts.update({structure_id: "unexplored" for structure_id in ids[last:]})
+    return parts
+
+
+def _shares(sizes, total):
+    """Divide a total over classes in proportion to their sizes (largest remainders)."""
+    everything = sum(sizes.values())
+    if everything <= total:
+        return dict(sizes)
+    exact = {name: total * size / everything for name, size in sizes.items()}
+    shares = {name: math.floor(value) for name, value in exact.items()}
+    by_remainder = sorted(sizes, key=lambda name: (shares[name] - exact[name], name))
+    for name in by_remainder[: total - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def assign_shards(costs, shards):
+    """Assign structures to shards of about equal cost: the costliest first, each to the least loaded shard.
+
+    Parameters
+    ----------
+    costs : dict from structure id to cost in any unit
+    shards : names of the shards
+
+    Returns
+    -------
+    dict from structure id to shard
+    """
+    loads = [(0.0, 0, shard) for shard in shards]
+    assignment = {}
+    for structure_id in sorted(costs, key=lambda name: (-costs[name], name)):
+        load, count, shard = heapq.heappop(loads)
+        assignment[structure_id] = shard
+        heapq.heappush(loads, (load + costs[structure_id], count + 1, shard))
+    return assignment

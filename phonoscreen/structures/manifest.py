@@ -1,0 +1,125 @@
+"""The manifest: which candidates belong to the study, their class, part and shard."""
+
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import pandas
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.structures.filters import (
+    allowed_elements,
+    assign_shards,
+    draw_parts,
+    find_duplicates,
+    reason_to_skip,
+)
+from phonoscreen.structures.prototypes import classify, formula_type
+
+log = logging.getLogger("phonoscreen")
+
+STAGE = "filter_structures"
+COLUMNS = [
+    "structure_id", "formula", "space_group_number", "formula_type", "prototype", "n_atoms", "part", "shard",
+]  # fmt: skip
+
+
+def build_manifest(table, structures, classes, settings, shards, seed, threads=1):
+    """Filter the candidates and assign the rest to parts and shards.
+
+    Parameters
+    ----------
+    table : candidates' table (``phonoscreen.structures.candidate``)
+    structures : dict of ase.Atoms by structure id
+    classes : names of the classes of the study, for example ``"225-AB"``
+    settings : ``filter`` of the config
+    shards : names of the shards
+    seed : the study's seed
+    threads : processes that search symmetries
+
+    Returns
+    -------
+    manifest : DataFrame with one row per structure of the study
+    records : list of dicts, one per candidate
+    primitive : dict of symmetrised primitive cells, ase.Atoms, by structure id
+    """
+    records = {name: _record(name, "", "") for name in table["structure_id"]}
+    search = []
+    for row in table.itertuples():
+        atoms = structures.get(row.structure_id)
+        if atoms is None:
+            records[row.structure_id] = _record(row.structure_id, "failed", row.problem or "no geometry")
+            continue
+        foreign = set(atoms.symbols) - allowed_elements(settings["elements"])
+        reason = reason_to_skip(
+            row, foreign, settings["formation_energy_max_ev_per_atom"], settings["hull_distance_max_ev_per_atom"]
+        )
+        kind = formula_type(atoms.numbers)
+        if not reason and not any(name.endswith(f"-{kind}") for name in classes):
+            reason = f"formula type {kind} is not in Table 1"
+        if reason:
+            records[row.structure_id] = _record(row.structure_id, "skipped", reason)
+        else:
+            search.append(row)
+    found = {}
+    tolerance = settings["symmetry_tolerance_angstrom"]
+    for row, result in zip(search, _classify_all([structures[r.structure_id] for r in search], tolerance, threads)):
+        if isinstance(result, str):
+            records[row.structure_id] = _record(row.structure_id, "failed", result)
+        elif result.prototype not in classes:
+            records[row.structure_id] = _record(
+                row.structure_id, "skipped", f"class {result.prototype} is not in Table 1"
+            )
+        else:
+            found[row.structure_id] = (row, result)
+    # The structure nearest the hull is kept of those that occur twice; NaN sorts last.
+    order = sorted(found, key=lambda name: _preference(found[name][0]))
+    keyed = [(name, (found[name][1].formula, found[name][1].prototype), found[name][1].atoms) for name in order]
+    for name, kept in find_duplicates(keyed).items():
+        records[name] = _record(name, "skipped", f"same structure as {kept}")
+        del found[name]
+    return _assemble(found, records, settings, shards, seed)
+
+
+def _assemble(found, records, settings, shards, seed):
+    drawn = draw_parts(
+        {name: one.prototype for name, (row, one) in found.items() if not row.part},
+        settings["training_structures"], settings["validation_structures"], seed,
+    )  # fmt: skip
+    # Transport dominates the cost and grows with the cube of the number of bands, its mesh shrinks with the cell.
+    shard_of = assign_shards({name: len(one.atoms) ** 2 for name, (_, one) in found.items()}, shards)
+    rows = []
+    for name, (row, one) in found.items():
+        records[name] = _record(name, "ok", "")
+        part = row.part or drawn[name]
+        rows.append(
+            (name, one.formula, one.space_group_number, one.formula_type, one.prototype, len(one.atoms), part,
+             shard_of[name])
+        )  # fmt: skip
+    manifest = pandas.DataFrame(rows, columns=COLUMNS).sort_values("structure_id", ignore_index=True)
+    log.info("%d candidates, %d in the manifest", len(records), len(manifest))
+    return manifest, list(records.values()), {name: one.atoms for name, (_, one) in found.items()}
+
+
+def _record(structure_id, status, reason):
+    return {"structure_id": structure_id, "stage": STAGE, "status": status, "reason": reason}
+
+
+def _preference(row):
+    hull = row.hull_distance_ev_per_atom
+    return (hull != hull, hull if hull == hull else 0.0, row.structure_id)
+
+
+def _classify_all(structures, tolerance, threads):
+    work = partial(_classify_or_reason, tolerance=tolerance)
+    if threads < 2 or len(structures) < 1000:
+        return [work(atoms) for atoms in structures]
+    with ProcessPoolExecutor(threads) as pool:
+        return list(pool.map(work, structures, chunksize=200))
+
+
+def _classify_or_reason(atoms, tolerance):
+    try:
+        return classify(atoms, tolerance)
+    except StudyError as error:
+        return error.what

@@ -1,0 +1,190 @@
+"""Space group, formula type and standard primitive cell of a structure; geometry from a formula and a structure type.
+
+The class of a structure (one of the 16 of Table 1 of Rodriguez et al., Commun. Mater. 4, 61 (2023)) is found from its
+atoms by spglib (Togo, Shinohara and Tanaka, Sci. Technol. Adv. Mater. Methods 4, 2384822 (2024)), never from a name.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import reduce
+from string import ascii_uppercase
+
+import numpy
+import spglib
+import yaml
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+
+from phonoscreen.audit.errors import StudyError
+
+
+# Rows are the primitive lattice vectors in the conventional ones. The lattices of Table 1 are primitive or
+# face-centred; structures of other centrings keep the conventional cell, they never pass the filter.
+_FACE_CENTRING = numpy.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+
+
+@dataclass
+class Classified:
+    """A structure in its standard primitive cell.
+
+    Parameters
+    ----------
+    atoms : idealised primitive cell in spglib's standard setting, ase.Atoms
+    space_group_number : 1 to 230
+    formula_type : for example ``"ABC2D6"``
+    """
+
+    atoms: Atoms
+    space_group_number: int
+    formula_type: str
+
+    @property
+    def prototype(self):
+        """Class of Table 1, for example ``"225-ABC2D6"``."""
+        return f"{self.space_group_number}-{self.formula_type}"
+
+    @property
+    def formula(self):
+        """Reduced formula, rarest elements first, the order of the formula type."""
+        return reduced_formula(self.atoms.numbers)
+
+
+def read_prototypes(path):
+    """Return ``resources/prototypes.yaml``: ``classes`` (list of names) and ``structure_types``."""
+    with open(path) as stream:
+        return yaml.safe_load(stream)
+
+
+def _reduced_counts(numbers):
+    counts = Counter(int(z) for z in numbers)
+    divisor = reduce(math.gcd, counts.values())
+    ordered = sorted(counts.items(), key=lambda item: (item[1], chemical_symbols[item[0]]))
+    return [(chemical_symbols[z], n // divisor) for z, n in ordered]
+
+
+def reduced_formula(numbers):
+    """Reduced formula of a list of atomic numbers, rarest elements first, then alphabetical."""
+    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in _reduced_counts(numbers))
+
+
+def formula_type(numbers):
+    """Anonymous reduced formula: letters by rising count, for example ``"ABC2D6"`` (``generic`` of the OQMD)."""
+    counts = _reduced_counts(numbers)
+    return "".join(f"{letter}{n if n > 1 else ''}" for letter, (_, n) in zip(ascii_uppercase, counts, strict=False))
+
+
+def _spglib_cell(atoms):
+    if len(atoms) == 0 or not numpy.isfinite(atoms.positions).all() or not numpy.isfinite(atoms.cell.array).all():
+        raise StudyError("no atoms, or coordinates that are not finite", fix="correct the structure file")
+    if atoms.cell.rank < 3:
+        raise StudyError("the cell spans no volume", fix="give three independent lattice vectors")
+    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
+
+
+def classify(atoms, tolerance_angstrom):
+    """Find space group and formula type and symmetrise to the standard primitive cell.
+
+    Sites rounded by a database are moved to their exact symmetric places.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms, any periodic cell
+    tolerance_angstrom : largest distance between an atom and its symmetric image
+
+    Returns
+    -------
+    Classified
+
+    Raises
+    ------
+    StudyError
+        If coordinates are not finite, the cell has no volume, or spglib finds no symmetry (overlapping atoms).
+    """
+    cell = _spglib_cell(atoms)
+    try:
+        dataset = spglib.get_symmetry_dataset(cell, symprec=tolerance_angstrom)
+    except spglib.SpglibError as error:
+        dataset, message = None, str(error)
+    else:
+        message = "no symmetry found"
+    if dataset is None:
+        raise StudyError(f"spglib: {message}", fix="check for overlapping atoms or lower the symmetry tolerance")
+    lattice, positions, first = dataset.std_lattice, dataset.std_positions, numpy.arange(len(dataset.std_types))
+    if dataset.international.startswith("F"):
+        lattice, positions = _FACE_CENTRING @ lattice, positions @ numpy.linalg.inv(_FACE_CENTRING)
+        _, first = numpy.unique(dataset.std_mapping_to_primitive, return_index=True)
+    numbers, positions = dataset.std_types[first], (positions[first] + 1e-9) % 1.0 - 1e-9
+    order = numpy.argsort([_rank(z, numbers) for z in numbers], kind="stable")
+    primitive = Atoms(numbers=numbers[order], cell=lattice, scaled_positions=positions[order], pbc=True)
+    return Classified(primitive, int(dataset.number), formula_type(numbers))
+
+
+def _rank(number, numbers):
+    return [symbol for symbol, _ in _reduced_counts(numbers)].index(chemical_symbols[number])
+
+
+def parse_formula(formula):
+    """Return ``[(symbol, count), …]`` in the order written.
+
+    Raises
+    ------
+    StudyError
+        If the text is no formula of known elements.
+    """
+    parts = re.findall(r"([A-Z][a-z]?)(\d*)", formula)
+    if "".join(symbol + count for symbol, count in parts) != formula or not parts:
+        raise StudyError(f"{formula!r} is not a formula", fix="write it like NaYCs2Cl6")
+    unknown = [symbol for symbol, _ in parts if symbol not in atomic_numbers]
+    if unknown:
+        raise StudyError(f"{formula!r} holds unknown elements {unknown}", fix="write it like NaYCs2Cl6")
+    return [(symbol, int(count or 1)) for symbol, count in parts]
+
+
+def build_structure(formula, structure_type, structure_types):
+    """Build a starting geometry from a formula and a structure type.
+
+    The lattice constant makes the tightest pair of neighbours touch with the covalent radii of Cordero et al.,
+    Dalton Trans. 2832 (2008), as tabulated in ase; relaxation follows.
+
+    Parameters
+    ----------
+    formula : elements in the order of the structure type's sites, for example ``"KIrCs2Cl6"``
+    structure_type : name in ``structure_types``, for example ``"225-ABC2D6"``
+    structure_types : mapping of ``resources/prototypes.yaml``
+
+    Returns
+    -------
+    ase.Atoms, primitive cell
+
+    Raises
+    ------
+    StudyError
+        If the structure type is unknown or the formula does not fit it.
+    """
+    if structure_type not in structure_types:
+        raise StudyError(
+            f"unknown structure type {structure_type!r}", where=formula, fix=f"use one of {', '.join(structure_types)}"
+        )
+    parts, sites = parse_formula(formula), structure_types[structure_type]["sites"]
+    if len(parts) != len(sites):
+        raise StudyError(f"{len(parts)} elements, {len(sites)} sites in {structure_type}", where=formula)
+    from ase.spacegroup import crystal
+
+    space_group = int(structure_type.split("-")[0])
+    symbols = [symbol for (symbol, _), positions in zip(parts, sites, strict=True) for _ in positions]
+    basis = [position for positions in sites for position in positions]
+    atoms = crystal(
+        symbols, basis, spacegroup=space_group, setting=2 if space_group == 227 else 1, cellpar=[1, 1, 1, 90, 90, 90],
+        primitive_cell=True,
+    )  # fmt: skip
+    expected = reduced_formula(Atoms([symbol for symbol, n in parts for _ in range(n)]).numbers)
+    if reduced_formula(atoms.numbers) != expected:
+        raise StudyError(f"the formula does not have the composition of {structure_type}", where=formula)
+    distances = atoms.repeat(3).get_all_distances(mic=True)
+    radii = covalent_radii[atoms.repeat(3).numbers]
+    numpy.fill_diagonal(distances, numpy.inf)
+    lattice_constant = float(((radii[:, None] + radii[None, :]) / distances).max())
+    atoms.set_cell(atoms.cell * lattice_constant, scale_atoms=True)
+    return Atoms(numbers=atoms.numbers, cell=atoms.cell, scaled_positions=atoms.get_scaled_positions(), pbc=True)

@@ -1,0 +1,31 @@
+"""Filter candidates, find their classes, draw parts and divide them into shards."""
+
+from pathlib import Path
+
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.records import write_records, write_table
+from phonoscreen.structures.candidate import read_structures_by_id, write_structures
+from phonoscreen.structures.manifest import build_manifest
+from phonoscreen.structures.prototypes import read_prototypes
+
+
+def main(job):
+    manifest, records, primitive = build_manifest(
+        pandas.read_parquet(job.input.table),
+        read_structures_by_id(job.input.structures),
+        read_prototypes(job.input.prototypes)["classes"],
+        job.params.filter,
+        job.params.shards,
+        job.params.seed,
+        job.threads,
+    )
+    for path in job.output.initial:
+        rows = manifest[manifest["shard"] == Path(path).stem]
+        write_structures({name: primitive[name] for name in rows["structure_id"]}, path)
+    write_records(records, job.output.records)
+    write_table(manifest, job.output.manifest)
+
+
+run_job(snakemake, main)  # noqa: F821
