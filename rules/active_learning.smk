@@ -1,10 +1,6 @@
 def labels_until(wildcards):
     """Labels of the rounds before this one."""
-    return expand(
-        "results/rounds/{round}/labels/{shard}.h5",
-        round=range(int(wildcards.round)),
-        shard=SHARDS,
-    )
+    return expand("results/rounds/{round}/labels/{shard}.h5", round=range(int(wildcards.round)), shard=SHARDS)
 
 
 def selections_until(wildcards):
@@ -12,22 +8,22 @@ def selections_until(wildcards):
     return expand("results/rounds/{round}/selection.parquet", round=range(int(wildcards.round)))
 
 
+def convergence_until(wildcards):
+    """How the rounds before this one ended."""
+    return expand("results/rounds/{round}/convergence.json", round=range(int(wildcards.round)))
+
+
 def convergence_before(wildcards):
     """How the round before ended; nothing for round 0."""
-    return expand(
-        "results/rounds/{round}/convergence.json",
-        round=range(int(wildcards.round))[-1:],
-    )
+    return convergence_until(wildcards)[-1:]
 
 
 def member_before(wildcards):
     """The same member after the round before; nothing for round 0."""
-    return expand(
-        "results/rounds/{round}/members/{member}/{file}",
-        round=range(int(wildcards.round))[-1:],
-        member=wildcards.member,
-        file=["model.safetensors", "model.json"],
-    )
+    if int(wildcards.round) == 0:
+        return []
+    folder = f"results/rounds/{int(wildcards.round) - 1}/members/{wildcards.member}"
+    return [f"{folder}/model.safetensors", f"{folder}/model.json"]
 
 
 rule assemble_dataset:
@@ -37,7 +33,6 @@ rule assemble_dataset:
         labels=expand("results/labels/{shard}.h5", shard=SHARDS),
         manifest="results/structures/manifest.parquet",
         selected_labels=labels_until,
-        selections=selections_until,
     output:
         arrays="results/rounds/{round}/dataset.h5",
         table="results/rounds/{round}/dataset.parquet",
@@ -57,15 +52,14 @@ rule assemble_dataset:
 
 
 rule train_member:
-    """One member of the committee."""
+    """One member of the committee, warm from the round before."""
     input:
         dataset="results/rounds/{round}/dataset.h5",
-        table="results/rounds/{round}/dataset.parquet",
         previous=member_before,
         convergence=convergence_before,
     output:
         weights="results/rounds/{round}/members/{member}/model.safetensors",
-        model="results/rounds/{round}/members/{member}/model.json",
+        settings="results/rounds/{round}/members/{member}/model.json",
         history="results/rounds/{round}/members/{member}/history.parquet",
     log:
         "logs/train_member/{round}_{member}.log",
@@ -75,8 +69,153 @@ rule train_member:
         "../envs/forcefield.yaml"
     params:
         code=code_of("scripts/train_member.py"),
-        force_model=model_settings(config["force_model"]),
+        force_model=config["force_model"],
         training=config["training"],
         seed=config["seed"],
     script:
         "../scripts/train_member.py"
+
+
+rule query_committee:
+    """How far the committee disagrees on the supercells of one shard, Eq. (3) of the paper."""
+    input:
+        supercells="results/supercells/{shard}.h5",
+        records="results/supercells/{shard}.parquet",
+        manifest="results/structures/manifest.parquet",
+        weights=expand("results/rounds/{{round}}/members/{member}/model.safetensors", member=MEMBERS),
+        settings=expand("results/rounds/{{round}}/members/{member}/model.json", member=MEMBERS),
+        convergence=convergence_until,
+    output:
+        records="results/rounds/{round}/uncertainty/{shard}.parquet",
+    log:
+        "logs/query_committee/{round}_{shard}.log",
+    benchmark:
+        "benchmarks/query_committee/{round}_{shard}.tsv"
+    conda:
+        "../envs/forcefield.yaml"
+    params:
+        code=code_of("scripts/query_committee.py"),
+        device=config["force_model"]["device"],
+    script:
+        "../scripts/query_committee.py"
+
+
+rule select_supercells:
+    """Supercells that get a reference calculation, and whether active learning has converged."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        uncertainty=expand("results/rounds/{{round}}/uncertainty/{shard}.parquet", shard=SHARDS),
+        selections=selections_until,
+        convergence=convergence_until,
+    output:
+        selection="results/rounds/{round}/selection.parquet",
+        convergence="results/rounds/{round}/convergence.json",
+    log:
+        "logs/select_supercells/{round}.log",
+    benchmark:
+        "benchmarks/select_supercells/{round}.tsv"
+    conda:
+        "../envs/forcefield.yaml"
+    params:
+        code=code_of("scripts/select_supercells.py"),
+        threshold_mev_per_angstrom=config["active_learning"]["threshold_mev_per_angstrom"],
+        strategy=config["active_learning"]["strategy"],
+        select_max=config["active_learning"]["select_max"],
+        converged_change=config["active_learning"]["converged_change"],
+        seed=config["seed"],
+    script:
+        "../scripts/select_supercells.py"
+
+
+rule label_selected:
+    """Reference forces of the selected supercells of one shard."""
+    input:
+        arrays="results/supercells/{shard}.h5",
+        records="results/supercells/{shard}.parquet",
+        selection="results/rounds/{round}/selection.parquet",
+    output:
+        arrays="results/rounds/{round}/labels/{shard}.h5",
+        records="results/rounds/{round}/labels/{shard}.parquet",
+    log:
+        "logs/label_selected/{round}_{shard}.log",
+    benchmark:
+        "benchmarks/label_selected/{round}_{shard}.tsv"
+    conda:
+        "../envs/reference.yaml"
+    params:
+        code=code_of("scripts/label_selected.py"),
+        reference=engine_settings(config["reference"], "supercell"),
+    script:
+        "../scripts/label_selected.py"
+
+
+rule validate_round:
+    """Errors of one round's committee on structures that no round trains on."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
+        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        records=expand("results/labels/{shard}.parquet", shard=SHARDS),
+        weights=expand("results/rounds/{{round}}/members/{member}/model.safetensors", member=MEMBERS),
+        settings=expand("results/rounds/{{round}}/members/{member}/model.json", member=MEMBERS),
+    output:
+        records="results/rounds/{round}/validation.parquet",
+    log:
+        "logs/validate_round/{round}.log",
+    benchmark:
+        "benchmarks/validate_round/{round}.tsv"
+    conda:
+        "../envs/forcefield.yaml"
+    params:
+        code=code_of("scripts/validate_round.py"),
+        device=config["force_model"]["device"],
+    script:
+        "../scripts/validate_round.py"
+
+
+rule publish_model:
+    """The committee of the last round, with its card."""
+    input:
+        weights=expand("results/rounds/{round}/members/{member}/model.safetensors", round=LAST_ROUND, member=MEMBERS),
+        settings=expand("results/rounds/{round}/members/{member}/model.json", round=LAST_ROUND, member=MEMBERS),
+        dataset=f"results/rounds/{LAST_ROUND}/dataset.h5",
+        dataset_table=f"results/rounds/{LAST_ROUND}/dataset.parquet",
+        validation=f"results/rounds/{LAST_ROUND}/validation.parquet",
+    output:
+        weights=expand("results/model/member{member}.safetensors", member=MEMBERS),
+        settings="results/model/model.json",
+        card="results/model/card.md",
+    log:
+        "logs/publish_model.log",
+    benchmark:
+        "benchmarks/publish_model.tsv"
+    conda:
+        "../envs/forcefield.yaml"
+    params:
+        code=code_of("scripts/publish_model.py"),
+        licence="CC-BY-4.0",
+    script:
+        "../scripts/publish_model.py"
+
+
+rule predict_forces:
+    """Forces of the published model on every displaced supercell of one shard."""
+    input:
+        supercells="results/supercells/{shard}.h5",
+        records="results/supercells/{shard}.parquet",
+        model="results/model/model.json",
+        weights=expand("results/model/member{member}.safetensors", member=MEMBERS),
+    output:
+        arrays="results/predicted/{shard}.h5",
+        records="results/predicted/{shard}.parquet",
+    log:
+        "logs/predict_forces/{shard}.log",
+    benchmark:
+        "benchmarks/predict_forces/{shard}.tsv"
+    conda:
+        "../envs/forcefield.yaml"
+    params:
+        code=code_of("scripts/predict_forces.py"),
+        device=config["force_model"]["device"],
+    script:
+        "../scripts/predict_forces.py"

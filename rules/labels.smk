@@ -1,8 +1,8 @@
 rule label_forces:
     """Reference forces of the displaced supercells of one shard."""
     input:
-        supercells="results/supercells/{shard}.h5",
-        supercell_records="results/supercells/{shard}.parquet",
+        arrays="results/supercells/{shard}.h5",
+        records="results/supercells/{shard}.parquet",
         assignment="results/bases/assignment.parquet",
         manifest="results/structures/manifest.parquet",
     output:
@@ -23,11 +23,10 @@ rule label_forces:
 
 
 rule evaluate_baselines:
-    """Universal potentials on the labelled supercells of structures the network never saw."""
+    """Universal potentials on the labelled supercells of structures outside the training part."""
     input:
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
         labels=expand("results/labels/{shard}.h5", shard=SHARDS),
-        label_records=expand("results/labels/{shard}.parquet", shard=SHARDS),
         manifest="results/structures/manifest.parquet",
     output:
         table="results/baselines/forces.parquet",

@@ -48,7 +48,6 @@ rule relax_structures:
     """Relax cell and free coordinates with the symmetry kept."""
     input:
         structures="results/structures/initial/{shard}.extxyz",
-        manifest="results/structures/manifest.parquet",
     output:
         arrays="results/relaxed/{shard}.h5",
         records="results/relaxed/{shard}.parquet",
@@ -61,7 +60,7 @@ rule relax_structures:
         "../envs/reference.yaml"
     params:
         code=code_of("scripts/relax_structures.py"),
-        reference=engine_settings(config["reference"]),
+        reference=engine_settings(config["reference"], "relax"),
         relax=config["relax"],
         symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
     script:
@@ -71,10 +70,9 @@ rule relax_structures:
 rule displace_supercells:
     """Supercells with every atom displaced by the same length in a random direction."""
     input:
-        relaxed="results/relaxed/{shard}.h5",
-        relaxed_records="results/relaxed/{shard}.parquet",
+        arrays="results/relaxed/{shard}.h5",
+        records="results/relaxed/{shard}.parquet",
         assignment="results/bases/assignment.parquet",
-        manifest="results/structures/manifest.parquet",
     output:
         arrays="results/supercells/{shard}.h5",
         records="results/supercells/{shard}.parquet",

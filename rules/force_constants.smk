@@ -1,0 +1,77 @@
+def forces_of(wildcards):
+    """Forces of one source: reference labels or the published model's."""
+    folder = {"reference": "labels", "predicted": "predicted"}[wildcards.source]
+    return {
+        "forces": f"results/{folder}/{wildcards.shard}.h5",
+        "forces_records": f"results/{folder}/{wildcards.shard}.parquet",
+    }
+
+
+rule build_symmetry_bases:
+    """Symmetry bases of the force constants, one per prototype, supercell and neighbour shells."""
+    input:
+        arrays=expand("results/relaxed/{shard}.h5", shard=SHARDS),
+        records=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
+    output:
+        bases="results/bases/bases.h5",
+        assignment="results/bases/assignment.parquet",
+    log:
+        "logs/build_symmetry_bases.log",
+    benchmark:
+        "benchmarks/build_symmetry_bases.tsv"
+    conda:
+        "../envs/lattice.yaml"
+    params:
+        code=code_of("scripts/build_symmetry_bases.py"),
+        supercell=config["supercell"],
+        third_cutoff_angstrom=config["force_constants"]["third_cutoff_angstrom"],
+    script:
+        "../scripts/build_symmetry_bases.py"
+
+
+rule fit_force_constants:
+    """Second- and third-order force constants of one shard from displaced supercells."""
+    input:
+        unpack(forces_of),
+        supercells="results/supercells/{shard}.h5",
+        assignment="results/bases/assignment.parquet",
+        bases="results/bases/bases.h5",
+    output:
+        arrays="results/force_constants/{source}/{shard}.h5",
+        records="results/force_constants/{source}/{shard}.parquet",
+    log:
+        "logs/fit_force_constants/{source}_{shard}.log",
+    benchmark:
+        "benchmarks/fit_force_constants/{source}_{shard}.tsv"
+    conda:
+        "../envs/lattice.yaml"
+    params:
+        code=code_of("scripts/fit_force_constants.py"),
+        method=config["force_constants"]["method"],
+        rotational_sum_rules=config["force_constants"]["rotational_sum_rules"],
+        seed=config["seed"],
+    script:
+        "../scripts/fit_force_constants.py"
+
+
+rule check_stability:
+    """Frequencies along the band path and on a mesh; imaginary ones mean unstable."""
+    input:
+        force_constants="results/force_constants/{source}/{shard}.h5",
+        records="results/force_constants/{source}/{shard}.parquet",
+        relaxed="results/relaxed/{shard}.h5",
+        bases="results/bases/bases.h5",
+    output:
+        arrays="results/stability/{source}/{shard}.h5",
+        records="results/stability/{source}/{shard}.parquet",
+    log:
+        "logs/check_stability/{source}_{shard}.log",
+    benchmark:
+        "benchmarks/check_stability/{source}_{shard}.tsv"
+    conda:
+        "../envs/lattice.yaml"
+    params:
+        code=code_of("scripts/check_stability.py"),
+        imaginary_threshold_thz=config["stability"]["imaginary_threshold_thz"],
+    script:
+        "../scripts/check_stability.py"

@@ -1,0 +1,205 @@
+rule tabulate_status:
+    """How many structures left each stage with which status, and times per supercell."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        relaxed=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
+        assignment="results/bases/assignment.parquet",
+        supercells=expand("results/supercells/{shard}.parquet", shard=SHARDS),
+        labels=expand("results/labels/{shard}.parquet", shard=SHARDS),
+        predicted=expand("results/predicted/{shard}.parquet", shard=SHARDS),
+        force_constants_reference=expand("results/force_constants/reference/{shard}.parquet", shard=SHARDS),
+        force_constants_predicted=expand("results/force_constants/predicted/{shard}.parquet", shard=SHARDS),
+        stability_reference=expand("results/stability/reference/{shard}.parquet", shard=SHARDS),
+        stability_predicted=expand("results/stability/predicted/{shard}.parquet", shard=SHARDS),
+        transport_reference=expand("results/transport/reference/{shard}.parquet", shard=SHARDS),
+        transport_predicted=expand("results/transport/predicted/{shard}.parquet", shard=SHARDS),
+        bonding=expand("results/bonding/{shard}.parquet", shard=SHARDS),
+    output:
+        status="results/tables/status.parquet",
+        status_csv="results/tables/status.csv",
+        timings="results/tables/timings.parquet",
+        timings_csv="results/tables/timings.csv",
+    log:
+        "logs/tabulate_status.log",
+    benchmark:
+        "benchmarks/tabulate_status.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_status.py"),
+    script:
+        "../scripts/tabulate_status.py"
+
+
+rule tabulate_table1:
+    """Structures per class, calculated, unexplored and stable, beside the published counts."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        published="resources/published/table1.yaml",
+        stability_reference=expand("results/stability/reference/{shard}.parquet", shard=SHARDS),
+        stability_predicted=expand("results/stability/predicted/{shard}.parquet", shard=SHARDS),
+    output:
+        table1="results/tables/table1.parquet",
+        table1_csv="results/tables/table1.csv",
+    log:
+        "logs/tabulate_table1.log",
+    benchmark:
+        "benchmarks/tabulate_table1.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_table1.py"),
+    script:
+        "../scripts/tabulate_table1.py"
+
+
+rule tabulate_learning:
+    """Growth of the training data, histories, and errors on untrained structures per round."""
+    input:
+        datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        selections=expand("results/rounds/{round}/selection.parquet", round=ROUNDS[:-1]),
+        convergences=expand("results/rounds/{round}/convergence.json", round=ROUNDS[:-1]),
+        validations=expand("results/rounds/{round}/validation.parquet", round=ROUNDS),
+        histories=expand("results/rounds/{round}/members/{member}/history.parquet", round=ROUNDS, member=MEMBERS),
+    output:
+        rounds="results/tables/rounds.parquet",
+        rounds_csv="results/tables/rounds.csv",
+        round_errors="results/tables/round_errors.parquet",
+        round_errors_csv="results/tables/round_errors.csv",
+        histories="results/tables/histories.parquet",
+        histories_csv="results/tables/histories.csv",
+    log:
+        "logs/tabulate_learning.log",
+    benchmark:
+        "benchmarks/tabulate_learning.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_learning.py"),
+        frames=config["force_model"]["frames"],
+    script:
+        "../scripts/tabulate_learning.py"
+
+
+rule tabulate_forces:
+    """Forces of the published model and of universal potentials on untrained structures."""
+    input:
+        datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        predicted=expand("results/predicted/{shard}.h5", shard=SHARDS),
+        baselines="results/baselines/components.h5",
+    output:
+        force_errors="results/tables/force_errors.parquet",
+        force_errors_csv="results/tables/force_errors.csv",
+        force_components="results/tables/force_components.parquet",
+        force_components_csv="results/tables/force_components.csv",
+    log:
+        "logs/tabulate_forces.log",
+    benchmark:
+        "benchmarks/tabulate_forces.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_forces.py"),
+        components_max=20000,
+    script:
+        "../scripts/tabulate_forces.py"
+
+
+rule tabulate_phonons:
+    """Stability, frequency errors and band structures from both kinds of forces."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        records_reference=expand("results/stability/reference/{shard}.parquet", shard=SHARDS),
+        records_predicted=expand("results/stability/predicted/{shard}.parquet", shard=SHARDS),
+        arrays_reference=expand("results/stability/reference/{shard}.h5", shard=SHARDS),
+        arrays_predicted=expand("results/stability/predicted/{shard}.h5", shard=SHARDS),
+    output:
+        phonons="results/tables/phonons.parquet",
+        phonons_csv="results/tables/phonons.csv",
+        dispersions="results/tables/dispersions.parquet",
+        dispersions_csv="results/tables/dispersions.csv",
+    log:
+        "logs/tabulate_phonons.log",
+    benchmark:
+        "benchmarks/tabulate_phonons.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_phonons.py"),
+    script:
+        "../scripts/tabulate_phonons.py"
+
+
+rule tabulate_transport:
+    """Phonon properties, modes of the compounds of Fig. 7, displacements per element."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        relaxed=expand("results/relaxed/{shard}.h5", shard=SHARDS),
+        relaxed_records=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
+        records_reference=expand("results/transport/reference/{shard}.parquet", shard=SHARDS),
+        records_predicted=expand("results/transport/predicted/{shard}.parquet", shard=SHARDS),
+        arrays_reference=expand("results/transport/reference/{shard}.h5", shard=SHARDS),
+        arrays_predicted=expand("results/transport/predicted/{shard}.h5", shard=SHARDS),
+    output:
+        transport="results/tables/transport.parquet",
+        transport_csv="results/tables/transport.csv",
+        modes="results/tables/modes.parquet",
+        modes_csv="results/tables/modes.csv",
+        elements="results/tables/elements.parquet",
+        elements_csv="results/tables/elements.csv",
+    log:
+        "logs/tabulate_transport.log",
+    benchmark:
+        "benchmarks/tabulate_transport.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_transport.py"),
+    script:
+        "../scripts/tabulate_transport.py"
+
+
+rule tabulate_bonding:
+    """Bonding and antibonding beside the predicted thermal conductivity."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        bonding=expand("results/bonding/{shard}.parquet", shard=SHARDS),
+        transport_predicted=expand("results/transport/predicted/{shard}.parquet", shard=SHARDS),
+    output:
+        bonding="results/tables/bonding.parquet",
+        bonding_csv="results/tables/bonding.csv",
+    log:
+        "logs/tabulate_bonding.log",
+    benchmark:
+        "benchmarks/tabulate_bonding.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_bonding.py"),
+    script:
+        "../scripts/tabulate_bonding.py"
+
+
+rule tabulate_embedding:
+    """Map of the structure vectors, one per structure, at the centre of its cell."""
+    input:
+        manifest="results/structures/manifest.parquet",
+        relaxed=expand("results/relaxed/{shard}.h5", shard=SHARDS),
+    output:
+        embedding="results/tables/embedding.parquet",
+        embedding_csv="results/tables/embedding.csv",
+    log:
+        "logs/tabulate_embedding.log",
+    benchmark:
+        "benchmarks/tabulate_embedding.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_embedding.py"),
+        force_model=model_settings(config["force_model"]),
+        seed=config["seed"],
+    script:
+        "../scripts/tabulate_embedding.py"
