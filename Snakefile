@@ -26,7 +26,10 @@ MEMBERS = member_names(config["force_model"]["committee"])
 ROUNDS = range(config["active_learning"]["rounds_max"] + 1)
 LAST_ROUND = ROUNDS[-1]
 SOURCES = ["reference", "predicted"]
-FIGURES = [f"figure{name}" for name in ("2", "3", "4", "5", "6", "7", "S1", "S2", "S3", "S4", "S5", "S6")]
+FIGURES = [
+    f"figure{name}"
+    for name in ("2", "3", "4", "5", "6", "7", "S1", "S2", "S3", "S4", "S5", "S6")
+]
 
 
 wildcard_constraints:

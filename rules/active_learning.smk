@@ -1,16 +1,24 @@
 def labels_until(wildcards):
     """Labels of the rounds before this one."""
-    return expand("results/rounds/{round}/labels/{shard}.h5", round=range(int(wildcards.round)), shard=SHARDS)
+    return expand(
+        "results/rounds/{round}/labels/{shard}.h5",
+        round=range(int(wildcards.round)),
+        shard=SHARDS,
+    )
 
 
 def selections_until(wildcards):
     """Selections of the rounds before this one."""
-    return expand("results/rounds/{round}/selection.parquet", round=range(int(wildcards.round)))
+    return expand(
+        "results/rounds/{round}/selection.parquet", round=range(int(wildcards.round))
+    )
 
 
 def convergence_until(wildcards):
     """How the rounds before this one ended."""
-    return expand("results/rounds/{round}/convergence.json", round=range(int(wildcards.round)))
+    return expand(
+        "results/rounds/{round}/convergence.json", round=range(int(wildcards.round))
+    )
 
 
 def convergence_before(wildcards):
@@ -82,8 +90,13 @@ rule query_committee:
         supercells="results/supercells/{shard}.h5",
         records="results/supercells/{shard}.parquet",
         manifest="results/structures/manifest.parquet",
-        weights=expand("results/rounds/{{round}}/members/{member}/model.safetensors", member=MEMBERS),
-        settings=expand("results/rounds/{{round}}/members/{member}/model.json", member=MEMBERS),
+        weights=expand(
+            "results/rounds/{{round}}/members/{member}/model.safetensors",
+            member=MEMBERS,
+        ),
+        settings=expand(
+            "results/rounds/{{round}}/members/{member}/model.json", member=MEMBERS
+        ),
         convergence=convergence_until,
     output:
         records="results/rounds/{round}/uncertainty/{shard}.parquet",
@@ -104,7 +117,9 @@ rule select_supercells:
     """Supercells that get a reference calculation, and whether active learning has converged."""
     input:
         manifest="results/structures/manifest.parquet",
-        uncertainty=expand("results/rounds/{{round}}/uncertainty/{shard}.parquet", shard=SHARDS),
+        uncertainty=expand(
+            "results/rounds/{{round}}/uncertainty/{shard}.parquet", shard=SHARDS
+        ),
         selections=selections_until,
         convergence=convergence_until,
     output:
@@ -118,7 +133,9 @@ rule select_supercells:
         "../envs/forcefield.yaml"
     params:
         code=code_of("scripts/select_supercells.py"),
-        threshold_mev_per_angstrom=config["active_learning"]["threshold_mev_per_angstrom"],
+        threshold_mev_per_angstrom=config["active_learning"][
+            "threshold_mev_per_angstrom"
+        ],
         strategy=config["active_learning"]["strategy"],
         select_max=config["active_learning"]["select_max"],
         converged_change=config["active_learning"]["converged_change"],
@@ -156,8 +173,13 @@ rule validate_round:
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
         labels=expand("results/labels/{shard}.h5", shard=SHARDS),
         records=expand("results/labels/{shard}.parquet", shard=SHARDS),
-        weights=expand("results/rounds/{{round}}/members/{member}/model.safetensors", member=MEMBERS),
-        settings=expand("results/rounds/{{round}}/members/{member}/model.json", member=MEMBERS),
+        weights=expand(
+            "results/rounds/{{round}}/members/{member}/model.safetensors",
+            member=MEMBERS,
+        ),
+        settings=expand(
+            "results/rounds/{{round}}/members/{member}/model.json", member=MEMBERS
+        ),
     output:
         records="results/rounds/{round}/validation.parquet",
     log:
@@ -176,8 +198,16 @@ rule validate_round:
 rule publish_model:
     """The committee of the last round, with its card."""
     input:
-        weights=expand("results/rounds/{round}/members/{member}/model.safetensors", round=LAST_ROUND, member=MEMBERS),
-        settings=expand("results/rounds/{round}/members/{member}/model.json", round=LAST_ROUND, member=MEMBERS),
+        weights=expand(
+            "results/rounds/{round}/members/{member}/model.safetensors",
+            round=LAST_ROUND,
+            member=MEMBERS,
+        ),
+        settings=expand(
+            "results/rounds/{round}/members/{member}/model.json",
+            round=LAST_ROUND,
+            member=MEMBERS,
+        ),
         dataset=f"results/rounds/{LAST_ROUND}/dataset.h5",
         dataset_table=f"results/rounds/{LAST_ROUND}/dataset.parquet",
         validation=f"results/rounds/{LAST_ROUND}/validation.parquet",

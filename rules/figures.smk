@@ -16,7 +16,10 @@ TABLES_OF = {
 
 def tables_of(wildcards):
     """Tables one figure draws."""
-    return {table: f"results/tables/{table}.parquet" for table in TABLES_OF[wildcards.figure]}
+    return {
+        table: f"results/tables/{table}.parquet"
+        for table in TABLES_OF[wildcards.figure]
+    }
 
 
 def code_of_figure(wildcards):

@@ -7,12 +7,24 @@ rule tabulate_status:
         supercells=expand("results/supercells/{shard}.parquet", shard=SHARDS),
         labels=expand("results/labels/{shard}.parquet", shard=SHARDS),
         predicted=expand("results/predicted/{shard}.parquet", shard=SHARDS),
-        force_constants_reference=expand("results/force_constants/reference/{shard}.parquet", shard=SHARDS),
-        force_constants_predicted=expand("results/force_constants/predicted/{shard}.parquet", shard=SHARDS),
-        stability_reference=expand("results/stability/reference/{shard}.parquet", shard=SHARDS),
-        stability_predicted=expand("results/stability/predicted/{shard}.parquet", shard=SHARDS),
-        transport_reference=expand("results/transport/reference/{shard}.parquet", shard=SHARDS),
-        transport_predicted=expand("results/transport/predicted/{shard}.parquet", shard=SHARDS),
+        force_constants_reference=expand(
+            "results/force_constants/reference/{shard}.parquet", shard=SHARDS
+        ),
+        force_constants_predicted=expand(
+            "results/force_constants/predicted/{shard}.parquet", shard=SHARDS
+        ),
+        stability_reference=expand(
+            "results/stability/reference/{shard}.parquet", shard=SHARDS
+        ),
+        stability_predicted=expand(
+            "results/stability/predicted/{shard}.parquet", shard=SHARDS
+        ),
+        transport_reference=expand(
+            "results/transport/reference/{shard}.parquet", shard=SHARDS
+        ),
+        transport_predicted=expand(
+            "results/transport/predicted/{shard}.parquet", shard=SHARDS
+        ),
         bonding=expand("results/bonding/{shard}.parquet", shard=SHARDS),
     output:
         status="results/tables/status.parquet",
@@ -36,8 +48,12 @@ rule tabulate_table1:
     input:
         manifest="results/structures/manifest.parquet",
         published="resources/published/table1.yaml",
-        stability_reference=expand("results/stability/reference/{shard}.parquet", shard=SHARDS),
-        stability_predicted=expand("results/stability/predicted/{shard}.parquet", shard=SHARDS),
+        stability_reference=expand(
+            "results/stability/reference/{shard}.parquet", shard=SHARDS
+        ),
+        stability_predicted=expand(
+            "results/stability/predicted/{shard}.parquet", shard=SHARDS
+        ),
     output:
         table1="results/tables/table1.parquet",
         table1_csv="results/tables/table1.csv",
@@ -58,9 +74,15 @@ rule tabulate_learning:
     input:
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
         selections=expand("results/rounds/{round}/selection.parquet", round=ROUNDS[:-1]),
-        convergences=expand("results/rounds/{round}/convergence.json", round=ROUNDS[:-1]),
+        convergences=expand(
+            "results/rounds/{round}/convergence.json", round=ROUNDS[:-1]
+        ),
         validations=expand("results/rounds/{round}/validation.parquet", round=ROUNDS),
-        histories=expand("results/rounds/{round}/members/{member}/history.parquet", round=ROUNDS, member=MEMBERS),
+        histories=expand(
+            "results/rounds/{round}/members/{member}/history.parquet",
+            round=ROUNDS,
+            member=MEMBERS,
+        ),
     output:
         rounds="results/tables/rounds.parquet",
         rounds_csv="results/tables/rounds.csv",
@@ -111,8 +133,12 @@ rule tabulate_phonons:
     input:
         manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
-        records_reference=expand("results/stability/reference/{shard}.parquet", shard=SHARDS),
-        records_predicted=expand("results/stability/predicted/{shard}.parquet", shard=SHARDS),
+        records_reference=expand(
+            "results/stability/reference/{shard}.parquet", shard=SHARDS
+        ),
+        records_predicted=expand(
+            "results/stability/predicted/{shard}.parquet", shard=SHARDS
+        ),
         arrays_reference=expand("results/stability/reference/{shard}.h5", shard=SHARDS),
         arrays_predicted=expand("results/stability/predicted/{shard}.h5", shard=SHARDS),
     output:
@@ -139,8 +165,12 @@ rule tabulate_transport:
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
         relaxed=expand("results/relaxed/{shard}.h5", shard=SHARDS),
         relaxed_records=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
-        records_reference=expand("results/transport/reference/{shard}.parquet", shard=SHARDS),
-        records_predicted=expand("results/transport/predicted/{shard}.parquet", shard=SHARDS),
+        records_reference=expand(
+            "results/transport/reference/{shard}.parquet", shard=SHARDS
+        ),
+        records_predicted=expand(
+            "results/transport/predicted/{shard}.parquet", shard=SHARDS
+        ),
         arrays_reference=expand("results/transport/reference/{shard}.h5", shard=SHARDS),
         arrays_predicted=expand("results/transport/predicted/{shard}.h5", shard=SHARDS),
     output:
@@ -167,7 +197,9 @@ rule tabulate_bonding:
     input:
         manifest="results/structures/manifest.parquet",
         bonding=expand("results/bonding/{shard}.parquet", shard=SHARDS),
-        transport_predicted=expand("results/transport/predicted/{shard}.parquet", shard=SHARDS),
+        transport_predicted=expand(
+            "results/transport/predicted/{shard}.parquet", shard=SHARDS
+        ),
     output:
         bonding="results/tables/bonding.parquet",
         bonding_csv="results/tables/bonding.csv",

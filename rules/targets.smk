@@ -23,7 +23,9 @@ rule model:
 rule force_constants:
     """Target: force constants from reference and from predicted forces."""
     input:
-        expand("results/force_constants/{source}/{shard}.h5", source=SOURCES, shard=SHARDS),
+        expand(
+            "results/force_constants/{source}/{shard}.h5", source=SOURCES, shard=SHARDS
+        ),
     localrule: True
 
 
@@ -55,7 +57,11 @@ for figure in FIGURES:
         name:
             figure
         input:
-            expand("results/figures/{figure}.{suffix}", figure=figure, suffix=["pdf", "png", "md"]),
+            expand(
+                "results/figures/{figure}.{suffix}",
+                figure=figure,
+                suffix=["pdf", "png", "md"],
+            ),
         localrule: True
 
 
@@ -78,6 +84,10 @@ rule all:
         rules.transport.input,
         rules.bonding.input,
         rules.table1.input,
-        expand("results/figures/{figure}.{suffix}", figure=FIGURES, suffix=["pdf", "png", "md"]),
+        expand(
+            "results/figures/{figure}.{suffix}",
+            figure=FIGURES,
+            suffix=["pdf", "png", "md"],
+        ),
         rules.summary.input,
     localrule: True
