@@ -2,9 +2,10 @@
 
 import pandas
 
+from phonoscreen.analysis.comparison import reference_name
 from phonoscreen.audit.job import run_job
 from phonoscreen.figures.figureS4 import draw
-from phonoscreen.figures.style import reference_name, save
+from phonoscreen.figures.style import save
 
 
 def main(job):

@@ -4,6 +4,28 @@ import numpy
 import pandas
 
 OURS = "this study"
+_POTENTIALS = {"sevennet": "SevenNet", "chgnet": "CHGNet"}
+_CODES = {"vasp": "VASP", "gpaw": "GPAW"}
+_COHP = {"lobster": "LOBSTER", "gpaw": "GPAW, PBE, LCAO", "tblite": "GFN1-xTB, tblite"}
+
+
+def reference_name(engine, model):
+    """Return what the reference is called in figures and summary; a universal potential is never called DFT.
+
+    Parameters
+    ----------
+    engine, model : settings ``reference.engine`` and ``reference.model``
+    """
+    if engine in _CODES:
+        return f"DFT ({model}, {_CODES[engine]})"
+    if engine in _POTENTIALS:
+        return f"universal potential {_POTENTIALS[engine]} {model}"
+    return f"collected outputs ({model})"
+
+
+def cohp_name(engine):
+    """Return what the COHP curves come from; ``engine`` is the setting ``bonding.engine``."""
+    return _COHP.get(engine, engine)
 
 
 def pairs(transport, column):

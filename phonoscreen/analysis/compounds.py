@@ -28,14 +28,14 @@ def figure7_structures(manifest, relaxed):
     found = {}
     for name, (composition, space_group) in FIGURE7.items():
         same = manifest[manifest["space_group_number"] == space_group]
-        same = same[[_composition(formula) == composition for formula in same["formula"]]]
+        same = same[[composition(formula) == composition for formula in same["formula"]]]
         if len(same):
             values = energy["energy_ev_per_atom"].reindex(same["structure_id"]).astype(float).fillna(numpy.inf)
             found[name] = values.sort_values(kind="stable").index[0]
     return found
 
 
-def _composition(formula):
+def composition(formula):
     counts = {}
     for element, number in re.findall(r"([A-Z][a-z]?)(\d*)", formula):
         counts[element] = counts.get(element, 0) + int(number or 1)

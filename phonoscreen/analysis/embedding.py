@@ -6,13 +6,43 @@ import pandas
 
 from phonoscreen.analysis.tables import paths_of, with_identity
 from phonoscreen.audit.seeds import derive_seed
-from phonoscreen.forcefield.embedding import structure_vector
+from phonoscreen.forcefield.density import DensityMesh
+from phonoscreen.forcefield.frames import neighbour_frames
+from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, point_neighbourhood
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.structures.store import read_atoms
 
+CENTRE = (0.5, 0.5, 0.5)
+COINCIDE_ANGSTROM = 1e-3  # an atom this close to the centre defines no direction
 PERPLEXITY = 30
 PRINCIPAL_COMPONENTS = 50
 COORDINATES = ["tsne_1", "tsne_2"]
+
+
+def structure_vector(crystal, mesh, n_frames):
+    """Return the elemental spatial density at the centre of a cell, averaged over its nearest-neighbour frames.
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.lattice.constants.Crystal``
+    mesh : ``DensityMesh``
+    n_frames : number of nearest neighbours that define frames
+
+    Returns
+    -------
+    (mesh.n_values,) the same for every orientation of the crystal
+    """
+    around = point_neighbourhood(crystal, CENTRE, mesh.cutoff_angstrom)
+    apart = numpy.linalg.norm(around.vectors, axis=1) > COINCIDE_ANGSTROM
+    directed = Neighbourhoods(
+        around.numbers,
+        numpy.array([0, apart.sum()]),
+        around.neighbours[apart],
+        around.neighbour_numbers[apart],
+        around.vectors[apart],
+    )
+    frames = neighbour_frames(directed, mesh.cutoff_angstrom, n_frames)
+    return frames.weights @ mesh.density(around, frames)
 
 
 def embed(vectors, seed):
@@ -57,12 +87,16 @@ def embedding_table(manifest, structures, force_model, seed):
     -------
     DataFrame: identity, ``tsne_1, tsne_2``
     """
+    mesh = DensityMesh(
+        force_model["cutoff_angstrom"], force_model["mesh_spacing_angstrom"], force_model["width_over_spacing"]
+    )
     ids, vectors = [], []
     for path in paths_of(structures):
         with h5py.File(path) as store:
             for structure_id, group in store.items():
                 ids.append(structure_id)
-                vectors.append(structure_vector(Crystal.from_ase(read_atoms(group)), force_model))
+                crystal = Crystal.from_ase(read_atoms(group))
+                vectors.append(structure_vector(crystal, mesh, force_model["frames"]))
     order = numpy.argsort(ids)
     places = embed(numpy.array(vectors)[order], derive_seed(seed, "tsne")) if ids else numpy.empty((0, 2))
     table = pandas.DataFrame(places, columns=COORDINATES).assign(structure_id=numpy.array(ids, dtype=object)[order])

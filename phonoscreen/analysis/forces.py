@@ -8,15 +8,15 @@ from phonoscreen.analysis.comparison import OURS
 from phonoscreen.analysis.tables import evenly, paths_of
 
 
-def untrained_forces(labels, predicted, baselines, trained):
-    """Yield reference and model forces of labelled structures that no round was trained on.
+def untrained_forces(labels, predicted, baselines, untrained):
+    """Yield reference and model forces of labelled structures.
 
     Parameters
     ----------
     labels : HDF5 paths of ``label_forces`` (``forces``, ``supercell_index``)
     predicted : HDF5 paths of ``predict_forces`` (``forces``), the same shards in the same order
     baselines : HDF5 path of ``evaluate_baselines``: per structure ``reference`` and one data set per model
-    trained : ids of structures in any round's training data
+    untrained : ids of the structures to compare
 
     Yields
     ------
@@ -24,18 +24,18 @@ def untrained_forces(labels, predicted, baselines, trained):
     """
     for label_path, predicted_path in zip(paths_of(labels), paths_of(predicted), strict=True):
         with h5py.File(label_path) as truth, h5py.File(predicted_path) as model:
-            for structure_id in sorted(set(truth).intersection(model) - set(trained)):
+            for structure_id in sorted(set(truth).intersection(model, untrained)):
                 group = truth[structure_id]
                 forces = model[structure_id]["forces"][()][group["supercell_index"][()]]
                 yield structure_id, OURS, group["forces"][()].ravel(), forces.ravel()
     with h5py.File(baselines) as store:
-        for structure_id in sorted(set(store) - set(trained)):
+        for structure_id in sorted(set(store).intersection(untrained)):
             group = store[structure_id]
             for name in sorted(set(group) - {"reference"}):
                 yield structure_id, name, group["reference"][()].ravel(), group[name][()].ravel()
 
 
-def force_error_table(labels, predicted, baselines, trained):
+def force_error_table(labels, predicted, baselines, untrained):
     """Return the force errors of each model on each untrained structure (arguments of ``untrained_forces``).
 
     Returns
@@ -44,7 +44,7 @@ def force_error_table(labels, predicted, baselines, trained):
     force_rmse_relative``; the RMS is that of the reference, the relative error their ratio
     """
     rows = []
-    for structure_id, model, reference, forces in untrained_forces(labels, predicted, baselines, trained):
+    for structure_id, model, reference, forces in untrained_forces(labels, predicted, baselines, untrained):
         rmse = 1000 * numpy.sqrt(((forces - reference) ** 2).mean())
         rms = 1000 * numpy.sqrt((reference**2).mean())
         rows.append((structure_id, model, reference.size, rmse, rms, rmse / rms if rms > 0 else numpy.nan))
@@ -53,7 +53,7 @@ def force_error_table(labels, predicted, baselines, trained):
     return table.sort_values(["model", "structure_id"], ignore_index=True)
 
 
-def component_table(labels, predicted, baselines, trained, components_max):
+def component_table(labels, predicted, baselines, untrained, components_max):
     """Return force components in long form (arguments of ``untrained_forces``).
 
     Parameters
@@ -66,7 +66,7 @@ def component_table(labels, predicted, baselines, trained, components_max):
     """
     names = ["structure_id", "model", "reference_ev_per_angstrom", "predicted_ev_per_angstrom"]
     pieces = []
-    for structure_id, model, reference, forces in untrained_forces(labels, predicted, baselines, trained):
+    for structure_id, model, reference, forces in untrained_forces(labels, predicted, baselines, untrained):
         shown = evenly(reference.size, components_max)
         columns = (structure_id, model, reference[shown], forces[shown])
         pieces.append(pandas.DataFrame(dict(zip(names, columns))))

@@ -48,13 +48,13 @@ def round_table(datasets, selections, convergences, frames):
     return pandas.DataFrame(rows).astype({"n_recommended": "Int64", "n_selected": "Int64"})
 
 
-def round_error_table(validations, trained):
-    """Return the force errors of every round on labelled structures that no round was trained on.
+def round_error_table(validations, untrained):
+    """Return the force errors of every round on labelled structures.
 
     Parameters
     ----------
     validations : paths ``rounds/{round}/validation.parquet``
-    trained : ids of structures in any round's training data
+    untrained : ids of the structures to compare
 
     Returns
     -------
@@ -64,7 +64,7 @@ def round_error_table(validations, trained):
     pieces = []
     for path in paths_of(validations):
         table = take(read_records(path), names, stage="validate_round")
-        table = table[(table["status"] == "ok") & ~table["structure_id"].isin(trained)]
+        table = table[(table["status"] == "ok") & table["structure_id"].isin(untrained)]
         pieces.append(table.assign(round=round_of(path))[["round", "structure_id", *names]])
     return pandas.concat(pieces).sort_values(["round", "structure_id"], ignore_index=True)
 

@@ -67,6 +67,15 @@ def trained_structures(datasets):
     return set(read_records(datasets)["structure_id"]) if len(paths_of(datasets)) else set()
 
 
+def validation_structures(manifest, trained):
+    """Return the ids of the structures errors are measured on: part "validation", never trained on.
+
+    Structures outside the training part that the query left alone are no fair sample: it left them because the
+    committee agreed on them.
+    """
+    return set(manifest.loc[manifest["part"] == "validation", "structure_id"]) - set(trained)
+
+
 def paths_of(value):
     """Return a list of paths from an input that is one path or a list of them."""
     return [str(value)] if isinstance(value, (str, os.PathLike)) else [str(path) for path in value]

@@ -23,22 +23,6 @@ OTHER_SPACE_GROUP = ("#999999", "v")
 SEQUENTIAL = "cividis"
 
 KAPPA = "$\\kappa_\\mathrm{p}$ (W m$^{-1}$ K$^{-1}$)"
-_POTENTIALS = {"sevennet": "SevenNet", "chgnet": "CHGNet"}
-_CODES = {"vasp": "VASP", "gpaw": "GPAW"}
-
-
-def reference_name(engine, model):
-    """Return what the reference is called in figures and summary; a universal potential is never called DFT.
-
-    Parameters
-    ----------
-    engine, model : settings ``reference.engine`` and ``reference.model``
-    """
-    if engine in _CODES:
-        return f"DFT ({model}, {_CODES[engine]})"
-    if engine in _POTENTIALS:
-        return f"universal potential {_POTENTIALS[engine]} {model}"
-    return f"collected outputs ({model})"
 
 
 def new_figure(width, height_mm, rows=1, columns=1, **options):

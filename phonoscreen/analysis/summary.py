@@ -1,0 +1,231 @@
+"""The summary of a study: its numbers beside the published ones, its checks, its records and its figures."""
+
+import numpy
+import pandas
+
+from phonoscreen.analysis.classes import COUNTS
+from phonoscreen.analysis.comparison import OURS, pooled_errors
+from phonoscreen.analysis.document import Document
+
+_UNITS = {
+    "_w_per_m_k": "W/m/K",
+    "_mev_per_angstrom": "meV/Å",
+    "_ev_per_angstrom": "eV/Å",
+    "_angstrom2": "Å²",
+    "_angstrom": "Å",
+    "_thz": "THz",
+    "_seconds": "s",
+    "_k": "K",
+}
+
+
+def summarise(tables, checks, contradictions, figures, *, reference, bonding_engine):
+    """Return the page.
+
+    Parameters
+    ----------
+    tables : dict of tables, with ``headline`` of ``phonoscreen.analysis.headline.headline_table`` among them
+    checks : dict of tables ``supercell_size`` and ``transport``; None where a check was not made
+    contradictions : list of dicts with ``first, second, note``
+    figures : list of (PNG path, caption)
+    reference : name of the reference
+    bonding_engine : program behind the COHP
+    """
+    page = Document("Summary of the study")
+    page.paragraph(
+        f"**Reference of this study: {reference}.** Wherever a number, table or figure says reference, it is this. "
+        f"The paper is Rodriguez et al., Communications Materials 4, 61 (2023); its reference is DFT (PBE)."
+    )
+    _verdict(page, tables)
+    _headline(page, tables["headline"])
+    _classes(page, tables["table1"])
+    _forces(page, tables)
+    _stability(page, tables["phonons"])
+    _status(page, tables["status"])
+    _checks(page, checks)
+    _timings(page, tables["timings"], reference)
+    page.heading("Bonding")
+    n = int((tables["bonding"]["status"] == "ok").sum())
+    page.paragraph(f"COHP from {bonding_engine}: {n} of {len(tables['bonding'])} structures.")
+    page.heading("Where the paper disagrees with itself")
+    page.table(["first", "second", "note"], [[row["first"], row["second"], row["note"]] for row in contradictions])
+    page.heading("Figures")
+    for path, caption in figures:
+        page.figure(path, caption)
+    return page
+
+
+def number(value):
+    """Return a number as text: whole numbers in full, others with three significant digits; missing ones as a dash."""
+    if value is None or pandas.isna(value):
+        return "—"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def column_heading(name):
+    """Return the name of a column as words with its unit in brackets."""
+    for suffix, unit in _UNITS.items():
+        if name.endswith(suffix):
+            return f"{name[: -len(suffix)].replace('_', ' ')} ({unit})"
+    return name.replace("_", " ")
+
+
+def _verdict(page, tables):
+    rows, known = [], tables["headline"].set_index("key")
+
+    def add(question, *keys, text="{}"):
+        values = [known.loc[key] for key in keys]
+        ours = [number(value["this_study"]) for value in values]
+        answered = all(numpy.isfinite(value["this_study"]) for value in values)
+        paper = text.format(*(number(value["paper"]) for value in values))
+        rows.append([question, text.format(*ours) if answered else "not attempted", paper, values[0]["basis"]])
+
+    add("classes of Table 1 covered", "n_classes")
+    add("unexplored structures, predicted stable", "n_unexplored", "n_unexplored_stable", text="{}, {}")
+    add("force RMSE on untrained structures", "force_rmse_untrained", text="{} meV/Å")
+    add("the same, best universal potential", "force_rmse_baseline", text="{} meV/Å")
+    add("frequency RMSE / range", "frequency_error", text="{} %")
+    add("conductivity: R² of log10 κ, mean factor", "kappa_r2", "kappa_factor", text="{}, {}")
+    add("κ < 1 W/m/K predicted, confirmed", "untrained_ultralow", "untrained_confirmed", text="{}, {}")
+    add("MSD filter: precision, recall", "filter_precision", "filter_recall", text="{} %, {} %")
+    add("mean κ_c/κ_p where κ_p < 1 W/m/K", "coherence_ratio_low")
+    page.heading("In short")
+    page.table(["", "this study", "paper", "this study rests on"], rows)
+    status = tables["status"]
+    sums = status.groupby(["stage", "source"])["n_structures"].sum()
+    manifest = int(status["n_manifest"].iloc[0])
+    complete = "sum to the manifest" if (sums == manifest).all() else "DO NOT sum to the manifest"
+    page.paragraph(f"The statuses of all {len(sums)} recorded stages {complete} ({manifest:,} structures).")
+
+
+def _headline(page, headline):
+    page.heading("Headline numbers")
+    page.paragraph("Not attempted: this study has no structures that could answer; the last column says why.")
+    for section, rows in headline.groupby("section", sort=False):
+        page.heading(section, 3)
+        cells = []
+        for row in rows.to_dict("records"):
+            unit = f" ({row['unit']})" if row["unit"] else ""
+            ours = number(row["this_study"]) if numpy.isfinite(row["this_study"]) else "not attempted"
+            cells.append([row["quantity"] + unit, ours, number(row["paper"]), row["basis"], row["place"]])
+        page.table(["quantity", "this study", "paper", "this study rests on", "place in the paper"], cells)
+
+
+def _classes(page, table1):
+    page.heading("Table 1: structures per class")
+    page.paragraph(
+        "Each cell: this study / paper. Reference: part training of the manifest, phonons from reference forces. "
+        "Unexplored: all other parts, stable with predicted forces."
+    )
+
+    def cells(row):
+        return [f"{row[name]:,} / {row[f'paper_{name}']:,}" for name in COUNTS]
+
+    rows = [[row["space_group_number"], row["formula_type"], *cells(row)] for row in table1.to_dict("records")]
+    total = table1[[*COUNTS, *(f"paper_{name}" for name in COUNTS)]].sum()
+    headers = ["space group", "type", "reference", "of these stable", "unexplored", "predicted stable"]
+    page.table(headers, [*rows, ["**total**", "", *cells(total)]])
+
+
+def _forces(page, tables):
+    page.heading("Forces on structures never trained on")
+    rounds, errors = tables["rounds"], tables["round_errors"]
+    rows = []
+    for row in rounds.to_dict("records"):
+        mine = errors[errors["round"] == row["round"]]
+        rmse = numpy.sqrt((mine["force_rmse_mev_per_angstrom"] ** 2).mean()) if len(mine) else None
+        relative = f"{100 * mine['force_rmse_relative'].median():.0f} %" if len(mine) else "—"
+        names = ("n_structures", "n_environments_augmented", "n_recommended", "n_selected")
+        counts = [number(row[name]) for name in names]
+        rows.append([row["round"], *counts, number(rmse), relative, len(mine), row["reason"]])
+    headers = ["round", "structures trained on", "environments, augmented", "recommended", "labelled"]
+    headers += ["force RMSE (meV/Å)", "median of RMSE / force RMS", "untrained structures", "query"]
+    page.paragraph(
+        "The committee of every round on the same structures: those labelled by the reference that entered no round's "
+        "training data. RMSE over structures; relative: to the RMS of the reference forces of each structure."
+    )
+    page.table(headers, rows)
+    pooled = pooled_errors(tables["force_errors"])
+    if len(pooled):
+        order = [OURS, *pooled.drop(index=OURS, errors="ignore").sort_values("force_rmse_mev_per_angstrom").index]
+        cells = [
+            [
+                f"{name} (published model)" if name == OURS else name,
+                number(pooled.loc[name, "force_rmse_mev_per_angstrom"]),
+                f"{100 * pooled.loc[name, 'force_rmse_relative']:.1f} %",
+                number(pooled.loc[name, "n_structures"]),
+            ]
+            for name in order
+            if name in pooled.index
+        ]
+        page.paragraph("The published model and the universal potentials, over all force components (figure S3):")
+        page.table(["model", "force RMSE (meV/Å)", "relative to the force RMS", "structures"], cells)
+
+
+def _stability(page, phonons):
+    page.heading("Stability")
+    both = phonons[phonons["status_reference"].isin(["ok", "unstable"])]
+    both = both[both["status_predicted"].isin(["ok", "unstable"])]
+    if not len(both):
+        page.paragraph("No structure has phonons from both kinds of forces.")
+        return
+    words = {"ok": "stable", "unstable": "unstable"}
+    rows = []
+    for first in words:
+        mine = both[both["status_reference"] == first]["status_predicted"]
+        rows.append([words[first], *(number((mine == second).sum()) for second in words)])
+    page.table(["reference", "predicted stable", "predicted unstable"], rows)
+    agree = (both["status_reference"] == both["status_predicted"]).sum()
+    page.paragraph(f"Reference and prediction agree for {agree} of {len(both)} structures.")
+
+
+def _status(page, status):
+    page.heading("Records of every stage")
+    wide = status.assign(source=status["source"].replace("", "—"))
+    order = list(dict.fromkeys(zip(wide["stage"], wide["source"])))
+    names = [name for name in ("ok", "unstable", "not_converged", "skipped", "failed") if name in set(wide["status"])]
+    rows = []
+    for stage, source in order:
+        mine = wide[(wide["stage"] == stage) & (wide["source"] == source)].set_index("status")["n_structures"]
+        rows.append([stage, source, *(number(mine.get(name, 0)) for name in names), number(mine.sum())])
+    page.table(["stage", "forces", *(name.replace("_", " ") for name in names), "sum"], rows)
+
+
+def _checks(page, checks):
+    page.heading("Checks")
+    page.heading("Size of the supercell", 3)
+    page.paragraph("Conductivity with reference forces in the supercell of this study and in the next larger one.")
+    _plain_table(page, checks["supercell_size"])
+    page.heading("Independent solver", 3)
+    page.paragraph("The same force constants solved by phono3py.")
+    _plain_table(page, checks["transport"])
+
+
+def _plain_table(page, table):
+    if table is None or not len(table):
+        page.paragraph("Not attempted.")
+        return
+    table = table.drop(columns="stage", errors="ignore")
+    shown = [name for name in table.columns if table[name].notna().any() and (table[name].astype(str) != "").any()]
+    rows = [
+        [number(value) if isinstance(value, (int, float, numpy.number)) else str(value or "—") for value in row]
+        for row in table[shown].itertuples(index=False)
+    ]
+    page.table([column_heading(name) for name in shown], rows)
+
+
+def _timings(page, timings, reference):
+    page.heading("Time per supercell")
+    if not len(timings):
+        page.paragraph("No supercell has a time.")
+        return
+    rows = []
+    for source, name in (("reference", reference), ("predicted", "force model")):
+        mine = timings[timings["source"] == source]
+        if len(mine):
+            seconds = mine["seconds_per_supercell"]
+            atoms = f"{mine['n_supercell_atoms'].min()}–{mine['n_supercell_atoms'].max()}"
+            rows.append([name, number(len(mine)), atoms, number(seconds.median()), number(seconds.max())])
+    page.table(["forces", "structures", "atoms", "median (s)", "longest (s)"], rows)
