@@ -149,6 +149,7 @@ def point_neighbourhood(crystal, point, cutoff_angstrom):
     numbers = numpy.asarray(crystal.numbers, dtype=int)
     positions = numpy.asarray(crystal.scaled_positions, dtype=float) @ cell
     check_atoms(cell, positions, numbers)
+    check_distances(primitive_neighbor_list("D", (True,) * 3, cell, positions, OVERLAP_ANGSTROM))
     positions = numpy.concatenate([[numpy.asarray(point, dtype=float) @ cell], positions])
     first, second, vectors = primitive_neighbor_list("ijD", (True,) * 3, cell, positions, cutoff_angstrom)
     keep = (first == 0) & (second > 0)  # a point is not a neighbour of its own images
@@ -161,7 +162,9 @@ def check_atoms(cell, positions, numbers):
     if len(numbers) == 0:
         raise StudyError("the structure has no atoms", where="neighbourhoods", fix="remove it from the input")
     if not (numpy.isfinite(cell).all() and numpy.isfinite(positions).all()):
-        raise StudyError("cell or positions hold values that are not finite", where="neighbourhoods", fix="check the input")
+        raise StudyError(
+            "cell or positions hold values that are not finite", where="neighbourhoods", fix="check the input"
+        )
 
 
 def check_distances(vectors):
@@ -170,5 +173,7 @@ def check_distances(vectors):
         shortest = numpy.sqrt((vectors**2).sum(axis=1).min())
         if shortest < OVERLAP_ANGSTROM:
             raise StudyError(
-                f"two atoms are {shortest:.3f} A apart", where="neighbourhoods", fix="check the structure for doubled atoms"
+                f"two atoms are {shortest:.3f} A apart",
+                where="neighbourhoods",
+                fix="check the structure for doubled atoms",
             )

@@ -1,0 +1,34 @@
+"""A published force model as an ASE calculator."""
+
+import numpy
+from ase.calculators.calculator import Calculator, all_changes
+
+from phonoscreen.forcefield.committee import uncertainty
+from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
+from phonoscreen.forcefield.publish import load_published
+
+
+class ForceModelCalculator(Calculator):
+    """Forces of the mean of a published committee.
+
+    ``results["uncertainty"]`` holds epsilon of Eq. (3) for every atom. Elemental-SDNNFF predicts forces only: asking
+    for an energy raises ``PropertyNotImplementedError``.
+
+    Parameters
+    ----------
+    model : folder of a published model
+    device : auto, cpu or cuda
+    """
+
+    implemented_properties = ["forces"]
+
+    def __init__(self, model, device="auto", **kwargs):
+        super().__init__(**kwargs)
+        self.committee, self.content = load_published(model, device)
+
+    def calculate(self, atoms=None, properties=("forces",), system_changes=tuple(all_changes)):
+        """Compute the forces, eV/angstrom."""
+        super().calculate(atoms, properties, system_changes)
+        forces = self.committee.forces(atoms_neighbourhoods(self.atoms, self.committee.cutoff_angstrom))
+        spread = uncertainty(forces) if len(forces) > 1 else numpy.full(len(self.atoms), numpy.nan)
+        self.results = {"forces": forces.mean(axis=0), "uncertainty": spread}

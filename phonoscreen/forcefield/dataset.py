@@ -1,0 +1,178 @@
+"""Training data: displaced supercells with reference forces, each structure in one split."""
+
+import os
+from dataclasses import dataclass
+
+import h5py
+import numpy
+import pandas
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.forcefield.model import check_forces
+from phonoscreen.forcefield.neighbourhoods import SupercellNeighbours
+from phonoscreen.lattice.constants import Crystal
+
+STAGE = "assemble_dataset"
+
+
+@dataclass
+class Supercells:
+    """The displaced supercells of one structure.
+
+    Parameters
+    ----------
+    crystal : primitive cell
+    repetitions : (3,) integers
+    displacements : (n_supercells, n_atoms, 3), angstrom
+    """
+
+    crystal: Crystal
+    repetitions: numpy.ndarray
+    displacements: numpy.ndarray
+
+    @classmethod
+    def read(cls, group):
+        """Return the supercells stored in an HDF5 group of the stage ``displace_supercells`` or of a dataset."""
+        crystal = Crystal(group["cell"][:], group["scaled_positions"][:], group["numbers"][:], None)
+        return cls(crystal, group["repetitions"][:], group["displacements"][:])
+
+    @property
+    def n_atoms(self):
+        """Atoms of one supercell."""
+        return len(self.crystal.numbers) * int(numpy.prod(self.repetitions))
+
+    def neighbours(self, cutoff_angstrom):
+        """Return the neighbour list that serves all displacements of this structure."""
+        largest = numpy.linalg.norm(self.displacements, axis=-1).max(initial=0.0)
+        if not numpy.isfinite(largest):
+            raise StudyError("displacements hold values that are not finite", where="Supercells", fix="displace again")
+        return SupercellNeighbours(self.crystal, self.repetitions, cutoff_angstrom, float(largest))
+
+
+def is_held_out(structure_id, fraction, seed):
+    """Return whether a structure is kept from the gradient; the same answer in every round."""
+    return derive_seed(seed, structure_id, "held_out") / 2**63 < fraction
+
+
+def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, seed, supercells_max=None):
+    """Write the labelled supercells of training structures and of all selections as one HDF5 file.
+
+    Parameters
+    ----------
+    labels : dict structure id -> path of the HDF5 file with its initial labels (training part only)
+    supercells : dict structure id -> path of the HDF5 file with its displaced supercells
+    selected : list over rounds of dict structure id -> path with the labels of the supercells selected there
+    path : HDF5 file to write; one group per structure: ``cell, scaled_positions, numbers, repetitions,
+        displacements`` and ``forces`` (n_supercells, n_atoms, 3), ``round`` (n_supercells,), attribute ``split``
+    held_out_fraction : part of the structures used for early stopping only
+    supercells_max : at most this many initially labelled supercells per structure (None: all)
+
+    Returns
+    -------
+    pandas.DataFrame, one row per structure
+
+    Raises
+    ------
+    StudyError
+        If there are no labels, or labels and displacements do not fit together.
+    """
+    rounds = [labels, *selected]
+    structure_ids = sorted(set().union(*rounds))
+    if not structure_ids:
+        raise StudyError("no labelled structure", where=STAGE, fix="check the records of label_forces")
+    held_out = {structure_id for structure_id in structure_ids if is_held_out(structure_id, held_out_fraction, seed)}
+    if not held_out and len(structure_ids) > 1:
+        held_out = {min(structure_ids, key=lambda structure_id: derive_seed(seed, structure_id, "held_out"))}
+    if len(held_out) == len(structure_ids):
+        raise StudyError("every structure is held out", where=STAGE, fix="lower training.held_out_fraction")
+    rows, engines = [], set()
+    with h5py.File(f"{path}.partial", "w") as store:
+        for structure_id in structure_ids:
+            forces, indices, origin = [], [], []
+            for number, paths in enumerate(rounds):
+                if structure_id in paths:
+                    with h5py.File(paths[structure_id]) as source:
+                        group = source[structure_id]
+                        engines.add((str(group.attrs.get("engine", "")), str(group.attrs.get("model", ""))))
+                        count = supercells_max if number == 0 else None
+                        forces.append(group["forces"][:count])
+                        indices.append(group["supercell_index"][:count])
+                        origin.append(numpy.full(len(indices[-1]), number))
+            indices = numpy.concatenate(indices)
+            indices, first = numpy.unique(indices, return_index=True)  # a supercell labelled twice counts once
+            with h5py.File(supercells[structure_id]) as source:
+                data = Supercells.read(source[structure_id])
+            forces = check_forces(numpy.concatenate(forces)[first], data.n_atoms)
+            if indices.max() >= len(data.displacements):
+                raise StudyError(
+                    f"label of supercell {indices.max()}, but only {len(data.displacements)} supercells",
+                    where=f"{structure_id}, stage {STAGE}",
+                    fix="label again: the supercells have changed since",
+                )
+            split = "held_out" if structure_id in held_out else "training"
+            group = store.create_group(structure_id)
+            group["cell"], group["scaled_positions"] = data.crystal.cell, data.crystal.scaled_positions
+            group["numbers"], group["repetitions"] = data.crystal.numbers, data.repetitions
+            group["displacements"], group["forces"] = data.displacements[indices], forces
+            group["round"] = numpy.concatenate(origin)[first]
+            group["supercell_index"] = indices
+            group.attrs["split"] = split
+            rows.append(
+                {
+                    "structure_id": structure_id,
+                    "split": split,
+                    "n_supercells": len(indices),
+                    "n_environments": len(indices) * data.n_atoms,
+                    "first_round": int(group["round"][:].min()),
+                    "force_rms_ev_per_angstrom": float(numpy.sqrt((forces**2).mean())),
+                }
+            )
+        if len(engines) > 1:
+            raise StudyError(
+                f"labels of different engines: {sorted(engines)}", where=STAGE, fix="label with one engine"
+            )
+        store.attrs["engine"], store.attrs["model"] = engines.pop()
+    os.replace(f"{path}.partial", path)
+    return pandas.DataFrame(rows)
+
+
+class Dataset:
+    """Reader of an assembled dataset; supercells are read when asked for.
+
+    Parameters
+    ----------
+    path : HDF5 file of ``assemble_dataset``
+    cutoff_angstrom : radius of the neighbourhoods
+    """
+
+    def __init__(self, path, cutoff_angstrom):
+        self.store = h5py.File(path)
+        self.cutoff_angstrom = cutoff_angstrom
+        self._neighbours = (None, None)
+
+    def supercells(self, split):
+        """Return [(structure id, supercell number)] of a split, in the order of the ids."""
+        return [
+            (structure_id, number)
+            for structure_id, group in sorted(self.store.items())
+            if group.attrs["split"] == split
+            for number in range(len(group["forces"]))
+        ]
+
+    def n_atoms(self, structure_id):
+        """Atoms of one supercell of a structure."""
+        return self.store[structure_id]["forces"].shape[1]
+
+    def elements(self):
+        """Atomic numbers that occur in the training split."""
+        groups = (group for group in self.store.values() if group.attrs["split"] == "training")
+        return sorted({int(number) for group in groups for number in group["numbers"][:]})
+
+    def read(self, supercell):
+        """Return (``Neighbourhoods``, (n_atoms, 3) forces) of one supercell."""
+        structure_id, number = supercell
+        group = self.store[structure_id]
+        if self._neighbours[0] != structure_id:
+            self._neighbours = structure_id, Supercells.read(group).neighbours(self.cutoff_angstrom)
+        return self._neighbours[1].displaced(group["displacements"][number]), group["forces"][number]

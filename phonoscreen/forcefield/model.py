@@ -1,0 +1,163 @@
+"""What every force model offers, so that training, committee, prediction and publication are the same for all kinds."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy
+import torch
+from safetensors.torch import load_file, save_file
+
+from phonoscreen.audit.errors import StudyError
+
+FORMAT = "phonoscreen force model 1"
+
+
+class ForceModel(torch.nn.Module, ABC):
+    """Forces on atoms from their neighbourhoods.
+
+    Parameters
+    ----------
+    settings : the ``force_model`` section of the config
+    """
+
+    kind = None
+
+    def __init__(self, settings):
+        super().__init__()
+        self.settings = dict(settings)
+        self.cutoff_angstrom = float(settings["cutoff_angstrom"])
+        self.dtype = {"float32": torch.float32, "float64": torch.float64}[settings["dtype"]]
+
+    @property
+    def device(self):
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def calibrate(self, samples, seed):
+        """Set the fixed scales of inputs and outputs from the training set.
+
+        Parameters
+        ----------
+        samples : iterable of (``Neighbourhoods``, (n, 3) forces in eV/angstrom), one supercell each
+        seed : seed for the choice of a part of them
+        """
+
+    @abstractmethod
+    def describe(self, neighbourhoods):
+        """Return what prediction needs and no weight enters; shared by the members of a committee."""
+
+    @abstractmethod
+    def predict(self, description):
+        """Return the forces, (n_centres, 3) tensor, eV/angstrom."""
+
+    @abstractmethod
+    def prepare(self, neighbourhoods, forces):
+        """Return one supercell as a tuple of tensors that training keeps and shuffles."""
+
+    @abstractmethod
+    def batches(self, prepared, generator, n_environments):
+        """Yield shuffled batches of about ``n_environments`` environments from a list of prepared supercells."""
+
+    @abstractmethod
+    def loss(self, batch):
+        """Return the mean squared error of the force components over the squared force scale, a scalar tensor."""
+
+    def forces(self, neighbourhoods):
+        """Return the forces on every centre, (n_centres, 3) array, eV/angstrom."""
+        return self.predict(self.describe(neighbourhoods)).detach().cpu().numpy().astype(float)
+
+
+def create_model(settings, seed):
+    """Return a new model of ``settings["kind"]`` with weights drawn from ``seed``.
+
+    Raises
+    ------
+    StudyError
+        If the kind is unknown.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        return _class_of(settings["kind"])(settings)
+
+
+def _class_of(kind):
+    if kind == "elemental_sdnnff":
+        from phonoscreen.forcefield.elemental_sdnnff import ElementalSDNNFF
+
+        return ElementalSDNNFF
+    raise StudyError(
+        f"unknown kind of force model {kind!r}", where="create_model", fix="set force_model.kind to elemental_sdnnff"
+    )
+
+
+def choose_device(name):
+    """Return the torch device of ``force_model.device`` (auto: the GPU if there is one)."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def save_model(model, weights_path, settings_path, **facts):
+    """Write a model as safetensors and JSON; both appear under their names only when complete.
+
+    Parameters
+    ----------
+    facts : JSON values stored beside the settings (data, seeds, errors)
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, f"{weights_path}.partial")
+    os.replace(f"{weights_path}.partial", weights_path)
+    content = {"format": FORMAT, "kind": model.kind, "settings": model.settings, **facts}
+    write_json(content, settings_path)
+
+
+def load_model(weights_path, settings_path, device="auto"):
+    """Return a model from its safetensors and JSON files; no code is read from either.
+
+    Raises
+    ------
+    StudyError
+        If the files are not a phonoscreen force model or do not fit together.
+    """
+    content = read_model_json(settings_path)
+    model = _class_of(content["kind"])(content["settings"])
+    try:
+        model.load_state_dict(load_file(str(weights_path)))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise StudyError(
+            f"{weights_path} does not fit {settings_path}: {error}", where="load_model", fix="publish the model again"
+        ) from error
+    return model.to(choose_device(device)).eval()
+
+
+def read_model_json(path):
+    """Return the JSON part of a model, checked for its format."""
+    content = json.loads(Path(path).read_text())
+    if content.get("format") != FORMAT:
+        raise StudyError(
+            f"{path} has format {content.get('format')!r}, not {FORMAT!r}",
+            where="read_model_json",
+            fix="use a model that this version of phonoscreen wrote",
+        )
+    return content
+
+
+def write_json(content, path):
+    """Write JSON; the file appears under its name only when complete."""
+    Path(f"{path}.partial").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    os.replace(f"{path}.partial", path)
+
+
+def check_forces(forces, n_atoms):
+    """Return forces as an array, or raise StudyError if a shape or value is wrong."""
+    forces = numpy.asarray(forces, dtype=float)
+    if forces.shape[-2:] != (n_atoms, 3) or not numpy.isfinite(forces).all():
+        raise StudyError(
+            f"forces of shape {forces.shape} for {n_atoms} atoms, finite: {bool(numpy.isfinite(forces).all())}",
+            where="check_forces",
+            fix="check the labels of this structure",
+        )
+    return forces

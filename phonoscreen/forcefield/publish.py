@@ -1,0 +1,150 @@
+"""A published model: members, model.json and card.md in one folder that anyone can load."""
+
+import json
+import shutil
+from pathlib import Path
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.forcefield.committee import Committee
+from phonoscreen.forcefield.elements import SYMBOLS
+from phonoscreen.forcefield.model import FORMAT, load_model, read_model_json, write_json
+
+
+def publish_model(
+    members, weights_paths, settings_path, card_path, *, dataset, dataset_path, validation, code, licence
+):
+    """Write the members of a committee as one published model.
+
+    Parameters
+    ----------
+    members : list of (weights path, JSON path) of the trained members
+    weights_paths, settings_path, card_path : files to write, all in one folder
+    dataset : DataFrame of ``assemble_dataset``
+    dataset_path : its HDF5 file, of which the sha256 is recorded
+    validation : DataFrame of ``validate_round``
+    code : digest of the code that trained the members
+    licence : licence of the weights
+
+    Returns
+    -------
+    dict, the contents of ``model.json``
+    """
+    described = [read_model_json(path) for _, path in members]
+    Committee.load(*zip(*members), device="cpu")  # refuses members that do not belong together
+    for (source, _), target in zip(members, weights_paths, strict=True):
+        shutil.copyfile(source, target)
+    judged = validation[validation.status == "ok"]
+    training = dataset[dataset.split == "training"]
+    content = {
+        "format": FORMAT,
+        "kind": described[0]["kind"],
+        "settings": described[0]["settings"],
+        "members": [Path(path).name for path in weights_paths],
+        "members_sha256": {Path(path).name: file_sha256(path) for path in weights_paths},
+        "elements": described[0]["elements"],
+        "cutoff_angstrom": described[0]["settings"]["cutoff_angstrom"],
+        "label_engine": described[0]["label_engine"],
+        "label_model": described[0]["label_model"],
+        "round": described[0]["round"],
+        "code": code,
+        "training_data_sha256": file_sha256(dataset_path),
+        "n_structures": int(len(training)),
+        "n_supercells": int(training.n_supercells.sum()),
+        "n_environments": int(training.n_environments.sum()),
+        "validation_structures": int(len(judged)),
+        "validation_force_rmse_mev_per_angstrom": _rmse(judged),
+        "validation_force_rmse_relative": _median(judged, "force_rmse_relative"),
+        "licence": licence,
+    }
+    write_json(content, settings_path)
+    Path(card_path).write_text(_card(content, judged))
+    return content
+
+
+def load_published(folder, device="auto"):
+    """Return the committee of a published model and its ``model.json``.
+
+    Raises
+    ------
+    StudyError
+        If the folder is not a published model or a member does not match its recorded hash.
+    """
+    folder = Path(folder)
+    if not (folder / "model.json").exists():
+        raise StudyError(
+            f"{folder} holds no model.json", where="load_published", fix="give the folder of a published model"
+        )
+    content = read_model_json(folder / "model.json")
+    members = []
+    for name in content["members"]:
+        if file_sha256(folder / name) != content["members_sha256"][name]:
+            raise StudyError(
+                f"{name} is not the file that was published", where=str(folder), fix="copy the model again"
+            )
+        members.append(load_model(folder / name, folder / "model.json", device))
+    return Committee(members), content
+
+
+def _rmse(judged):
+    if judged.empty:
+        return None
+    values = judged.n_supercells * judged.n_atoms
+    return float(((judged.force_rmse_mev_per_angstrom**2 * values).sum() / values.sum()) ** 0.5)
+
+
+def _median(judged, column):
+    return None if judged.empty else float(judged[column].median())
+
+
+def _card(content, judged):
+    symbols = " ".join(SYMBOLS[number] for number in content["elements"])
+    if judged.empty:
+        errors = "No structure was kept for validation: the errors of this model are not known."
+    else:
+        errors = "\n".join(
+            [
+                f"On {len(judged)} structures never trained on:",
+                "",
+                f"* force RMSE of the committee's mean {content['validation_force_rmse_mev_per_angstrom']:.1f} meV/A",
+                f"* median over structures of RMSE / RMS force {content['validation_force_rmse_relative']:.2f}",
+                "* mean net force per atom "
+                f"{_median(judged, 'net_force_per_atom_mev_per_angstrom'):.2f} meV/A (median over structures)",
+                "* force on the perfect crystal "
+                f"{_median(judged, 'perfect_crystal_force_rms_mev_per_angstrom'):.2f} meV/A (median over structures)",
+            ]
+        )
+    return f"""# Force model ({content["kind"]}, committee of {len(content["members"])})
+
+Forces on the atoms of crystals whose atoms are displaced a few hundredths of an angstrom, for phonons.
+
+## Data
+
+{content["n_environments"]} environments in {content["n_supercells"]} displaced supercells of {content["n_structures"]} structures.
+Labels: {content["label_engine"]} ({content["label_model"]}). Active-learning round {content["round"]}.
+
+Elements in the training set: {symbols}
+
+## Errors
+
+{errors}
+
+## Limits
+
+* Trained on supercells near equilibrium with displacements of 0.03 A: not for molecular dynamics, defects or surfaces.
+* Elements outside the list above are extrapolation; the committee's spread says how far.
+* The labels' own errors are inherited: where they come from a universal potential, this is not DFT.
+
+## Use
+
+`phonoscreen predict STRUCTURES --model FOLDER`, or `phonoscreen.forcefield.calculator.ForceModelCalculator("FOLDER")` in ASE.
+The weights are safetensors, the settings JSON; loading runs no code from the files.
+
+## Licence
+
+{content["licence"]}
+
+```json
+{json.dumps(content["settings"], indent=2, sort_keys=True)}
+```
+"""

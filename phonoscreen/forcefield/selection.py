@@ -1,0 +1,113 @@
+"""Query by committee: which supercells are worth a reference calculation, and when to stop."""
+
+import numpy
+import pandas
+from ase.symbols import symbols2numbers
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.forcefield.elements import element_attributes
+
+STRATEGIES = ("worst_supercell", "diverse", "random")
+COLUMNS = ["structure_id", "shard", "supercell_index", "epsilon_max_mev_per_angstrom"]
+
+
+def worst_supercells(uncertainty, selected_before):
+    """Return each structure's worst supercell that is not selected yet.
+
+    Parameters
+    ----------
+    uncertainty : DataFrame with ``structure_id, shard, epsilon_mev_per_angstrom`` (one list per structure: the maximum
+        over the atoms of each supercell)
+    selected_before : set of (structure id, supercell index)
+
+    Returns
+    -------
+    DataFrame with the columns of ``selection.parquet``, the most uncertain first
+    """
+    rows = []
+    for row in uncertainty.itertuples():
+        epsilon = numpy.array(row.epsilon_mev_per_angstrom, dtype=float)
+        for index in range(len(epsilon)):
+            if (row.structure_id, index) in selected_before:
+                epsilon[index] = -numpy.inf
+        if len(epsilon) and numpy.isfinite(epsilon.max()):
+            rows.append((row.structure_id, row.shard, int(epsilon.argmax()), float(epsilon.max())))
+    table = pandas.DataFrame(rows, columns=COLUMNS)
+    return table.sort_values(COLUMNS[3:] + COLUMNS[:1], ascending=[False, True], ignore_index=True)
+
+
+def select(candidates, strategy, select_max, *, seed, formulas=None):
+    """Return the candidates that get a reference calculation.
+
+    Parameters
+    ----------
+    candidates : worst supercells above the threshold, the most uncertain first
+    strategy : ``worst_supercell`` takes the most uncertain; ``diverse`` starts with the most uncertain and adds the
+        one whose composition is farthest from those taken; ``random`` is the control
+    select_max : at most this many
+    formulas : mapping structure id -> formula, for ``diverse``
+
+    Raises
+    ------
+    StudyError
+        If the strategy is unknown.
+    """
+    if strategy not in STRATEGIES:
+        raise StudyError(
+            f"unknown strategy {strategy!r}", where="select", fix=f"active_learning.strategy is one of {STRATEGIES}"
+        )
+    if strategy == "random":
+        order = sorted(range(len(candidates)), key=lambda n: derive_seed(seed, candidates.structure_id[n], "random"))
+    elif strategy == "diverse":
+        order = _farthest_first([composition_vector(formulas[name]) for name in candidates.structure_id], select_max)
+    else:
+        order = range(len(candidates))
+    return candidates.iloc[list(order)[:select_max]].reset_index(drop=True)
+
+
+def composition_vector(formula):
+    """Return mean and spread of the element attributes of a formula, (10,); distances between them say how different
+    the chemistry of two compounds is."""
+    attributes = element_attributes(symbols2numbers(formula))
+    return numpy.concatenate([attributes.mean(axis=0), attributes.std(axis=0)])
+
+
+def _farthest_first(vectors, count):
+    if len(vectors) == 0:
+        return []
+    vectors = numpy.array(vectors)
+    order, nearest = [0], numpy.linalg.norm(vectors - vectors[0], axis=1)
+    while len(order) < min(count, len(vectors)):
+        nearest[order] = -1.0
+        order.append(int(nearest.argmax()))
+        nearest = numpy.minimum(nearest, numpy.linalg.norm(vectors - vectors[order[-1]], axis=1))
+    return order
+
+
+def judge_convergence(recommended, before, converged_change):
+    """Decide whether active learning goes on.
+
+    Converged if no structure is recommended any more, or if the number recommended changed by less than
+    ``converged_change`` (relative) since the round before ("nearly constant" in the paper). Once converged, always
+    converged.
+
+    Parameters
+    ----------
+    recommended : structures above the threshold in this round
+    before : list of the ``convergence.json`` contents of the rounds before, in order
+
+    Returns
+    -------
+    (bool, str) converged, and the reason in words
+    """
+    for number, earlier in enumerate(before):
+        if earlier["converged"]:
+            return True, f"converged in round {number}: {earlier['reason']}"
+    if recommended == 0:
+        return True, "no structure is above the threshold"
+    if before and before[-1]["recommended"] > 0:
+        change = abs(recommended - before[-1]["recommended"]) / before[-1]["recommended"]
+        if change < converged_change:
+            return True, f"the number recommended changed by {100 * change:.1f} % only"
+    return False, f"{recommended} structures above the threshold"

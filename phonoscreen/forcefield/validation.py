@@ -1,0 +1,57 @@
+"""Errors of a committee on structures it was never trained on."""
+
+import numpy
+from scipy.stats import spearmanr
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.forcefield.committee import uncertainty
+
+
+def force_errors(committee_forces, residual_forces, reference):
+    """Compare the forces of a committee with reference forces of one structure.
+
+    Parameters
+    ----------
+    committee_forces : (n_members, n_supercells, n_atoms, 3) eV/angstrom
+    residual_forces : (n_members, n_atoms, 3) forces on the undisplaced supercell
+    reference : (n_supercells, n_atoms, 3)
+
+    Returns
+    -------
+    dict of numbers, forces in meV/angstrom: RMSE of the mean and of single members, RMS of the reference, mean net
+    force per atom, force on the perfect crystal, and the calibration of epsilon of Eq. (3) (RMS epsilon over RMS error
+    vector, rank correlation over atoms)
+
+    Raises
+    ------
+    StudyError
+        If shapes do not fit or values are not finite.
+    """
+    committee_forces, reference = numpy.asarray(committee_forces), numpy.asarray(reference)
+    if committee_forces.shape[1:] != reference.shape or not numpy.isfinite(committee_forces).all():
+        raise StudyError(
+            f"forces of shape {committee_forces.shape[1:]} against labels of shape {reference.shape}",
+            where="force_errors",
+            fix="label and predict the same supercells",
+        )
+    mean = committee_forces.mean(axis=0)
+    error = numpy.sqrt(((mean - reference) ** 2).sum(axis=-1))
+    epsilon = uncertainty(committee_forces)
+    rms = numpy.sqrt((reference**2).mean())
+    rmse = numpy.sqrt(((mean - reference) ** 2).mean())
+    single = numpy.sqrt(((committee_forces - reference) ** 2).mean(axis=(1, 2, 3)))
+    return {
+        "force_rmse_mev_per_angstrom": 1e3 * rmse,
+        "force_rmse_single_member_mev_per_angstrom": 1e3 * single.mean(),
+        "force_rms_mev_per_angstrom": 1e3 * rms,
+        "force_rmse_relative": rmse / rms,
+        "net_force_per_atom_mev_per_angstrom": 1e3 * numpy.linalg.norm(mean.mean(axis=1), axis=-1).mean(),
+        "perfect_crystal_force_rms_mev_per_angstrom": 1e3 * numpy.sqrt((residual_forces.mean(axis=0) ** 2).mean()),
+        "epsilon_rms_mev_per_angstrom": 1e3 * numpy.sqrt((epsilon**2).mean()),
+        "epsilon_max_mev_per_angstrom": 1e3 * epsilon.max(),
+        "error_rms_mev_per_angstrom": 1e3 * numpy.sqrt((error**2).mean()),
+        "epsilon_over_error": numpy.sqrt((epsilon**2).mean() / (error**2).mean()),
+        "epsilon_error_rank_correlation": spearmanr(epsilon.ravel(), error.ravel()).statistic,
+        "n_supercells": len(reference),
+        "n_atoms": reference.shape[1],
+    }

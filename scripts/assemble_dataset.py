@@ -1,0 +1,37 @@
+"""Gather the labelled supercells of the training part and of all selections into one dataset."""
+
+import h5py
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.forcefield.dataset import assemble_dataset
+
+
+def main(job):
+    manifest = read_records(job.input.manifest)
+    training = set(manifest.structure_id[manifest.part == "training"])
+    rounds = {}
+    for path in job.input.get("selected_labels", []):  # results/rounds/{round}/labels/{shard}.h5
+        rounds.setdefault(path.split("/")[-3], []).append(path)
+    labels = {name: path for name, path in ids_of(job.input.labels).items() if name in training}
+    table = assemble_dataset(
+        labels,
+        ids_of(job.input.supercells),
+        [ids_of(rounds[number]) for number in sorted(rounds, key=int)],
+        job.output.arrays,
+        held_out_fraction=job.params.held_out_fraction,
+        seed=job.params.seed,
+        supercells_max=job.params.max_supercells_per_structure,
+    )
+    write_table(table, job.output.table)
+
+
+def ids_of(paths):
+    found = {}
+    for path in paths:
+        with h5py.File(path) as store:
+            found.update(dict.fromkeys(store, path))
+    return found
+
+
+run_job(snakemake, main)

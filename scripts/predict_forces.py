@@ -1,0 +1,46 @@
+"""Forces of the published model on every displaced supercell of one shard."""
+
+from pathlib import Path
+
+import h5py
+import numpy
+import torch
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.records import read_records
+from phonoscreen.audit.shard import Outcome, run_shard
+from phonoscreen.forcefield.committee import uncertainty
+from phonoscreen.forcefield.dataset import Supercells
+from phonoscreen.forcefield.elements import SYMBOLS
+from phonoscreen.forcefield.publish import load_published
+
+
+def main(job):
+    torch.set_num_threads(job.threads)
+    upstream = read_records(job.input.supercell_records)
+    committee, content = load_published(Path(job.input.model).parent, job.params.get("device", "auto"))
+    store = h5py.File(job.input.supercells)
+
+    def compute(structure_id):
+        data = Supercells.read(store[structure_id])
+        forces, residual = committee.supercell_forces(data), committee.residual_forces(data)
+        unseen = sorted(set(data.crystal.numbers.tolist()) - set(content["elements"]))
+        return Outcome(
+            values={
+                "force_rms_ev_per_angstrom": float(numpy.sqrt((forces.mean(axis=0) ** 2).mean())),
+                "epsilon_max_mev_per_angstrom": 1e3 * float(uncertainty(forces).max()),
+                "residual_force_max_mev_per_angstrom": 1e3 * float(numpy.abs(residual.mean(axis=0)).max()),
+                "elements_not_trained": " ".join(SYMBOLS[number] for number in unseen),
+            },
+            arrays={
+                "forces": forces.mean(axis=0),
+                "committee_forces": forces.astype(numpy.float32),
+                "residual_forces": residual.mean(axis=0),
+            },
+            attrs={"engine": content["kind"], "model": content["code"]},
+        )
+
+    run_shard(job, list(upstream.structure_id), compute, stage="predict_forces", upstream=upstream)
+
+
+run_job(snakemake, main)
