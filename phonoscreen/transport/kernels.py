@@ -88,24 +88,22 @@ def three_phonon(half, last, omega, drift, occupation, q0, first, second, counts
 
 
 @numba.njit(cache=True)
-def sum_triplets(slots, phases, values, sums):
-    """Add each triplet's constants, times its phase, to the block of its atoms and lattice vector.
+def sum_triplets(where, phases, values, sums):
+    """Add each triplet's constants, times its phase, to the block of its first atom and its slot.
 
     Parameters
     ----------
-    slots : (n_triplets, 4) first atom, lattice vector, second atom, third atom
+    where : (n_triplets, 2) first atom, slot of the other two
     phases : (n_triplets,) complex
     values : (n_triplets, 27)
-    sums : (n_atoms, 3, n_cells, n_atoms, 3, n_atoms, 3) complex, added to
+    sums : (n_atoms, 3, n_slots, 9) complex, added to
     """
-    for t in range(len(slots)):
-        a, cell, b, c = slots[t]
-        phase, k = phases[t], 0
+    for t in range(len(where)):
+        a, slot = where[t]
+        phase = phases[t]
         for x in range(3):
-            for y in range(3):
-                for z in range(3):
-                    sums[a, x, cell, b, y, c, z] += phase * values[t, k]
-                    k += 1
+            for k in range(9):
+                sums[a, x, slot, k] += phase * values[t, 9 * x + k]
 
 
 @numba.njit(cache=True)

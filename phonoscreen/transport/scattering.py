@@ -25,6 +25,7 @@ class ThirdOrderTransform:
     crystal : ``phonoscreen.lattice.constants.Crystal``
     third : ``phonoscreen.lattice.constants.ThirdOrder``
     mesh : ``phonoscreen.transport.mesh.Mesh``
+    dtype : complex type of the transforms
 
     Raises
     ------
@@ -32,7 +33,7 @@ class ThirdOrderTransform:
         If shapes do not fit, an index lies outside the cell, or a value is not finite.
     """
 
-    def __init__(self, crystal, third, mesh):
+    def __init__(self, crystal, third, mesh, dtype=complex):
         atoms, cells = numpy.asarray(third.atoms, int), numpy.asarray(third.cells, int)
         values = numpy.asarray(third.values, float)
         n_triplets, n = len(atoms), len(crystal.masses)
@@ -52,42 +53,82 @@ class ThirdOrderTransform:
         masses = numpy.asarray(crystal.masses, float)[atoms]
         self._values = (values / numpy.sqrt(masses.prod(axis=1))[:, None, None, None]).reshape(-1, 27)
         # on the mesh a lattice vector counts modulo the mesh
-        self.cells, step = numpy.unique(numpy.mod(cells[:, 0] - cells[:, 1], mesh.shape), axis=0, return_inverse=True)
-        self._far, self._far_index = numpy.unique(numpy.mod(cells[:, 1], mesh.shape), axis=0, return_inverse=True)
-        self._far_index = self._far_index.ravel()
-        self._slots = numpy.stack([atoms[:, 0], step.ravel(), atoms[:, 1], atoms[:, 2]], 1)
-        self._shape = (n, 3, len(self.cells), n, 3, n, 3)
-        self._mesh = mesh
+        step, self._far_index = mesh.index(cells[:, 0] - cells[:, 1]), mesh.index(cells[:, 1])
+        near, step = numpy.unique(step, return_inverse=True)
+        self._near = mesh.points[near]
+        key = (step * n + atoms[:, 1]) * n + atoms[:, 2]
+        slots, slot = numpy.unique(key, return_inverse=True)
+        self._slots = slots // n**2, slots // n % n, slots % n
+        self._where = numpy.stack([atoms[:, 0], slot], 1)
+        self._mesh, self._n_atoms = mesh, n
+        self._axes = [numpy.unique(self._near[:, x], return_inverse=True) for x in range(3)]
+        self._waves = [
+            numpy.exp(2j * numpy.pi / size * numpy.outer(numpy.arange(size), values)).astype(dtype)
+            for size, (values, _) in zip(mesh.shape, self._axes, strict=True)
+        ]
+        # arrays are made once: fresh memory for each wave vector costs more than the arithmetic on small cells
+        counts, sizes, width = [len(values) for values, _ in self._axes], mesh.shape, max(8, 2**16 // len(mesh.points))
+        self._box = numpy.zeros((*counts, width), dtype)
+        self._sums = [
+            numpy.empty((sizes[0], counts[1] * counts[2] * width), dtype),
+            numpy.empty((sizes[0], sizes[1], counts[2] * width), dtype),
+            numpy.empty((sizes[0] * sizes[1], sizes[2], width), dtype),
+        ]
+        self._by_axis_cost = sizes[0] * numpy.prod(counts) + sizes[0] * sizes[1] * counts[1] * counts[2] + (
+            numpy.prod(sizes) * counts[2]
+        )  # fmt: skip
+        self._blocks = numpy.empty((n, 3, len(slots), 9), complex)
+        self._table = numpy.zeros((len(near), n, 3, 3 * n, n, 3), dtype)
 
-    def at(self, q, rows, dtype):
+    def at(self, point, rows):
         """Contract with the eigenvectors of one wave vector.
 
         Parameters
         ----------
-        q : (3,) fractional
+        point : index of q
         rows : (n_band, 3n) eigenvectors
-        dtype : complex type of the result
 
         Returns
         -------
-        (n_cells, 3n, n_band * 3n) in eV/angstrom^3/u^(3/2), second axis the atom and direction at q1, last at q2
+        (n_cells, 3n, n_band * 3n) in eV/angstrom^3/u^(3/2), second axis the atom and direction at q1, last at q2;
+        overwritten by the next call
         """
-        phases = numpy.exp(-2j * numpy.pi * (self._far @ q))[self._far_index]
-        sums = numpy.zeros(self._shape, complex)
-        kernels.sum_triplets(self._slots, phases, self._values, sums)
-        n, _, n_cells = self._shape[:3]
-        table = rows @ sums.reshape(3 * n, -1)
-        table = table.reshape(len(rows), n_cells, 3 * n, 3 * n).transpose(1, 2, 0, 3)
-        return numpy.ascontiguousarray(table, dtype=dtype).reshape(n_cells, 3 * n, -1)
+        mesh, (cell, second, third), n3 = self._mesh, self._slots, len(rows)
+        phases = numpy.exp(-2j * numpy.pi * (mesh.points @ mesh.fractional[point]))[self._far_index]
+        self._blocks[:] = 0
+        kernels.sum_triplets(self._where, phases, self._values, self._blocks)
+        blocks = (rows @ self._blocks.reshape(n3, -1)).reshape(n3, len(cell), 3, 3)
+        self._table[cell, second, :, :, third, :] = blocks.transpose(1, 2, 0, 3)
+        return self._table.reshape(len(self._near), n3, -1)
 
-    def phases(self, q1):
-        """Return exp(2 pi i q1.L) for the lattice vectors of ``at``.
+    def carry(self, table, q1, out):
+        """Sum a table over its lattice vectors with the phases exp(2 pi i q1.L).
+
+        Few lattice vectors: one matrix product. Many: axis by axis over the whole mesh, in blocks of columns.
 
         Parameters
         ----------
-        q1 : (n, 3) fractional
+        table : (n_cells, 3n, columns) from ``at``
+        q1 : (n,) indices of wave vectors
+        out : (n, 3n, columns) array for the result
         """
-        return numpy.exp(2j * numpy.pi * (q1 @ self.cells.T))
+        points, flat, target = self._mesh.points, table.reshape(len(table), -1), out.reshape(len(q1), -1)
+        if len(q1) * len(table) <= self._by_axis_cost:
+            phases = 1.0
+            for x in range(3):
+                phases = phases * self._waves[x][points[q1, x]][:, self._axes[x][1]]
+            numpy.matmul(phases, flat, out=target)
+            return
+        counts, width = self._box.shape[:3], self._box.shape[3]
+        place = tuple(inverse for _, inverse in self._axes)
+        first, second, third = self._sums
+        for start in range(0, flat.shape[1], width):
+            some = flat[:, start : start + width]
+            self._box[(*place, slice(0, some.shape[1]))] = some
+            numpy.matmul(self._waves[0], self._box.reshape(counts[0], -1), out=first)
+            numpy.matmul(self._waves[1], first.reshape(len(first), counts[1], -1), out=second)
+            numpy.matmul(self._waves[2], second.reshape(len(third), counts[2], -1), out=third)
+            target[:, start : start + width] = third.reshape(-1, width)[q1, : some.shape[1]]
 
 
 @dataclass
@@ -131,7 +172,7 @@ def pairs_of(mesh, point, reduce=True):
 
 def three_phonon_rates(
     crystal, third, modes, temperatures_k, *, scalebroad=1.0, transfer=True, reduce=True, dtype=numpy.complex128,
-    memory_mib=64, progress=None,
+    memory_mib=8, progress=None,
 ):  # fmt: skip
     """Return the three-phonon scattering rates of every irreducible mode.
 
@@ -157,7 +198,7 @@ def three_phonon_rates(
     """
     mesh, temperatures_k = modes.mesh, numpy.atleast_1d(numpy.asarray(temperatures_k, float))
     n_t, (n_irr, n_bands), n_q = len(temperatures_k), modes.omega.shape, len(mesh.points)
-    third_transform = ThirdOrderTransform(crystal, third, mesh)
+    transform = ThirdOrderTransform(crystal, third, mesh, dtype)
     omega = numpy.ascontiguousarray(modes.mesh_omega)
     drift = broadening_steps(modes, crystal, scalebroad)
     occupation = units.bose(omega[None], temperatures_k[:, None, None])
@@ -167,24 +208,28 @@ def three_phonon_rates(
     phase_space = numpy.zeros((n_irr, n_bands, 2 + 2 * n_t))
     moved = numpy.zeros((n_t if transfer else 0, n_q, n_bands, n_bands))
     matrix = numpy.zeros((n_t, n_irr, n_bands, 3, n_irr, n_bands, 3)) if transfer else None
-    block = max(16, int(memory_mib * 2**20 / (2 * n_bands**3 * numpy.dtype(dtype).itemsize)))
-    block = min(block, max(64, int(2**21 / (n_bands**3 * 16))))
+    block = min(n_q, max(8, int(memory_mib * 2**20 / (2 * n_bands**3 * numpy.dtype(dtype).itemsize))))
+    carried = numpy.empty((block, n_bands, n_bands * n_bands), dtype)
+    half = numpy.empty_like(carried)
+    pair_rates = numpy.empty((n_t, block, n_bands, 2))
+    pair_space = numpy.empty((block, n_bands, 2 + 2 * n_t))
 
     for i, point in enumerate(mesh.irreducible):
-        table = third_transform.at(mesh.fractional[point], modes.eigenvectors[point], dtype)
+        table = transform.at(point, modes.eigenvectors[point])
         first, second, counts = pairs_of(mesh, point, reduce)
         for start in range(0, len(first), block):
             q1, q2, some = (x[start : start + block] for x in (first, second, counts))
-            phases = third_transform.phases(mesh.fractional[q1]).astype(dtype, copy=False)
-            carried = (phases @ table.reshape(len(table), -1)).reshape(len(q1), n_bands, -1)
-            half = (rows[q1] @ carried).reshape(len(q1), n_bands, n_bands, n_bands)
-            rates_block = numpy.zeros((n_t, len(q1), n_bands, 2))
-            space_block = numpy.zeros((len(q1), n_bands, 2 + 2 * n_t))
+            n = len(q1)
+            transform.carry(table, q1, carried[:n])
+            numpy.matmul(rows[q1], carried[:n], out=half[:n])
+            pair_rates[:] = 0
+            pair_space[:] = 0
             kernels.three_phonon(
-                half, rows, omega, drift, occupation, point, q1, q2, some, scale, rates_block, space_block, moved
-            )
-            rates[:, i] += rates_block.sum(axis=1)
-            phase_space[i] += space_block.sum(axis=0)
+                half[:n].reshape(n, n_bands, n_bands, n_bands), rows, omega, drift, occupation, point, q1, q2, some,
+                scale, pair_rates, pair_space, moved,
+            )  # fmt: skip
+            rates[:, i] += pair_rates.sum(axis=1)
+            phase_space[i] += pair_space.sum(axis=0)
         if transfer:
             touched = numpy.union1d(first, second)
             projector = mesh.rotations[mesh.little_group(point)].mean(axis=0)
