@@ -17,6 +17,8 @@ def bonding_table(manifest, bonding, transport):
     DataFrame: identity, ``status, bonding, antibonding, n_pairs, kappa_p_w_per_m_k`` (predicted; NaN if not solved)
     """
     table = take(bonding, ["bonding", "antibonding", "n_pairs"], stage="analyse_bonding")
+    table = table.astype({"bonding": float, "antibonding": float, "n_pairs": "Int64"})
     solved = transport[transport["status"] == "ok"]
-    kappa = take(solved, ["kappa_p_w_per_m_k"], stage="solve_bte predicted")[["structure_id", "kappa_p_w_per_m_k"]]
+    kappa = take(solved, ["kappa_p_w_per_m_k"], stage="solve_bte predicted").drop(columns="status")
+    kappa = kappa.astype({"kappa_p_w_per_m_k": float})
     return with_identity(manifest, table.merge(kappa, on="structure_id", how="left"))

@@ -26,9 +26,9 @@ def figure7_structures(manifest, relaxed):
     """
     energy = take(relaxed, ["energy_ev_per_atom"], stage="relax_structures").set_index("structure_id")
     found = {}
-    for name, (composition, space_group) in FIGURE7.items():
+    for name, (elements, space_group) in FIGURE7.items():
         same = manifest[manifest["space_group_number"] == space_group]
-        same = same[[composition(formula) == composition for formula in same["formula"]]]
+        same = same[[composition(formula) == elements for formula in same["formula"]]]
         if len(same):
             values = energy["energy_ev_per_atom"].reindex(same["structure_id"]).astype(float).fillna(numpy.inf)
             found[name] = values.sort_values(kind="stable").index[0]

@@ -28,7 +28,7 @@ def phonon_table(manifest, records, arrays, trained):
     """
     table = manifest[["structure_id"]].assign(trained=manifest["structure_id"].isin(trained))
     for source, stage in records.items():
-        stage = take(stage, _VALUES, stage=f"check_stability {source}")
+        stage = take(stage, _VALUES, stage=f"check_stability {source}").astype(dict.fromkeys(_VALUES, float))
         names = {name: name.replace("_thz", f"_{source}_thz") for name in _VALUES}
         table = table.merge(stage.rename(columns={"status": f"status_{source}", **names}), on="structure_id")
     rows = []

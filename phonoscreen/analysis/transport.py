@@ -20,6 +20,7 @@ PROPERTIES = [
     "msd_max_element",
     "volume_angstrom3",
 ]
+_TYPES = {name: "string" if name == "msd_max_element" else float for name in PROPERTIES}
 
 
 def transport_table(manifest, records, trained):
@@ -38,8 +39,8 @@ def transport_table(manifest, records, trained):
     pieces = []
     for source, stage in records.items():
         table = take(stage, PROPERTIES, stage=f"solve_bte {source}")
-        ok = table["status"] == "ok"
-        table = table.where(ok | table.columns.isin(["structure_id", "status"]))
+        values = table[PROPERTIES].where(table["status"] == "ok")
+        table = table[["structure_id", "status"]].join(values.astype(_TYPES))
         pieces.append(table.assign(source=source, trained=table["structure_id"].isin(trained)))
     order = ["structure_id", "trained", "source", "status", *PROPERTIES]
     return with_identity(manifest, pandas.concat(pieces)[order])
