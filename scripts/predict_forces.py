@@ -17,8 +17,8 @@ from phonoscreen.forcefield.publish import load_published
 
 def main(job):
     torch.set_num_threads(job.threads)
-    upstream = read_records(job.input.supercell_records)
-    committee, content = load_published(Path(job.input.model).parent, job.params.get("device", "auto"))
+    upstream = read_records(job.input.records)
+    committee, content = load_published(Path(job.input.model).parent, job.params.device)
     store = h5py.File(job.input.supercells)
 
     def compute(structure_id):

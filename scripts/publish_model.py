@@ -7,9 +7,9 @@ from phonoscreen.forcefield.publish import publish_model
 
 def main(job):
     publish_model(
-        list(zip(job.input.weights, job.input.models, strict=True)),
+        list(zip(job.input.weights, job.input.settings, strict=True)),
         list(job.output.weights),
-        job.output.model,
+        job.output.settings,
         job.output.card,
         dataset=read_records(job.input.dataset_table),
         dataset_path=job.input.dataset,

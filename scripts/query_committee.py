@@ -16,10 +16,10 @@ from phonoscreen.forcefield.dataset import Supercells
 def main(job):
     torch.set_num_threads(job.threads)
     manifest = read_records(job.input.manifest).set_index("structure_id")
-    upstream = read_records(job.input.supercell_records)
+    upstream = read_records(job.input.records)
     before = [json.loads(Path(path).read_text()) for path in job.input.get("convergence", [])]
     converged = any(verdict["converged"] for verdict in before)
-    committee = Committee.load(job.input.weights, job.input.models, job.params.get("device", "auto"))
+    committee = Committee.load(job.input.weights, job.input.settings, job.params.device)
     store = h5py.File(job.input.supercells)
 
     def compute(structure_id):

@@ -18,7 +18,7 @@ def main(job):
     torch.set_num_threads(job.threads)
     number, member = int(job.wildcards.round), int(job.wildcards.member)
     previous, convergence = job.input.get("previous", []), job.input.get("convergence", [])
-    start = load_model(*previous, job.params.get("device", "auto")) if previous else None
+    start = load_model(*previous, job.params.force_model["device"]) if previous else None
     checkpoint = Path(f"{job.output.weights}.checkpoint.{job.key}")
     if any(json.loads(Path(path).read_text())["selected"] == 0 for path in convergence):
         logging.info("nothing was selected in the round before: member %d is copied, not trained", member)
@@ -27,11 +27,11 @@ def main(job):
         model, history = train_member(
             job.input.dataset, job.params.force_model, job.params.training,
             seed=job.params.seed, member=member, round_number=number, start=start, checkpoint=checkpoint,
-            device=job.params.get("device", "auto"),
+            device=job.params.force_model["device"],
         )  # fmt: skip
     dataset = Dataset(job.input.dataset, model.cutoff_angstrom)
     save_model(
-        model, job.output.weights, job.output.model, elements=dataset.elements(), round=number, member=member,
+        model, job.output.weights, job.output.settings, elements=dataset.elements(), round=number, member=member,
         label_engine=dataset.store.attrs["engine"], label_model=dataset.store.attrs["model"],
     )  # fmt: skip
     write_table(history, job.output.history)

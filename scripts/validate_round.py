@@ -17,7 +17,7 @@ def main(job):
     manifest = read_records(job.input.manifest)
     ids = list(manifest.structure_id[manifest.part == "validation"])
     supercells, labels = files_of(job.input.supercells), files_of(job.input.labels)
-    committee = Committee.load(job.input.weights, job.input.models, job.params.get("device", "auto"))
+    committee = Committee.load(job.input.weights, job.input.settings, job.params.device)
 
     def compute(structure_id):
         data = Supercells.read(supercells[structure_id][structure_id])
@@ -27,7 +27,7 @@ def main(job):
         errors = force_errors(forces, committee.residual_forces(data), group["forces"][:])
         return Outcome(values={"round": int(job.wildcards.round), "engine": str(group.attrs["engine"]), **errors})
 
-    run_shard(job, ids, compute, stage="validate_round", upstream=read_records(job.input.label_records))
+    run_shard(job, ids, compute, stage="validate_round", upstream=read_records(job.input.records))
 
 
 def files_of(paths):
