@@ -37,17 +37,16 @@ def mass_variances(numbers):
     return numpy.array([variances[number] for number in numpy.asarray(numbers).tolist()])
 
 
-def isotope_rates(crystal, modes, variances, scalebroad=1.0):
+def isotope_rates(crystal, modes, variances):
     """Return the isotope scattering rates of the irreducible modes, 1/ps.
 
-    S. Tamura, Phys. Rev. B 27, 858 (1983), Eq. (3.4), with the adaptive broadening of the transport.
+    S. Tamura, Phys. Rev. B 27, 858 (1983), Eq. (3.4), with the broadening of ``elastic_widths``.
 
     Parameters
     ----------
     crystal : ``phonoscreen.lattice.constants.Crystal``
     modes : ``phonoscreen.transport.modes.MeshModes``
     variances : (n_atoms,) from ``mass_variances``
-    scalebroad : factor on the broadening
 
     Returns
     -------
@@ -57,7 +56,29 @@ def isotope_rates(crystal, modes, variances, scalebroad=1.0):
     sums = numpy.zeros(modes.omega.shape)
     kernels.elastic(
         numpy.ascontiguousarray(modes.irreducible_eigenvectors), modes.eigenvectors,
-        numpy.ascontiguousarray(modes.mesh_omega), broadening_steps(modes, crystal, scalebroad),
+        numpy.ascontiguousarray(modes.mesh_omega), elastic_widths(broadening_steps(modes, crystal, 1.0)),
         numpy.asarray(variances, float), mesh.irreducible, sums,
     )  # fmt: skip
     return numpy.pi / 2 / len(mesh.points) * modes.omega**2 * sums
+
+
+def elastic_widths(steps):
+    """Return the broadening of each mode for densities of states and elastic scattering.
+
+    The width of ``broadening_steps``, but no less than exp(Q1 - 1.5 (Q3 - Q1)) with Q the quartiles of the logarithms
+    of all widths: flat bands would otherwise give spikes (W. Li et al., Comput. Phys. Commun. 185, 1747 (2014)).
+
+    Parameters
+    ----------
+    steps : (n_q, n_band, 3) rad/ps
+
+    Returns
+    -------
+    (n_q, n_band) rad/ps
+    """
+    widths = numpy.linalg.norm(steps, axis=2)
+    ordered = numpy.sort(widths, axis=None)
+    n = ordered.size
+    # log of the noise of a vanishing velocity would dominate the quartiles no more than a rounded one
+    first, third = numpy.log(numpy.maximum([ordered[25 * n // 100 - 1], ordered[75 * n // 100 - 1]], 1e-12))
+    return numpy.maximum(widths, numpy.exp(first - 1.5 * (third - first)))

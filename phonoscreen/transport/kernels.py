@@ -3,7 +3,6 @@
 import math
 
 import numba
-import numpy
 
 CUTOFF = 2.0  # processes further than this many widths from energy conservation are left out (ShengBTE)
 CUTOFF_ELASTIC = 2.5
@@ -78,7 +77,7 @@ def three_phonon(half, last, omega, drift, occupation, q0, first, second, counts
                         absorb = half_count * inverse * (n1 - n2) * (absorb1 - absorb2)
                         created = half_count * inverse * (1.0 + n1 + n2) * emit
                         phase_space[p, s, 2 + 2 * t] += absorb
-                        phase_space[p, s, 3 + 2 * t] += 2.0 * created
+                        phase_space[p, s, 3 + 2 * t] += created
                         rates[t, p, s, 0] += strength * absorb
                         rates[t, p, s, 1] += strength * created
                         if with_transfer:
@@ -132,7 +131,7 @@ def fold_on_wedge(transfer, touched, star, rotations, operation, rows):
 
 
 @numba.njit(cache=True, fastmath=True)
-def elastic(vectors, last, omega, drift, variance, irreducible, rates):
+def elastic(vectors, last, omega, widths, variance, irreducible, rates):
     """Add isotope scattering rates, S. Tamura, Phys. Rev. B 27, 858 (1983), without the prefactor.
 
     Parameters
@@ -140,20 +139,19 @@ def elastic(vectors, last, omega, drift, variance, irreducible, rates):
     vectors : (n_irr, n_band, 3n) eigenvectors of the irreducible points as rows
     last : (n_q, n_band, 3n) eigenvectors of the mesh as rows
     omega : (n_q, n_band) rad/ps
-    drift : (n_q, n_band, 3) as in ``three_phonon``
+    widths : (n_q, n_band) broadening, rad/ps, above 0
     variance : (n_atoms,) mass variance g of each atom
     irreducible : (n_irr,) indices of the irreducible points
     rates : (n_irr, n_band) sum of delta(omega - omega') sum_b g_b |e_b^* . e'_b|^2 is added, ps
     """
     n_bands, n_atoms = omega.shape[1], len(variance)
-    widths = numpy.sqrt((drift**2).sum(axis=2))
     for k in range(len(irreducible)):
         for q in range(len(last)):
             for s1 in range(n_bands):
                 width, w1 = widths[q, s1], omega[q, s1]
                 for s in range(n_bands):
                     distance = abs(omega[irreducible[k], s] - w1)
-                    if width > 0.0 and distance <= CUTOFF_ELASTIC * width:
+                    if distance < CUTOFF_ELASTIC * width:
                         overlap = 0.0
                         for b in range(n_atoms):
                             dot = 0.0j

@@ -121,7 +121,7 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     )  # fmt: skip
     isotope = numpy.zeros_like(modes.omega)
     if settings.isotopes:
-        isotope = isotope_rates(crystal, modes, mass_variances(crystal.numbers), settings.scalebroad)
+        isotope = isotope_rates(crystal, modes, mass_variances(crystal.numbers))
     boundary = numpy.zeros_like(modes.omega)
     if settings.boundary_length_nm is not None:
         boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)

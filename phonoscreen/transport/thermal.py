@@ -121,13 +121,13 @@ def phase_space(rates, modes):
     return {"plus": plus, "minus": minus, "total": 2 / 3 * (plus + minus / 2)}
 
 
-def density_of_states(modes, steps, omega_grid, projections=None):
-    """Density of states with the adaptive broadening of the transport.
+def density_of_states(modes, widths, omega_grid, projections=None):
+    """Density of states by Gaussian broadening.
 
     Parameters
     ----------
     modes : MeshModes
-    steps : (n_q, n_band, 3) from ``broadening_steps``
+    widths : (n_q, n_band) from ``phonoscreen.transport.isotopes.elastic_widths``, rad/ps
     omega_grid : (n,) rad/ps
     projections : None or (n_irr, n_band, k) weights of each mode
 
@@ -136,9 +136,10 @@ def density_of_states(modes, steps, omega_grid, projections=None):
     (n,) or (n, k) states per rad/ps and cell
     """
     mesh = modes.mesh
-    width = numpy.maximum(numpy.linalg.norm(steps[mesh.irreducible], axis=2), 1e-3)
+    width = widths[mesh.irreducible]
     x = (omega_grid[:, None, None] - modes.omega) / width
-    delta = numpy.exp(-(x**2)) / (width * numpy.sqrt(numpy.pi)) * (mesh.weights[:, None] / len(mesh.points))
+    delta = numpy.where(numpy.abs(x) < 2.5, numpy.exp(-(x**2)), 0.0) / (width * numpy.sqrt(numpy.pi))
+    delta *= mesh.weights[:, None] / len(mesh.points)
     if projections is None:
         return delta.sum(axis=(1, 2))
     return numpy.einsum("nqs,qsk->nk", delta, projections)

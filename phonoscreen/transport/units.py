@@ -34,7 +34,7 @@ def bose(omega, temperature_k):
 
 
 def mode_heat_capacity(omega, temperature_k):
-    """Heat capacity of a mode, J/K: k_B x^2 n(n+1) with x = hbar omega / k_B T; 0 where the frequency is 0."""
+    """Heat capacity of a mode, J/K: k_B x^2 n(n+1) with x = hbar omega / k_B T, and its limit k_B at frequency 0."""
     x = HBAR_OVER_KB * numpy.asarray(omega, float) / temperature_k
     n = bose(omega, temperature_k)
-    return KB_J * x**2 * n * (n + 1)
+    return KB_J * numpy.where(x > 0, x**2 * n * (n + 1), 1.0)

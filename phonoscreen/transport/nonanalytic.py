@@ -1,0 +1,83 @@
+"""Long-range (dipole-dipole) part of the dynamical matrix of polar crystals."""
+
+import numpy
+
+from phonoscreen.transport import units
+
+
+class WangCorrection:
+    """Non-analytic term spread evenly over the supercell.
+
+    Y. Wang et al., J. Phys.: Condens. Matter 22, 202201 (2010): at q != 0 every force constant of the supercell gains
+    4 pi e^2 (q.Z_a)(q.Z_b) / (V q.eps.q) / N. The wave vector is the shortest of its equivalents and, where several are
+    equally short, the given one or else the first of them, as in ShengBTE.
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.lattice.constants.Crystal``
+    constants : ``phonoscreen.transport.harmonic.LatticeSum``
+    born : (n_atoms, 3, 3) Born charges, first Cartesian index the field
+    epsilon : (3, 3) high-frequency dielectric tensor
+    """
+
+    def __init__(self, crystal, constants, born, epsilon):
+        self.crystal, self.constants = crystal, constants
+        self.born, self.epsilon = numpy.asarray(born, float), numpy.asarray(epsilon, float)
+        self._reciprocal = 2 * numpy.pi * numpy.linalg.inv(crystal.cell).T
+        self._vectors = constants.cells @ crystal.cell
+        masses = numpy.repeat(numpy.asarray(crystal.masses, float), 3)
+        self._scale = 4 * numpy.pi * units.COULOMB * units.SQUARED_FREQUENCY / crystal.volume
+        self._scale = self._scale / numpy.sqrt(numpy.outer(masses, masses))
+
+    def matrices(self, q, gradient):
+        """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""
+        n = len(self.crystal.masses)
+        phases = numpy.exp(2j * numpy.pi * (q @ self.constants.cells.T))
+        shares = self.constants.shares.reshape(len(self.constants.cells), -1)
+        spread = _to_components((phases @ shares).reshape(-1, n, n))
+        matrix, slope = self._term(q)
+        if not gradient:
+            return matrix * spread, None
+        slope = slope * spread[:, None]
+        for axis in range(3):
+            moment = ((1j * phases * self._vectors[:, axis]) @ shares).reshape(-1, n, n)
+            slope[:, axis] += matrix * _to_components(moment)
+        return matrix * spread, slope
+
+    def _term(self, q):
+        """Return the term itself (n_q, 3n, 3n) and its derivative (n_q, 3, 3n, 3n), both zero at Gamma."""
+        k = shortest_wave_vectors(q, self._reciprocal)
+        charge = numpy.einsum("kx,axi->kai", k, self.born).reshape(len(k), -1)
+        along = self.born.transpose(1, 0, 2).reshape(3, -1)
+        screened = k @ (self.epsilon + self.epsilon.T) / 2
+        norm = (k * screened).sum(axis=1)
+        inverse = numpy.divide(1.0, norm, out=numpy.zeros_like(norm), where=norm > 1e-12)
+        matrix = charge[:, :, None] * charge[:, None, :] * inverse[:, None, None]
+        slope = charge[:, None, :, None] * along[None, :, None, :] + along[None, :, :, None] * charge[:, None, None, :]
+        slope = (slope - 2 * screened[:, :, None, None] * matrix[:, None]) * inverse[:, None, None, None]
+        return matrix * self._scale, slope * self._scale
+
+
+def shortest_wave_vectors(q, reciprocal):
+    """Return the shortest Cartesian equivalent of each wave vector.
+
+    Parameters
+    ----------
+    q : (n_q, 3) fractional
+    reciprocal : (3, 3) reciprocal vectors as rows, 1/angstrom
+
+    Returns
+    -------
+    (n_q, 3) 1/angstrom
+    """
+    shifts = numpy.array([(0, 0, 0), *numpy.ndindex(5, 5, 5)])
+    shifts[1:] -= 2
+    images = (numpy.asarray(q)[:, None] + shifts) @ reciprocal
+    lengths = numpy.linalg.norm(images, axis=2)
+    nearest = lengths <= lengths.min(axis=1, keepdims=True) + 1e-8
+    return images[numpy.arange(len(images)), nearest.argmax(axis=1)]
+
+
+def _to_components(blocks):
+    """Repeat (n, a, b) atom blocks over Cartesian components: (n, 3a, 3b)."""
+    return numpy.repeat(numpy.repeat(blocks, 3, axis=1), 3, axis=2)

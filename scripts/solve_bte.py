@@ -1,0 +1,36 @@
+"""Phonon properties and thermal conductivity of every stable structure of one shard."""
+
+import h5py
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.records import read_records
+from phonoscreen.audit.shard import run_shard
+from phonoscreen.lattice.store import StoredForceConstants, read_crystal
+from phonoscreen.transport.stage import choose_solver
+
+
+def main(job):
+    transport = job.params.transport
+    solve_structure = choose_solver(transport["solver"])
+    upstream = read_records(job.input.records)
+
+    with h5py.File(job.input.relaxed) as relaxed:
+        with StoredForceConstants(job.input.force_constants, job.input.bases) as store:
+
+            def solve(structure_id):
+                committee = ()
+                if transport.get("committee", False):
+                    seconds = store.second_order_committee(structure_id)
+                    committee = tuple(zip(seconds, store.third_order_committee(structure_id), strict=True))
+                return solve_structure(
+                    read_crystal(relaxed[structure_id]),
+                    store.second_order(structure_id),
+                    store.third_order(structure_id),
+                    transport,
+                    committee,
+                )
+
+            run_shard(job, list(upstream["structure_id"]), solve, stage="solve_bte", upstream=upstream)
+
+
+run_job(snakemake, main)  # noqa: F821
