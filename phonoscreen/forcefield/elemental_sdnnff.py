@@ -7,7 +7,7 @@ here are our own choices and all stand in the config section ``force_model``.
 import numpy
 import torch
 
-from phonoscreen.forcefield.density import DensityMesh
+from phonoscreen.forcefield.density import PARITIES, DensityMesh
 from phonoscreen.forcefield.elements import ATTRIBUTES, element_attributes
 from phonoscreen.forcefield.frames import neighbour_frames
 from phonoscreen.forcefield.model import ForceModel
@@ -20,8 +20,12 @@ class ElementalSDNNFF(ForceModel):
     """Multilayer perceptron on whitened principal components of the density, in the frame of the environment.
 
     The density of an environment changes little under a displacement of 0.03 angstrom and much between compounds.
-    Whitening by the principal components of the training set brings both to the same scale; the transformation is
-    linear and fixed after calibration, so at prediction it merges with the first layer.
+    Whitening by the principal components of the training set brings both to the same scale; it is linear and fixed
+    after calibration, so at prediction it merges with the first layer.
+
+    Forces are polar vectors: mirroring an environment mirrors its force. The network obeys this law exactly for the
+    eight sign changes s of the frame's axes, ``f(rho) = 1/8 sum_s s M(s rho)``, where M is the perceptron. The parts
+    of definite parity only change sign under s, so the first layer, the largest, is evaluated once for all eight.
     """
 
     kind = "elemental_sdnnff"
@@ -32,12 +36,18 @@ class ElementalSDNNFF(ForceModel):
             settings["cutoff_angstrom"], settings["mesh_spacing_angstrom"], settings["width_over_spacing"]
         )
         self.n_frames = settings["frames"]
-        n_components = min(settings.get("components", 384), self.mesh.n_values)
-        widths = [n_components + len(ATTRIBUTES), *settings["hidden"], 3]
+        parities = torch.tensor(PARITIES)
+        self.signs = (1 - 2 * parities).to(self.dtype)  # (8, 3): the sign changes
+        self.characters = torch.stack([(self.signs**p).prod(dim=1) for p in parities], dim=1)  # (8, 8)
+        n_components, first = settings.get("components", 48), settings["hidden"][0]
+        self.density_weight = torch.nn.Parameter(torch.empty(len(parities), n_components, first, dtype=self.dtype))
+        torch.nn.init.normal_(self.density_weight, std=(len(parities) * n_components) ** -0.5)
+        self.attribute_layer = torch.nn.Linear(len(ATTRIBUTES), first, dtype=self.dtype)
+        widths = [*settings["hidden"], 3]
         layers = []
         for wide, narrow in zip(widths, widths[1:]):
-            layers += [torch.nn.Linear(wide, narrow), torch.nn.SiLU()]
-        self.network = torch.nn.Sequential(*layers[:-1]).to(self.dtype)
+            layers += [torch.nn.SiLU(), torch.nn.Linear(wide, narrow, dtype=self.dtype)]
+        self.network = torch.nn.Sequential(*layers)
         self.register_buffer("mean", torch.zeros(self.mesh.n_values, dtype=self.dtype))
         self.register_buffer("whitening", torch.zeros(self.mesh.n_values, n_components, dtype=self.dtype))
         self.register_buffer("attribute_mean", torch.zeros(len(ATTRIBUTES), dtype=self.dtype))
@@ -45,12 +55,10 @@ class ElementalSDNNFF(ForceModel):
         self.register_buffer("force_scale", torch.ones((), dtype=self.dtype))
 
     def calibrate(self, samples, seed):
-        densities, attributes, square, count = [], [], 0.0, 0
+        densities, attributes, square, count, total = [], [], 0.0, 0, 0
         samples = list(samples)
-        order = numpy.random.default_rng(seed).permutation(len(samples))
-        frames_per_sample = max(1, -(-CALIBRATION_FRAMES // max(len(samples), 1)))
-        total = 0
-        for place in order:
+        frames_per_sample = -(-CALIBRATION_FRAMES // len(samples))
+        for place in numpy.random.default_rng(seed).permutation(len(samples)):
             neighbourhoods, forces = samples[place]
             square, count = square + float((forces**2).sum()), count + forces.size
             if total < CALIBRATION_FRAMES:
@@ -59,18 +67,25 @@ class ElementalSDNNFF(ForceModel):
                 densities.append(density[chosen])
                 attributes.append(centre_attributes[chosen])
                 total += len(chosen)
-        density = numpy.concatenate(densities).astype(float)
-        attribute = numpy.concatenate(attributes)
-        mean = density.mean(axis=0)
-        density -= mean
-        variance, directions = numpy.linalg.eigh(density.T @ density / len(density))
-        keep = numpy.argsort(variance)[::-1][: self.whitening.shape[1]]
-        scale = numpy.sqrt(numpy.clip(variance[keep], 0, None) + VARIANCE_FLOOR * variance[keep[0]])
-        # the sign of an eigenvector is arbitrary: make its largest entry positive
-        directions = directions[:, keep]
-        directions *= numpy.sign(directions[numpy.abs(directions).argmax(axis=0), numpy.arange(len(keep))])
-        self.mean.copy_(torch.as_tensor(mean))
-        self.whitening.copy_(torch.as_tensor(directions / scale))
+        density, attribute = numpy.concatenate(densities).astype(float), numpy.concatenate(attributes)
+        spectra = []
+        for number, part in enumerate(self.mesh.parts):
+            values = density[:, part]
+            if number == 0:  # over all mirrored environments only the even part has a mean
+                self.mean[part] = torch.as_tensor(values.mean(axis=0), dtype=self.dtype)
+                values = values - values.mean(axis=0)
+            spectra.append(numpy.linalg.eigh(values.T @ values / len(values)))
+        floor = VARIANCE_FLOOR * max(variance[-1] for variance, _ in spectra)
+        for part, (variance, directions) in zip(self.mesh.parts, spectra):
+            directions = directions[:, ::-1][:, : self.whitening.shape[1]]
+            variance = variance[::-1][: self.whitening.shape[1]].clip(0)
+            # the sign of an eigenvector is arbitrary: its largest entry is made positive
+            directions = directions * numpy.sign(
+                directions[numpy.abs(directions).argmax(axis=0), numpy.arange(directions.shape[1])]
+            )
+            self.whitening[part, : len(variance)] = torch.as_tensor(
+                directions / numpy.sqrt(variance + floor), dtype=self.dtype
+            )
         self.attribute_mean.copy_(torch.as_tensor(attribute.mean(axis=0)))
         self.attribute_scale.copy_(torch.as_tensor(attribute.std(axis=0) + 1e-3))
         self.force_scale.fill_((square / count) ** 0.5)
@@ -79,6 +94,12 @@ class ElementalSDNNFF(ForceModel):
         frames = neighbour_frames(neighbourhoods, self.cutoff_angstrom, self.n_frames)
         density = self.mesh.density(neighbourhoods, frames)
         return density, element_attributes(neighbourhoods.numbers)[frames.centres], frames
+
+    def _perceptron(self, density_layer, attributes):
+        """Return the force in the frame over the force scale, from the (n, 8, width) sums of the first layer."""
+        attributes = self.attribute_layer((attributes - self.attribute_mean) / self.attribute_scale)
+        mirrored = torch.einsum("gp,nph->ngh", self.characters.to(self.device), density_layer) + attributes[:, None]
+        return torch.einsum("ngi,gi->ni", self.network(mirrored), self.signs.to(self.device)) / len(self.signs)
 
     def describe(self, neighbourhoods):
         density, attributes, frames = self._environments(neighbourhoods)
@@ -94,14 +115,14 @@ class ElementalSDNNFF(ForceModel):
     @torch.no_grad()
     def predict(self, description):
         here = {key: value.to(self.device) for key, value in description.items() if key != "n_centres"}
-        first, *rest = self.network
-        n_components = self.whitening.shape[1]
-        density_weight = first.weight[:, :n_components] @ self.whitening.T
-        attributes = (here["attributes"] - self.attribute_mean) / self.attribute_scale
-        constant = first.bias - density_weight @ self.mean
-        value = here["density"] @ density_weight.T + attributes @ first.weight[:, n_components:].T + constant
-        for layer in rest:
-            value = layer(value)
+        density_layer = torch.stack(
+            [
+                (here["density"][:, part] - self.mean[part]) @ (self.whitening[part] @ weight)
+                for part, weight in zip(self.mesh.parts, self.density_weight)
+            ],
+            dim=1,
+        )
+        value = self._perceptron(density_layer, here["attributes"])
         forces = torch.einsum("nji,nj->ni", here["rotations"], value) * (self.force_scale * here["weights"][:, None])
         return torch.zeros(description["n_centres"], 3, dtype=self.dtype, device=self.device).index_add_(
             0, here["centres"], forces
@@ -109,25 +130,25 @@ class ElementalSDNNFF(ForceModel):
 
     @torch.no_grad()
     def prepare(self, neighbourhoods, forces):
-        description = self.describe(neighbourhoods)
-        inputs = torch.cat(
+        here = {key: value for key, value in self.describe(neighbourhoods).items()}
+        components = torch.stack(
             [
-                (description["density"] - self.mean) @ self.whitening,
-                (description["attributes"] - self.attribute_mean) / self.attribute_scale,
+                (here["density"][:, part].to(self.device) - self.mean[part]) @ self.whitening[part]
+                for part in self.mesh.parts
             ],
             dim=1,
         )
-        forces = torch.as_tensor(forces, dtype=self.dtype)[description["centres"]]
-        targets = torch.einsum("nij,nj->ni", description["rotations"], forces) / self.force_scale
-        return inputs, targets, description["weights"]
+        forces = torch.as_tensor(forces, dtype=self.dtype)[here["centres"]]
+        targets = torch.einsum("nij,nj->ni", here["rotations"], forces) / self.force_scale.cpu()
+        return components.cpu(), here["attributes"], targets, here["weights"]
 
     def batches(self, prepared, generator, n_environments):
-        inputs, targets, weights = (torch.cat(parts) for parts in zip(*prepared))
+        whole = [torch.cat(parts) for parts in zip(*prepared)]
         size = n_environments * self.n_frames
-        for chosen in torch.randperm(len(inputs), generator=generator).split(size):
-            yield tuple(part[chosen].to(self.device) for part in (inputs, targets, weights))
+        for chosen in torch.randperm(len(whole[0]), generator=generator).split(size):
+            yield tuple(part[chosen].to(self.device) for part in whole)
 
     def loss(self, batch):
-        inputs, targets, weights = batch
-        error = ((self.network(inputs) - targets) ** 2).mean(dim=1)
-        return (error * weights).sum() / weights.sum()
+        components, attributes, targets, weights = batch
+        value = self._perceptron(torch.einsum("npc,pch->nph", components, self.density_weight), attributes)
+        return (((value - targets) ** 2).mean(dim=1) * weights).sum() / weights.sum()

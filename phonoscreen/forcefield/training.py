@@ -49,7 +49,9 @@ class PreparedSupercells:
         return prepared
 
 
-def train_member(dataset_path, settings, training, *, seed, member, round_number, start=None, checkpoint=None, device="auto"):
+def train_member(
+    dataset_path, settings, training, *, seed, member, round_number, start=None, checkpoint=None, device="auto"
+):
     """Train one member.
 
     Loss: mean squared error of the force components over the squared force RMS of the training set. AdamW with a
