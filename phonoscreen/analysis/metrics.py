@@ -50,7 +50,8 @@ def parity(reference, predicted):
         return Parity(0, numpy.nan, numpy.nan, numpy.nan)
     error = predicted - reference
     spread = ((reference - reference.mean()) ** 2).sum()
-    r2 = 1 - (error**2).sum() / spread if spread > 0 else numpy.nan
+    distinct = spread > 1e-20 * (reference**2).sum()
+    r2 = 1 - (error**2).sum() / spread if distinct else numpy.nan
     return Parity(reference.size, float(r2), float(abs(error).mean()), float(numpy.sqrt((error**2).mean())))
 
 

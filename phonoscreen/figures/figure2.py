@@ -1,10 +1,13 @@
 """Figure 2: errors of the phonon frequencies, and thermal conductivity against the reference."""
 
 import numpy
+from matplotlib.ticker import MaxNLocator
 
 from phonoscreen.analysis.comparison import pairs
 from phonoscreen.analysis.metrics import log_parity
 from phonoscreen.figures import style
+
+MOSAIC = [["low", "middle", "high", "kappa"], ["errors", "errors", "errors", "kappa"]]
 
 
 def draw(phonons, dispersions, transport, *, reference):
@@ -15,21 +18,24 @@ def draw(phonons, dispersions, transport, *, reference):
     phonons, dispersions, transport : tables of those names
     reference : name of the reference
     """
-    figure, axes = style.new_figure(style.DOUBLE, 84, columns=2)
+    ratios = {"width_ratios": [1, 1, 1, 3.6], "height_ratios": [1, 1.5]}
+    figure, axes = style.new_mosaic(style.DOUBLE, 84, MOSAIC, **ratios)
     errors = phonons[(phonons["status_reference"] == "ok") & phonons["frequency_rmse_relative"].notna()]
     kappa = pairs(transport, "kappa_p_w_per_m_k")
     kappa = kappa[(kappa["reference"] > 0) & (kappa["predicted"] > 0)]
-    _frequency_errors(axes[0, 0], errors, dispersions)
-    _conductivity(axes[0, 1], kappa, reference)
-    for axis, letter in zip(axes[0], "ab"):
-        style.panel(axis, letter)
+    _band_structures([axes["low"], axes["middle"], axes["high"]], errors, dispersions)
+    _frequency_errors(axes["errors"], errors)
+    _conductivity(axes["kappa"], kappa)
+    style.panel(axes["low"] if len(errors) else axes["errors"], "a")
+    style.panel(axes["kappa"], "b")
     untrained = int((~kappa["trained"].astype(bool)).sum())
     caption = (
         f"**Figure 2.** Reference: {reference}. (a) RMSE of the phonon frequencies along the band path divided by the "
-        f"frequency range, {style.structures(len(errors))} stable with reference forces; insets: band structures at "
+        f"frequency range, {style.structures(len(errors))} stable with reference forces; above: band structures at "
         f"the 10, 50 and 90 % quantile, reference black, predicted red. (b) Particle-like thermal conductivity at "
         f"{_temperature(transport)} from predicted against reference forces, {style.structures(len(kappa))}; solid: "
-        f"equality, dashed: factor 2. Inset: {style.structures(untrained)} that no round was trained on."
+        f"equality, dashed: factor 2. Inset, on the same scale: {style.structures(untrained)} that no round was "
+        f"trained on."
     )
     return figure, caption
 
@@ -39,24 +45,15 @@ def _temperature(transport):
     return " and ".join(f"{value:g} K" for value in sorted(values)) or "the set temperature"
 
 
-def _frequency_errors(axis, errors, dispersions):
-    if not len(errors):
-        return style.nothing_to_show(axis, "no structure is stable with reference forces\nand has both band structures")
-    percent = 100 * errors["frequency_rmse_relative"].to_numpy()
-    top = max(numpy.quantile(percent, 0.98) * 1.25, 1e-3)
-    bins = int(numpy.clip(2 * numpy.sqrt(len(percent)), 8, 50))
-    axis.hist(numpy.clip(percent, 0, top), bins=bins, range=(0, top), color=style.SKY, edgecolor="white", linewidth=0.4)
-    axis.axvline(percent.mean(), color=style.BLACK, linestyle=(0, (4, 3)), linewidth=0.8)
-    axis.set(xlabel="frequency RMSE / frequency range (%)", ylabel="number of structures", xlim=(0, top))
-    axis.set_ylim(0, axis.get_ylim()[1] * 2.1)
-    style.note(axis, f"mean {percent.mean():.2f} %, median {numpy.median(percent):.2f} %, n = {len(percent)}")
+def _band_structures(axes, errors, dispersions):
     shown = errors[errors["structure_id"].isin(dispersions["structure_id"])].sort_values("frequency_rmse_relative")
-    for number, row in enumerate(shown.to_dict("records")):
-        inset = axis.inset_axes([0.07 + 0.315 * number, 0.53, 0.28, 0.30])
-        _bands(inset, dispersions[dispersions["structure_id"] == row["structure_id"]])
-        inset.set_title(f"{row['formula']} {100 * row['frequency_rmse_relative']:.1f} %", fontsize=7, pad=2)
-        if number == 0:
-            inset.set_ylabel("THz", fontsize=7, labelpad=1)
+    for axis, row in zip(axes, shown.to_dict("records")):
+        _bands(axis, dispersions[dispersions["structure_id"] == row["structure_id"]])
+        name, percent = style.formula(row["formula"]), 100 * row["frequency_rmse_relative"]
+        axis.set_title(f"{name}\n{percent:.1f} %", fontsize=7, pad=2)
+    axes[0].set_ylabel("frequency (THz)")
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
 
 
 def _bands(axis, bands):
@@ -65,15 +62,34 @@ def _bands(axis, bands):
         for _, branch in bands[bands["source"] == source].groupby("band"):
             axis.plot(branch["distance_per_angstrom"], branch["frequency_thz"], color=colour, linewidth=0.5)
     points = bands[(bands["band"] == 0) & (bands["label"] != "")].drop_duplicates("distance_per_angstrom")
+    for distance in points["distance_per_angstrom"]:
+        axis.axvline(distance, color="#bbbbbb", linewidth=0.4, zorder=0)
     axis.set(xlim=(bands["distance_per_angstrom"].min(), bands["distance_per_angstrom"].max()))
     axis.set_xticks(points["distance_per_angstrom"], points["label"])
-    axis.tick_params(labelsize=7, length=2, pad=1.5)
+    axis.tick_params(axis="x", top=False, length=0, pad=2.5)
+    axis.tick_params(axis="y", length=2, pad=1.5)
+    axis.yaxis.set_major_locator(MaxNLocator(3))
 
 
-def _conductivity(axis, kappa, reference):
+def _frequency_errors(axis, errors):
+    if not len(errors):
+        return style.nothing_to_show(axis, "no structure is stable with reference forces\nand has both band structures")
+    percent = 100 * errors["frequency_rmse_relative"].to_numpy()
+    top = max(numpy.quantile(percent, 0.98) * 1.25, 1e-3)
+    bins = int(numpy.clip(2 * numpy.sqrt(len(percent)), 8, 50))
+    axis.hist(numpy.clip(percent, 0, top), bins=bins, range=(0, top), color=style.SKY, edgecolor="white", linewidth=0.4)
+    axis.axvline(percent.mean(), color=style.BLACK, linestyle=style.DASHED, linewidth=0.8)
+    axis.set(xlabel="frequency RMSE / frequency range (%)", ylabel="structures", xlim=(0, top))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    lines = f"mean {percent.mean():.2f} % (dashed)\nmedian {numpy.median(percent):.2f} %\nn = {len(percent)}"
+    style.note(axis, lines, "upper right", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+
+
+def _conductivity(axis, kappa):
     if not len(kappa):
         return style.nothing_to_show(axis, "no structure has a conductivity\nfrom both kinds of forces")
-    style.diagonal(axis, kappa[["reference", "predicted"]].to_numpy().ravel(), log=True, factor=2)
+    values = kappa[["reference", "predicted"]].to_numpy().ravel()
+    style.diagonal(axis, values, log=True, factor=2)
     style.scatter_by_space_group(axis, kappa["reference"], kappa["predicted"], kappa["space_group_number"])
     axis.set(xlabel=f"reference {style.KAPPA}", ylabel=f"predicted {style.KAPPA}")
     axis.legend(title="space group", loc="lower right", handletextpad=0.1, borderaxespad=0.2)
@@ -82,10 +98,10 @@ def _conductivity(axis, kappa, reference):
     style.note(axis, "\n".join([*lines, f"n = {agreement.n}"]))
     untrained = kappa[~kappa["trained"].astype(bool)]
     if len(untrained):
-        inset = axis.inset_axes([0.09, 0.47, 0.30, 0.30])
-        style.diagonal(inset, kappa[["reference", "predicted"]].to_numpy().ravel(), log=True, factor=2)
+        inset = axis.inset_axes([0.04, 0.47, 0.30, 0.30])
+        style.diagonal(inset, values, log=True, factor=2)
         groups = untrained["space_group_number"]
         style.scatter_by_space_group(inset, untrained["reference"], untrained["predicted"], groups, size=6)
         inset.set_title(f"untrained, n = {len(untrained)}", fontsize=7, pad=2)
-        inset.tick_params(labelsize=7, length=2, pad=1)
+        inset.tick_params(which="both", labelbottom=False, labelleft=False, length=2)
         inset.minorticks_off()

@@ -46,8 +46,8 @@ def _panel(axis, source, result):
         if line is not None and (name == "reference" or source == "predicted"):
             axis.plot(ends, line.kappa(ends), color=style.COLOUR[name], label=f"fit, {name}", zorder=3)
     if result.threshold is not None:
-        axis.axvline(result.threshold, color="#555555", linestyle=(0, (4, 3)), linewidth=0.8)
-    axis.axhline(1.0, color="#555555", linestyle=":", linewidth=0.6)
+        axis.axvline(result.threshold, color=style.GREY, linestyle=style.DASHED, linewidth=0.8)
+    axis.axhline(1.0, color=style.GREY, linestyle=":", linewidth=0.6)
     axis.set(yscale="log", xlabel="normalised log(max MSD)")
     axis.legend(loc="lower left", ncols=2, columnspacing=0.8, handletextpad=0.3)
     axis.set_title(f"{source}, n = {len(points)}")

@@ -35,9 +35,9 @@ def draw(bonding, *, reference, engine):
         figure.colorbar(points, ax=axis, label=f"predicted {style.KAPPA}", pad=0.02)
     if len(known):
         axis.set(xlabel="bonding (eV per pair)", ylabel="antibonding (eV per pair)")
-        style.note(axis, f"n = {len(known)}", "upper right")
+        axis.set_title(f"n = {len(known)}", loc="left")
         if len(unsolved):
-            axis.legend(loc="upper right", bbox_to_anchor=(1, 0.93), handletextpad=0.1)
+            axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.98), handletextpad=0.1)
     caption = (
         f"**Figure 5.** Bonding and antibonding of {style.structures(len(known))} from COHP curves ({engine}), mean "
         f"over the pairs of atoms, coloured by the particle-like thermal conductivity from predicted forces "

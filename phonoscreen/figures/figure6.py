@@ -1,7 +1,5 @@
 """Figure 6: share of coherences in the thermal conductivity, reference and predicted."""
 
-from matplotlib.ticker import FuncFormatter
-
 from phonoscreen.figures import style
 
 MARKER = {"reference": ("o", "none"), "predicted": ("^", style.RED)}
@@ -29,10 +27,11 @@ def draw(transport, *, reference):
             rasterized=len(solved) > 5000,
         )  # fmt: skip
     if len(solved):
-        axis.axhline(50, color="#555555", linestyle=(0, (4, 3)), linewidth=0.8)
+        axis.axhline(50, color=style.GREY, linestyle=style.DASHED, linewidth=0.8)
         axis.set(xscale="log", yscale="log")
         axis.set_ylim(axis.get_ylim()[0], 130)
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        style.log_ticks(axis.xaxis, *axis.get_xlim())
+        style.log_ticks(axis.yaxis, *axis.get_ylim())
         axis.set(
             xlabel="$\\kappa_\\mathrm{total}$ (W m$^{-1}$ K$^{-1}$)",
             ylabel="$\\kappa_\\mathrm{c}$ / $\\kappa_\\mathrm{total}$ (%)",

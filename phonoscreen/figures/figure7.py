@@ -27,14 +27,15 @@ def draw(modes, transport, *, reference):
         for axis, source, letter in zip(axes[row], SOURCES, "abcdef"[2 * row :]):
             style.panel(axis, letter)
             points = mine[(mine["source"] == source) & (mine["frequency_thz"] > 0)]
-            name = "".join(f"$_{character}$" if character.isdigit() else character for character in compound)
-            axis.set_title(f"{name} ({FIGURE7[compound][1]}), {source}")
+            axis.set_title(f"{style.formula(compound)} ({FIGURE7[compound][1]}), {source}", loc="left")
             if len(points):
                 colours = _modes(axis, points, largest)
                 _conductivities(axis, transport, points["structure_id"].iloc[0], source)
             else:
                 style.nothing_to_show(axis, _reason(transport, mine, compound, source))
         axes[row, 0].set_ylabel("relaxation time (ps)")
+        if len(mine):
+            style.log_ticks(axes[row, 0].yaxis, *axes[row, 0].get_ylim())
     for axis in axes[-1]:
         axis.set_xlabel("frequency (THz)")
     if colours is not None:
@@ -67,10 +68,10 @@ def _modes(axis, points, largest):
 def _conductivities(axis, transport, structure_id, source):
     row = transport[(transport["structure_id"] == structure_id) & (transport["source"] == source)].iloc[0]
     text = (
-        f"$\\kappa_\\mathrm{{p}}$ = {row['kappa_p_w_per_m_k']:.3g}, $\\kappa_\\mathrm{{c}}$ = "
-        f"{row['kappa_c_w_per_m_k']:.3g} W m$^{{-1}}$ K$^{{-1}}$"
+        f"$\\kappa_\\mathrm{{p}}$ {row['kappa_p_w_per_m_k']:.2g}, $\\kappa_\\mathrm{{c}}$ "
+        f"{row['kappa_c_w_per_m_k']:.2g} W m$^{{-1}}$ K$^{{-1}}$"
     )
-    style.note(axis, text, "upper right")
+    axis.set_title(text, loc="right", fontsize=7)
 
 
 def _reason(transport, mine, compound, source):

@@ -13,7 +13,7 @@ def draw(timings, *, reference):
     """
     figure, axes = style.new_figure(style.SINGLE, 75)
     axis = axes[0, 0]
-    labels = {"reference": reference, "predicted": "force model, one member"}
+    labels = {"reference": reference, "predicted": "force model"}
     for source, marker in (("reference", "o"), ("predicted", "^")):
         points = timings[timings["source"] == source]
         axis.scatter(
@@ -24,6 +24,7 @@ def draw(timings, *, reference):
         axis.set(yscale="log", xlabel="atoms in the supercell", ylabel="time per supercell (s)")
         low, high = axis.get_ylim()
         axis.set_ylim(low, high * 8)
+        style.log_ticks(axis.yaxis, low, high * 8)
         axis.legend(loc="upper left", handletextpad=0.1)
     else:
         style.nothing_to_show(axis, "no supercell has a time")

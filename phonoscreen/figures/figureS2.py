@@ -59,4 +59,7 @@ def _training(axis, histories):
     for start in steps[1:][numpy.diff(mean["round"]) != 0]:
         axis.axvline(start, color="#999999", linewidth=0.6, linestyle=":")
     axis.set(xlabel="epoch, all rounds", ylabel="force RMSE (meV Å$^{-1}$)", yscale="log")
-    axis.legend(loc="upper right")
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, 1.5 * high)
+    style.log_ticks(axis.yaxis, low, 1.5 * high)
+    axis.legend(loc="upper right", ncols=2)

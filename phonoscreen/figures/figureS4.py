@@ -18,7 +18,7 @@ def draw(elements, *, reference, temperature_k):
     reference : name of the reference
     temperature_k : kelvin
     """
-    figure, axes = style.new_figure(style.DOUBLE, 82)
+    figure, axes = style.new_figure(style.DOUBLE, 76)
     axis = axes[0, 0]
     mine = elements[elements["source"] == "predicted"].set_index("atomic_number")
     if not len(mine):
@@ -31,7 +31,7 @@ def draw(elements, *, reference, temperature_k):
         attributes = element_attributes([number])[0]
         period, group = round(7 * attributes[1]), round(18 * attributes[2])
         _cell(axis, group, period, symbol, values.get(number), colours)
-    axis.set(xlim=(0.5, 18.5), ylim=(6.6, 0.4), aspect="equal")
+    axis.set(xlim=(0.4, 17.6), ylim=(6.6, 0.4), aspect="equal")
     axis.axis("off")
     label = f"mean square displacement at {temperature_k:g} K (Å$^2$)"
     bar = figure.colorbar(colours, ax=axis, orientation="horizontal", shrink=0.5, pad=0.02, aspect=30, label=label)

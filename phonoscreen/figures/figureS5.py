@@ -27,9 +27,12 @@ def draw(embedding, transport, *, reference):
         axis.set_box_aspect(1)
     axes[0, 0].set_ylabel("t-SNE 2")
     if len(placed):
-        groups, handles = axes[0, 0], dict(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, handletextpad=0.1)
+        groups = axes[0, 0]
         style.scatter_by_space_group(groups, placed["tsne_1"], placed["tsne_2"], placed["space_group_number"])
-        groups.legend(title="space group", **handles)
+        groups.legend(
+            title="space group", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, handletextpad=0,
+            columnspacing=0.5,
+        )  # fmt: skip
     else:
         style.nothing_to_show(axes[0, 0], "fewer than four structures:\nno map can be drawn")
     if len(solved):

@@ -1,6 +1,7 @@
-"""The one style of all figures: print size, colours, names of sources, and files that are equal in every run."""
+"""The one style of all figures: print size, colours, axes, and files that are equal in every run."""
 
 import os
+import re
 from pathlib import Path
 
 import matplotlib
@@ -9,20 +10,48 @@ import numpy
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 MM = 1 / 25.4
 SINGLE, DOUBLE = 90 * MM, 180 * MM  # column and page width, inches
 
 # Okabe and Ito, Color Universal Design (2008): told apart by every kind of colour vision.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 COLOUR = {"reference": BLACK, "predicted": RED}
 SPACE_GROUP = {216: (BLUE, "o"), 221: (ORANGE, "s"), 225: (GREEN, "^"), 227: (PURPLE, "D")}
 OTHER_SPACE_GROUP = ("#999999", "v")
 SEQUENTIAL = "cividis"
+DASHED = (0, (4, 3))
+GREY = "#555555"
 
 KAPPA = "$\\kappa_\\mathrm{p}$ (W m$^{-1}$ K$^{-1}$)"
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 4,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "pdf.fonttype": 42,
+    "figure.constrained_layout.use": True,
+}
 
 
 def new_figure(width, height_mm, rows=1, columns=1, **options):
@@ -34,36 +63,14 @@ def new_figure(width, height_mm, rows=1, columns=1, **options):
     height_mm : millimetres
     options : further arguments of ``matplotlib.pyplot.subplots``
     """
-    seaborn.set_theme(
-        context="paper",
-        style="ticks",
-        rc={
-            "font.family": "DejaVu Sans",
-            "font.size": 8,
-            "axes.labelsize": 8,
-            "axes.titlesize": 8,
-            "xtick.labelsize": 7,
-            "ytick.labelsize": 7,
-            "legend.fontsize": 7,
-            "legend.title_fontsize": 7,
-            "legend.frameon": False,
-            "axes.linewidth": 0.6,
-            "lines.linewidth": 1.0,
-            "lines.markersize": 4,
-            "xtick.major.width": 0.6,
-            "ytick.major.width": 0.6,
-            "xtick.minor.width": 0.4,
-            "ytick.minor.width": 0.4,
-            "xtick.direction": "in",
-            "ytick.direction": "in",
-            "xtick.top": True,
-            "ytick.right": True,
-            "pdf.fonttype": 42,
-            "svg.hashsalt": "phonoscreen",
-            "figure.constrained_layout.use": True,
-        },
-    )
+    seaborn.set_theme(context="paper", style="ticks", rc=_SETTINGS)
     return plt.subplots(rows, columns, figsize=(width, height_mm * MM), squeeze=False, **options)
+
+
+def new_mosaic(width, height_mm, mosaic, **options):
+    """Return an empty figure of a printed size and its axes by name (``matplotlib.pyplot.subplot_mosaic``)."""
+    seaborn.set_theme(context="paper", style="ticks", rc=_SETTINGS)
+    return plt.subplot_mosaic(mosaic, figsize=(width, height_mm * MM), **options)
 
 
 def save(figure, caption, output):
@@ -105,9 +112,7 @@ def nothing_to_show(axis, reason):
     """Say in the middle of the axes why they are empty."""
     axis.set(xticks=[], yticks=[])
     axis.minorticks_off()
-    axis.text(
-        0.5, 0.5, reason, transform=axis.transAxes, ha="center", va="center", fontsize=7, color="#555555", wrap=True
-    )
+    axis.text(0.5, 0.5, reason, transform=axis.transAxes, ha="center", va="center", fontsize=7, color=GREY, wrap=True)
 
 
 def diagonal(axis, values, *, log=False, factor=None):
@@ -123,28 +128,57 @@ def diagonal(axis, values, *, log=False, factor=None):
     if log:
         low, high = values.min() / 1.6, values.max() * 1.6
         axis.set(xscale="log", yscale="log")
+        log_ticks(axis.xaxis, low, high)
+        log_ticks(axis.yaxis, low, high)
     else:
         margin = 0.06 * (numpy.ptp(values) or abs(values[0]) or 1)
         low, high = values.min() - margin, values.max() + margin
     ends = numpy.array([low, high])
-    axis.plot(ends, ends, color="#555555", linewidth=0.8, zorder=1)
+    axis.plot(ends, ends, color=GREY, linewidth=0.8, zorder=1)
     if factor:
         for scale in (factor, 1 / factor):
-            axis.plot(ends, ends * scale, color="#555555", linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
+            axis.plot(ends, ends * scale, color=GREY, linewidth=0.7, linestyle=DASHED, zorder=1)
     axis.set(xlim=(low, high), ylim=(low, high))
     axis.set_box_aspect(1)
 
 
-def scatter_by_space_group(axis, x, y, space_groups, *, hollow=False, size=14):
+def log_ticks(axis, low, high):
+    """Label a logarithmic axis at its decades, or at 1, 2 and 5 where it spans less than 1.5 decades.
+
+    Parameters
+    ----------
+    axis : ``axes.xaxis`` or ``axes.yaxis``
+    low, high : its range
+    """
+    short = numpy.log10(high / low) < 1.5
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,), numticks=12))
+    axis.set_major_formatter(FuncFormatter(_power))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _power(value, _):
+    """Return 0.01 to 1000 as they are, other numbers with a power of ten."""
+    if 0.0099 < value < 1001:
+        return f"{value:g}"
+    exponent = int(numpy.floor(numpy.log10(value) + 1e-9))
+    mantissa = round(value / 10.0**exponent)
+    return f"$10^{{{exponent}}}$" if mantissa == 1 else f"${mantissa}\\times10^{{{exponent}}}$"
+
+
+def formula(text):
+    """Return a chemical formula with its numbers as subscripts."""
+    return "".join(f"$_{{{part}}}$" if part.isdigit() else part for part in re.split(r"(\d+)", text))
+
+
+def scatter_by_space_group(axis, x, y, space_groups, *, size=14):
     """Draw points with the colour and marker of their space group, in ascending order of the groups."""
     x, y, space_groups = numpy.asarray(x), numpy.asarray(y), numpy.asarray(space_groups)
     for group in numpy.unique(space_groups):
         colour, marker = SPACE_GROUP.get(int(group), OTHER_SPACE_GROUP)
         mine = space_groups == group
-        face = "none" if hollow else colour
         axis.scatter(
-            x[mine], y[mine], s=size, marker=marker, facecolors=face, edgecolors=colour, linewidths=0.7,
-            alpha=opacity(len(x)), label=str(group), rasterized=len(x) > 5000, zorder=2,
+            x[mine], y[mine], s=size, marker=marker, color=colour, linewidths=0, alpha=opacity(len(x)),
+            label=str(group), rasterized=len(x) > 5000, zorder=2,
         )  # fmt: skip
 
 
