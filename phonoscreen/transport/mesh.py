@@ -15,7 +15,7 @@ class Mesh:
     Attributes
     ----------
     shape : (3,) number of points along the reciprocal vectors
-    points : (n_q, 3) integers m; the fractional q is m / shape
+    points : (n_q, 3) integers m, the first counts fastest (ShengBTE's order); the fractional q is m / shape
     rotations : (n_op, 3, 3) Cartesian matrices that act on q, on velocities and on any vector field of q
     images : (n_op, n_q) index of the image of each point
     irreducible : (n_irr,) indices of the irreducible points
@@ -41,7 +41,7 @@ class Mesh:
     def index(self, points):
         """Return the index of integer points, taken modulo the mesh."""
         m = numpy.mod(points, self.shape)
-        return (m[..., 0] * self.shape[1] + m[..., 1]) * self.shape[2] + m[..., 2]
+        return (m[..., 2] * self.shape[1] + m[..., 1]) * self.shape[0] + m[..., 0]
 
     def little_group(self, point):
         """Return the operations that leave a point (an index) where it is."""
@@ -97,7 +97,7 @@ def build_mesh(crystal, shape, *, symmetry=True):
         raise StudyError("a q mesh of one point holds no momentum-conserving processes", where="transport",
                          fix="give at least 2 points along one direction, a converged mesh has 9 or more")  # fmt: skip
     shape = shape.astype(numpy.int64)
-    points = numpy.stack(numpy.meshgrid(*[numpy.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, 3)
+    points = numpy.array(list(numpy.ndindex(*shape[::-1])))[:, ::-1]
     rotations = point_group(crystal) if symmetry else numpy.eye(3, dtype=int)[None]
     cell = numpy.asarray(crystal.cell, float)
     cartesian, images, seen = [], [], set()
@@ -111,7 +111,7 @@ def build_mesh(crystal, shape, *, symmetry=True):
             if numpy.abs(image - numpy.rint(image)).max() > 1e-8:
                 continue
             m = numpy.mod(numpy.rint(image).astype(numpy.int64), shape)
-            images.append((m[:, 0] * shape[1] + m[:, 1]) * shape[2] + m[:, 2])
+            images.append((m[:, 2] * shape[1] + m[:, 1]) * shape[0] + m[:, 0])
             cartesian.append(sign * cell.T @ rotation @ numpy.linalg.inv(cell.T))
     images = numpy.array(images)
     representative = images.min(axis=0)

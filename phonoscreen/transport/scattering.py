@@ -61,13 +61,15 @@ class ThirdOrderTransform:
         self._slots = slots // n**2, slots // n % n, slots % n
         self._where = numpy.stack([atoms[:, 0], slot], 1)
         self._mesh, self._n_atoms = mesh, n
-        self._axes = [numpy.unique(self._near[:, x], return_inverse=True) for x in range(3)]
+        # axes from the one that counts slowest on the mesh to the fastest
+        sizes = mesh.shape[::-1]
+        self._axes = [numpy.unique(self._near[:, x], return_inverse=True) for x in (2, 1, 0)]
         self._waves = [
             numpy.exp(2j * numpy.pi / size * numpy.outer(numpy.arange(size), values)).astype(dtype)
-            for size, (values, _) in zip(mesh.shape, self._axes, strict=True)
+            for size, (values, _) in zip(sizes, self._axes, strict=True)
         ]
         # arrays are made once: fresh memory for each wave vector costs more than the arithmetic on small cells
-        counts, sizes, width = [len(values) for values, _ in self._axes], mesh.shape, max(8, 2**16 // len(mesh.points))
+        counts, width = [len(values) for values, _ in self._axes], max(8, 2**16 // len(mesh.points))
         self._box = numpy.zeros((*counts, width), dtype)
         self._sums = [
             numpy.empty((sizes[0], counts[1] * counts[2] * width), dtype),
@@ -116,7 +118,7 @@ class ThirdOrderTransform:
         if len(q1) * len(table) <= self._by_axis_cost:
             phases = 1.0
             for x in range(3):
-                phases = phases * self._waves[x][points[q1, x]][:, self._axes[x][1]]
+                phases = phases * self._waves[x][points[q1, 2 - x]][:, self._axes[x][1]]
             numpy.matmul(phases, flat, out=target)
             return
         counts, width = self._box.shape[:3], self._box.shape[3]
