@@ -72,6 +72,7 @@ rule tabulate_table1:
 rule tabulate_learning:
     """Growth of the training data, histories, and errors on untrained structures per round."""
     input:
+        manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
         selections=expand("results/rounds/{round}/selection.parquet", round=ROUNDS[:-1]),
         convergences=expand(
@@ -106,6 +107,7 @@ rule tabulate_learning:
 rule tabulate_forces:
     """Forces of the published model and of universal potentials on untrained structures."""
     input:
+        manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
         labels=expand("results/labels/{shard}.h5", shard=SHARDS),
         predicted=expand("results/predicted/{shard}.h5", shard=SHARDS),
@@ -123,7 +125,7 @@ rule tabulate_forces:
         "../envs/analysis.yaml"
     params:
         code=code_of("scripts/tabulate_forces.py"),
-        components_max=20000,
+        components_max=600,
     script:
         "../scripts/tabulate_forces.py"
 
