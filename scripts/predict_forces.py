@@ -24,7 +24,10 @@ def main(job):
 
     def compute(structure_id):
         data = Supercells.read(store[structure_id])
-        forces, perfect = committee.supercell_forces(data), committee.perfect_crystal_forces(data).mean(axis=0)
+        begin = time.perf_counter()
+        forces = committee.supercell_forces(data)
+        seconds = time.perf_counter() - begin
+        perfect = committee.perfect_crystal_forces(data).mean(axis=0)
         unseen = sorted(set(data.crystal.numbers.tolist()) - set(content["elements"]))
         return Outcome(
             values={
