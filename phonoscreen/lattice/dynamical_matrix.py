@@ -29,6 +29,7 @@ class HarmonicLattice:
     ----------
     lattice_vectors : (n_vectors, 3) integers
     mean_vectors : (n_atoms, n_supercell_atoms, 3) mean of the shortest vectors of each pair, angstrom
+    mean_products : (n_atoms, n_supercell_atoms, 3, 3) mean of their outer products, angstrom^2
     """
 
     def __init__(self, crystal, repetitions):
@@ -38,9 +39,10 @@ class HarmonicLattice:
         self.lattice_vectors, which = numpy.unique(images, axis=0, return_inverse=True)
         self._slots = (which.ravel(), pair // (n_atoms * len(self._cells)), pair % n_atoms)
         self._pair, self._weights = pair, weights
-        self.mean_vectors = numpy.zeros((n_atoms * n_atoms * len(self._cells), 3))
-        numpy.add.at(self.mean_vectors, pair, weights[:, None] * vectors)
-        self.mean_vectors = self.mean_vectors.reshape(n_atoms, -1, 3)
+        shared = weights[:, None] * vectors
+        self.mean_vectors = _sum_by(pair, shared).reshape(n_atoms, -1, 3)
+        self.mean_products = _sum_by(pair, (shared[:, :, None] * vectors[:, None, :]).reshape(-1, 9))
+        self.mean_products = self.mean_products.reshape(n_atoms, -1, 3, 3)
         tau = crystal.scaled_positions
         self._offsets = (tau[None, :] - tau[:, None]).reshape(-1, 3)
         self._inverse_masses = 1 / numpy.sqrt(numpy.outer(crystal.masses, crystal.masses))
@@ -163,6 +165,11 @@ def _image_reach(lattice):
     covering = 0.5 * numpy.linalg.norm(signs @ lattice, axis=1).max()
     heights = 1 / numpy.linalg.norm(numpy.linalg.inv(lattice), axis=0)
     return numpy.ceil(covering / heights + 0.5 - 1e-9).astype(int)
+
+
+def _sum_by(group, values):
+    """Sums of rows with the same group; groups are ascending and complete."""
+    return numpy.add.reduceat(values, numpy.flatnonzero(numpy.diff(group, prepend=-1)), axis=0)
 
 
 def _hermitian(sums, n_atoms):

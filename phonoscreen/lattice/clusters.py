@@ -1,0 +1,233 @@
+"""Clusters of atoms within a cutoff, and their images under the crystal's symmetry.
+
+A cluster of order n is an ordered list of n sites (atom, cell), the first in cell (0, 0, 0).
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.lattice.supercell import shortest_supercell_vector, supercell_cells
+
+SHELL_ANGSTROM = 0.02
+"""Distances closer than this count as one neighbour shell."""
+
+
+@dataclass
+class Clusters:
+    """Ordered clusters, closed under the crystal's symmetry and under permutation.
+
+    Parameters
+    ----------
+    atoms : (n_clusters, order) indices into the primitive cell
+    cells : (n_clusters, order, 3) integer lattice vectors, the first zero
+    repetitions : (3,) of the supercell in which lattice vectors are folded, or None for the infinite crystal
+    """
+
+    atoms: numpy.ndarray
+    cells: numpy.ndarray
+    repetitions: tuple | None = None
+
+    @property
+    def order(self):
+        """Number of sites of a cluster."""
+        return self.atoms.shape[1]
+
+
+@dataclass
+class ThirdCutoff:
+    """A cutoff between two neighbour shells.
+
+    Parameters
+    ----------
+    value_angstrom : the cutoff
+    shell : number of neighbour shells inside
+    gap_angstrom : distance between the last shell inside and the first outside
+    """
+
+    value_angstrom: float
+    shell: int
+    gap_angstrom: float
+
+
+def neighbour_pairs(crystal, cutoff_angstrom):
+    """All pairs of an atom of cell 0 and any atom closer than a cutoff (the atom itself included).
+
+    Returns
+    -------
+    first, second : (n_pairs,) atoms
+    cells : (n_pairs, 3) integer lattice vector of the second
+    distances : (n_pairs,) angstrom
+    """
+    cell, tau = numpy.asarray(crystal.cell), crystal.scaled_positions
+    heights = 1 / numpy.linalg.norm(numpy.linalg.inv(cell), axis=0)
+    spread = numpy.ptp(tau, axis=0)
+    reach = numpy.ceil(cutoff_angstrom / heights + spread + 1e-9).astype(int)
+    cells = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
+    vectors = (cells[None, :, None] + tau[None, None, :] - tau[:, None, None]) @ cell
+    distances = numpy.linalg.norm(vectors, axis=-1)
+    first, which, second = numpy.nonzero(distances <= cutoff_angstrom)
+    return first, second, cells[which], distances[first, which, second]
+
+
+def neighbour_shells(crystal, cutoff_angstrom):
+    """Distances at which the crystal has neighbours, ascending, angstrom."""
+    distances = numpy.sort(neighbour_pairs(crystal, cutoff_angstrom)[3])
+    distances = distances[distances > SHELL_ANGSTROM]
+    return distances[numpy.concatenate([[True], numpy.diff(distances) > SHELL_ANGSTROM])] if len(distances) else distances
+
+
+def choose_cutoff(crystal, repetitions, cutoff_max_angstrom):
+    """Cutoff in the middle of the widest gap between neighbour shells among the last 15 % below the maximum.
+
+    Both the maximum and half the shortest supercell vector bound the shells inside.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    repetitions : (3,) integers of the supercell
+    cutoff_max_angstrom : the study's largest third-order cutoff
+
+    Returns
+    -------
+    ThirdCutoff
+
+    Raises
+    ------
+    StudyError
+        If not even the nearest neighbours lie inside.
+    """
+    half = 0.5 * shortest_supercell_vector(crystal.cell, repetitions)
+    limit = min(cutoff_max_angstrom, half - SHELL_ANGSTROM)
+    shells = neighbour_shells(crystal, 1.5 * max(limit, 1.0) + 3.0)
+    inside = numpy.flatnonzero(shells < limit)
+    if not len(inside):
+        raise StudyError(
+            f"the nearest neighbours ({shells[0] if len(shells) else numpy.nan:.2f} angstrom) lie beyond the largest "
+            f"third-order cutoff {cutoff_max_angstrom:.2f} or half the supercell {half:.2f} angstrom",
+            fix="raise force_constants.third_cutoff_angstrom or supercell.min_length_angstrom",
+        )
+    gaps = numpy.diff(shells)
+    near = inside[shells[inside] >= 0.85 * limit]
+    near = near if len(near) else inside[-1:]
+    last = near[::-1][gaps[near[::-1]].argmax()]
+    value = min(shells[last] + 0.5 * gaps[last], half)
+    return ThirdCutoff(float(value), int(last + 1), float(gaps[last]))
+
+
+def check_cutoff(crystal, repetitions, cutoff_angstrom):
+    """Refuse a cutoff that falls on a neighbour shell or reaches half the supercell.
+
+    Raises
+    ------
+    StudyError
+        Naming the nearest gaps, or the supercell that would serve.
+    """
+    shortest = shortest_supercell_vector(crystal.cell, repetitions)
+    if cutoff_angstrom > 0.5 * shortest:
+        raise StudyError(
+            f"cutoff {cutoff_angstrom:.2f} angstrom exceeds half the supercell ({0.5 * shortest:.2f} angstrom): "
+            "an atom would be counted as its own image's neighbour",
+            fix=f"use a supercell of at least {2 * cutoff_angstrom:.2f} angstrom, or a shorter cutoff",
+        )
+    shells = neighbour_shells(crystal, cutoff_angstrom + 4.0)
+    near = shells[numpy.abs(shells - cutoff_angstrom) < SHELL_ANGSTROM]
+    if len(near):
+        middles = 0.5 * (shells[1:] + shells[:-1])
+        below, above = middles[middles < near[0]][-1:], middles[middles > near[0]][:1]
+        choices = " or ".join(f"{x:.3f}" for x in numpy.concatenate([below, above]))
+        raise StudyError(
+            f"cutoff {cutoff_angstrom:.3f} angstrom falls on the neighbour shell at {near[0]:.3f} angstrom",
+            fix=f"use the middle of a gap: {choices} angstrom",
+        )
+
+
+def supercell_pairs(n_atoms, repetitions):
+    """Every pair of a primitive-cell atom and a supercell atom, in the order of ``SecondOrder.values``."""
+    cells = supercell_cells(repetitions)
+    first, cell, second = (x.ravel() for x in numpy.indices((n_atoms, len(cells), n_atoms)))
+    offsets = numpy.zeros((len(first), 2, 3), int)
+    offsets[:, 1] = cells[cell]
+    return Clusters(numpy.stack([first, second], axis=1), offsets, tuple(int(n) for n in repetitions))
+
+
+def clusters_within(crystal, order, cutoff_angstrom):
+    """All ordered clusters of the infinite crystal whose sites are mutually closer than a cutoff.
+
+    Sites may coincide.
+
+    Returns
+    -------
+    Clusters
+    """
+    first, second, cells, _ = neighbour_pairs(crystal, cutoff_angstrom)
+    positions = (cells + crystal.scaled_positions[second]) @ numpy.asarray(crystal.cell)
+    atoms, offsets = [], []
+    for i in range(len(crystal.numbers)):
+        mine = numpy.flatnonzero(first == i)
+        close = numpy.linalg.norm(positions[mine][:, None] - positions[mine][None], axis=-1) <= cutoff_angstrom
+        sites = numpy.arange(len(mine))[:, None]
+        for _ in range(order - 2):
+            fits = close[sites].all(axis=1)
+            row, new = numpy.nonzero(fits)
+            sites = numpy.concatenate([sites[row], new[:, None]], axis=1)
+        chosen = mine[sites]
+        atoms.append(numpy.concatenate([numpy.full((len(sites), 1), i), second[chosen]], axis=1))
+        offsets.append(numpy.concatenate([numpy.zeros((len(sites), 1, 3), int), cells[chosen]], axis=1))
+    return Clusters(numpy.concatenate(atoms), numpy.concatenate(offsets))
+
+
+def image_table(clusters, symmetry):
+    """Index of every cluster's image under every operation followed by every permutation of its sites.
+
+    Parameters
+    ----------
+    clusters : ``Clusters``
+    symmetry : ``CrystalSymmetry``
+
+    Returns
+    -------
+    table : (n_operations * order!, n_clusters) integers; row ``g * order! + p``
+    orders : list of the ``order!`` permutations: site ``k`` of the image is site ``orders[p][k]`` before
+
+    Raises
+    ------
+    StudyError
+        If an image is not among the clusters (the cutoff cuts through a neighbour shell).
+    """
+    orders = list(permutations(range(clusters.order)))
+    base = 1 + 2 * (int(numpy.abs(clusters.cells).max()) + 1)
+    n_atoms = int(clusters.atoms.max()) + 1
+    if math.log2(n_atoms) * clusters.order + math.log2(base) * 3 * (clusters.order - 1) > 62:
+        raise StudyError("too many clusters to be numbered", fix="use a shorter cutoff")
+    codes = _encode(clusters, clusters.atoms, clusters.cells, n_atoms, base)
+    sort = numpy.argsort(codes)
+    table = numpy.empty((len(symmetry.atoms), len(orders), len(codes)), numpy.int32)
+    for g, (rotation, atom_map, cell_map) in enumerate(zip(symmetry.rotations, symmetry.atoms, symmetry.cells)):
+        atoms = atom_map[clusters.atoms]
+        cells = clusters.cells @ rotation.T + cell_map[clusters.atoms]
+        for p, permuted in enumerate(orders):
+            code = _encode(clusters, atoms[:, permuted], cells[:, permuted], n_atoms, base)
+            found = numpy.minimum(numpy.searchsorted(codes, code, sorter=sort), len(codes) - 1)
+            table[g, p] = sort[found]
+            if not numpy.array_equal(codes[table[g, p]], code):
+                raise StudyError(
+                    "the cutoff separates atoms that are equivalent by symmetry",
+                    fix="move the cutoff into a gap between neighbour shells",
+                )
+    return table.reshape(-1, len(codes)), orders
+
+
+def _encode(clusters, atoms, cells, n_atoms, base):
+    code = atoms[:, 0].astype(numpy.int64)
+    for site in range(1, clusters.order):
+        step = cells[:, site] - cells[:, 0]
+        if clusters.repetitions is not None:
+            step = step % numpy.array(clusters.repetitions)
+        code = code * n_atoms + atoms[:, site]
+        for axis in range(3):
+            code = code * base + step[:, axis] + base // 2
+    return code

@@ -1,0 +1,152 @@
+"""Forces of displaced supercells as linear functions of the free force constants.
+
+F_{i a} = - sum_n 1/(n-1)! sum Phi_{i a, j b, ...} u_{j b} ...  The lattice translations of the supercell carry the
+atoms of one primitive cell over the whole supercell, so only one cell's operator is kept, sparse, and applied to all
+translations of all supercells at once.
+"""
+
+import math
+
+import numpy
+from scipy import sparse
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.lattice.supercell import cell_index, translation_table
+
+BLOCK_BYTES = 64e6
+"""Intermediate arrays of one block of supercells stay below about this size."""
+
+
+class FitMatrix:
+    """Builds the matrix of the linear problem from displacements.
+
+    Parameters
+    ----------
+    basis : ``SymmetryBasis``
+    """
+
+    def __init__(self, basis):
+        self.basis = basis
+        self._translations = translation_table(basis.n_atoms, basis.repetitions)
+        self._operators = [_operator(basis, order) for order in basis.orders]
+
+    def blocks(self, displacements):
+        """Matrix of the linear problem, some supercells at a time.
+
+        Parameters
+        ----------
+        displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+
+        Yields
+        ------
+        chosen : slice of supercells
+        matrix : (n_free, n_rows) transposed fit matrix of these supercells; rows as in ``arrange``
+        """
+        n_rows = 3 * self.basis.n_supercell_atoms
+        widest = max(operator.shape[0] for operator, _ in self._operators) * len(self._translations)
+        size = max(1, int(BLOCK_BYTES / (8 * max(widest, self.basis.n_free * n_rows))))
+        for start in range(0, len(displacements), size):
+            chosen = slice(start, start + size)
+            yield chosen, self._matrix(numpy.asarray(displacements[chosen], float))
+
+    def arrange(self, forces):
+        """Forces in the order of the matrix's rows.
+
+        Parameters
+        ----------
+        forces : (..., n_supercells, n_supercell_atoms, 3)
+
+        Returns
+        -------
+        (..., n_rows) with rows (atom of the primitive cell, component, supercell, translation)
+        """
+        *lead, n_supercells, _, _ = forces.shape
+        n_atoms, n_cells = self.basis.n_atoms, len(self._translations)
+        cells = forces.reshape(*lead, n_supercells, n_cells, n_atoms, 3)
+        cells = numpy.moveaxis(cells, (-2, -1), (-4, -3))
+        return cells.reshape(*lead, -1)
+
+    def _matrix(self, displacements):
+        n_supercells = len(displacements)
+        seen = displacements[:, self._translations]  # supercell, translation, atom, component
+        seen = numpy.ascontiguousarray(seen.reshape(n_supercells * len(self._translations), -1).T)
+        matrix = numpy.empty((self.basis.n_free, 3 * self.basis.n_atoms * seen.shape[1]))
+        start = 0
+        for (operator, factors), order in zip(self._operators, self.basis.orders):
+            product = seen[factors[0]]
+            for factor in factors[1:]:
+                product *= seen[factor]
+            rows = (operator @ product).reshape(order.acoustic.shape[0], -1)
+            numpy.matmul(order.acoustic.T, rows, out=matrix[start : start + order.n_free])
+            start += order.n_free
+        return matrix
+
+
+def check_displacements(basis, displacements, forces):
+    """Refuse input that no fit could use.
+
+    Parameters
+    ----------
+    basis : ``SymmetryBasis``
+    displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+    forces : (..., n_supercells, n_supercell_atoms, 3), eV/angstrom
+
+    Raises
+    ------
+    StudyError
+        For wrong shapes, values that are not finite, supercells without displacement, or the same supercell twice.
+    """
+    displacements, forces = numpy.asarray(displacements), numpy.asarray(forces)
+    expected = (basis.n_supercell_atoms, 3)
+    if displacements.ndim != 3 or displacements.shape[1:] != expected or not len(displacements):
+        raise StudyError(
+            f"displacements have the shape {displacements.shape}, the supercell asks for (n, {expected[0]}, 3)",
+            fix="give supercells of the crystal and repetitions that the basis was made for",
+        )
+    if forces.shape[-3:] != displacements.shape:
+        raise StudyError(
+            f"forces have the shape {forces.shape}, displacements {displacements.shape}",
+            fix="give one force for every displacement",
+        )
+    for name, array in (("displacement", displacements), ("force", forces)):
+        if not numpy.isfinite(array).all():
+            raise StudyError(
+                f"{int((~numpy.isfinite(array)).sum())} {name} components are not finite numbers",
+                fix="calculate these supercells again",
+            )
+    still = numpy.flatnonzero(numpy.abs(displacements).max(axis=(1, 2)) < 1e-8)
+    if len(still):
+        raise StudyError(
+            f"nothing is displaced in supercells {still.tolist()}",
+            fix="leave the undisplaced supercell out; its forces are the residual forces",
+        )
+    flat = numpy.round(displacements.reshape(len(displacements), -1), 7)
+    if len(numpy.unique(flat, axis=0)) < len(flat):
+        raise StudyError("the same displaced supercell is given twice", fix="give each supercell once")
+
+
+def _operator(basis, order):
+    """Sparse map from products of displacement components to forces on the atoms of cell 0, for each basis tensor.
+
+    Returns
+    -------
+    operator : sparse (n_symmetric * 3 n_atoms, n_products)
+    factors : (order - 1, n_products) displacement components that are multiplied
+    """
+    clusters, n = order.clusters, order.clusters.order
+    tensors = order.tensors.tocoo()
+    cluster, component = numpy.divmod(tensors.row.astype(numpy.int64), 3**n)
+    components = numpy.stack(numpy.unravel_index(component, (3,) * n))
+    site = cell_index(clusters.cells, basis.repetitions) * basis.n_atoms + clusters.atoms
+    factors = numpy.sort(3 * site[cluster, 1:].T + components[1:], axis=0)
+    size = 3 * basis.n_supercell_atoms
+    code = factors[0].astype(numpy.int64)
+    for factor in factors[1:]:
+        code = code * size + factor
+    _, first, column = numpy.unique(code, return_index=True, return_inverse=True)
+    row = tensors.col.astype(numpy.int64) * 3 * basis.n_atoms + 3 * clusters.atoms[cluster, 0] + components[0]
+    shape = (order.tensors.shape[1] * 3 * basis.n_atoms, len(first))
+    values = -tensors.data / math.factorial(n - 1)
+    operator = sparse.csr_array((values, (row, column.ravel())), shape=shape)
+    operator.sum_duplicates()
+    return operator, factors[:, first]

@@ -1,0 +1,163 @@
+"""Force constants that the crystal's symmetry, permutation and translation allow, as a linear space.
+
+Every tensor of an orbit of clusters follows from one; that one lies in the space left unchanged by the operations
+that keep its cluster. The acoustic sum rule removes the rest. Compare F. Zhou, W. Nielson, Y. Xia, V. Ozolins,
+Phys. Rev. Lett. 113, 185501 (2014); F. Eriksson, E. Fransson, P. Erhart, Adv. Theory Simul. 2, 1800184 (2019);
+A. Seko, A. Togo, Phys. Rev. B 110, 214302 (2024).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy
+from scipy import sparse
+
+from phonoscreen.lattice.clusters import Clusters, image_table
+
+
+@dataclass
+class OrderBasis:
+    """Orthonormal basis of the allowed force constants of one order.
+
+    Parameters
+    ----------
+    clusters : ``Clusters`` of this order
+    tensors : sparse (n_clusters * 3^order, n_symmetric) basis under symmetry and permutation
+    acoustic : (n_symmetric, n_free) combinations that obey the acoustic sum rule
+    """
+
+    clusters: Clusters
+    tensors: sparse.csr_array
+    acoustic: numpy.ndarray
+
+    @property
+    def n_free(self):
+        """Number of free force constants."""
+        return self.acoustic.shape[1]
+
+    def expand(self, parameters):
+        """Tensors of all clusters.
+
+        Parameters
+        ----------
+        parameters : (n_free,) eV/angstrom^order
+
+        Returns
+        -------
+        (n_clusters, 3, 3, ...) eV/angstrom^order
+        """
+        values = self.tensors @ (self.acoustic @ parameters)
+        return values.reshape(len(self.clusters.atoms), *(3,) * self.clusters.order)
+
+    def acoustic_residual(self, parameters):
+        """Largest sum over the last site, relative to the largest force constant."""
+        values = (self.tensors @ (self.acoustic @ parameters)).reshape(len(self.clusters.atoms), -1)
+        return float(numpy.abs(self._sum_over_last @ values).max() / max(numpy.abs(values).max(), 1e-300))
+
+    @cached_property
+    def _sum_over_last(self):
+        rest = _without_last_site(self.clusters)
+        ones = numpy.ones(len(rest))
+        return sparse.csr_array((ones, (rest, numpy.arange(len(rest)))))
+
+
+def build_order(clusters, symmetry):
+    """Basis of the allowed force constants of a set of clusters.
+
+    Parameters
+    ----------
+    clusters : ``Clusters``
+    symmetry : ``CrystalSymmetry``
+
+    Returns
+    -------
+    OrderBasis
+    """
+    table, orders = image_table(clusters, symmetry)
+    tensors = _symmetric_tensors(clusters.order, table, orders, symmetry.cartesian)
+    constraints = _translation_constraints(clusters, table, orders, tensors)
+    return OrderBasis(clusters, tensors, _null_space(constraints))
+
+
+def _symmetric_tensors(order, table, orders, cartesian):
+    """Sparse orthonormal basis of the tensors that symmetry and permutation allow."""
+    size = 3**order
+    rotations = cartesian
+    for _ in range(order - 1):
+        n = rotations.shape[1]
+        rotations = numpy.einsum("gab,gcd->gacbd", rotations, cartesian).reshape(-1, 3 * n, 3 * n)
+    axes = numpy.arange(size).reshape((3,) * order)
+    shuffles = numpy.array([axes.transpose(permuted).ravel() for permuted in orders])
+    rows, columns, values, n_columns = [], [], [], 0
+    for head in numpy.unique(table.min(axis=0)):
+        images = table[:, head]
+        keep = numpy.flatnonzero(images == head)
+        g, p = numpy.divmod(keep, len(orders))
+        projector = rotations[g[:, None], shuffles[p]].mean(axis=0)
+        invariant = _orthonormal_columns(projector)
+        if not invariant.shape[1]:
+            continue
+        members, first = numpy.unique(images, return_index=True)
+        g, p = numpy.divmod(first, len(orders))
+        orbit = rotations[g[:, None], shuffles[p]] @ invariant / numpy.sqrt(len(members))
+        member, component, column = numpy.nonzero(numpy.abs(orbit) > 1e-12)
+        rows.append(members[member].astype(numpy.int64) * size + component)
+        columns.append(column + n_columns)
+        values.append(orbit[member, component, column])
+        n_columns += invariant.shape[1]
+    rows, columns, values = (numpy.concatenate(x) if x else numpy.zeros(0, int) for x in (rows, columns, values))
+    return sparse.csr_array((values.astype(float), (rows, columns)), shape=(table.shape[1] * size, n_columns))
+
+
+def _orthonormal_columns(projector):
+    """Orthonormal basis of a projector's range from its own columns, which keeps it sparse."""
+    rank = int(round(numpy.trace(projector)))
+    basis = numpy.zeros((len(projector), rank))
+    found = 0
+    for column in projector.T:
+        if found == rank:
+            break
+        rest = column - basis[:, :found] @ (basis[:, :found].T @ column)
+        rest -= basis[:, :found] @ (basis[:, :found].T @ rest)
+        length = numpy.linalg.norm(rest)
+        if length > 1e-6:
+            basis[:, found] = rest / length
+            found += 1
+    return basis
+
+
+def _translation_constraints(clusters, table, orders, tensors):
+    """Rows of the acoustic sum rule: the sum over the last site vanishes, one row per inequivalent rest."""
+    lead = _without_last_site(clusters)
+    last_stays = [p for p, permuted in enumerate(orders) if permuted[-1] == clusters.order - 1]
+    images = lead[table.reshape(-1, len(orders), table.shape[1])[:, last_stays]].min(axis=(0, 1))
+    heads = numpy.unique(images)
+    size = 3**clusters.order
+    chosen = numpy.flatnonzero(numpy.isin(lead, heads))
+    row = numpy.searchsorted(heads, lead[chosen])
+    gather = sparse.csr_array(
+        (
+            numpy.ones(len(chosen) * size),
+            (
+                (row[:, None] * size + numpy.arange(size)).ravel(),
+                (chosen[:, None].astype(numpy.int64) * size + numpy.arange(size)).ravel(),
+            ),
+        ),
+        shape=(len(heads) * size, tensors.shape[0]),
+    )
+    return gather @ tensors
+
+
+def _without_last_site(clusters):
+    """Number that clusters share when they differ in the last site only."""
+    sites = numpy.concatenate([clusters.atoms[:, :-1], clusters.cells[:, :-1].reshape(len(clusters.atoms), -1)], axis=1)
+    return numpy.unique(sites, axis=0, return_inverse=True)[1].ravel()
+
+
+def _null_space(constraints):
+    """Orthonormal basis of the vectors that fulfil all constraints."""
+    square = (constraints.T @ constraints).toarray()
+    if not square.size:
+        return numpy.zeros(square.shape)
+    values, vectors = numpy.linalg.eigh(square)
+    return vectors[:, values < 1e-9 * max(values[-1], 1e-30)].copy()

@@ -1,0 +1,155 @@
+"""Normal equations of the force-constant fit, kept apart for groups of supercells so that any group can be held out.
+
+Only matrices of the size (n_free, n_free) are held, whatever the number of supercells.
+"""
+
+import numpy
+from scipy import linalg
+
+from phonoscreen.audit.errors import StudyError
+
+SINGULAR = 1e-13
+"""Reciprocal condition of the scaled normal matrix below which the parameters are not determined."""
+
+
+class NormalEquations:
+    """Sums A^T A, A^T F and F^T F of groups of supercells.
+
+    Parameters
+    ----------
+    fit_matrix : ``FitMatrix``
+    displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+    forces : (n_sets, n_supercells, n_supercell_atoms, 3), eV/angstrom; several sets share one matrix
+    n_groups : number of groups; the last one is the one held out
+
+    Attributes
+    ----------
+    gram : (n_groups, n_free, n_free)
+    moment : (n_groups, n_free, n_sets)
+    square : (n_groups, n_sets)
+    equations : (n_groups,) number of force components
+    """
+
+    def __init__(self, fit_matrix, displacements, forces, n_groups):
+        n_free, n_sets = fit_matrix.basis.n_free, len(forces)
+        self.gram = numpy.zeros((n_groups, n_free, n_free))
+        self.moment = numpy.zeros((n_groups, n_free, n_sets))
+        self.square = numpy.zeros((n_groups, n_sets))
+        self.equations = numpy.zeros(n_groups, int)
+        for group, members in enumerate(split_groups(len(displacements), n_groups)):
+            for chosen, matrix in fit_matrix.blocks(displacements[members]):
+                rows = fit_matrix.arrange(forces[:, members][:, chosen])
+                self.gram[group] += matrix @ matrix.T
+                self.moment[group] += matrix @ rows.T
+                self.square[group] += (rows**2).sum(axis=1)
+                self.equations[group] += rows.shape[1]
+
+    def without(self, group=None):
+        """Sums over all groups but one (or over all)."""
+        keep = numpy.arange(len(self.gram)) != (-1 if group is None else group % len(self.gram))
+        return Sums(
+            self.gram[keep].sum(axis=0), self.moment[keep].sum(axis=0), self.square[keep].sum(axis=0),
+            int(self.equations[keep].sum()),
+        )  # fmt: skip
+
+    def only(self, group):
+        """Sums of one group."""
+        return Sums(self.gram[group], self.moment[group], self.square[group], int(self.equations[group]))
+
+
+class Sums:
+    """Normal equations of one selection of supercells.
+
+    Parameters
+    ----------
+    gram : (n_free, n_free)
+    moment : (n_free, n_sets)
+    square : (n_sets,)
+    equations : number of force components
+    """
+
+    def __init__(self, gram, moment, square, equations):
+        self.gram, self.moment, self.square, self.equations = gram, moment, square, equations
+
+    def error(self, parameters, number=0):
+        """Root mean square force error of parameters on these supercells, absolute and relative to the forces.
+
+        Returns
+        -------
+        absolute : eV/angstrom
+        relative : error over the root mean square of the forces
+        """
+        misfit = (
+            self.square[number] - 2 * parameters @ self.moment[:, number] + parameters @ self.gram @ parameters
+        )
+        misfit = max(float(misfit), 0.0)
+        return numpy.sqrt(misfit / self.equations), numpy.sqrt(misfit / self.square[number])
+
+    def factorise(self):
+        """Cholesky factor of the normal matrix with its columns scaled to unit length.
+
+        Returns
+        -------
+        Factor
+
+        Raises
+        ------
+        StudyError
+            If the displacements do not determine all force constants.
+        """
+        n_free = len(self.gram)
+        if self.equations < n_free:
+            raise StudyError(
+                f"{self.equations} force components for {n_free} free force constants",
+                fix=f"give at least {-(-n_free // max(self.equations, 1))} times as many displaced supercells, shorten "
+                "force_constants.third_cutoff_angstrom, or use a sparse method (lasso, adaptive_lasso, ardr)",
+            )
+        diagonal = self.gram.diagonal()
+        silent = int((diagonal <= 1e-14 * diagonal.max()).sum()) if n_free else 0
+        if silent:
+            raise StudyError(
+                f"{silent} of {n_free} force constants do not act on any force of these supercells",
+                fix="give supercells in which every atom is displaced in a random direction",
+            )
+        scale = 1 / numpy.sqrt(diagonal)
+        scaled = self.gram * scale[:, None] * scale
+        lower, info = linalg.lapack.dpotrf(scaled, lower=1)
+        reciprocal = 0.0
+        if info == 0:
+            reciprocal, _ = linalg.lapack.dpocon(lower, numpy.abs(scaled).sum(axis=0).max(), uplo="L")
+        if reciprocal < SINGULAR:
+            raise StudyError(
+                f"the displacements determine fewer than the {n_free} free force constants "
+                f"({self.equations} force components, reciprocal condition {reciprocal:.1e})",
+                fix="give more supercells with independent random displacements of all atoms",
+            )
+        return Factor(lower, scale, 1 / numpy.sqrt(reciprocal))
+
+
+class Factor:
+    """Solves one normal matrix for any number of right-hand sides.
+
+    Attributes
+    ----------
+    condition_number : of the fit matrix with columns of unit length (square root of the normal matrix's, 1-norm)
+    """
+
+    def __init__(self, lower, scale, condition_number):
+        self._lower, self._scale, self.condition_number = lower, scale, float(condition_number)
+
+    def solve(self, moment):
+        """Solution of the normal equations; ``moment`` (n_free,) or (n_free, n_sets)."""
+        scale = self._scale if moment.ndim == 1 else self._scale[:, None]
+        solution, _ = linalg.lapack.dpotrs(self._lower, moment * scale, lower=1)
+        return solution.reshape(moment.shape) * scale
+
+
+def split_groups(n_supercells, n_groups):
+    """Supercells of each group: neighbouring ones together, the last group never larger than the others."""
+    sizes = numpy.full(n_groups, n_supercells // n_groups)
+    sizes[: n_supercells % n_groups] += 1
+    if n_groups == 2:  # one fifth is held out
+        held = max(1, n_supercells // 5)
+        sizes = numpy.array([n_supercells - held, held])
+    ends = numpy.cumsum(sizes)
+    return [slice(end - size, end) for size, end in zip(sizes, ends)]

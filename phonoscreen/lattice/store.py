@@ -1,0 +1,68 @@
+"""Crystals and force constants in the shards' HDF5 files."""
+
+from functools import lru_cache
+
+import h5py
+import numpy
+from ase.data import atomic_masses
+
+from phonoscreen.lattice.basis import read_basis
+from phonoscreen.lattice.constants import Crystal
+
+BASES_HELD = 8
+"""Bases kept in memory; a shard holds few prototypes."""
+
+
+def read_crystal(group):
+    """Crystal of one group with ``cell``, ``scaled_positions`` and ``numbers``; standard atomic masses."""
+    numbers = group["numbers"][:]
+    return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, atomic_masses[numbers])
+
+
+class StoredForceConstants:
+    """Force constants of one shard, expanded when they are asked for.
+
+    Parameters
+    ----------
+    path : HDF5 file written by ``fit_force_constants``
+    bases : HDF5 file written by ``build_symmetry_bases``
+    """
+
+    def __init__(self, path, bases):
+        self._store, self._bases = h5py.File(path), h5py.File(bases)
+        self.basis = lru_cache(BASES_HELD)(lambda key: read_basis(self._bases, key))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._store.close()
+        self._bases.close()
+
+    def __contains__(self, structure_id):
+        return structure_id in self._store
+
+    def second_order(self, structure_id):
+        """``SecondOrder`` of one structure."""
+        return self._basis_of(structure_id).expand_second(self._store[structure_id]["parameters"][:])
+
+    def third_order(self, structure_id):
+        """``ThirdOrder`` of one structure."""
+        return self._basis_of(structure_id).expand_third(self._store[structure_id]["parameters"][:])
+
+    def second_order_committee(self, structure_id):
+        """``SecondOrder`` of each committee member; empty where forces are not predicted."""
+        basis = self._basis_of(structure_id)
+        return [basis.expand_second(member) for member in self._committee(structure_id)]
+
+    def third_order_committee(self, structure_id):
+        """``ThirdOrder`` of each committee member; empty where forces are not predicted."""
+        basis = self._basis_of(structure_id)
+        return [basis.expand_third(member) for member in self._committee(structure_id)]
+
+    def _basis_of(self, structure_id):
+        return self.basis(str(self._store[structure_id].attrs["basis_key"]))
+
+    def _committee(self, structure_id):
+        group = self._store[structure_id]
+        return group["parameters_committee"][:] if "parameters_committee" in group else numpy.zeros((0, 0))

@@ -1,0 +1,25 @@
+"""Choose each structure's supercell and build the symmetry bases that the structures share."""
+
+import os
+
+import h5py
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.records import read_records, write_records
+from phonoscreen.lattice.assignment import BasisAssigner, SupercellSettings, assign_all
+from phonoscreen.lattice.store import read_crystal
+
+
+def main(job):
+    settings = SupercellSettings.from_params(job.params.supercell, job.params.third_cutoff_angstrom)
+    partial, records = f"{job.output.bases}.partial", []
+    with h5py.File(partial, "w") as bases:
+        assigner = BasisAssigner(bases, settings)
+        for arrays, table in zip(job.input.arrays, job.input.records):
+            with h5py.File(arrays) as store:
+                records += assign_all(assigner, read_records(table), lambda name: read_crystal(store[name]))  # noqa: B023
+    os.replace(partial, job.output.bases)
+    write_records(records, job.output.assignment)
+
+
+run_job(snakemake, main)  # noqa: F821
