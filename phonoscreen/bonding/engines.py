@@ -1,0 +1,50 @@
+"""Where the COHP of a structure comes from: one function, several engines."""
+
+from pathlib import Path
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.bonding.cohp import cohp_of_pairs
+from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
+
+ENGINES = ("lobster", "gpaw", "tblite")
+
+
+def find_cohp(crystal, structure_id, *, engine, outputs=None, cutoff_angstrom=6.0):
+    """Return the COHP of a relaxed primitive cell.
+
+    Parameters
+    ----------
+    crystal : ``cell`` (3, 3) angstrom, ``scaled_positions`` (n_atoms, 3), ``numbers`` (n_atoms,)
+    structure_id : names the folder of the user's own LOBSTER outputs
+    engine : one of ``ENGINES``
+    outputs : folder of LOBSTER outputs, one folder per structure id (engine lobster)
+    cutoff_angstrom : largest distance of a pair (LOBSTER's own pairs are those of its lobsterin)
+
+    Returns
+    -------
+    Cohp
+
+    Raises
+    ------
+    StudyError
+        If the engine is unknown or cannot solve the crystal.
+    """
+    if not (numpy.isfinite(crystal.cell).all() and numpy.isfinite(crystal.scaled_positions).all()):
+        raise StudyError("cell or positions are not finite", where=structure_id)
+    if abs(numpy.linalg.det(crystal.cell)) < 1e-3 or not len(crystal.numbers):
+        raise StudyError("a cell without volume or atoms", where=structure_id)
+    if engine == "lobster":
+        from phonoscreen.io.lobster import read_lobster
+
+        if not outputs:
+            raise StudyError("no folder of LOBSTER outputs", where=structure_id, fix="set bonding.outputs")
+        return read_lobster(Path(outputs) / structure_id)
+    if engine == "tblite":
+        from phonoscreen.bonding.xtb import solve_xtb as solve
+    elif engine == "gpaw":
+        from phonoscreen.bonding.gpaw_lcao import solve_lcao as solve
+    else:
+        raise StudyError(f"unknown engine {engine!r}", fix=f"bonding.engine: one of {', '.join(ENGINES)}")
+    return cohp_of_pairs(orthonormal_hamiltonian(solve(crystal)), cutoff_angstrom=cutoff_angstrom)
