@@ -28,6 +28,7 @@ class Populations:
     mean_free_path : (n_irr, n_band, 3) vector field F of the solution along the temperature gradient, angstrom
     iterations : number of steps, 0 for the relaxation-time approximation
     converged : the last step changed the conductivity by less than the tolerance
+    history : (iterations + 1, n_band, 3, 3) conductivity of each band after each step, W/m/K
     """
 
     kappa: numpy.ndarray
@@ -35,6 +36,7 @@ class Populations:
     mean_free_path: numpy.ndarray
     iterations: int = 0
     converged: bool = True
+    history: numpy.ndarray | None = None
 
 
 def velocity_products(modes):
@@ -79,8 +81,9 @@ def relaxation_time(modes, linewidth, products, volume, temperature_k):
     heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
     heat = heat * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
     parts = (heat * lifetime)[:, :, None, None] * products
-    kappa = symmetrise(parts.sum(axis=(0, 1)), modes.mesh)
-    return Populations(kappa, numpy.trace(parts, axis1=2, axis2=3) / 3, modes.velocities * lifetime[:, :, None])
+    bands = symmetrise(parts.sum(axis=0), modes.mesh)
+    trace = numpy.trace(parts, axis1=2, axis2=3) / 3
+    return Populations(bands.sum(axis=0), trace, modes.velocities * lifetime[:, :, None], history=bands[None])
 
 
 def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iterations_max=500, tolerance=1e-5):
@@ -109,21 +112,23 @@ def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iter
 
     def conductivity(field):
         parts = (heat * inverse_omega)[:, :, None, None] * modes.velocities[..., :, None] * field[..., None, :] + rest
-        return symmetrise(parts.sum(axis=(0, 1)), modes.mesh), numpy.trace(parts, axis1=2, axis2=3) / 3
+        return symmetrise(parts.sum(axis=0), modes.mesh), numpy.trace(parts, axis1=2, axis2=3) / 3
 
     field = drive * lifetime[:, :, None]
-    kappa, parts = conductivity(field)
-    converged, step = False, 0
-    while step < iterations_max and not converged:
-        step += 1
+    bands, parts = conductivity(field)
+    history, converged = [bands], False
+    while len(history) <= iterations_max and not converged:
         fed = average_over_sets((transfer @ field.ravel()).reshape(field.shape), modes.sets)
         field = (drive + fed) * lifetime[:, :, None]
-        before = kappa
-        kappa, parts = conductivity(field)
+        bands, parts = conductivity(field)
+        history.append(bands)
+        kappa, change = bands.sum(axis=0), (bands - history[-2]).sum(axis=0)
         if not numpy.isfinite(kappa).all():
             break
-        converged = numpy.abs(kappa - before).max() < tolerance * numpy.abs(kappa).max()
-    return Populations(kappa, parts, field * inverse_omega[:, :, None], step, bool(converged))
+        converged = bool(numpy.abs(change).max() < tolerance * numpy.abs(kappa).max())
+    return Populations(
+        bands.sum(axis=0), parts, field * inverse_omega[:, :, None], len(history) - 1, converged, numpy.array(history)
+    )
 
 
 def coherence_conductivity(modes, linewidth, volume, temperature_k):

@@ -7,34 +7,38 @@ from phonoscreen.transport import kernels
 from phonoscreen.transport.modes import broadening_steps
 
 
-def mass_variances(numbers):
-    """Return g = sum_i f_i (1 - m_i / mean)^2 of the natural isotopes of each atom.
+def natural_isotopes(number):
+    """Return mean mass (u) and mass variance g = sum_i f_i (1 - m_i / mean)^2 of an element's natural isotopes.
 
     Isotope masses and abundances of phonopy's compilation.
 
     Parameters
     ----------
-    numbers : (n_atoms,) atomic numbers
+    number : atomic number
 
     Raises
     ------
     StudyError
-        If an element has no natural isotopes.
+        If the element has no natural isotopes.
     """
     from ase.data import chemical_symbols
     from phonopy.structure.atomic_data import get_atomic_data
 
-    isotopes = get_atomic_data().isotope_data
-    variances = {}
-    for number in set(numpy.asarray(numbers).tolist()):
-        symbol = chemical_symbols[number]
-        if not isotopes.get(symbol):
-            raise StudyError(f"no natural isotopes known for {symbol}", where="transport",
-                             fix="switch isotope scattering off for this crystal")  # fmt: skip
-        _, masses, fractions = numpy.array(isotopes[symbol], float).T
-        mean = (masses * fractions).sum()
-        variances[number] = (fractions * (1 - masses / mean) ** 2).sum()
-    return numpy.array([variances[number] for number in numpy.asarray(numbers).tolist()])
+    symbol = chemical_symbols[int(number)]
+    isotopes = get_atomic_data().isotope_data.get(symbol)
+    if not isotopes:
+        raise StudyError(f"no natural isotopes known for {symbol}", where="transport",
+                         fix="switch isotope scattering off for this crystal")  # fmt: skip
+    _, masses, fractions = numpy.array(isotopes, float).T
+    fractions = fractions / fractions.sum()
+    mean = (masses * fractions).sum()
+    return mean, (fractions * (1 - masses / mean) ** 2).sum()
+
+
+def mass_variances(numbers):
+    """Return the mass variance of the natural isotopes of each atom: (n_atoms,) from (n_atoms,) atomic numbers."""
+    found = {number: natural_isotopes(number)[1] for number in set(numpy.asarray(numbers).tolist())}
+    return numpy.array([found[number] for number in numpy.asarray(numbers).tolist()])
 
 
 def isotope_rates(crystal, modes, variances):

@@ -81,3 +81,64 @@ def shortest_wave_vectors(q, reciprocal):
 def _to_components(blocks):
     """Repeat (n, a, b) atom blocks over Cartesian components: (n, 3a, 3b)."""
     return numpy.repeat(numpy.repeat(blocks, 3, axis=1), 3, axis=2)
+
+
+class EwaldCorrection:
+    """Dipole-dipole interaction summed in reciprocal space, to be added to short-range force constants.
+
+    X. Gonze and C. Lee, Phys. Rev. B 55, 10355 (1997), Eqs. (71)-(75), with the cutoff that Quantum ESPRESSO uses, so
+    that the force constants of its q2r.x, from which the same sum was subtracted, become whole again.
+
+    Parameters
+    ----------
+    crystal, born, epsilon : as in ``WangCorrection``
+    alat_angstrom : lattice parameter of Quantum ESPRESSO: the Ewald parameter is (2 pi / alat)^2
+    """
+
+    CUTOFF = 14.0
+
+    def __init__(self, crystal, born, epsilon, alat_angstrom):
+        self.born, self.epsilon = numpy.asarray(born, float), numpy.asarray(epsilon, float)
+        self._reciprocal = 2 * numpy.pi * numpy.linalg.inv(crystal.cell).T
+        self._positions = numpy.asarray(crystal.scaled_positions) @ crystal.cell
+        self._alpha = (2 * numpy.pi / alat_angstrom) ** 2
+        masses = numpy.repeat(numpy.asarray(crystal.masses, float), 3)
+        self._scale = 4 * numpy.pi * units.COULOMB * units.SQUARED_FREQUENCY / crystal.volume
+        self._scale = self._scale / numpy.sqrt(numpy.outer(masses, masses))
+        radius = numpy.sqrt(4 * self._alpha * self.CUTOFF / numpy.linalg.eigvalsh(self.epsilon).min())
+        reach = numpy.ceil(radius * numpy.linalg.norm(numpy.linalg.inv(self._reciprocal), axis=0)).astype(int) + 1
+        self._shifts = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
+        n = len(crystal.masses)
+        # sum over all atoms at q = 0 makes a rigid shift of the crystal free of forces
+        total = self._sum(numpy.zeros(3), False)[0].reshape(n, 3, n, 3).sum(axis=2)
+        self._own = numpy.zeros((n, 3, n, 3))
+        self._own[numpy.arange(n), :, numpy.arange(n), :] = total.real
+        self._own = self._own.reshape(3 * n, 3 * n)
+
+    def matrices(self, q, gradient):
+        """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""
+        sums = [self._sum(point, gradient) for point in numpy.asarray(q, float)]
+        matrix = numpy.array([value - self._own for value, _ in sums]) * self._scale
+        return matrix, numpy.array([slope for _, slope in sums]) * self._scale if gradient else None
+
+    def _sum(self, q, gradient):
+        k = (self._shifts + q) @ self._reciprocal
+        screened = k @ (self.epsilon + self.epsilon.T) / 2
+        norm = (k * screened).sum(axis=1)
+        inside = (norm > 1e-10) & (norm < 4 * self._alpha * self.CUTOFF)
+        k, screened, norm = k[inside], screened[inside], norm[inside]
+        weight = numpy.exp(-norm / (4 * self._alpha)) / norm
+        phases = numpy.exp(1j * k @ self._positions.T)
+        charge = numpy.einsum("kx,axi->kai", k, self.born)
+        wave = (charge * phases[:, :, None]).reshape(len(k), 3 * len(self.born))
+        matrix = (wave * weight[:, None]).T @ wave.conj()
+        if not gradient:
+            return matrix, None
+        slope = []
+        for axis in range(3):
+            along = self.born[:, axis][None] + 1j * self._positions[:, axis][None, :, None] * charge
+            tilted = (along * phases[:, :, None]).reshape(wave.shape)
+            decay = -2 * screened[:, axis] * (1 / (4 * self._alpha) + 1 / norm) * weight
+            part = (tilted * weight[:, None]).T @ wave.conj()
+            slope.append(part + part.conj().T + (wave * decay[:, None]).T @ wave.conj())
+        return matrix, numpy.array(slope)

@@ -27,7 +27,8 @@ class Settings:
     ----------
     temperatures_k : kelvin, one or several
     scalebroad : factor on the adaptive broadening
-    isotopes : include isotope scattering with natural abundances
+    isotopes : include isotope scattering
+    mass_variances : (n_atoms,) mass variance of each atom, or None for natural abundances
     boundary_length_nm : boundary scattering rate |v| / L, or None
     full_solution : also iterate beyond the relaxation-time approximation
     iterations_max, tolerance : of the iteration
@@ -39,6 +40,7 @@ class Settings:
     temperatures_k: tuple = (300.0,)
     scalebroad: float = 1.0
     isotopes: bool = True
+    mass_variances: numpy.ndarray | None = None
     boundary_length_nm: float | None = None
     full_solution: bool = True
     iterations_max: int = 500
@@ -121,7 +123,8 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     )  # fmt: skip
     isotope = numpy.zeros_like(modes.omega)
     if settings.isotopes:
-        isotope = isotope_rates(crystal, modes, mass_variances(crystal.numbers))
+        variances = settings.mass_variances
+        isotope = isotope_rates(crystal, modes, mass_variances(crystal.numbers) if variances is None else variances)
     boundary = numpy.zeros_like(modes.omega)
     if settings.boundary_length_nm is not None:
         boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)

@@ -1,6 +1,7 @@
 """Solve the Boltzmann equation of one structure of a study and put the result in records and arrays."""
 
 import time
+from dataclasses import replace
 
 import numpy
 from ase.data import chemical_symbols
@@ -107,7 +108,7 @@ def describe(crystal, second, solution, settings):
 
 def committee_spread(crystal, committee, mesh, settings):
     """Return standard deviations over the committee of the relaxation-time conductivity and its companions."""
-    quick = Settings(settings.temperatures_k, settings.scalebroad, settings.isotopes, full_solution=False)
+    quick = replace(settings, full_solution=False)
     rows = []
     for second, third in committee:
         try:

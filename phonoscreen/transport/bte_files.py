@@ -1,0 +1,198 @@
+"""The BTE.* files of ShengBTE, so that scripts written for it read this engine's results.
+
+Formats: manual of ShengBTE, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014). Frequencies in rad/ps, velocities in
+km/s, lengths in nm, rates in 1/ps, kappa in W/m/K.
+"""
+
+from pathlib import Path
+
+import numpy
+
+from phonoscreen.transport import thermal, units
+from phonoscreen.transport.gruneisen import mean_gruneisen, mode_gruneisen
+from phonoscreen.transport.isotopes import elastic_widths
+from phonoscreen.transport.modes import broadening_steps
+
+
+def write_harmonic(folder, crystal, modes, *, n_ticks=100):
+    """Write what the harmonic phonons give: q points, frequencies, velocities, density of states.
+
+    Parameters
+    ----------
+    folder : made if it does not exist
+    crystal : ``phonoscreen.lattice.constants.Crystal``
+    modes : ``phonoscreen.transport.modes.MeshModes``
+    n_ticks : number of frequencies of the density of states
+    """
+    folder, mesh = _folder(folder), modes.mesh
+    reciprocal = 20 * numpy.pi * numpy.linalg.inv(crystal.cell).T
+    with open(folder / "BTE.ReciprocalLatticeVectors", "w") as stream:
+        for number, vector in enumerate(reciprocal, 1):
+            stream.write("".join(f"{x:20.10f}" for x in vector) + f"   # nm-1,b{number}\n")
+    q = mesh.fractional
+    with open(folder / "BTE.qpoints", "w") as stream:
+        for k, (point, weight) in enumerate(zip(mesh.irreducible, mesh.weights, strict=True), 1):
+            stream.write(f"{k:9d} {point + 1:9d} {weight:9d} " + " ".join(f"{x:20.10E}" for x in q[point]) + "\n")
+    with open(folder / "BTE.qpoints_full", "w") as stream:
+        for point in range(len(q)):
+            label = f"{point + 1:9d} {mesh.star[point] + 1:9d} "
+            stream.write(label + " ".join(f"{x:20.10E}" for x in q[point]) + "\n")
+    _table(folder / "BTE.omega", modes.omega)
+    _table(folder / "BTE.v", _by_band(modes.velocities) / 10)
+    _table(folder / "BTE.v_full", _by_band(modes.mesh_velocities) / 10)
+    _pairs(folder / "BTE.w_boundary", modes.omega, numpy.linalg.norm(modes.velocities, axis=2) / 10)
+    ticks = modes.omega.max() * 1.1 * numpy.arange(1, n_ticks + 1) / n_ticks
+    weights = (numpy.abs(modes.irreducible_eigenvectors) ** 2).reshape(*modes.omega.shape, -1, 3).sum(axis=3)
+    widths = elastic_widths(broadening_steps(modes, crystal, 1.0))
+    partial = thermal.density_of_states(modes, widths, ticks, weights)
+    _table(folder / "BTE.dos", numpy.column_stack([ticks, partial.sum(axis=1)]), "{:14.5E}")
+    _table(folder / "BTE.pdos", numpy.column_stack([ticks, partial]), "{:14.5E}")
+
+
+def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_paths_nm, n_ticks=100):
+    """Write phase spaces, rates, Grueneisen parameters and conductivities.
+
+    Parameters
+    ----------
+    folder : made if it does not exist
+    crystal, third : as in ``phonoscreen.transport.solve.solve``
+    solution : ``phonoscreen.transport.solve.Solution``
+    settings : ``phonoscreen.transport.solve.Settings`` it was made with
+    mean_free_paths_nm : (n,) ticks of the cumulative conductivity
+    n_ticks : number of frequencies of the cumulative conductivity
+    """
+    folder, modes, temperatures = _folder(folder), solution.modes, settings.temperatures_k
+    space = thermal.phase_space(solution.rates, modes)
+    for name, suffix in (("plus", "_plus"), ("minus", "_minus"), ("total", "")):
+        _table(folder / f"BTE.P3{suffix}", space[name])
+        total = float((space[name] * modes.mesh.weights[:, None]).sum())
+        (folder / f"BTE.P3{suffix or ''}_total").write_text(f"{total:24.16E}\n")
+    _pairs(folder / "BTE.w_isotopic", modes.omega, solution.isotope)
+    gruneisen = mode_gruneisen(crystal, third, modes)
+    _table(folder / "BTE.gruneisen", gruneisen)
+    rows = {"cvVsT": [], "gruneisenVsT_total": [], "KappaTensorVsT_sg": [], "KappaTensorVsT_RTA": [],
+            "KappaTensorVsT_CONV": [], "KappaTensorVsT_coherences": []}  # fmt: skip
+    ticks = modes.omega.max() * 1.1 * numpy.arange(1, n_ticks + 1) / n_ticks
+    for t, temperature in enumerate(temperatures):
+        heat = thermal.heat_capacity(modes, crystal.volume, temperature)
+        grain = _small_grain(modes, crystal.volume, temperature)
+        rows["cvVsT"].append((temperature, heat))
+        rows["gruneisenVsT_total"].append((temperature, mean_gruneisen(gruneisen, modes, temperature)))
+        rows["KappaTensorVsT_sg"].append((temperature, *grain.ravel()))
+        rows["KappaTensorVsT_RTA"].append((temperature, *solution.rta[t].kappa.ravel()))
+        rows["KappaTensorVsT_coherences"].append((temperature, *solution.coherence[t].ravel()))
+        if solution.full:
+            full = solution.full[t]
+            rows["KappaTensorVsT_CONV"].append((temperature, *full.kappa.ravel(), full.iterations))
+        _write_temperature(folder / f"T{temperature:g}K", crystal, solution, t, temperature, heat, grain,
+                           rows["gruneisenVsT_total"][-1][1], mean_free_paths_nm, ticks)  # fmt: skip
+    for name, table in rows.items():
+        if table:
+            with open(folder / f"BTE.{name}", "w") as stream:
+                for row in table:
+                    last = f"{row[-1]:6d}" if name.endswith("CONV") else f"{row[-1]:14.5E}"
+                    stream.write(f"{row[0]:7.1f}" + "".join(f"{x:14.5E}" for x in row[1:-1]) + last + "\n")
+
+
+def _write_temperature(folder, crystal, solution, t, temperature, heat, grain, gruneisen, lengths, ticks):
+    folder, modes, rates = _folder(folder), solution.modes, solution.rates
+    best = solution.full[t] if solution.full else solution.rta[t]
+    (folder / "BTE.cv").write_text(f"{heat:24.14f}\n")
+    (folder / "BTE.gruneisen_total").write_text(f"{gruneisen:24.16f}\n")
+    _table(folder / "BTE.kappa_sg", grain.reshape(1, 9), "{:14.5E}")
+    absorption, emission = rates.absorption[t], rates.emission[t]
+    for name, values in {
+        "w_anharmonic_plus": absorption, "w_anharmonic_minus": emission, "w_anharmonic": absorption + emission,
+        "w": solution.linewidth[t], "w_final": _final_rates(modes, best),
+    }.items():  # fmt: skip
+        _pairs(folder / f"BTE.{name}", modes.omega, values)
+    weighted = rates.weighted_phase_space[t]
+    for suffix, values in (("_plus", weighted[..., 0]), ("_minus", weighted[..., 1]), ("", weighted.sum(axis=2))):
+        _pairs(folder / f"BTE.WP3{suffix}", modes.omega, values, "{:12.5E}")
+    steps = numpy.arange(len(best.history))[:, None]
+    tensors = best.history.swapaxes(2, 3).reshape(len(best.history), -1)
+    totals = best.history.sum(axis=1)
+    _steps(folder / "BTE.kappa", steps, tensors)
+    _steps(folder / "BTE.kappa_tensor", steps, totals.reshape(len(totals), 9))
+    _steps(folder / "BTE.kappa_scalar", steps, numpy.trace(totals, axis1=1, axis2=2)[:, None] / 3)
+    parts, paths = cumulative_parts(modes, best, crystal.volume, temperature)
+    for name, axis, key in (
+        ("cumulative_kappa", lengths, paths), ("cumulative_kappaVsOmega", ticks, modes.omega)
+    ):  # fmt: skip
+        curve = cumulative(parts, key, axis)
+        _table(folder / f"BTE.{name}_tensor", numpy.column_stack([axis, curve.reshape(len(axis), 9)]))
+        if name == "cumulative_kappa":
+            trace = numpy.trace(curve, axis1=1, axis2=2) / 3
+            _table(folder / f"BTE.{name}_scalar", numpy.column_stack([axis, trace]))
+    _table(folder / "BTE.kappa_coherences", solution.coherence[t].reshape(1, 9), "{:14.5E}")
+
+
+def cumulative_parts(modes, populations, volume, temperature_k):
+    """Return what each mode adds to the conductivity, and its mean free path along its velocity.
+
+    Returns
+    -------
+    parts : (n_irr, n_band, 3, 3) W/m/K, weights included, symmetrised; they sum to the conductivity
+    paths : (n_irr, n_band) nm, negative where the solution runs against the velocity
+    """
+    from phonoscreen.transport.boltzmann import symmetrise
+
+    heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
+    field = populations.mean_free_path
+    parts = heat[:, :, None, None] * modes.velocities[..., :, None] * field[..., None, :]
+    parts = symmetrise(parts * (1e22 / (volume * len(modes.mesh.points))), modes.mesh)
+    missing = populations.kappa_modes - numpy.trace(parts, axis1=2, axis2=3) / 3
+    parts = parts + missing[:, :, None, None] * numpy.eye(3)
+    speed = numpy.linalg.norm(modes.velocities, axis=2)
+    along = (modes.velocities * field).sum(axis=2)
+    return parts, numpy.divide(along, speed, out=numpy.zeros_like(along), where=speed > 0) / 10
+
+
+def cumulative(parts, key, ticks):
+    """Return the sum of tensors whose key is at or below each tick: (n, 3, 3)."""
+    order = numpy.argsort(key, axis=None, kind="stable")
+    sums = numpy.concatenate([numpy.zeros((1, 3, 3)), numpy.cumsum(parts.reshape(-1, 3, 3)[order], axis=0)])
+    return sums[numpy.searchsorted(key.ravel()[order], ticks, side="right")]
+
+
+def _small_grain(modes, volume, temperature_k):
+    from phonoscreen.transport.boltzmann import symmetrise
+
+    heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
+    speed = numpy.linalg.norm(modes.velocities, axis=2)
+    scale = numpy.divide(heat, speed, out=numpy.zeros_like(heat), where=speed > 0)
+    total = numpy.einsum("qs,qsx,qsy->xy", scale, modes.velocities, modes.velocities)
+    return symmetrise(total, modes.mesh) * (1e22 / (volume * len(modes.mesh.points))) * 10
+
+
+def _final_rates(modes, populations):
+    along = (modes.velocities * populations.mean_free_path).sum(axis=2)
+    square = (modes.velocities**2).sum(axis=2)
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        return square / along
+
+
+def _folder(folder):
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _by_band(vectors):
+    return vectors.swapaxes(0, 1).reshape(-1, vectors.shape[-1])
+
+
+def _table(path, values, item="{:20.10E}"):
+    with open(path, "w") as stream:
+        for row in values:
+            stream.write(" ".join(item.format(x) for x in row) + "\n")
+
+
+def _pairs(path, omega, values, item="{:20.10E}"):
+    _table(path, numpy.column_stack([omega.T.ravel(), values.T.ravel()]), item)
+
+
+def _steps(path, steps, values):
+    with open(path, "w") as stream:
+        for (step,), row in zip(steps, values, strict=True):
+            stream.write(f"{step:9d}" + "".join(f"{x:20.10E}" for x in row) + "\n")
