@@ -24,7 +24,7 @@ def main(job):
         group = labels[structure_id][structure_id]
         data.displacements = data.displacements[numpy.asarray(group["supercell_index"][:], dtype=int)]
         forces = committee.supercell_forces(data)
-        errors = force_errors(forces, committee.residual_forces(data), group["forces"][:])
+        errors = force_errors(forces, committee.perfect_crystal_forces(data), group["forces"][:])
         return Outcome(values={"round": int(job.wildcards.round), "engine": str(group.attrs["engine"]), **errors})
 
     run_shard(job, ids, compute, stage="validate_round", upstream=read_records(job.input.records))

@@ -4,6 +4,7 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.model import load_model
+from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
 
 BATCH_ENVIRONMENTS = 2048
 
@@ -30,19 +31,27 @@ class Committee:
             )
         self.members = list(members)
         self.cutoff_angstrom = members[0].cutoff_angstrom
+        self.subtracts_undisplaced = members[0].settings["subtract_undisplaced"]
 
     @classmethod
     def load(cls, weights_paths, settings_paths, device="auto"):
         """Return the committee stored in safetensors and JSON files, in this order."""
         return cls([load_model(*paths, device) for paths in zip(weights_paths, settings_paths, strict=True)])
 
-    def forces(self, neighbourhoods):
-        """Return the forces of every member, (n_members, n_centres, 3), eV/angstrom."""
-        description = self.members[0].describe(neighbourhoods)
+    def forces(self, neighbourhoods, undisplaced=None):
+        """Return the forces of every member, (n_members, n_centres, 3), eV/angstrom.
+
+        With ``undisplaced`` they are relative to the undisplaced crystal (see ``ForceModel.describe``).
+        """
+        description = self.members[0].describe(neighbourhoods, undisplaced)
         return numpy.array([member.predict(description).detach().cpu().numpy() for member in self.members], dtype=float)
 
     def supercell_forces(self, supercells):
         """Return the forces of every member on every displaced supercell of a structure.
+
+        The atoms of a relaxed crystal feel no force, but a model without an energy does not know that: where the
+        setting ``subtract_undisplaced`` is on, its force on the same atom of the undisplaced crystal, in the same
+        frame, is subtracted.
 
         Parameters
         ----------
@@ -53,25 +62,29 @@ class Committee:
         (n_members, n_supercells, n_atoms, 3) eV/angstrom
         """
         neighbours = supercells.neighbours(self.cutoff_angstrom)
+        undisplaced = supercells.undisplaced(self.cutoff_angstrom) if self.subtracts_undisplaced else None
         together = max(1, BATCH_ENVIRONMENTS // supercells.n_atoms)
         forces = numpy.empty((len(self.members), *supercells.displacements.shape))
         for begin in range(0, len(supercells.displacements), together):
             part = slice(begin, begin + together)
-            neighbourhoods = [neighbours.displaced(displacement) for displacement in supercells.displacements[part]]
-            chunk = self.forces(type(neighbourhoods[0]).concatenate(neighbourhoods))
-            forces[:, part] = chunk.reshape(len(self.members), len(neighbourhoods), supercells.n_atoms, 3)
+            cells = [neighbours.displaced(displacement) for displacement in supercells.displacements[part]]
+            chunk = self.forces(Neighbourhoods.concatenate(cells), undisplaced)
+            forces[:, part] = chunk.reshape(len(self.members), len(cells), supercells.n_atoms, 3)
         return forces
 
-    def residual_forces(self, supercells):
-        """Return each member's forces on the undisplaced supercell, (n_members, n_atoms, 3), eV/angstrom.
+    def perfect_crystal_forces(self, supercells):
+        """Return the forces of every member on the atoms of the undisplaced primitive cell, (n_members, n_atoms, 3)."""
+        return self.forces(supercells.undisplaced(self.cutoff_angstrom))
 
-        Only the atoms of one primitive cell are computed; the others are their translations.
+    def residual_forces(self, supercells):
+        """Return what ``supercell_forces`` gives for the undisplaced supercell, (n_members, n_atoms, 3), eV/angstrom.
+
+        Zero where the setting ``subtract_undisplaced`` is on.
         """
-        crystal = type(supercells)(
-            supercells.crystal, numpy.ones(3, int), numpy.zeros((1, len(supercells.crystal.numbers), 3))
-        )
-        forces = self.supercell_forces(crystal)[:, 0]
-        return numpy.tile(forces, (1, int(numpy.prod(supercells.repetitions)), 1))
+        if self.subtracts_undisplaced:
+            return numpy.zeros((len(self.members), supercells.n_atoms, 3))
+        repeated = supercells.n_atoms // len(supercells.crystal.numbers)
+        return numpy.tile(self.perfect_crystal_forces(supercells), (1, repeated, 1))
 
 
 def uncertainty(forces):

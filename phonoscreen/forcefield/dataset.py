@@ -44,10 +44,18 @@ class Supercells:
 
     def neighbours(self, cutoff_angstrom):
         """Return the neighbour list that serves all displacements of this structure."""
+        return SupercellNeighbours(self.crystal, self.repetitions, cutoff_angstrom, self._largest_displacement())
+
+    def undisplaced(self, cutoff_angstrom):
+        """Return the neighbourhoods in the undisplaced primitive cell, neighbours in the order of ``neighbours``."""
+        once = SupercellNeighbours(self.crystal, (1, 1, 1), cutoff_angstrom, self._largest_displacement())
+        return once.displaced(numpy.zeros((len(self.crystal.numbers), 3)))
+
+    def _largest_displacement(self):
         largest = numpy.linalg.norm(self.displacements, axis=-1).max(initial=0.0)
         if not numpy.isfinite(largest):
             raise StudyError("displacements hold values that are not finite", where="Supercells", fix="displace again")
-        return SupercellNeighbours(self.crystal, self.repetitions, cutoff_angstrom, float(largest))
+        return float(largest)
 
 
 def is_held_out(structure_id, fraction, seed):

@@ -9,11 +9,11 @@ import torch
 
 from phonoscreen.forcefield.density import PARITIES, DensityMesh
 from phonoscreen.forcefield.elements import ATTRIBUTES, element_attributes
-from phonoscreen.forcefield.frames import neighbour_frames
+from phonoscreen.forcefield.frames import frames_along, neighbour_frames
 from phonoscreen.forcefield.model import ForceModel
 
 CALIBRATION_FRAMES = 8192  # environments for the principal components; more do not change them
-VARIANCE_FLOOR = 1e-2  # of the largest; directions with less variance are not amplified further
+VARIANCE_FLOOR = 0.1  # of the largest; directions with less variance are not amplified further
 
 
 class ElementalSDNNFF(ForceModel):
@@ -39,7 +39,7 @@ class ElementalSDNNFF(ForceModel):
         parities = torch.tensor(PARITIES)
         self.signs = (1 - 2 * parities).to(self.dtype)  # (8, 3): the sign changes
         self.characters = torch.stack([(self.signs**p).prod(dim=1) for p in parities], dim=1)  # (8, 8)
-        n_components, first = settings.get("components", 48), settings["hidden"][0]
+        n_components, first = settings["components_per_parity"], settings["hidden"][0]
         self.density_weight = torch.nn.Parameter(torch.empty(len(parities), n_components, first, dtype=self.dtype))
         torch.nn.init.normal_(self.density_weight, std=(len(parities) * n_components) ** -0.5)
         self.attribute_layer = torch.nn.Linear(len(ATTRIBUTES), first, dtype=self.dtype)
@@ -101,9 +101,9 @@ class ElementalSDNNFF(ForceModel):
         mirrored = torch.einsum("gp,nph->ngh", self.characters.to(self.device), density_layer) + attributes[:, None]
         return torch.einsum("ngi,gi->ni", self.network(mirrored), self.signs.to(self.device)) / len(self.signs)
 
-    def describe(self, neighbourhoods):
+    def describe(self, neighbourhoods, undisplaced=None):
         density, attributes, frames = self._environments(neighbourhoods)
-        return {
+        description = {
             "density": torch.as_tensor(density, dtype=self.dtype),
             "attributes": torch.as_tensor(attributes, dtype=self.dtype),
             "rotations": torch.as_tensor(frames.rotations, dtype=self.dtype),
@@ -111,26 +111,46 @@ class ElementalSDNNFF(ForceModel):
             "centres": torch.as_tensor(frames.centres),
             "n_centres": len(neighbourhoods),
         }
+        if undisplaced is not None:  # the same frames of the undisplaced atoms, each only once
+            keys = numpy.column_stack([frames.centres % len(undisplaced), frames.pairs])
+            keys, places = numpy.unique(keys, axis=0, return_inverse=True)
+            frames = frames_along(undisplaced, keys[:, 0], keys[:, 1:])
+            description["undisplaced"] = {
+                "density": torch.as_tensor(self.mesh.density(undisplaced, frames), dtype=self.dtype),
+                "attributes": torch.as_tensor(
+                    element_attributes(undisplaced.numbers)[frames.centres], dtype=self.dtype
+                ),
+                "rotations": torch.as_tensor(frames.rotations, dtype=self.dtype),
+                "places": torch.as_tensor(places.ravel()),
+            }
+        return description
 
-    @torch.no_grad()
-    def predict(self, description):
-        here = {key: value.to(self.device) for key, value in description.items() if key != "n_centres"}
+    def _frame_forces(self, description):
+        """Return the force of each frame in the axes of the crystal, eV/angstrom."""
+        density = description["density"].to(self.device)
         density_layer = torch.stack(
             [
-                (here["density"][:, part] - self.mean[part]) @ (self.whitening[part] @ weight)
+                (density[:, part] - self.mean[part]) @ (self.whitening[part] @ weight)
                 for part, weight in zip(self.mesh.parts, self.density_weight)
             ],
             dim=1,
         )
-        value = self._perceptron(density_layer, here["attributes"])
-        forces = torch.einsum("nji,nj->ni", here["rotations"], value) * (self.force_scale * here["weights"][:, None])
-        return torch.zeros(description["n_centres"], 3, dtype=self.dtype, device=self.device).index_add_(
-            0, here["centres"], forces
-        )
+        value = self._perceptron(density_layer, description["attributes"].to(self.device))
+        return torch.einsum("nji,nj->ni", description["rotations"].to(self.device), value) * self.force_scale
+
+    @torch.no_grad()
+    def predict(self, description):
+        forces = self._frame_forces(description)
+        if "undisplaced" in description:
+            undisplaced = description["undisplaced"]
+            forces = forces - self._frame_forces(undisplaced)[undisplaced["places"].to(self.device)]
+        forces = forces * description["weights"].to(self.device)[:, None]
+        total = torch.zeros(description["n_centres"], 3, dtype=self.dtype, device=self.device)
+        return total.index_add_(0, description["centres"].to(self.device), forces)
 
     @torch.no_grad()
     def prepare(self, neighbourhoods, forces):
-        here = {key: value for key, value in self.describe(neighbourhoods).items()}
+        here = self.describe(neighbourhoods)
         components = torch.stack(
             [
                 (here["density"][:, part].to(self.device) - self.mean[part]) @ self.whitening[part]

@@ -26,11 +26,13 @@ class Frames:
     centres : (n_frames,) index of the centre
     rotations : (n_frames, 3, 3) proper; ``rotation @ vector`` are the coordinates in the frame
     weights : (n_frames,) sum to 1 for each centre
+    pairs : (n_frames, 2) the two neighbours that define the frame, counted from the first pair of the centre
     """
 
     centres: numpy.ndarray
     rotations: numpy.ndarray
     weights: numpy.ndarray
+    pairs: numpy.ndarray
 
 
 def neighbour_frames(neighbourhoods, cutoff_angstrom, n_frames):
@@ -43,7 +45,7 @@ def neighbour_frames(neighbourhoods, cutoff_angstrom, n_frames):
     """
     if n_frames < 1:
         raise StudyError(f"{n_frames} frames", where="neighbour_frames", fix="set force_model.frames to at least 1")
-    lonely, centres, rotations, weights = _frames(
+    lonely, centres, weights, pairs = _choose_frames(
         neighbourhoods.offsets.astype(numpy.int64), numpy.ascontiguousarray(neighbourhoods.vectors, dtype=float),
         float(cutoff_angstrom), n_frames, TIE_ANGSTROM, SINE_MIN,
     )  # fmt: skip
@@ -53,15 +55,32 @@ def neighbour_frames(neighbourhoods, cutoff_angstrom, n_frames):
             where="neighbour_frames",
             fix="raise force_model.cutoff_angstrom; single atoms and dimers are outside the model",
         )
-    return Frames(centres, rotations, weights)
+    return frames_along(neighbourhoods, centres, pairs, weights)
+
+
+def frames_along(neighbourhoods, centres, pairs, weights=None):
+    """Return the frames that given neighbours define.
+
+    Parameters
+    ----------
+    centres : (n_frames,) index of the centre
+    pairs : (n_frames, 2) neighbours along the first axis and in the plane of the first two
+    weights : (n_frames,), or None where they are not needed
+    """
+    first, second = (neighbourhoods.vectors[neighbourhoods.offsets[centres] + pairs[:, axis]] for axis in (0, 1))
+    first = first / numpy.linalg.norm(first, axis=1, keepdims=True)
+    second = second - first * (first * second).sum(axis=1, keepdims=True)
+    second = second / numpy.linalg.norm(second, axis=1, keepdims=True)
+    rotations = numpy.stack([first, second, numpy.cross(first, second)], axis=1)
+    return Frames(centres, rotations, weights, pairs)
 
 
 @numba.njit(cache=True)
-def _frames(offsets, vectors, cutoff, n_frames, tie, sine_min):
+def _choose_frames(offsets, vectors, cutoff, n_frames, tie, sine_min):
     n_centres = len(offsets) - 1
     size = n_centres * n_frames + 1024
     centres = numpy.empty(size, numpy.int64)
-    rotations = numpy.empty((size, 3, 3))
+    pairs = numpy.empty((size, 2), numpy.int64)
     weights = numpy.empty(size)
     used = 0
     for centre in range(n_centres):
@@ -88,30 +107,23 @@ def _frames(offsets, vectors, cutoff, n_frames, tie, sine_min):
                 if found == 0:
                     continue
                 for other in range(low, high):
-                    second = around[order[other]]
-                    if not _spans(first, second, distance[order[other]], sine_min):
+                    if not _spans(first, around[order[other]], distance[order[other]], sine_min):
                         continue
                     if used == size:
                         size *= 2
                         centres = _grown(centres, numpy.empty(size, numpy.int64))
-                        rotations = _grown(rotations, numpy.empty((size, 3, 3)))
+                        pairs = _grown(pairs, numpy.empty((size, 2), numpy.int64))
                         weights = _grown(weights, numpy.empty(size))
-                    across = second - first * (first[0] * second[0] + first[1] * second[1] + first[2] * second[2])
-                    across = across / numpy.sqrt((across**2).sum())
                     centres[used] = centre
-                    rotations[used, 0] = first
-                    rotations[used, 1] = across
-                    rotations[used, 2, 0] = first[1] * across[2] - first[2] * across[1]
-                    rotations[used, 2, 1] = first[2] * across[0] - first[0] * across[2]
-                    rotations[used, 2, 2] = first[0] * across[1] - first[1] * across[0]
+                    pairs[used, 0], pairs[used, 1] = order[rank], order[other]
                     weights[used] = share / found
                     total += share / found
                     used += 1
             begin = end
         if total == 0.0:
-            return centre, centres[:0], rotations[:0], weights[:0]
+            return centre, centres[:0], weights[:0], pairs[:0]
         weights[start:used] /= total
-    return -1, centres[:used].copy(), rotations[:used].copy(), weights[:used].copy()
+    return -1, centres[:used].copy(), weights[:used].copy(), pairs[:used].copy()
 
 
 @numba.njit(cache=True)

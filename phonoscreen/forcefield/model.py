@@ -46,8 +46,16 @@ class ForceModel(torch.nn.Module, ABC):
         """
 
     @abstractmethod
-    def describe(self, neighbourhoods):
-        """Return what prediction needs and no weight enters; shared by the members of a committee."""
+    def describe(self, neighbourhoods, undisplaced=None):
+        """Return what prediction needs and no weight enters; shared by the members of a committee.
+
+        Parameters
+        ----------
+        neighbourhoods : atoms to predict the forces of
+        undisplaced : the same atoms, or those of one primitive cell of which they are repetitions, in their places in
+            the undisplaced crystal with the neighbours in the same order; the prediction is then the force relative
+            to the undisplaced crystal
+        """
 
     @abstractmethod
     def predict(self, description):

@@ -7,13 +7,13 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.committee import uncertainty
 
 
-def force_errors(committee_forces, residual_forces, reference):
+def force_errors(committee_forces, perfect_crystal_forces, reference):
     """Compare the forces of a committee with reference forces of one structure.
 
     Parameters
     ----------
     committee_forces : (n_members, n_supercells, n_atoms, 3) eV/angstrom
-    residual_forces : (n_members, n_atoms, 3) forces on the undisplaced supercell
+    perfect_crystal_forces : (n_members, n_primitive_atoms, 3) forces on the undisplaced atoms
     reference : (n_supercells, n_atoms, 3)
 
     Returns
@@ -46,7 +46,8 @@ def force_errors(committee_forces, residual_forces, reference):
         "force_rms_mev_per_angstrom": 1e3 * rms,
         "force_rmse_relative": rmse / rms,
         "net_force_per_atom_mev_per_angstrom": 1e3 * numpy.linalg.norm(mean.mean(axis=1), axis=-1).mean(),
-        "perfect_crystal_force_rms_mev_per_angstrom": 1e3 * numpy.sqrt((residual_forces.mean(axis=0) ** 2).mean()),
+        "perfect_crystal_force_rms_mev_per_angstrom": 1e3
+        * numpy.sqrt((perfect_crystal_forces.mean(axis=0) ** 2).mean()),
         "epsilon_rms_mev_per_angstrom": 1e3 * numpy.sqrt((epsilon**2).mean()),
         "epsilon_max_mev_per_angstrom": 1e3 * epsilon.max(),
         "error_rms_mev_per_angstrom": 1e3 * numpy.sqrt((error**2).mean()),
