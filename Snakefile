@@ -40,6 +40,21 @@ wildcard_constraints:
     figure="|".join(FIGURES),
 
 
+rule all:
+    """Target: everything."""
+    input:
+        "results/structures/manifest.parquet",
+        expand("results/relaxed/{shard}.extxyz", shard=SHARDS),
+        expand("results/transport/{source}/{shard}.h5", source=SOURCES, shard=SHARDS),
+        expand("results/bonding/{shard}.parquet", shard=SHARDS),
+        "results/model/card.md",
+        expand("results/figures/{figure}.pdf", figure=FIGURES),
+        "results/tables/table1.csv",
+        "results/summary.md",
+        "results/summary.html",
+    localrule: True
+
+
 include: "rules/structures.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"
@@ -48,4 +63,5 @@ include: "rules/transport.smk"
 include: "rules/bonding.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/summary.smk"
 include: "rules/targets.smk"

@@ -2,7 +2,8 @@ rule analyse_bonding:
     """Bonding and antibonding states from COHP for structures of one shard."""
     input:
         relaxed="results/relaxed/{shard}.h5",
-        transport="results/transport/predicted/{shard}.parquet",
+        relaxed_records="results/relaxed/{shard}.parquet",
+        transport_records="results/transport/predicted/{shard}.parquet",
         manifest="results/structures/manifest.parquet",
     output:
         arrays="results/bonding/{shard}.h5",
@@ -15,6 +16,9 @@ rule analyse_bonding:
         "../envs/bonding.yaml"
     params:
         code=code_of("scripts/analyse_bonding.py"),
-        bonding=config["bonding"],
+        engine=config["bonding"]["engine"],
+        outputs=config["bonding"]["outputs"],
+        structures_max=config["bonding"]["structures_max"],
+        seed=config["seed"],
     script:
         "../scripts/analyse_bonding.py"

@@ -15,10 +15,6 @@ rule collect_structures:
     params:
         code=code_of("scripts/collect_structures.py"),
         source=config["source"],
-        energy_limits=[
-            config["filter"]["formation_energy_max_ev_per_atom"],
-            config["filter"]["hull_distance_max_ev_per_atom"],
-        ],
     script:
         "../scripts/collect_structures.py"
 

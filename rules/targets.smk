@@ -71,23 +71,3 @@ rule summary:
         "results/summary.md",
         "results/summary.html",
     localrule: True
-
-
-rule all:
-    """Target: everything."""
-    default_target: True
-    input:
-        rules.structures.input,
-        rules.labels.input,
-        rules.model.input,
-        rules.force_constants.input,
-        rules.transport.input,
-        rules.bonding.input,
-        rules.table1.input,
-        expand(
-            "results/figures/{figure}.{suffix}",
-            figure=FIGURES,
-            suffix=["pdf", "png", "md"],
-        ),
-        rules.summary.input,
-    localrule: True

@@ -19,3 +19,30 @@ rule solve_bte:
         transport=config["transport"],
     script:
         "../scripts/solve_bte.py"
+
+
+rule check_supercells:
+    """Thermal conductivity of a few structures with the next larger supercell, from reference forces."""
+    input:
+        structures="results/structures/candidates.extxyz",
+    output:
+        records="results/checks/supercell_size.parquet",
+    log:
+        "logs/check_supercells.log",
+    benchmark:
+        "benchmarks/check_supercells.tsv"
+    conda:
+        "../envs/checks.yaml"
+    params:
+        code=code_of("scripts/check_supercells.py"),
+        structures=config["supercell_check"]["structures"],
+        reference_relax=engine_settings(config["reference"], "relax"),
+        reference=engine_settings(config["reference"], "supercell"),
+        relax=config["relax"],
+        symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
+        supercell=config["supercell"],
+        force_constants=config["force_constants"],
+        transport=config["transport"],
+        seed=config["seed"],
+    script:
+        "../scripts/check_supercells.py"

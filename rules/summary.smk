@@ -1,0 +1,41 @@
+rule write_summary:
+    """The paper's numbers beside this run's, for a reader."""
+    input:
+        table1="results/tables/table1.parquet",
+        status="results/tables/status.parquet",
+        timings="results/tables/timings.parquet",
+        phonons="results/tables/phonons.parquet",
+        transport="results/tables/transport.parquet",
+        modes="results/tables/modes.parquet",
+        bonding="results/tables/bonding.parquet",
+        rounds="results/tables/rounds.parquet",
+        round_errors="results/tables/round_errors.parquet",
+        histories="results/tables/histories.parquet",
+        force_errors="results/tables/force_errors.parquet",
+        check_supercell_size="results/checks/supercell_size.parquet",
+        figures=expand("results/figures/{figure}.png", figure=FIGURES),
+        captions=expand("results/figures/{figure}.md", figure=FIGURES),
+        numbers="resources/published/numbers.yaml",
+        contradictions="resources/published/contradictions.yaml",
+    output:
+        markdown="results/summary.md",
+        html="results/summary.html",
+        headline="results/tables/headline.parquet",
+        headline_csv="results/tables/headline.csv",
+    log:
+        "logs/write_summary.log",
+    benchmark:
+        "benchmarks/write_summary.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/write_summary.py"),
+        engine=config["reference"]["engine"],
+        model=config["reference"]["model"],
+        bonding_engine=config["bonding"]["engine"],
+        displacement_angstrom=config["supercell"]["displacement_angstrom"],
+        threshold_mev_per_angstrom=config["active_learning"][
+            "threshold_mev_per_angstrom"
+        ],
+    script:
+        "../scripts/write_summary.py"

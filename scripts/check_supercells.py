@@ -1,0 +1,42 @@
+"""Thermal conductivity of a few structures with the next larger supercell, from reference forces."""
+
+from phonoscreen.analysis.supercell_size import compare_supercells
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.shard import run_shard
+from phonoscreen.lattice.assignment import SupercellSettings
+from phonoscreen.reference.engine import make_engine
+from phonoscreen.structures.candidate import read_structures_by_id
+from phonoscreen.structures.prototypes import classify
+from phonoscreen.structures.relaxation import relax
+
+
+def main(job):
+    structures = read_structures_by_id(job.input.structures)
+    supercell = SupercellSettings.from_params(job.params.supercell, job.params.force_constants["third_cutoff_angstrom"])
+    relaxing = make_engine(job.params.reference_relax, job.threads, f"{job.output.records}.relax")
+    engine = make_engine(job.params.reference, job.threads, f"{job.output.records}.supercells")
+    tolerance = job.params.symmetry_tolerance_angstrom
+
+    def check(structure_id):
+        if structure_id not in structures:
+            raise StudyError(
+                "not among the candidates", where=f"{structure_id}, stage check_supercells",
+                fix="correct supercell_check.structures",
+            )  # fmt: skip
+        relaxed = relax(
+            classify(structures[structure_id], tolerance).atoms,
+            lambda moved, step: relaxing.evaluate(moved, f"{structure_id}/relax-{step}"),
+            tolerance_angstrom=tolerance,
+            **job.params.relax,
+        )
+        atoms = classify(relaxed.atoms, tolerance).atoms
+        return compare_supercells(
+            atoms, structure_id, engine, supercell, job.params.force_constants, job.params.transport,
+            job.params.supercell["displacement_angstrom"], job.params.seed,
+        )  # fmt: skip
+
+    run_shard(job, job.params.structures, check, stage="check_supercells")
+
+
+run_job(snakemake, main)  # noqa: F821
