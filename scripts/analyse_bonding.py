@@ -55,4 +55,4 @@ def main(job):
     run_shard(job, list(upstream.structure_id), compute, stage="analyse_bonding", upstream=upstream)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

@@ -35,6 +35,7 @@ class Cohp:
     distances_angstrom : (n_pairs,)
     curves : (n_pairs, n_energies) COHP, 1/eV times eV, both spins
     icohp_ev : (n_pairs,) integral up to the Fermi level, both spins
+    below_ev : (n_pairs,) part of it from states below the first energy (not zero where a LOBSTER window cuts them off)
     """
 
     energies_ev: numpy.ndarray
@@ -44,6 +45,7 @@ class Cohp:
     distances_angstrom: numpy.ndarray
     curves: numpy.ndarray
     icohp_ev: numpy.ndarray
+    below_ev: numpy.ndarray
 
     def bond_types(self):
         """Return ``[(name, length, indices of its pairs)]``, shortest first; the name as in ``"Cl-Na"``."""
@@ -108,7 +110,14 @@ def cohp_of_pairs(hamiltonian, *, cutoff_angstrom=6.0, mesh_density_angstrom=40.
     fermi = fermi_level(energies, weights, hamiltonian.n_electrons)
     symbols = numpy.array(Atoms(hamiltonian.numbers).get_chemical_symbols())
     result = Cohp(
-        _energy_grid(energies - fermi), symbols[atoms], atoms, translations, distances, None, numpy.zeros(len(atoms))
+        energies_ev=_energy_grid(energies - fermi),
+        symbols=symbols[atoms],
+        atoms=atoms,
+        translations=translations,
+        distances_angstrom=distances,
+        curves=None,
+        icohp_ev=numpy.zeros(len(atoms)),
+        below_ev=numpy.zeros(len(atoms)),
     )
     result.curves = numpy.zeros((len(atoms), len(result.energies_ev)))
     occupations = erfc((energies - fermi) / (numpy.sqrt(2) * BROADENING_EV)) / 2
@@ -209,13 +218,19 @@ def bonding_and_antibonding(cohp):
     Parameters
     ----------
     cohp : Cohp
+        What lies below its energies counts with the sign of its net value.
 
     Returns
     -------
     bonding, antibonding : bonding - antibonding = -(mean ICOHP)
+
+    Raises
+    ------
+    StudyError
+        If a value is not finite or the energies do not enclose the Fermi level.
     """
     if not numpy.isfinite(cohp.curves).all():
         raise StudyError("COHP with values that are not finite")
-    bonding = -integrate_to_fermi(cohp.energies_ev, numpy.minimum(cohp.curves, 0)).mean()
-    antibonding = integrate_to_fermi(cohp.energies_ev, numpy.maximum(cohp.curves, 0)).mean()
-    return float(bonding), float(antibonding)
+    bonding = -integrate_to_fermi(cohp.energies_ev, numpy.minimum(cohp.curves, 0)) - numpy.minimum(cohp.below_ev, 0)
+    antibonding = integrate_to_fermi(cohp.energies_ev, numpy.maximum(cohp.curves, 0)) + numpy.maximum(cohp.below_ev, 0)
+    return float(bonding.mean()), float(antibonding.mean())

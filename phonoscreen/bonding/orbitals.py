@@ -2,7 +2,7 @@
 
 An engine solves the electrons in whatever basis it has; COHP is defined in a minimal basis of atomic orbitals. The
 bands are projected on that basis and orthonormalised as LOBSTER does: Maintz et al., J. Comput. Chem. 34, 2557
-(2013), Eqs. (6)-(10), and 37, 1030 (2016). Bloch sums carry lattice vectors: phi_k(r) = sum_R exp(2 pi i k.R) phi(r - R).
+(2013), and 37, 1030 (2016). Bloch sums carry lattice vectors: phi_k(r) = sum_R exp(2 pi i k.R) phi(r - R).
 """
 
 from dataclasses import dataclass

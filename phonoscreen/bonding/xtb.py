@@ -12,7 +12,11 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.bonding.orbitals import Bands
 
 # Angular momenta of the occupied valence shells, by group of the periodic table; GFN1's further shells polarise only.
-VALENCE = {**dict.fromkeys((1, 2, 12), (0,)), **dict.fromkeys(range(3, 12), (0, 2)), **dict.fromkeys(range(13, 18), (0, 1))}
+VALENCE = {
+    **dict.fromkeys((1, 2, 12), (0,)),
+    **dict.fromkeys(range(3, 12), (0, 2)),
+    **dict.fromkeys(range(13, 18), (0, 1)),
+}
 
 
 def solve_xtb(crystal, *, min_length_angstrom=10.0):
@@ -37,7 +41,7 @@ def solve_xtb(crystal, *, min_length_angstrom=10.0):
 
     lengths = numpy.linalg.norm(crystal.cell, axis=1)
     mesh = tuple(int(numpy.ceil(min_length_angstrom / length - 1e-6)) for length in lengths)
-    n_cells, n_atoms = int(numpy.prod(mesh)), len(crystal.numbers)
+    n_cells = int(numpy.prod(mesh))
     primitive = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     supercell = primitive.repeat(mesh)
     try:

@@ -1,11 +1,15 @@
 """Files of LOBSTER: ICOHPLIST.lobster and COHPCAR.lobster, read and written (Maintz et al. 2016)."""
 
+import gzip
+import re
 from pathlib import Path
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.bonding.cohp import Cohp
+
+_PAIR = re.compile(r"No\.(\d+):([A-Za-z]+)(\d+)->([A-Za-z]+)(\d+)\(")
 
 
 def read_lobster(folder):
@@ -30,33 +34,33 @@ def read_lobster(folder):
     folder = Path(folder)
     paths = [str(_find(folder, name)) for name in ("COHPCAR.lobster", "ICOHPLIST.lobster")]
     try:
+        with gzip.open(paths[0], "rt") if paths[0].endswith(".gz") else open(paths[0]) as lines:
+            sites = dict(match.groups()[:1] + (match.groups()[1:],) for match in map(_PAIR.match, lines) if match)
         curves = Cohpcar(filename=paths[0])
-        pairs = Icohplist(filename=paths[1]).icohpcollection.as_dict()
+        strengths = Icohplist(filename=paths[1]).icohplist
     except Exception as error:  # the parsers raise whatever a damaged file leads them to
         raise StudyError(
             f"unreadable LOBSTER output: {type(error).__name__}: {error}", where=str(folder), fix="run LOBSTER again"
         ) from error
     data = {label: pair for label, pair in curves.cohp_data.items() if label != "average"}
-    labels = pairs["list_labels"]
-    if not labels or set(labels) != set(data):
+    labels = sorted(data, key=int)
+    if not labels or set(labels) != set(strengths):
         raise StudyError(
-            f"COHPCAR.lobster lists {len(data)} pairs, ICOHPLIST.lobster {len(labels)}",
+            f"COHPCAR.lobster lists {len(data)} pairs, ICOHPLIST.lobster {len(strengths)}",
             where=str(folder),
             fix="take both files from one LOBSTER run",
         )
-    sites = list(zip(pairs["list_atom1"], pairs["list_atom2"], strict=True))
+    spins = list(data[labels[0]]["COHP"])
     return Cohp(
         energies_ev=numpy.array(curves.energies),
-        symbols=numpy.array([[site.rstrip("0123456789") for site in pair] for pair in sites]),
-        atoms=numpy.array([[int(site.lstrip(_LETTERS)) - 1 for site in pair] for pair in sites]),
-        translations=numpy.array(pairs["list_translation"]),
+        symbols=numpy.array([sites[label][0::2] for label in labels]),
+        atoms=numpy.array([[int(number) - 1 for number in sites[label][1::2]] for label in labels]),
+        translations=numpy.array([strengths[label]["translation"] for label in labels]),
         distances_angstrom=numpy.array([data[label]["length"] for label in labels]),
-        curves=numpy.array([sum(data[label]["COHP"].values()) for label in labels]),
-        icohp_ev=numpy.array([sum(strength.values()) for strength in pairs["list_icohp"]]),
+        curves=numpy.array([sum(data[label]["COHP"][spin] for spin in spins) for label in labels]),
+        icohp_ev=numpy.array([sum(strengths[label]["icohp"].values()) for label in labels]),
+        below_ev=numpy.array([sum(data[label]["ICOHP"][spin][0] for spin in spins) for label in labels]),
     )
-
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def write_lobster(cohp, folder):
@@ -77,11 +81,8 @@ def write_lobster(cohp, folder):
         shift = " ".join(f"{component:3d}" for component in cell)
         rows.append(f"{number:7d} {pair[0]:>12} {pair[1]:>12} {length:12.5f}     {shift} {strength:18.5f}")
     (folder / "ICOHPLIST.lobster").write_text("\n".join(rows) + "\n")
-    step = numpy.diff(cohp.energies_ev)
-    running = numpy.concatenate(
-        [numpy.zeros((len(cohp.curves), 1)), numpy.cumsum((cohp.curves[:, 1:] + cohp.curves[:, :-1]) / 2 * step, axis=1)],
-        axis=1,
-    )
+    panels = (cohp.curves[:, 1:] + cohp.curves[:, :-1]) / 2 * numpy.diff(cohp.energies_ev)
+    running = numpy.cumsum(numpy.column_stack([cohp.below_ev, panels]), axis=1)
     energies = cohp.energies_ev
     lines = [
         "ESCALE ; pCOHP file. Energy is shifted such that the Fermi level lies at 0 eV.",
