@@ -80,9 +80,8 @@ class _Study:
             stem = self.folder / path / shard
             stem.parent.mkdir(parents=True, exist_ok=True)
             output = Names(records=f"{stem}.parquet", **({"arrays": f"{stem}.h5"} if arrays else {}))
-            upstream = pandas.DataFrame(
-                [{"structure_id": i, "stage": "before", "status": "failed" if i in self.failed else "ok"} for i in ids]
-            )
+            before = [(i, "before", "failed" if i in self.failed else "ok") for i in ids]
+            upstream = pandas.DataFrame(before, columns=["structure_id", "stage", "status"])
             job = SimpleNamespace(output=output, key="fixture")
             run_shard(job, ids, compute, stage=name, upstream=upstream if upstream_failed else None)
 
@@ -182,7 +181,7 @@ class _Study:
             path = numpy.linspace(0, 2, 41)
             shape = abs(numpy.sin(numpy.pi * path))[:, None] * numpy.linspace(2, 6, n_band) + numpy.arange(n_band) / 3
             frequencies = shape * factor[structure_id] ** 0.2 - (1.0 if structure_id in unstable else 0.0)
-            labels = [{0: "Γ", 20: "X", 40: "Γ"}.get(n, "") for n in range(41)]
+            labels = [{0: "G", 20: "U|K", 40: "G"}.get(n, "") for n in range(41)]
             bad = structure_id in unstable
             return Outcome(
                 status="unstable" if bad else "ok", reason="imaginary modes" if bad else "",
@@ -350,7 +349,7 @@ def draw_figure(results, name, folder="figures"):
     return output
 
 
-def summarise(results):
+def summarise(results, figures):
     """Run the summary script on a study whose figures are drawn, and return the paths of its outputs."""
     names = ["table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors"]
     names += ["histories", "force_errors"]
@@ -362,8 +361,8 @@ def summarise(results):
         "write_summary",
         input={
             **tables,
-            "figures": [str(results / f"figures/{name}.png") for name in FIGURE_INPUTS],
-            "captions": [str(results / f"figures/{name}.md") for name in FIGURE_INPUTS],
+            "figures": [str(results / f"figures/{name}.png") for name in figures],
+            "captions": [str(results / f"figures/{name}.md") for name in figures],
             "numbers": str(published / "numbers.yaml"),
             "contradictions": str(published / "contradictions.yaml"),
             "check_supercell_size": str(results / "checks/supercell_size.parquet"),

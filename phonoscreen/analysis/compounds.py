@@ -27,15 +27,28 @@ def figure7_structures(manifest, relaxed):
     energy = take(relaxed, ["energy_ev_per_atom"], stage="relax_structures").set_index("structure_id")
     found = {}
     for name, (elements, space_group) in FIGURE7.items():
-        same = manifest[manifest["space_group_number"] == space_group]
-        same = same[[composition(formula) == elements for formula in same["formula"]]]
+        same = rows_of(manifest, elements, space_group)
         if len(same):
             values = energy["energy_ev_per_atom"].reindex(same["structure_id"]).astype(float).fillna(numpy.inf)
             found[name] = values.sort_values(kind="stable").index[0]
     return found
 
 
+def rows_of(table, elements, space_group):
+    """Return the rows of a table whose formula and space group are those of a compound.
+
+    Parameters
+    ----------
+    table : DataFrame with ``formula, space_group_number``
+    elements : counts by element
+    space_group : number
+    """
+    same = [composition(formula) == elements for formula in table["formula"]]
+    return table[numpy.array(same, dtype=bool) & (table["space_group_number"] == space_group)]
+
+
 def composition(formula):
+    """Return the counts of a chemical formula by element."""
     counts = {}
     for element, number in re.findall(r"([A-Z][a-z]?)(\d*)", formula):
         counts[element] = counts.get(element, 0) + int(number or 1)

@@ -6,7 +6,7 @@ import numpy
 import pandas
 
 from phonoscreen.analysis.comparison import OURS, pairs, pooled_errors
-from phonoscreen.analysis.compounds import FIGURE7, composition
+from phonoscreen.analysis.compounds import FIGURE7, composition, rows_of
 from phonoscreen.analysis.metrics import log_parity, parity
 from phonoscreen.analysis.screening import screen
 
@@ -221,8 +221,7 @@ def _compounds(transport, modes):
     findings = {}
     for name, (elements, space_group) in FIGURE7.items():
         ids = set(modes.loc[modes["compound"] == name, "structure_id"])
-        mine = transport[transport["space_group_number"] == space_group]
-        mine = mine[[composition(formula) == elements for formula in mine["formula"]]]
+        mine = rows_of(transport, elements, space_group)
         mine = mine[mine["structure_id"].isin(ids)] if ids else mine
         for source in ("predicted", "reference"):
             rows = mine[mine["source"] == source].sort_values("structure_id")

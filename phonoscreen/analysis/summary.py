@@ -64,6 +64,11 @@ def number(value):
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def published(value):
+    """Return a published number with all its digits."""
+    return number(value) if float(value).is_integer() else f"{value:g}"
+
+
 def column_heading(name):
     """Return the name of a column as words with its unit in brackets."""
     for suffix, unit in _UNITS.items():
@@ -79,7 +84,7 @@ def _verdict(page, tables):
         values = [known.loc[key] for key in keys]
         ours = [number(value["this_study"]) for value in values]
         answered = all(numpy.isfinite(value["this_study"]) for value in values)
-        paper = text.format(*(number(value["paper"]) for value in values))
+        paper = text.format(*(published(value["paper"]) for value in values))
         rows.append([question, text.format(*ours) if answered else "not attempted", paper, values[0]["basis"]])
 
     add("classes of Table 1 covered", "n_classes")
@@ -109,7 +114,7 @@ def _headline(page, headline):
         for row in rows.to_dict("records"):
             unit = f" ({row['unit']})" if row["unit"] else ""
             ours = number(row["this_study"]) if numpy.isfinite(row["this_study"]) else "not attempted"
-            cells.append([row["quantity"] + unit, ours, number(row["paper"]), row["basis"], row["place"]])
+            cells.append([row["quantity"] + unit, ours, published(row["paper"]), row["basis"], row["place"]])
         page.table(["quantity", "this study", "paper", "this study rests on", "place in the paper"], cells)
 
 

@@ -62,10 +62,11 @@ def _bands(axis, bands):
         for _, branch in bands[bands["source"] == source].groupby("band"):
             axis.plot(branch["distance_per_angstrom"], branch["frequency_thz"], color=colour, linewidth=0.5)
     points = bands[(bands["band"] == 0) & (bands["label"] != "")].drop_duplicates("distance_per_angstrom")
+    labels = points["label"].str.replace("G", "Γ")
     for distance in points["distance_per_angstrom"]:
         axis.axvline(distance, color="#bbbbbb", linewidth=0.4, zorder=0)
     axis.set(xlim=(bands["distance_per_angstrom"].min(), bands["distance_per_angstrom"].max()))
-    axis.set_xticks(points["distance_per_angstrom"], points["label"])
+    axis.set_xticks(points["distance_per_angstrom"], labels)
     axis.tick_params(axis="x", top=False, length=0, pad=2.5)
     axis.tick_params(axis="y", length=2, pad=1.5)
     axis.yaxis.set_major_locator(MaxNLocator(3))
@@ -98,7 +99,7 @@ def _conductivity(axis, kappa):
     style.note(axis, "\n".join([*lines, f"n = {agreement.n}"]))
     untrained = kappa[~kappa["trained"].astype(bool)]
     if len(untrained):
-        inset = axis.inset_axes([0.04, 0.47, 0.30, 0.30])
+        inset = axis.inset_axes([0.04, 0.43, 0.30, 0.30])
         style.diagonal(inset, values, log=True, factor=2)
         groups = untrained["space_group_number"]
         style.scatter_by_space_group(inset, untrained["reference"], untrained["predicted"], groups, size=6)

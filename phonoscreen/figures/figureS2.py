@@ -18,6 +18,10 @@ def draw(rounds, histories, *, reference):
     growth, query, training = axes[0]
     for axis, letter in zip(axes[0], "abc"):
         style.panel(axis, letter)
+    if not len(rounds):
+        for axis in axes[0]:
+            style.nothing_to_show(axis, "no round was trained")
+        return figure, f"**Figure S2.** Reference: {reference}. No round was trained."
     number = rounds["round"].to_numpy()
     growth.bar(number, rounds["n_environments_augmented"], color=style.SKY, width=0.7, label="with rotated copies")
     growth.bar(number, rounds["n_environments"], color=style.BLUE, width=0.7, label="from supercells")

@@ -29,10 +29,11 @@ def draw(embedding, transport, *, reference):
     if len(placed):
         groups = axes[0, 0]
         style.scatter_by_space_group(groups, placed["tsne_1"], placed["tsne_2"], placed["space_group_number"])
-        groups.legend(
+        legend = groups.legend(
             title="space group", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, handletextpad=0,
             columnspacing=0.5,
         )  # fmt: skip
+        legend.set_in_layout(False)  # it stands beside the colour bars of the other panels
     else:
         style.nothing_to_show(axes[0, 0], "fewer than four structures:\nno map can be drawn")
     if len(solved):

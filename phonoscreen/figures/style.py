@@ -143,22 +143,22 @@ def diagonal(axis, values, *, log=False, factor=None):
 
 
 def log_ticks(axis, low, high):
-    """Label a logarithmic axis at its decades, or at 1, 2 and 5 where it spans less than 1.5 decades.
+    """Label a logarithmic axis at its decades, or at 1, 2 and 5 where it spans less than two decades.
 
     Parameters
     ----------
     axis : ``axes.xaxis`` or ``axes.yaxis``
     low, high : its range
     """
-    short = numpy.log10(high / low) < 1.5
+    short = numpy.log10(high / low) < 2
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,), numticks=12))
     axis.set_major_formatter(FuncFormatter(_power))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _power(value, _):
-    """Return 0.01 to 1000 as they are, other numbers with a power of ten."""
-    if 0.0099 < value < 1001:
+    """Return 0.001 to 1000 as they are, other numbers with a power of ten."""
+    if 0.00099 < value < 1001:
         return f"{value:g}"
     exponent = int(numpy.floor(numpy.log10(value) + 1e-9))
     mantissa = round(value / 10.0**exponent)

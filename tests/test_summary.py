@@ -1,0 +1,135 @@
+"""The summary beside the published numbers."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas
+import pytest
+import yaml
+
+from phonoscreen.analysis.document import Document
+from phonoscreen.analysis.headline import headline, headline_table
+from phonoscreen.analysis.ledger import read_contradictions, read_numbers
+from phonoscreen.analysis.summary import column_heading, number
+from phonoscreen.audit.errors import StudyError
+from tests.small_study import ROOT, draw_figure, summarise, tabulate, write_small_study
+from tests.test_analysis_tables import check_schema
+
+FIGURES = ["figure6", "figureS1"]
+NUMBERS = ROOT / "resources/published/numbers.yaml"
+SETTINGS = {"displacement_angstrom": 0.03, "threshold_mev_per_angstrom": 50, "reference": "universal potential X"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    results = write_small_study(tmp_path_factory.mktemp("summary"))
+    tables = tabulate(results)
+    for name in FIGURES:
+        draw_figure(results, name)
+    return tables, summarise(results, FIGURES)
+
+
+def test_every_published_number_has_a_finding_and_no_finding_is_unpublished(written):
+    assert set(headline(written[0], SETTINGS)) == {entry["key"] for entry in read_numbers(NUMBERS)}
+
+
+def test_headline_table_keeps_its_schema(written):
+    check_schema("headline", pandas.read_parquet(written[1]["headline"]))
+
+
+def test_findings_agree_with_the_tables(written):
+    tables, _ = written
+    findings = headline(tables, SETTINGS)
+    solved = tables["transport"].query("source == 'predicted' and part != 'training' and status == 'ok'")
+    assert findings["n_kappa"].value == len(solved)
+    assert findings["n_ultralow"].value == (solved["kappa_p_w_per_m_k"] < 1).sum()
+    assert findings["filter_above"].value + findings["filter_below"].value == len(solved)
+    assert findings["kappa_factor"].value == pytest.approx(10 ** findings["kappa_mae"].value)
+    assert findings["speed"].value == pytest.approx(5)
+
+
+def test_a_study_without_structures_attempts_nothing_that_needs_them(tmp_path):
+    tables = tabulate(write_small_study(tmp_path, 1))
+    findings = headline(tables, SETTINGS)
+    for key in ("kappa_r2", "force_rmse_untrained", "filter_msd", "corner_kappa", "coherence_ratio_high"):
+        assert findings[key].value is None and findings[key].basis, key
+    table = headline_table(read_numbers(NUMBERS), findings)
+    assert table.set_index("key").loc["kappa_r2"].isna()["this_study"]
+
+
+def test_markdown_names_the_reference_and_never_calls_it_dft(written):
+    text = Path(written[1]["markdown"]).read_text()
+    assert "universal potential SevenNet 7net-0" in text
+    for line in text.splitlines():
+        if "DFT" in line:
+            assert "paper" in line, line
+    for entry in read_numbers(NUMBERS):
+        assert entry["quantity"] in text
+
+
+def test_markdown_links_exist(written):
+    folder = Path(written[1]["markdown"]).parent
+    links = re.findall(r"\]\((.+?)\)", Path(written[1]["markdown"]).read_text())
+    assert len(links) == len(FIGURES) and all((folder / link).is_file() for link in links)
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.images, self.external = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img":
+            self.images.append(attributes["src"])
+        if tag in ("script", "link") or attributes.get("href", "").startswith("http"):
+            self.external.append(tag)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_complete_and_needs_no_other_file(written):
+    page = Tags()
+    page.feed(Path(written[1]["html"]).read_text())
+    assert not page.open and not page.external
+    assert len(page.images) == len(FIGURES)
+    assert all(source.startswith("data:image/png;base64,") for source in page.images)
+
+
+def test_summary_is_the_same_in_every_run(written):
+    results = Path(written[1]["markdown"]).parent
+    before = [Path(written[1][name]).read_bytes() for name in ("markdown", "html")]
+    assert [Path(summarise(results, FIGURES)[name]).read_bytes() for name in ("markdown", "html")] == before
+
+
+def test_text_of_tables_cannot_break_the_page():
+    page = Document("a < b")
+    page.table(["a|b"], [["<script>x|y</script>"]])
+    assert "<script>" not in page.html() and "x\\|y" in page.markdown(".")
+
+
+def test_numbers_are_written_for_readers():
+    assert [number(value) for value in (27059, 0.076, 1234.56, None, float("nan"), 100.0)] == [
+        "27,059", "0.076", "1,235", "—", "—", "100",
+    ]  # fmt: skip
+    assert column_heading("kappa_p_rta_w_per_m_k") == "kappa p rta (W/m/K)"
+
+
+def test_ledger_refuses_a_number_given_twice(tmp_path):
+    entries = read_numbers(NUMBERS)
+    path = tmp_path / "numbers.yaml"
+    path.write_text(yaml.safe_dump([entries[0], entries[0]]))
+    with pytest.raises(StudyError, match="twice"):
+        read_numbers(path)
+
+
+def test_published_contradictions_are_arithmetic():
+    known = {entry["key"]: entry["value"] for entry in read_numbers(NUMBERS)}
+    assert known["filter_above"] + known["filter_below"] == known["n_kappa"] + 1
+    assert known["filter_above_ultralow"] + known["filter_below_ultralow"] == known["n_ultralow"] + 2
+    assert 10 ** known["kappa_mae"] == pytest.approx(known["kappa_factor"], rel=1e-3)
+    assert len(read_contradictions(ROOT / "resources/published/contradictions.yaml")) == 9
