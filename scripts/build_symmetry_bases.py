@@ -17,7 +17,7 @@ def main(job):
         assigner = BasisAssigner(bases, settings)
         for arrays, table in zip(job.input.arrays, job.input.records):
             with h5py.File(arrays) as store:
-                records += assign_all(assigner, read_records(table), lambda name: read_crystal(store[name]))  # noqa: B023
+                records += assign_all(assigner, read_records(table), lambda name: read_crystal(store[name]))
     os.replace(partial, job.output.bases)
     write_records(records, job.output.assignment)
 

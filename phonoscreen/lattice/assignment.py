@@ -93,7 +93,8 @@ class BasisAssigner:
 
     def _symmetry(self, crystal, repetitions):
         """Symmetry of the geometry; compounds without free internal coordinates share one."""
-        shape = numpy.concatenate([(crystal.cell / crystal.volume ** (1 / 3)).ravel(), crystal.scaled_positions.ravel()])
+        shape = crystal.cell / crystal.volume ** (1 / 3)
+        shape = numpy.concatenate([shape.ravel(), crystal.scaled_positions.ravel()])
         pattern = numpy.unique(crystal.numbers, return_inverse=True)[1]
         geometry = (numpy.round(shape, 8).tobytes(), pattern.tobytes(), repetitions)
         if geometry not in self._symmetries:

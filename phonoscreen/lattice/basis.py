@@ -17,7 +17,7 @@ from phonoscreen.lattice.invariants import OrderBasis, build_order
 from phonoscreen.lattice.supercell import cell_index
 from phonoscreen.lattice.symmetry import find_symmetry
 
-LAYOUT = "2"  # counts up when the meaning of stored bases changes
+LAYOUT = "4"  # counts up when the meaning of stored bases changes
 
 
 @dataclass
@@ -174,7 +174,6 @@ def write_basis(store, basis):
             "tensors/data": tensors.data,
             "tensors/indices": tensors.indices,
             "tensors/indptr": tensors.indptr,
-            "acoustic": basis_of_order.acoustic,
         }
         for name, array in arrays.items():
             part.create_dataset(name, data=array, compression="gzip", compression_opts=1, shuffle=True)
@@ -210,5 +209,5 @@ def read_basis(store, key):
         tensors = sparse.csr_array(
             tuple(part[f"tensors/{x}"][:] for x in ("data", "indices", "indptr")), shape=tuple(part.attrs["shape"])
         )
-        orders.append(OrderBasis(clusters, tensors, part["acoustic"][:]))
+        orders.append(OrderBasis(clusters, tensors))
     return SymmetryBasis(key, int(group.attrs["n_atoms"]), repetitions, orders)

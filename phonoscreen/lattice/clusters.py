@@ -77,7 +77,7 @@ def neighbour_shells(crystal, cutoff_angstrom):
     """Distances at which the crystal has neighbours, ascending, angstrom."""
     distances = numpy.sort(neighbour_pairs(crystal, cutoff_angstrom)[3])
     distances = distances[distances > SHELL_ANGSTROM]
-    return distances[numpy.concatenate([[True], numpy.diff(distances) > SHELL_ANGSTROM])] if len(distances) else distances
+    return distances[numpy.diff(distances, prepend=0.0) > SHELL_ANGSTROM]
 
 
 def choose_cutoff(crystal, repetitions, cutoff_max_angstrom):

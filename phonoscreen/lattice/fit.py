@@ -10,6 +10,7 @@ from phonoscreen.lattice.basis import read_basis
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.lattice.fit_matrix import FitMatrix, check_displacements
 from phonoscreen.lattice.normal_equations import NormalEquations
+from phonoscreen.lattice.sparse_regression import sparse_parameters
 from phonoscreen.lattice.store import BASES_HELD
 from phonoscreen.lattice.sum_rules import enforce, rotational_constraints
 
@@ -91,15 +92,16 @@ class ForceConstantFitter:
         every = equations.without()
         if not every.square[0] > 0:
             raise StudyError("all forces vanish", fix="check the force calculation")
-        parameters, factor = self._solve(equations)
+        parameters, factor, judgement = self._solve(equations)
+        n_nonzero = int((parameters[:, 0] != 0).sum())
         parameters, changed = self._obey_rotations(crystal, every, factor, parameters)
-        absolute, relative = self._held_out(equations)
-        if relative > UNEXPLAINED:
+        trained = every.error(parameters[:, 0])
+        unexplained = numpy.fmax(judgement["force_error_relative_held_out"], trained[1])
+        if unexplained > UNEXPLAINED:
             raise StudyError(
-                f"the fit explains nothing of supercells it has not seen (relative force error {relative:.2f})",
+                f"the fit explains nothing of supercells it has not seen (relative force error {unexplained:.2f})",
                 fix="check that displacements and forces list the same atoms in the same order and the same cell",
             )
-        trained = every.error(parameters[:, 0])
         quality = {
             "method": self.method,
             "n_supercells": n_supercells,
@@ -108,10 +110,9 @@ class ForceConstantFitter:
             "force_rms_ev_per_angstrom": float(numpy.sqrt(every.square[0] / every.equations)),
             "force_error_ev_per_angstrom": float(trained[0]),
             "force_error_relative": float(trained[1]),
-            "force_error_held_out_ev_per_angstrom": float(absolute),
-            "force_error_relative_held_out": float(relative),
+            **judgement,
             "condition_number": factor.condition_number,
-            "n_nonzero": int((parameters[:, 0] != 0).sum()),
+            "n_nonzero": n_nonzero,
             "rotational_change_relative": changed,
             "acoustic_residual_max": self._acoustic_residual(parameters[:, 0]),
             "residual_force_max_ev_per_angstrom": (
@@ -122,9 +123,23 @@ class ForceConstantFitter:
         return FittedForceConstants(parameters[:, 0].copy(), committee, quality)
 
     def _solve(self, equations):
+        """Parameters of all sets, the factor of the normal matrix, and what is particular to the method."""
         every = equations.without()
-        factor = every.factorise()
-        return factor.solve(every.moment), factor
+        if self.method == "least_squares":
+            factor = every.factorise()
+            absolute, relative = self._held_out(equations)
+            return factor.solve(every.moment), factor, {
+                "force_error_held_out_ev_per_angstrom": absolute,
+                "force_error_relative_held_out": relative,
+                "penalty": float("nan"),
+            }  # fmt: skip
+        parameters, penalty, errors = sparse_parameters(self.method, equations)
+        held_out = float(numpy.sqrt(errors.min())) if len(equations.gram) > 1 else float("nan")
+        return parameters, every.factorise(ridge=0 if every.equations > 2 * self.basis.n_free else 1e-8), {
+            "force_error_held_out_ev_per_angstrom": held_out,
+            "force_error_relative_held_out": held_out / float(numpy.sqrt(every.square[0] / every.equations)),
+            "penalty": penalty,
+        }  # fmt: skip
 
     def _held_out(self, equations):
         """Force error on the last group of supercells of a fit to the others; NaN where these are too few."""

@@ -31,7 +31,7 @@ class FitMatrix:
         self._operators = [_operator(basis, order) for order in basis.orders]
 
     def blocks(self, displacements):
-        """Matrix of the linear problem, some supercells at a time.
+        """Transposed fit matrix, some supercells at a time.
 
         Parameters
         ----------
@@ -40,14 +40,26 @@ class FitMatrix:
         Yields
         ------
         chosen : slice of supercells
-        matrix : (n_free, n_rows) transposed fit matrix of these supercells; rows as in ``arrange``
+        matrix : (n_free, n_rows); rows as in ``arrange``
         """
         n_rows = 3 * self.basis.n_supercell_atoms
-        widest = max(operator.shape[0] for operator, _ in self._operators) * len(self._translations)
-        size = max(1, int(BLOCK_BYTES / (8 * max(widest, self.basis.n_free * n_rows))))
+        size = max(1, int(BLOCK_BYTES / (8 * self.basis.n_free * n_rows)))
         for start in range(0, len(displacements), size):
             chosen = slice(start, start + size)
             yield chosen, self._matrix(numpy.asarray(displacements[chosen], float))
+
+    def matrix(self, displacements):
+        """Whole fit matrix; for few supercells.
+
+        Parameters
+        ----------
+        displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+
+        Returns
+        -------
+        (n_rows, n_free) with ``arrange(forces) = matrix @ parameters``
+        """
+        return self._matrix(numpy.asarray(displacements, float)).T
 
     def arrange(self, forces):
         """Forces in the order of the matrix's rows.
@@ -70,16 +82,13 @@ class FitMatrix:
         n_supercells = len(displacements)
         seen = displacements[:, self._translations]  # supercell, translation, atom, component
         seen = numpy.ascontiguousarray(seen.reshape(n_supercells * len(self._translations), -1).T)
-        matrix = numpy.empty((self.basis.n_free, 3 * self.basis.n_atoms * seen.shape[1]))
-        start = 0
-        for (operator, factors), order in zip(self._operators, self.basis.orders):
+        rows = []
+        for operator, factors in self._operators:
             product = seen[factors[0]]
             for factor in factors[1:]:
                 product *= seen[factor]
-            rows = (operator @ product).reshape(order.acoustic.shape[0], -1)
-            numpy.matmul(order.acoustic.T, rows, out=matrix[start : start + order.n_free])
-            start += order.n_free
-        return matrix
+            rows.append((operator @ product).reshape(-1, 3 * self.basis.n_atoms * seen.shape[1]))
+        return numpy.concatenate(rows)
 
 
 def check_displacements(basis, displacements, forces):
@@ -126,11 +135,11 @@ def check_displacements(basis, displacements, forces):
 
 
 def _operator(basis, order):
-    """Sparse map from products of displacement components to forces on the atoms of cell 0, for each basis tensor.
+    """Sparse map from products of displacement components to forces on the atoms of cell 0, for each free force constant.
 
     Returns
     -------
-    operator : sparse (n_symmetric * 3 n_atoms, n_products)
+    operator : sparse (n_free * 3 n_atoms, n_products)
     factors : (order - 1, n_products) displacement components that are multiplied
     """
     clusters, n = order.clusters, order.clusters.order

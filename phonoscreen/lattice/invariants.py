@@ -17,23 +17,21 @@ from phonoscreen.lattice.clusters import Clusters, image_table
 
 @dataclass
 class OrderBasis:
-    """Orthonormal basis of the allowed force constants of one order.
+    """Basis of the allowed force constants of one order.
 
     Parameters
     ----------
     clusters : ``Clusters`` of this order
-    tensors : sparse (n_clusters * 3^order, n_symmetric) basis under symmetry and permutation
-    acoustic : (n_symmetric, n_free) combinations that obey the acoustic sum rule
+    tensors : sparse (n_clusters * 3^order, n_free), the tensors of all clusters for each free force constant
     """
 
     clusters: Clusters
     tensors: sparse.csr_array
-    acoustic: numpy.ndarray
 
     @property
     def n_free(self):
         """Number of free force constants."""
-        return self.acoustic.shape[1]
+        return self.tensors.shape[1]
 
     def expand(self, parameters):
         """Tensors of all clusters.
@@ -46,12 +44,12 @@ class OrderBasis:
         -------
         (n_clusters, 3, 3, ...) eV/angstrom^order
         """
-        values = self.tensors @ (self.acoustic @ parameters)
+        values = self.tensors @ parameters
         return values.reshape(len(self.clusters.atoms), *(3,) * self.clusters.order)
 
     def acoustic_residual(self, parameters):
         """Largest sum over the last site, relative to the largest force constant."""
-        values = (self.tensors @ (self.acoustic @ parameters)).reshape(len(self.clusters.atoms), -1)
+        values = (self.tensors @ parameters).reshape(len(self.clusters.atoms), -1)
         return float(numpy.abs(self._sum_over_last @ values).max() / max(numpy.abs(values).max(), 1e-300))
 
     @cached_property
@@ -76,7 +74,8 @@ def build_order(clusters, symmetry):
     table, orders = image_table(clusters, symmetry)
     tensors = _symmetric_tensors(clusters.order, table, orders, symmetry.cartesian)
     constraints = _translation_constraints(clusters, table, orders, tensors)
-    return OrderBasis(clusters, tensors, _null_space(constraints))
+    acoustic = _null_space(constraints, _distinct_sites(clusters, tensors))
+    return OrderBasis(clusters, sparse.csr_array(tensors @ sparse.csr_array(acoustic)))
 
 
 def _symmetric_tensors(order, table, orders, cartesian):
@@ -154,10 +153,51 @@ def _without_last_site(clusters):
     return numpy.unique(sites, axis=0, return_inverse=True)[1].ravel()
 
 
-def _null_space(constraints):
-    """Orthonormal basis of the vectors that fulfil all constraints."""
-    square = (constraints.T @ constraints).toarray()
-    if not square.size:
-        return numpy.zeros(square.shape)
-    values, vectors = numpy.linalg.eigh(square)
-    return vectors[:, values < 1e-9 * max(values[-1], 1e-30)].copy()
+def _distinct_sites(clusters, tensors):
+    """Number of different sites in the clusters of each column's orbit."""
+    cells = clusters.cells if clusters.repetitions is None else clusters.cells % numpy.array(clusters.repetitions)
+    sites = numpy.concatenate([clusters.atoms[:, :, None], cells], axis=2)
+    same = (sites[:, :, None] == sites[:, None]).all(axis=-1)
+    first_of_its_kind = same.argmax(axis=2) == numpy.arange(clusters.order)
+    columns = tensors.tocsc()
+    clusters_of_columns = columns.indices[columns.indptr[:-1]] // 3**clusters.order
+    return first_of_its_kind.sum(axis=1)[clusters_of_columns]
+
+
+def _null_space(constraints, sites):
+    """Basis of the vectors that fulfil all constraints, each led by one column.
+
+    Columns of clusters with few different sites are eliminated first: an atom's force constants with itself follow
+    from those with its neighbours, and the free ones stay local, as sparse regression needs them.
+
+    Parameters
+    ----------
+    constraints : sparse (n_rows, n_columns)
+    sites : (n_columns,) number of different sites
+
+    Returns
+    -------
+    (n_columns, n_free)
+    """
+    rows = constraints.toarray()
+    n_columns = rows.shape[1]
+    pivots = []
+    for column in numpy.argsort(sites, kind="stable"):
+        if len(pivots) == len(rows):
+            break
+        below = numpy.abs(rows[len(pivots) :, column])
+        best = len(pivots) + int(below.argmax())
+        if below.max() < 1e-8:
+            continue
+        rows[[len(pivots), best]] = rows[[best, len(pivots)]]
+        rows[len(pivots)] /= rows[len(pivots), column]
+        others = numpy.flatnonzero(numpy.abs(rows[:, column]) > 0)
+        others = others[others != len(pivots)]
+        rows[others] -= rows[others, column, None] * rows[len(pivots)]
+        rows[numpy.abs(rows) < 1e-13] = 0.0
+        pivots.append(column)
+    free = numpy.setdiff1d(numpy.arange(n_columns), pivots)
+    basis = numpy.zeros((n_columns, len(free)))
+    basis[free, numpy.arange(len(free))] = 1.0
+    basis[pivots] = -rows[: len(pivots)][:, free]
+    return basis

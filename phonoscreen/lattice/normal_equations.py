@@ -85,8 +85,12 @@ class Sums:
         misfit = max(float(misfit), 0.0)
         return numpy.sqrt(misfit / self.equations), numpy.sqrt(misfit / self.square[number])
 
-    def factorise(self):
+    def factorise(self, ridge=0.0):
         """Cholesky factor of the normal matrix with its columns scaled to unit length.
+
+        Parameters
+        ----------
+        ridge : added to the scaled diagonal; above zero, too few equations are allowed
 
         Returns
         -------
@@ -98,21 +102,21 @@ class Sums:
             If the displacements do not determine all force constants.
         """
         n_free = len(self.gram)
-        if self.equations < n_free:
+        if self.equations < n_free and not ridge:
             raise StudyError(
                 f"{self.equations} force components for {n_free} free force constants",
-                fix=f"give at least {-(-n_free // max(self.equations, 1))} times as many displaced supercells, shorten "
+                fix=f"give at least {-(-2 * n_free // max(self.equations, 1))} times as many displaced supercells, shorten "
                 "force_constants.third_cutoff_angstrom, or use a sparse method (lasso, adaptive_lasso, ardr)",
             )
         diagonal = self.gram.diagonal()
         silent = int((diagonal <= 1e-14 * diagonal.max()).sum()) if n_free else 0
-        if silent:
+        if silent and not ridge:
             raise StudyError(
                 f"{silent} of {n_free} force constants do not act on any force of these supercells",
                 fix="give supercells in which every atom is displaced in a random direction",
             )
-        scale = 1 / numpy.sqrt(diagonal)
-        scaled = self.gram * scale[:, None] * scale
+        scale = 1 / numpy.sqrt(numpy.maximum(diagonal, 1e-14 * diagonal.max()))
+        scaled = self.gram * scale[:, None] * scale + ridge * numpy.eye(n_free)
         lower, info = linalg.lapack.dpotrf(scaled, lower=1)
         reciprocal = 0.0
         if info == 0:

@@ -40,7 +40,7 @@ def rotational_constraints(basis, lattice):
     born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
     huang = (two @ second.tensors).toarray().reshape(9, 9, -1)
     huang = (huang - huang.swapaxes(0, 1)).reshape(81, -1)
-    rows = numpy.concatenate([born, huang]) @ second.acoustic
+    rows = numpy.concatenate([born, huang])
     _, strength, independent = numpy.linalg.svd(rows, full_matrices=False)
     independent = independent[strength > 1e-8]
     constraints = numpy.zeros((len(independent), basis.n_free))
