@@ -52,7 +52,7 @@ def test_findings_agree_with_the_tables(written):
 def test_a_study_without_structures_attempts_nothing_that_needs_them(tmp_path):
     tables = tabulate(write_small_study(tmp_path, 1))
     findings = headline(tables, SETTINGS)
-    for key in ("kappa_r2", "force_rmse_untrained", "filter_msd", "corner_kappa", "coherence_ratio_high"):
+    for key in ("kappa_r2", "force_rmse_untrained", "filter_msd", "coherence_ratio_high"):
         assert findings[key].value is None and findings[key].basis, key
     table = headline_table(read_numbers(NUMBERS), findings)
     assert table.set_index("key").loc["kappa_r2"].isna()["this_study"]
