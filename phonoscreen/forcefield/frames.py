@@ -13,7 +13,7 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 
-TIE_ANGSTROM = 1e-3  # distances closer than this are equal
+TIE_ANGSTROM = 1e-4  # distances closer than this are equal
 SINE_MIN = 0.3  # two directions with a smaller sine between them count as collinear
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from phonoscreen.audit.errors import StudyError
@@ -134,7 +135,7 @@ def load_model(weights_path, settings_path, device="auto"):
     model = _class_of(content["kind"])(content["settings"])
     try:
         model.load_state_dict(load_file(str(weights_path)))
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise StudyError(
             f"{weights_path} does not fit {settings_path}: {error}", where="load_model", fix="publish the model again"
         ) from error

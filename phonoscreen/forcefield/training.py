@@ -1,6 +1,7 @@
 """Training of one member of the committee: exact resume, bounded memory, early stopping on unseen structures."""
 
 import logging
+import math
 import os
 import time
 from collections import OrderedDict
@@ -90,7 +91,7 @@ def train_member(
         model.parameters(), lr=training["learning_rate"], weight_decay=training["weight_decay"]
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda epoch: 0.5 * (1 + numpy.cos(numpy.pi * min(epoch, epochs) / epochs)) + 1e-3
+        optimiser, lambda epoch: 0.5 * (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) + 1e-3
     )
     history, best, best_weights, first = [], numpy.inf, None, 0
     if state is not None:
