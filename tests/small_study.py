@@ -231,10 +231,15 @@ class _Study:
 
     def checks(self):
         (self.folder / "checks").mkdir()
-        rows = [["test-000", f"{n} {n} {n}", 2 * n**3, 9.0 + n, 9.1 + n, change] for n, change in ((3, None), (4, 0.1))]
-        names = ["structure_id", "repetitions", "n_atoms", "kappa_p_rta_w_per_m_k", "kappa_p_w_per_m_k"]
-        names += ["relative_change"]
-        write_table(pandas.DataFrame(rows, columns=names), self.folder / "checks/supercell_size.parquet")
+        values = {"relative_change": 0.1}
+        for n, name in ((3, "study"), (4, "larger")):
+            values |= {f"repetitions_{name}": f"{n} {n} {n}", f"n_supercell_atoms_{name}": 2 * n**3}
+            values |= {f"kappa_p_rta_{name}_w_per_m_k": 9.0 + n, f"kappa_p_{name}_w_per_m_k": 9.5 + n}
+        done = {"structure_id": "test-000", "stage": "check_supercells", "status": "ok", "reason": "", **values}
+        lost = {"structure_id": "test-001", "stage": "check_supercells", "status": "failed", "reason": "not relaxed"}
+        write_records([done, lost], self.folder / "checks/supercell_size.parquet")
+        checked = {**done, "stage": "cross_check_transport", "phono3py_kappa_p_rta_w_per_m_k": 11.8}
+        write_records([checked], self.folder / "checks/transport.parquet")
 
 
 def run_script(name, *, input, output, params=None, log=()):
@@ -366,6 +371,7 @@ def summarise(results, figures):
             "numbers": str(published / "numbers.yaml"),
             "contradictions": str(published / "contradictions.yaml"),
             "check_supercell_size": str(results / "checks/supercell_size.parquet"),
+            "check_transport": str(results / "checks/transport.parquet"),
         },
         output=output,
         params={"engine": "sevennet", "model": "7net-0", "bonding_engine": "tblite",

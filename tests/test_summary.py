@@ -68,6 +68,12 @@ def test_markdown_names_the_reference_and_never_calls_it_dft(written):
         assert entry["quantity"] in text
 
 
+def test_checks_are_shown_with_their_failures(written):
+    text = Path(written[1]["markdown"]).read_text()
+    assert "| 12.5 | 13.5 | +10.0 % |" in text and "not relaxed" in text
+    assert "phono3py kappa p rta (W/m/K)" in text
+
+
 def test_markdown_links_exist(written):
     folder = Path(written[1]["markdown"]).parent
     links = re.findall(r"\]\((.+?)\)", Path(written[1]["markdown"]).read_text())

@@ -103,5 +103,6 @@ def _html_table(headers, rows, numeric):
 
 
 def _inline(text):
-    """Escape text for HTML; **bold** is kept."""
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
+    """Escape text for HTML; **bold** and the indices of κ_p, κ_c and κ_total are kept."""
+    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
+    return re.sub(r"κ_(p|c|total)\b", r"κ<sub>\1</sub>", text)

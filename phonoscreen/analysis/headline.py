@@ -196,9 +196,9 @@ def _bonding(bonding):
     known = bonding[bonding["status"] == "ok"]
     corner = known[(known["bonding"] < 200) & (known["antibonding"] > 1)][KAPPA].dropna()
     findings = {"n_cohp": Finding(len(known), f"of {len(bonding)} structures in the manifest")}
-    if len(corner):
-        return {**findings, "corner_kappa": Finding(corner.max(), f"n = {len(corner)} structures there")}
-    return {**findings, "corner_kappa": _missing("no solved structure there")}
+    unit = "in eV; the paper gives no unit"
+    value = corner.max() if len(corner) else None
+    return {**findings, "corner_kappa": Finding(value, f"{len(corner)} solved structures there, {unit}")}
 
 
 def _coherences(transport):

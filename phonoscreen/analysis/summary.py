@@ -7,6 +7,7 @@ from phonoscreen.analysis.classes import COUNTS
 from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.analysis.document import Document
 
+_SIZES = ("study", "larger")
 _UNITS = {
     "_w_per_m_k": "W/m/K",
     "_mev_per_angstrom": "meV/Å",
@@ -88,13 +89,14 @@ def _verdict(page, tables):
         rows.append([question, text.format(*ours) if answered else "not attempted", paper, values[0]["basis"]])
 
     add("classes of Table 1 covered", "n_classes")
-    add("unexplored structures, predicted stable", "n_unexplored", "n_unexplored_stable", text="{}, {}")
+    add("unexplored structures predicted stable", "n_unexplored_stable", "n_unexplored", text="{} of {}")
     add("force RMSE on untrained structures", "force_rmse_untrained", text="{} meV/Å")
     add("the same, best universal potential", "force_rmse_baseline", text="{} meV/Å")
     add("frequency RMSE / range", "frequency_error", text="{} %")
     add("conductivity: R² of log10 κ, mean factor", "kappa_r2", "kappa_factor", text="{}, {}")
-    add("κ < 1 W/m/K predicted, confirmed", "untrained_ultralow", "untrained_confirmed", text="{}, {}")
-    add("MSD filter: precision, recall", "filter_precision", "filter_recall", text="{} %, {} %")
+    add("untrained: κ < 1 W/m/K confirmed of predicted", "untrained_confirmed", "untrained_ultralow", text="{} of {}")
+    add("MSD filter: precision", "filter_precision", text="{} %")
+    add("MSD filter: recall", "filter_recall", text="{} %")
     add("mean κ_c/κ_p where κ_p < 1 W/m/K", "coherence_ratio_low")
     page.heading("In short")
     page.table(["", "this study", "paper", "this study rests on"], rows)
@@ -202,10 +204,28 @@ def _checks(page, checks):
     page.heading("Checks")
     page.heading("Size of the supercell", 3)
     page.paragraph("Conductivity with reference forces in the supercell of this study and in the next larger one.")
-    _plain_table(page, checks["supercell_size"])
+    _supercell_size(page, checks["supercell_size"])
     page.heading("Independent solver", 3)
     page.paragraph("The same force constants solved by phono3py.")
     _plain_table(page, checks["transport"])
+
+
+def _supercell_size(page, table):
+    if table is None or not len(table):
+        page.paragraph("Not attempted.")
+        return
+    rows = []
+    for row in table.to_dict("records"):
+        if row["status"] != "ok":
+            rows.append([row["structure_id"], row["status"], row["reason"].splitlines()[0], *[""] * 4])
+            continue
+        cells = [f"{row[f'repetitions_{name}']} ({row[f'n_supercell_atoms_{name}']:.0f})" for name in _SIZES]
+        kappa = [number(row[f"kappa_p_{name}_w_per_m_k"]) for name in _SIZES]
+        rta = [number(row[f"kappa_p_rta_{name}_w_per_m_k"]) for name in _SIZES]
+        change = f"{100 * row['relative_change']:+.1f} %"
+        rows.append([row["structure_id"], *cells, " → ".join(rta), *kappa, change])
+    headers = ["structure", "this study: cells (atoms)", "larger: cells (atoms)", "κ_p RTA (W/m/K)"]
+    page.table([*headers, "κ_p this study (W/m/K)", "κ_p larger (W/m/K)", "change"], rows)
 
 
 def _plain_table(page, table):
