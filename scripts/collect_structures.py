@@ -22,4 +22,4 @@ def main(job):
     write_table(candidate_table(candidates), job.output.table)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

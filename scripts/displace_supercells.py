@@ -37,4 +37,4 @@ def main(job):
     run_shard(job, ids, displace, stage="displace_supercells", upstream=assignment)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

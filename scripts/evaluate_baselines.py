@@ -34,4 +34,4 @@ def main(job):
     write_table(pandas.DataFrame(rows, columns=COLUMNS), job.output.table)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

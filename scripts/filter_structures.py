@@ -28,4 +28,4 @@ def main(job):
     write_table(manifest, job.output.manifest)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

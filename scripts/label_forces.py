@@ -28,4 +28,4 @@ def main(job):
         run_shard(job, list(upstream["structure_id"]), label, stage="label_forces", upstream=upstream)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

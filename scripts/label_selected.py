@@ -16,7 +16,7 @@ def main(job):
     # The potential is loaded only where there is something to label.
     engine = make_engine(job.params.reference, job.threads, f"{job.output.arrays}.calculations") if wanted else None
 
-    with h5py.File(job.input.supercells) as store:
+    with h5py.File(job.input.arrays) as store:
 
         def label(structure_id):
             return label_supercells(engine, structure_id, store[structure_id], wanted[structure_id])
@@ -24,4 +24,4 @@ def main(job):
         run_shard(job, sorted(wanted), label, stage="label_selected")
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

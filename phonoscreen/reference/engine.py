@@ -15,8 +15,7 @@ or ``"<structure id>/relax-<step>"``: DFT codes run in a folder of that name, co
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-
-CLOSEST_ANGSTROM = 0.5
+from phonoscreen.structures.geometry import check_geometry
 
 
 def make_engine(settings, threads, folder=None):
@@ -56,25 +55,6 @@ def make_engine(settings, threads, folder=None):
     )  # fmt: skip
 
 
-def check_atoms(atoms, where):
-    """Refuse atoms that no engine should be asked about.
-
-    Raises
-    ------
-    StudyError
-        If there are no atoms, coordinates are not finite, or two atoms are closer than 0.5 angstrom.
-    """
-    if len(atoms) == 0 or not (numpy.isfinite(atoms.positions).all() and numpy.isfinite(atoms.cell.array).all()):
-        raise StudyError("no atoms, or coordinates that are not finite", where=where, fix="correct the structure")
-    from ase.neighborlist import neighbor_list
-
-    distances = neighbor_list("d", atoms, CLOSEST_ANGSTROM)
-    if len(distances):
-        raise StudyError(
-            f"two atoms are {distances.min():.3f} angstrom apart", where=where, fix="correct the structure"
-        )
-
-
 def check_results(energy_ev, forces, n_atoms, where):
     """Refuse energies and forces that are not finite or do not fit the atoms."""
     forces = numpy.asarray(forces, dtype=float)
@@ -107,7 +87,7 @@ class CalculatorEngine:
         return self._calculator
 
     def _prepare(self, atoms, label):
-        check_atoms(atoms, label)
+        check_geometry(atoms, label)
         unknown = sorted(set(atoms.symbols[[z not in self.elements for z in atoms.numbers]])) if self.elements else []
         if unknown:
             raise StudyError(

@@ -7,6 +7,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.structures.geometry import distance_fingerprint, same_crystal
 
 _NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe"}
 _LANTHANIDES_CE_TO_LU = set(chemical_symbols[58:72])
@@ -48,21 +49,12 @@ def reason_to_skip(candidate, elements, formation_energy_max_ev_per_atom, hull_d
     return ""
 
 
-def same_structure(one, other):
-    """Whether two structures of one formula and class are the same arrangement at any volume."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    matcher = StructureMatcher(ltol=0.1, stol=0.05, angle_tol=2, primitive_cell=False, scale=True)
-    return matcher.fit(AseAtomsAdaptor.get_structure(one), AseAtomsAdaptor.get_structure(other))
-
-
 def find_duplicates(structures):
     """Find structures that occur twice.
 
     Parameters
     ----------
-    structures : list of (structure_id, key, atoms) in order of preference; only equal keys (formula, class) are compared
+    structures : list of (structure_id, key, atoms), the preferred first; only equal keys (formula, class) are compared
 
     Returns
     -------
@@ -70,12 +62,13 @@ def find_duplicates(structures):
     """
     kept, duplicates = {}, {}
     for structure_id, key, atoms in structures:
+        fingerprint = distance_fingerprint(atoms)
         for other_id, other in kept.setdefault(key, []):
-            if same_structure(atoms, other):
+            if same_crystal(fingerprint, other):
                 duplicates[structure_id] = other_id
                 break
         else:
-            kept[key].append((structure_id, atoms))
+            kept[key].append((structure_id, fingerprint))
     return duplicates
 
 

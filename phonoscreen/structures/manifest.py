@@ -112,10 +112,10 @@ def _preference(row):
 
 def _classify_all(structures, tolerance, threads):
     work = partial(_classify_or_reason, tolerance=tolerance)
-    if threads < 2 or len(structures) < 1000:
+    if threads < 2 or len(structures) < 100:
         return [work(atoms) for atoms in structures]
     with ProcessPoolExecutor(threads) as pool:
-        return list(pool.map(work, structures, chunksize=200))
+        return list(pool.map(work, structures, chunksize=50))
 
 
 def _classify_or_reason(atoms, tolerance):

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
 from phonoscreen.audit.errors import StudyError
-
+from phonoscreen.structures.geometry import check_geometry
 
 # Rows are the primitive lattice vectors in the conventional ones. The lattices of Table 1 are primitive or
 # face-centred; structures of other centrings keep the conventional cell, they never pass the filter.
@@ -75,14 +75,6 @@ def formula_type(numbers):
     return "".join(f"{letter}{n if n > 1 else ''}" for letter, (_, n) in zip(ascii_uppercase, counts, strict=False))
 
 
-def _spglib_cell(atoms):
-    if len(atoms) == 0 or not numpy.isfinite(atoms.positions).all() or not numpy.isfinite(atoms.cell.array).all():
-        raise StudyError("no atoms, or coordinates that are not finite", fix="correct the structure file")
-    if atoms.cell.rank < 3:
-        raise StudyError("the cell spans no volume", fix="give three independent lattice vectors")
-    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
-
-
 def classify(atoms, tolerance_angstrom):
     """Find space group and formula type and symmetrise to the standard primitive cell.
 
@@ -100,9 +92,10 @@ def classify(atoms, tolerance_angstrom):
     Raises
     ------
     StudyError
-        If coordinates are not finite, the cell has no volume, or spglib finds no symmetry (overlapping atoms).
+        If the geometry is refused by ``check_geometry``, or spglib finds no symmetry.
     """
-    cell = _spglib_cell(atoms)
+    check_geometry(atoms)
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     try:
         dataset = spglib.get_symmetry_dataset(cell, symprec=tolerance_angstrom)
     except spglib.SpglibError as error:

@@ -6,6 +6,7 @@ the classes of Table 1 (rocksalt none, elpasolite and spinel one), so a quasi-Ne
 replaces a constrained search in 3n + 6, and the symmetry cannot be lost on the way.
 """
 
+import json
 from dataclasses import dataclass
 
 import numpy
@@ -13,6 +14,9 @@ import spglib
 from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.shard import Outcome
+from phonoscreen.structures.prototypes import classify
+from phonoscreen.structures.store import structure_arrays
 
 EV_PER_ANGSTROM3_IN_GPA = 160.21766208
 # Starting guesses of the curvature: a bulk modulus of 60 GPa and a bond stiffness of 5 eV/angstrom^2 per atom.
@@ -34,7 +38,6 @@ class Relaxed:
     pressure_gpa : pressure left
     steps : evaluations of the engine
     converged : whether forces and pressure are below their limits
-    free_coordinates : displacements along the symmetric modes from the start, angstrom
     """
 
     atoms: Atoms
@@ -43,7 +46,6 @@ class Relaxed:
     pressure_gpa: float
     steps: int
     converged: bool
-    free_coordinates: numpy.ndarray
 
 
 def symmetric_modes(atoms, tolerance_angstrom):
@@ -79,8 +81,8 @@ def symmetric_modes(atoms, tolerance_angstrom):
 def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_max, tolerance_angstrom):
     """Relax the lattice constant and the free coordinates of a cubic crystal.
 
-    BFGS on (n V)^(1/2)-scaled strain and the mode amplitudes, with limited steps; a step that raises the energy is
-    halved.
+    BFGS on the strain and the mode amplitudes, scaled to unit curvature at the start, with limited steps; a step that
+    raises the energy is halved.
 
     Parameters
     ----------
@@ -152,7 +154,7 @@ def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_m
         raise StudyError(
             f"forces of {largest:.4f} eV/angstrom break the symmetry", fix="use a tighter engine or symmetry tolerance"
         )
-    return Relaxed(moved, energy, largest, pressure, steps, converged, variables[1:] * scale[1:])
+    return Relaxed(moved, energy, largest, pressure, steps, converged)
 
 
 def lattice_constant_angstrom(atoms):
@@ -181,3 +183,50 @@ def free_coordinates(atoms, tolerance_angstrom):
             position = atoms.positions[index] / lattice_constant_angstrom(atoms)
             free[symbol] = [round(float(x), 6) for x in position]
     return free
+
+
+def relax_structure(atoms, engine, structure_id, settings, tolerance_angstrom):
+    """Relax one structure of a shard and describe the result.
+
+    Parameters
+    ----------
+    atoms : cubic crystal, ase.Atoms
+    engine : see ``phonoscreen.reference.engine``; one that does not relax leaves the structure as it is
+    structure_id : str
+    settings : ``relax`` of the config
+    tolerance_angstrom : for the symmetry search
+
+    Returns
+    -------
+    Outcome with the arrays of ``structure_arrays``; status not_converged with what is left
+
+    Raises
+    ------
+    StudyError
+        If the engine fails or the class of the structure changes.
+    """
+    before = classify(atoms, tolerance_angstrom)
+    if engine.relaxes:
+
+        def evaluate(moved, step):
+            return engine.evaluate(moved, f"{structure_id}/relax-{step}")
+
+        result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, **settings)
+    else:
+        result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, 0, True)
+    after = classify(result.atoms, tolerance_angstrom)
+    if after.prototype != before.prototype or len(after.atoms) != len(before.atoms):
+        raise StudyError(f"the symmetry changed from {before.prototype} to {after.prototype}", where=structure_id)
+    values = {
+        "lattice_constant_angstrom": lattice_constant_angstrom(after.atoms),
+        "energy_ev_per_atom": result.energy_ev / len(after.atoms),
+        "force_max_ev_per_angstrom": result.force_max_ev_per_angstrom,
+        "pressure_gpa": result.pressure_gpa,
+        "steps": result.steps,
+        "free_coordinates": json.dumps(free_coordinates(after.atoms, tolerance_angstrom)),
+        "reference": engine.name,
+    }
+    if not result.converged:
+        left = f"{result.force_max_ev_per_angstrom:.4f} eV/angstrom and {result.pressure_gpa:.3f} GPa"
+        return Outcome(values=values, status="not_converged", reason=f"{left} left after {result.steps} steps")
+    return Outcome(values=values, arrays=structure_arrays(after.atoms))

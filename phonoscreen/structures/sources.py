@@ -71,9 +71,8 @@ def read_folder(path):
         If the folder holds no structure file.
     """
     path = Path(path)
-    files = sorted(
-        file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES or file.name.startswith(("POSCAR", "CONTCAR"))
-    )
+    names = ("POSCAR", "CONTCAR")
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _SUFFIXES or f.name.startswith(names))
     if not files:
         raise StudyError("no structure files", where=str(path), fix="put CIF, POSCAR or extxyz files there")
     candidates = []
@@ -81,10 +80,11 @@ def read_folder(path):
         relative = str(file.relative_to(path))
         stem = relative.removesuffix(file.suffix).replace("/", "-").lower()
         try:
-            frames = read(file, index=":")
+            frames, problem = read(file, index=":"), "holds no structure"
         except Exception as error:  # readers of foreign files raise anything
-            frames = []
-            candidates.append(Candidate(stem, "files", relative, "", None, problem=f"cannot be read: {error}"))
+            frames, problem = [], f"cannot be read: {error}"
+        if not frames:
+            candidates.append(Candidate(stem, "files", relative, "", None, problem=problem))
         for number, atoms in enumerate(frames):
             name = stem if len(frames) == 1 else f"{stem}-{number}"
             candidates.append(Candidate(name, "files", relative, reduced_formula(atoms.numbers), atoms))

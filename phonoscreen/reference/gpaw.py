@@ -1,0 +1,44 @@
+"""GPAW as reference, an open plane-wave PAW code: Mortensen et al., J. Chem. Phys. 160, 092503 (2024)."""
+
+from pathlib import Path
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.reference.engine import CalculatorEngine
+
+
+def make_gpaw(settings, folder):
+    """Return the engine that runs GPAW inside this process.
+
+    Plane waves up to ``cutoff_ev``, Gamma-centred k points, Fermi-Dirac smearing of 0.05 eV, no symmetry of displaced
+    cells, tight energies and forces.
+
+    Parameters
+    ----------
+    settings : ``model`` (functional), ``cutoff_ev, k_spacing_per_angstrom`` of the reference settings
+    folder : where the log is written
+
+    Raises
+    ------
+    StudyError
+        If gpaw is not installed.
+    """
+    try:
+        from gpaw import GPAW, PW, FermiDirac
+    except ImportError as error:
+        raise StudyError(
+            f"gpaw cannot be imported: {error}", where="config reference.engine",
+            fix="install gpaw and gpaw-data (conda-forge), or use another engine",
+        ) from error  # fmt: skip
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    calculator = GPAW(
+        mode=PW(settings["cutoff_ev"]),
+        xc=settings["model"],
+        # GPAW's density counts points per reciprocal length without the factor 2 pi.
+        kpts={"density": 1 / settings["k_spacing_per_angstrom"], "gamma": True},
+        occupations=FermiDirac(0.05),
+        symmetry={"point_group": False, "time_reversal": True},
+        convergence={"energy": 1e-6, "forces": 1e-3},
+        txt=str(folder / "gpaw.txt"),
+    )
+    return CalculatorEngine("gpaw", f"GPAW {settings['model']} {settings['cutoff_ev']:g} eV", calculator)
