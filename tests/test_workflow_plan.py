@@ -1,0 +1,104 @@
+"""The plan of the study: complete, cheap, and each rule with what it needs."""
+
+import ast
+import re
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from phonoscreen.structures.filters import assign_shards
+from phonoscreen.workflow.code import modules_of
+from phonoscreen.workflow.shards import shard_names
+from tests.conftest import ROOT
+
+SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "torch": "pytorch", "matplotlib": "matplotlib-base"}
+NAMES |= {"tblite": "tblite-python", "jinja2": "jinja2"}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """What a fresh clone holds: the files git knows, no results."""
+    folder = tmp_path_factory.mktemp("clone") / "phonoscreen"
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    for name in names.stdout.split("\n"):
+        if name and (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
+def rules():
+    """Return the text of every rule that has a script, by name."""
+    text = "\n\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    found = {m.group(1): m.group(0) for m in re.finditer(r"^rule (\w+):\n(?:[ \t].*\n|\n(?=[ \t]))*", text, re.M)}
+    return {name: body for name, body in found.items() if "script:" in body}
+
+
+def scripts_of(name, body):
+    if name == "draw_figure":
+        return [f"scripts/{path.name}" for path in sorted((ROOT / "scripts").glob("draw_figure*.py"))]
+    return [f"scripts/{name}.py"]
+
+
+def test_every_rule_has_its_script_log_benchmark_environment_and_code_digest():
+    assert len(rules()) > 25
+    for name, body in rules().items():
+        for word in ('"""', "log:", "benchmark:", "conda:", "code=code_of", "script:"):
+            assert word in body, f"rule {name} lacks {word}"
+        for script in scripts_of(name, body):
+            assert (ROOT / script).exists(), f"rule {name} has no {script}"
+
+
+@pytest.mark.parametrize("name", sorted(rules()))
+def test_the_environment_of_a_rule_holds_every_package_its_code_imports(name):
+    body = rules()[name]
+    family = re.search(r"envs/(\w+)\.yaml", body).group(1)
+    environment = yaml.safe_load((ROOT / f"envs/{family}.yaml").read_text())
+    packages = set()
+    for entry in environment["dependencies"]:
+        for item in entry["pip"] if isinstance(entry, dict) else [entry]:
+            packages.add(re.split("[=<>]", item)[0].lower())
+    for script in scripts_of(name, body):
+        for module in modules_of(script):
+            tree = ast.parse((ROOT / module).read_text())
+            for node in tree.body:  # imports inside functions belong to optional engines
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+                for top in {n.partition(".")[0] for n in names} - set(sys.stdlib_module_names) - {"phonoscreen"}:
+                    package = NAMES.get(top, top).lower()
+                    assert package in packages, f"{module} of rule {name} imports {top}, absent from its environment"
+
+
+def test_planning_the_full_study_is_cheap_and_needs_nothing_but_the_clone(clone):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    plan = subprocess.run(
+        [*SNAKEMAKE, "--profile", "slurm", "-n", "--quiet", "all"], cwd=clone, capture_output=True, text=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert plan.returncode == 0, plan.stdout[-2000:] + plan.stderr[-2000:]
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 15, f"planning took {seconds:.1f} CPU s"
+    assert after.ru_maxrss < 500_000, f"planning took {after.ru_maxrss / 1e6:.2f} GB"
+
+
+def test_the_full_study_is_divided_evenly():
+    published = yaml.safe_load((ROOT / "resources/published/table1.yaml").read_text())
+    atoms = {"AB": 2, "ABC": 3, "ABC2": 4, "ABCD": 4, "AB3": 4, "AB3C3": 7, "AB3C12": 16, "ABC3": 5, "ABC2D6": 10}
+    atoms |= {"AB2": 6, "AB2C4": 14}
+    costs = {
+        f"{number}-{kind}-{n}": float(atoms[kind])
+        for number, kind, _, _, unexplored, _ in published["classes"]
+        for n in range(unexplored)
+    }
+    assert len(costs) == 77091
+    shards = assign_shards(costs, shard_names(150))
+    loads = dict.fromkeys(shard_names(150), 0.0)
+    for structure_id, shard in shards.items():
+        loads[shard] += costs[structure_id]
+    assert set(shards) == set(costs)
+    assert max(loads.values()) - min(loads.values()) <= max(atoms.values())

@@ -1,0 +1,230 @@
+"""A whole study, small but real: faults are recorded, a kill loses nothing, equal seeds give equal tables.
+
+Two copies of the repository run the same study of eight compounds with a universal potential as the reference. One is killed
+again and again; the other meets a corrupted structure at every stage.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy
+import pandas
+import pytest
+import yaml
+from ase.build import bulk
+from ase.io import write
+
+from phonoscreen.audit.lineage import Lineage, describe
+from tests.conftest import ROOT
+
+COMPOUNDS = [
+    ("nacl", "NaCl", "rocksalt", 5.69), ("kbr", "KBr", "rocksalt", 6.71), ("rbi", "RbI", "rocksalt", 7.49),
+    ("bate", "BaTe", "rocksalt", 7.06), ("znte", "ZnTe", "zincblende", 6.18), ("inp", "InP", "zincblende", 5.96),
+    ("cscl", "CsCl", "cesiumchloride", 4.22), ("csi", "CsI", "cesiumchloride", 4.67),
+]  # fmt: skip
+SETTINGS = {
+    "shards": 1,
+    "source": {"kind": "files", "path": "compounds"},
+    "filter": {"training_structures": 4, "validation_structures": 2},
+    "reference": {"engine": "sevennet", "model": "7net-0", "label": ["training", "validation", "unexplored"]},
+    "supercell": {"min_length_angstrom": 8.0, "reference_oversampling": 3, "reference_min": 3,
+                  "network_oversampling": 3, "network_min": 4},
+    "force_model": {"committee": 2, "cutoff_angstrom": 4.5, "mesh_spacing_angstrom": 1.5, "hidden": [32],
+                    "device": "cpu"},
+    "training": {"epochs": 4, "epochs_later_rounds": 2},
+    "active_learning": {"rounds_max": 1, "threshold_mev_per_angstrom": 1, "select_max": 1},
+    "force_constants": {"third_cutoff_angstrom": 4.0},
+    "transport": {"mesh_density_angstrom": 20},
+    "supercell_check": {"structures": []},
+    "cross_check": {"structures_per_source": 0},
+    "bonding": {"engine": "tblite", "structures_max": 1},
+    "baselines": [],
+}  # fmt: skip
+
+
+class Study:
+    """One copy of the repository with the small study in it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+        for name in names.stdout.split("\n"):
+            if name and (ROOT / name).exists() and not name.startswith("tests/"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+        (folder / "compounds").mkdir()
+        for name, formula, lattice, a in COMPOUNDS:
+            write(folder / f"compounds/{name}.cif", bulk(formula, lattice, a=a))
+        write(folder / "compounds/crushed.cif", bulk("KCl", "rocksalt", a=0.7))
+        write(folder / "compounds/hexagonal.cif", bulk("ZnS", "wurtzite", a=3.8, c=6.2))
+        (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", "--cores", "2", "--keep-going",
+                "--rerun-incomplete", "--max-checksum-file-size", "1GB", *arguments]  # fmt: skip
+
+    def run(self, *arguments):
+        done = subprocess.run(self.command(*arguments), cwd=self.folder, capture_output=True, text=True)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+        return done.stdout + done.stderr
+
+    def planned(self, *arguments):
+        """Return the number of planned jobs by rule."""
+        text = self.run("-n", "--quiet", "rules", *arguments)
+        rows = [line.split() for line in text.split("Job stats:")[1].split("total")[0].splitlines()] if "Job stats" in text else []
+        return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+    def records(self, pattern):
+        return pandas.read_parquet(self.folder / "results" / pattern).set_index("structure_id")
+
+    def tables(self):
+        return {path.name: path.read_text() for path in sorted((self.folder / "results/tables").glob("*.csv"))}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """The study with one structure spoilt before each stage."""
+    study = Study(tmp_path_factory.mktemp("faulty"))
+    study.run("--until", "displace_supercells")
+    manifest = study.records("structures/manifest.parquet")
+    unexplored = sorted(manifest.index[manifest["part"] == "unexplored"])
+    validation = sorted(manifest.index[manifest["part"] == "validation"])
+    study.spoilt = {"label": unexplored[0], "fit": validation[0], "solve": validation[1]}
+
+    def spoil(path, dataset):
+        with h5py.File(study.folder / "results" / path, "r+") as store:
+            store[dataset][...] = numpy.nan
+
+    spoil("supercells/0000.h5", f"{study.spoilt['label']}/displacements")
+    study.run("--until", "label_forces")
+    spoil("labels/0000.h5", f"{study.spoilt['fit']}/forces")
+    study.run("results/stability/reference/0000.parquet")
+    with h5py.File(study.folder / "results/force_constants/reference/0000.h5", "r+") as store:
+        store[study.spoilt["solve"]]["parameters"][-1] = numpy.nan
+    study.run()
+    return study
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The study, killed with all its jobs every few seconds until it is done."""
+    study = Study(tmp_path_factory.mktemp("killed"))
+    study.kills = 0
+    for patience in (6, 14, 22, 30, 38):
+        process = subprocess.Popen(
+            study.command("--quiet", "all"), cwd=study.folder, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            process.wait(timeout=patience)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            study.kills += 1
+            time.sleep(0.5)
+            subprocess.run(study.command("--unlock"), cwd=study.folder, capture_output=True)
+    study.run()
+    return study
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """The study, run once without any disturbance."""
+    study = Study(tmp_path_factory.mktemp("untouched"))
+    study.run()
+    return study
+
+
+def test_each_spoilt_structure_is_recorded_with_its_reason_and_the_run_goes_on(faulty):
+    relaxed = faulty.records("relaxed/0000.parquet")
+    crushed = [name for name in relaxed.index if "crushed" in name]
+    assert list(relaxed.loc[crushed, "status"]) == ["failed"] and "apart" in relaxed.loc[crushed[0], "reason"]
+    labels = faulty.records("labels/0000.parquet")
+    assert labels.loc[faulty.spoilt["label"], "status"] == "failed"
+    fits = faulty.records("force_constants/reference/0000.parquet")
+    assert fits.loc[faulty.spoilt["fit"], "status"] == "failed"
+    solved = faulty.records("transport/reference/0000.parquet")
+    assert solved.loc[faulty.spoilt["solve"], "status"] == "failed"
+    for table in (relaxed, labels, fits, solved):
+        assert (table["status"] == "ok").sum() >= 4
+        assert (table.loc[table["status"] != "ok", "reason"] != "").all()
+
+
+def test_statuses_of_every_stage_sum_to_the_manifest(faulty):
+    status = pandas.read_csv(faulty.folder / "results/tables/status.csv")
+    n = len(faulty.records("structures/manifest.parquet"))
+    assert set(status.groupby(["stage", "source"], dropna=False)["n_structures"].sum()) == {n}
+    filtered = faulty.records("structures/filter_records.parquet")
+    assert (filtered["status"] == "ok").sum() == n
+    assert filtered.loc[[name for name in filtered.index if "hexagonal" in name], "status"].tolist() == ["skipped"]
+
+
+def test_a_spoilt_file_is_named_by_the_lineage(faulty):
+    monkey = Lineage(faulty.folder)
+    lines, wrong = describe(monkey.trace("results/transport/reference/0000.parquet"))
+    assert wrong and any("force_constants/reference/0000.h5  [changed]" in line for line in lines)
+
+
+def test_a_killed_study_ends_in_the_same_tables(killed, untouched):
+    assert killed.kills >= 2
+    mine, other = killed.tables(), untouched.tables()
+    assert set(mine) == set(other) and len(mine) >= 12
+    for name in mine:
+        if name != "timings.csv":  # seconds
+            drop = [c for c in ("seconds",) if c in mine[name].split("\n")[0].split(",")]
+            one, two = (pandas.read_csv(s.folder / f"results/tables/{name}").drop(columns=drop) for s in (killed, untouched))
+            pandas.testing.assert_frame_equal(one, two, check_exact=True, obj=name)
+
+
+def test_a_finished_study_has_nothing_to_do(untouched):
+    assert "Nothing to be done" in untouched.run()
+    for path in untouched.folder.rglob("*.py"):
+        path.touch()
+    (untouched.folder / "resources/prototypes.yaml").touch()
+    assert untouched.planned() == {}
+
+
+def test_deleting_one_figure_rebuilds_one_figure(untouched):
+    (untouched.folder / "results/figures/figure4.pdf").unlink()
+    assert untouched.planned("figure4") == {"draw_figure": 1, "figure4": 1}
+    untouched.run("figure4")
+
+
+def test_the_temperature_reruns_transport_and_what_follows_never_training(untouched):
+    planned = untouched.planned("--config", "transport={'temperature_k': 400}")
+    assert planned["solve_bte"] == 2 and planned["tabulate_transport"] == 1
+    assert not {"train_member", "label_forces", "predict_forces", "fit_force_constants", "check_stability"} & set(planned)
+
+
+def test_editing_a_module_reruns_the_rules_that_use_it(untouched):
+    module = untouched.folder / "phonoscreen/figures/figure4.py"
+    text = module.read_text()
+    try:
+        module.write_text(text + "\n# edited\n")
+        assert untouched.planned("figure4", "figure3") == {"draw_figure": 1, "figure4": 1}
+    finally:
+        module.write_text(text)
+
+
+def test_the_lineage_of_a_result_reaches_the_compounds_and_matches(untouched):
+    node = Lineage(untouched.folder).trace("results/figures/figure4.pdf")
+    lines, wrong = describe(node)
+    assert not wrong
+    text = "\n".join(lines)
+    for rule in ("draw_figure", "solve_bte", "fit_force_constants", "train_member", "relax_structures"):
+        assert rule in text
+    assert any(line.strip().startswith("compounds") and "[source]" in line for line in lines)
+
+
+def test_the_summary_reads_by_itself(untouched):
+    page = (untouched.folder / "results/summary.html").read_text()
+    assert "<html" in page and 'src="http' not in page and "7net-0" in page
+    assert "not attempted" in (untouched.folder / "results/summary.md").read_text().lower()
+    assert Path(untouched.folder / "results/model/card.md").exists()
