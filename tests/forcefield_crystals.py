@@ -26,8 +26,8 @@ SETTINGS = {
 TRAINING = {
     "epochs": 6,
     "epochs_later_rounds": 3,
-    "batch_environments": 64,
-    "learning_rate": 0.003,
+    "batch_environments": 32,
+    "learning_rate": 0.01,
     "weight_decay": 1e-4,
     "held_out_fraction": 0.2,
     "patience_epochs": 6,

@@ -90,14 +90,10 @@ def train_member(
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=training["learning_rate"], weight_decay=training["weight_decay"]
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda epoch: 0.5 * (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) + 1e-3
-    )
     history, best, best_weights, first = [], numpy.inf, None, 0
     if state is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
         history, best, best_weights = state["history"], state["best"], state["best_weights"]
         first = len(history)
         log.info("member %d continues after epoch %d", member, first)
@@ -106,6 +102,8 @@ def train_member(
     for epoch in range(first, epochs):
         begin = time.monotonic()
         generator = torch.Generator().manual_seed(derive_seed(seed, *purpose, "epoch", epoch))
+        for group in optimiser.param_groups:
+            group["lr"] = training["learning_rate"] * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         model.train()
         loss_sum, n_samples = 0.0, 0
         for block in _blocks(supercells, dataset, generator):
@@ -116,7 +114,6 @@ def train_member(
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
                 optimiser.step()
                 loss_sum, n_samples = loss_sum + float(loss.detach()) * len(batch[0]), n_samples + len(batch[0])
-        schedule.step()
         if not numpy.isfinite(loss_sum):
             raise StudyError("the loss is not finite", where=f"member {member}", fix="lower training.learning_rate")
         model.eval()
@@ -128,7 +125,7 @@ def train_member(
         if rmse < best:
             best = rmse
             best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        _write_checkpoint(checkpoint, model, optimiser, schedule, history, best, best_weights)
+        _write_checkpoint(checkpoint, model, optimiser, history, best, best_weights)
         left = numpy.mean([row["seconds"] for row in history]) * (epochs - epoch - 1)
         log.info(
             "member %d epoch %d/%d training %.1f held out %.1f meV/A %.1f s, at most %.0f s left",
@@ -176,13 +173,12 @@ def _read_checkpoint(path):
     return torch.load(path, weights_only=True)
 
 
-def _write_checkpoint(path, model, optimiser, schedule, history, best, best_weights):
+def _write_checkpoint(path, model, optimiser, history, best, best_weights):
     if path is None:
         return
     state = {
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "schedule": {"last_epoch": schedule.last_epoch, "_step_count": schedule._step_count},
         "history": history,
         "best": float(best),
         "best_weights": best_weights,
