@@ -12,6 +12,7 @@ import numpy
 from phonoscreen.audit.errors import StudyError
 
 SMALLEST_OVERLAP = 1e-4  # eigenvalue of an overlap matrix below which a basis counts as linearly dependent
+DECAY_EV = 2.0  # how fast empty bands lose weight with their height above the occupied ones
 
 
 @dataclass
@@ -79,9 +80,12 @@ class OrbitalHamiltonian:
 def orthonormal_hamiltonian(bands):
     """Project the bands on the minimal basis and return their Hamiltonian between Loewdin orbitals.
 
-    At each k the lowest n_orbitals bands are kept, projected on the minimal functions, orthonormalised among each
-    other (band-overlap Loewdin step), and H = sum_n e_n c_n c_n^H is taken to real space with each element at the
-    nearest image of its pair of atoms.
+    At each k, n_orbitals combinations of bands are kept, projected on the minimal functions and orthonormalised among
+    each other (LOBSTER's band-overlap Loewdin step); H between them is taken to real space, each element at the nearest
+    image of its pair of atoms. LOBSTER keeps the lowest n_orbitals bands; where one of these has no part in the
+    minimal basis (d bands of Si at Gamma) that is undefined. Here the occupied bands are kept and, of the empty ones,
+    the combinations with most weight in the minimal basis, a band DECAY_EV higher counting 1/e as much: the same where
+    LOBSTER's choice is safe, smooth in k where it is not.
 
     Parameters
     ----------
@@ -105,16 +109,31 @@ def orthonormal_hamiltonian(bands):
     n_occupied = int(numpy.ceil(bands.n_electrons / 2 - 1e-6))
     small_overlap = bands.overlap[:, keep][:, :, keep]
     projection = _inverse_root(small_overlap, "minimal basis") @ bands.overlap[:, keep] @ bands.coefficients
-    projection = projection[:, :, :n_orbitals]
+    subspace = _kept_subspace(projection, bands.energies_ev, n_occupied)
+    projection = projection @ subspace
     band_overlap = projection.conj().transpose(0, 2, 1) @ projection
     spilling = 1 - numpy.einsum("knn->kn", band_overlap).real[:, :n_occupied].mean()
-    vectors = projection @ _inverse_root(band_overlap, "set of projected bands")
-    energies = bands.energies_ev[:, None, :n_orbitals]
-    hamiltonian = (vectors * energies) @ vectors.conj().transpose(0, 2, 1)
+    vectors = projection @ _inverse_root(band_overlap, "set of projected bands") @ subspace.conj().transpose(0, 2, 1)
+    hamiltonian = (vectors * bands.energies_ev[:, None]) @ vectors.conj().transpose(0, 2, 1)
     cells, values = _nearest_images(bands, bands.atoms[keep], hamiltonian)
     return OrbitalHamiltonian(
         bands.cell, bands.scaled_positions, bands.numbers, cells, values, bands.atoms[keep], bands.n_electrons, spilling
     )
+
+
+def _kept_subspace(projection, energies_ev, n_occupied):
+    """Return (n_k, n_bands, n_orbitals) orthonormal columns: the occupied bands, then the best of the empty space."""
+    n_k, n_orbitals, n_bands = projection.shape
+    height = energies_ev[:, n_occupied:] - energies_ev[:, n_occupied - 1 : n_occupied]
+    occupied, _ = numpy.linalg.qr(projection[:, :, :n_occupied])
+    empty = projection[:, :, n_occupied:]
+    empty = empty - occupied @ (occupied.conj().transpose(0, 2, 1) @ empty)  # what the occupied bands leave free
+    empty = empty * numpy.maximum(numpy.exp(-height / (2 * DECAY_EV)), 1e-3)[:, None]
+    _, vectors = numpy.linalg.eigh(empty.conj().transpose(0, 2, 1) @ empty)
+    subspace = numpy.zeros((n_k, n_bands, n_orbitals), complex)
+    subspace[:, range(n_occupied), range(n_occupied)] = 1
+    subspace[:, n_occupied:, n_occupied:] = vectors[:, :, ::-1][:, :, : n_orbitals - n_occupied]
+    return subspace
 
 
 def _inverse_root(matrices, what):
