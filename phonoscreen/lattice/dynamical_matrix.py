@@ -38,7 +38,7 @@ class HarmonicLattice:
         pair, images, weights, vectors = _shortest_images(crystal, self.repetitions)
         self.lattice_vectors, which = numpy.unique(images, axis=0, return_inverse=True)
         self._slots = (which.ravel(), pair // (n_atoms * len(self._cells)), pair % n_atoms)
-        self._pair, self._weights = pair, weights
+        self._pair, self._weights, self._images = pair, weights, images
         shared = weights[:, None] * vectors
         self.mean_vectors = _sum_by(pair, shared).reshape(n_atoms, -1, 3)
         self.mean_products = _sum_by(pair, (shared[:, :, None] * vectors[:, None, :]).reshape(-1, 9))
@@ -50,6 +50,19 @@ class HarmonicLattice:
     @property
     def _cells(self):
         return supercell_cells(self.repetitions)
+
+    def images(self):
+        """Shortest images of every pair.
+
+        Returns
+        -------
+        list over the primitive cell's atoms of lists over supercell atoms of (lattice vector, share) pairs
+        """
+        n_super = self.mean_vectors.shape[1]
+        found = [[[] for _ in range(n_super)] for _ in self.mean_vectors]
+        for pair, cell, share in zip(self._pair, self._images, self._weights):
+            found[pair // n_super][pair % n_super].append((tuple(int(x) for x in cell), float(share)))
+        return found
 
     def blocks(self, second_order):
         """Mass-weighted force constants of each lattice vector.

@@ -12,8 +12,11 @@ from sklearn.linear_model import lasso_path
 PENALTIES = numpy.logspace(0, -6, 31)
 """Penalties tried, relative to the smallest one that sets every force constant to zero."""
 
-RELEVANCE_LIMITS = numpy.logspace(3, 8, 11)
-"""Limits on the relevance precision tried; columns above are left out."""
+ADAPTIVE_PENALTIES = numpy.logspace(-1, -10, 31)
+"""The same for the adaptive LASSO, whose columns are weighted by a first estimate."""
+
+RELEVANCE_LIMITS = numpy.logspace(3, 13, 11)
+"""Limits on the relevance precision tried, times the squared forces; columns above are left out."""
 
 
 def sparse_parameters(method, equations):
@@ -32,7 +35,7 @@ def sparse_parameters(method, equations):
     """
     solve, penalties = {
         "lasso": (_lasso, PENALTIES),
-        "adaptive_lasso": (_adaptive_lasso, PENALTIES),
+        "adaptive_lasso": (_adaptive_lasso, ADAPTIVE_PENALTIES),
         "ardr": (_relevance, RELEVANCE_LIMITS),
     }[method]
     n_groups = len(equations.gram)

@@ -1,0 +1,80 @@
+"""Force constants as hiphive objects.
+
+F. Eriksson, E. Fransson, P. Erhart, Adv. Theory Simul. 2, 1800184 (2019). hiphive keeps the atom order of
+``ase.Atoms.repeat``, as this project does.
+"""
+
+import numpy
+from ase import Atoms
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.force_constants import full_second_order
+from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
+from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
+from phonoscreen.lattice.supercell import cell_index, supercell_cells
+
+
+def to_hiphive(crystal, second_order, third_order=None):
+    """Force constants of the supercell as ``hiphive.ForceConstants``.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    second_order : ``SecondOrder``
+    third_order : ``ThirdOrder``, or None
+
+    Returns
+    -------
+    hiphive.ForceConstants
+    """
+    from hiphive import ForceConstants
+
+    full = full_second_order(second_order)
+    table = {(a, b): full[a, b] for a, b in numpy.ndindex(full.shape[:2]) if a <= b}
+    if third_order is not None:
+        n_atoms, cells = len(crystal.numbers), supercell_cells(second_order.repetitions)
+        for shift in cells:
+            places = numpy.concatenate([numpy.zeros((len(third_order.atoms), 1, 3), int), third_order.cells], axis=1)
+            sites = cell_index(places + shift, second_order.repetitions) * n_atoms + third_order.atoms
+            chosen = numpy.flatnonzero((numpy.diff(sites, axis=1) >= 0).all(axis=1))
+            table.update({tuple(int(x) for x in sites[t]): third_order.values[t] for t in chosen})
+    atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    return ForceConstants.from_sparse_dict(table, atoms.repeat(second_order.repetitions))
+
+
+def from_hiphive(force_constants, crystal, repetitions):
+    """Force constants from ``hiphive.ForceConstants`` of a supercell.
+
+    Parameters
+    ----------
+    force_constants : ``hiphive.ForceConstants``
+    crystal : ``Crystal``
+    repetitions : (3,) integers
+
+    Returns
+    -------
+    second_order : ``SecondOrder``
+    third_order : ``ThirdOrder``, or None where the object has no third order
+
+    Raises
+    ------
+    StudyError
+        If the supercell has another number of atoms.
+    """
+    n_atoms = len(crystal.numbers)
+    n_super = n_atoms * int(numpy.prod(repetitions))
+    if force_constants.n_atoms != n_super:
+        raise StudyError(f"{force_constants.n_atoms} atoms, the supercell has {n_super}", fix="check the repetitions")
+    second = SecondOrder(tuple(int(n) for n in repetitions), force_constants.get_fc_array(2)[:n_atoms])
+    if 3 not in force_constants.orders:
+        return second, None
+    third = force_constants.get_fc_array(3)[:n_atoms]
+    images = HarmonicLattice(crystal, repetitions).images()
+    atoms, cells, values = [], [], []
+    for i, a, b in numpy.argwhere(numpy.abs(third).max(axis=(3, 4, 5)) > 0):
+        if len(images[i][a]) > 1 or len(images[i][b]) > 1:
+            raise StudyError("a third-order force constant reaches half the supercell", fix="use a larger supercell")
+        atoms.append((i, a % n_atoms, b % n_atoms))
+        cells.append((images[i][a][0][0], images[i][b][0][0]))
+        values.append(third[i, a, b])
+    return second, ThirdOrder(numpy.array(atoms), numpy.array(cells), numpy.array(values))

@@ -1,0 +1,303 @@
+"""Fits: exact recovery, independent programs, a known potential, real DFT forces, and bad input."""
+
+import numpy
+import pytest
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.phonopy import read_displacements
+from phonoscreen.lattice.basis import build_basis
+from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
+from phonoscreen.lattice.fit import METHODS, ForceConstantFitter
+from phonoscreen.lattice.fit_matrix import FitMatrix
+from phonoscreen.lattice.normal_equations import NormalEquations
+from phonoscreen.lattice.sparse_regression import sparse_parameters
+from phonoscreen.lattice.sum_rules import rotational_constraints
+from tests import prototype_crystals as prototypes
+
+POLAR = ["nacl/phono3py_params_NaCl.yaml.xz", "mgo/phono3py_params_MgO-222rd-444rd.yaml.xz"]
+
+
+def random_displacements(basis, n_supercells, seed=0, length=0.03):
+    moves = numpy.random.default_rng(seed).normal(size=(n_supercells, basis.n_supercell_atoms, 3))
+    return length * moves / numpy.linalg.norm(moves, axis=2, keepdims=True)
+
+
+def model_forces(basis, parameters, displacements):
+    rows = FitMatrix(basis).matrix(displacements) @ parameters
+    cells = rows.reshape(basis.n_atoms, 3, len(displacements), -1)
+    return cells.transpose(2, 3, 0, 1).reshape(displacements.shape)
+
+
+def repeated(crystal, repetitions):
+    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    return cell.repeat(repetitions)
+
+
+def ase_forces(crystal, repetitions, displacements, calculator):
+    atoms = repeated(crystal, repetitions)
+    perfect, forces = atoms.positions.copy(), []
+    atoms.calc = calculator
+    for moves in displacements:
+        atoms.positions = perfect + moves
+        forces.append(atoms.get_forces())
+    return numpy.array(forces)
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    crystal = prototypes.half_heusler()
+    basis = build_basis(crystal, (2, 2, 2), (None, 3.0))
+    rng = numpy.random.default_rng(7)
+    parameters = rng.normal(size=basis.n_free)
+    displacements = random_displacements(basis, 12)
+    return crystal, basis, parameters, displacements, model_forces(basis, parameters, displacements)
+
+
+def test_forces_follow_from_the_expanded_force_constants(synthetic):
+    _, basis, parameters, displacements, forces = synthetic
+    second, third = basis.expand_second(parameters), basis.expand_third(parameters)
+    u = displacements[0]
+    expected = -numpy.einsum("iajk,ak->ij", second.values, u)
+    for (i, j, k), (b, c), values in zip(third.atoms, third.cells, third.values):
+        sites = [int(numpy.ravel_multi_index(tuple(x % 2), (2, 2, 2))) * basis.n_atoms for x in (b, c)]
+        expected[i] -= 0.5 * numpy.einsum("xyz,y,z->x", values, u[sites[0] + j], u[sites[1] + k])
+    assert numpy.abs(forces[0, : basis.n_atoms] - expected).max() < 1e-12
+
+
+def test_exact_forces_give_back_the_force_constants(synthetic):
+    crystal, basis, parameters, displacements, forces = synthetic
+    fitted = ForceConstantFitter(basis).fit(crystal, displacements, forces)
+    assert numpy.abs(fitted.parameters - parameters).max() < 1e-9
+    assert fitted.quality["force_error_relative_held_out"] < 1e-6
+    assert fitted.quality["acoustic_residual_max"] < 1e-12
+
+
+def test_each_committee_member_gets_what_it_would_get_alone(synthetic):
+    crystal, basis, _, displacements, forces = synthetic
+    noise = 0.01 * forces.std() * numpy.random.default_rng(0).normal(size=(3, *forces.shape))
+    fitter = ForceConstantFitter(basis)
+    together = fitter.fit(crystal, displacements, forces, committee_forces=forces + noise)
+    for member, own in enumerate(together.parameters_committee):
+        alone = fitter.fit(crystal, displacements, forces + noise[member])
+        assert numpy.abs(own - alone.parameters).max() < 1e-10
+
+
+def test_residual_forces_of_the_undisplaced_supercell_are_subtracted(synthetic):
+    crystal, basis, parameters, displacements, forces = synthetic
+    residual = 0.01 * numpy.random.default_rng(0).normal(size=forces.shape[1:])
+    fitted = ForceConstantFitter(basis).fit(crystal, displacements, forces + residual, residual_forces=residual)
+    assert numpy.abs(fitted.parameters - parameters).max() < 1e-9
+
+
+def test_parameter_noise_falls_with_the_square_root_of_the_supercells(synthetic):
+    crystal, basis, parameters, _, _ = synthetic
+    fitter, errors = ForceConstantFitter(basis), []
+    for n_supercells in (8, 128):
+        displacements = random_displacements(basis, n_supercells, seed=11)
+        forces = model_forces(basis, parameters, displacements)
+        noise = 0.05 * forces.std() * numpy.random.default_rng(5).normal(size=forces.shape)
+        own = fitter.fit(crystal, displacements, forces + noise).parameters - parameters
+        errors.append(numpy.sqrt((own**2).mean()))
+    assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.25)
+
+
+def test_normal_equations_are_those_of_the_whole_matrix(synthetic):
+    _, basis, _, displacements, forces = synthetic
+    fit_matrix = FitMatrix(basis)
+    sums = NormalEquations(fit_matrix, displacements, forces[None], 3).without()
+    matrix = fit_matrix.matrix(displacements)
+    assert numpy.allclose(sums.gram, matrix.T @ matrix, rtol=1e-12, atol=1e-12 * sums.gram.max())
+    guess = numpy.ones(basis.n_free)
+    misfit = fit_matrix.arrange(forces) - matrix @ guess
+    assert sums.error(guess)[0] == pytest.approx(numpy.sqrt((misfit**2).mean()), rel=1e-10)
+
+
+def test_least_squares_gives_hiphives_force_constants():
+    from hiphive import ClusterSpace, ForceConstantPotential, StructureContainer
+    from trainstation import Optimizer
+
+    crystal, repetitions = prototypes.rocksalt(), (3, 3, 3)
+    basis = build_basis(crystal, repetitions, (5.2, 4.4))
+    displacements = random_displacements(basis, 3)
+    rough = build_basis(crystal, repetitions, (None, 5.2))
+    parameters = numpy.random.default_rng(1).normal(size=rough.n_free)
+    forces = model_forces(rough, parameters, displacements)  # not representable, so that a least squares problem is left
+    atoms = repeated(crystal, repetitions)
+    space = ClusterSpace(repeated(crystal, (1, 1, 1)), [5.2, 4.4])
+    assert space.n_dofs == basis.n_free
+    container = StructureContainer(space)
+    for moves, own in zip(displacements, forces):
+        structure = atoms.copy()
+        structure.arrays["displacements"], structure.arrays["forces"] = moves, own
+        container.add_structure(structure)
+    optimizer = Optimizer(container.get_fit_data(), train_size=1.0, standardize=False)
+    optimizer.train()
+    theirs = ForceConstantPotential(space, optimizer.parameters).get_force_constants(atoms)
+    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(crystal, displacements, forces)
+    second, third = basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters)
+    scale = numpy.abs(theirs.get_fc_array(2)).max()
+    assert numpy.abs(second.values - theirs.get_fc_array(2)[: basis.n_atoms]).max() < 1e-8 * scale
+    full = theirs.get_fc_array(3)
+    scale = numpy.abs(full).max()
+    for (i, j, k), (b, c), values in zip(third.atoms, third.cells, third.values):
+        sites = [int(numpy.ravel_multi_index(tuple(x % 3), repetitions)) * basis.n_atoms for x in (b, c)]
+        assert numpy.abs(values - full[i, sites[0] + j, sites[1] + k]).max() < 1e-8 * scale
+
+
+def test_lasso_predicts_what_scikit_learn_predicts_from_the_whole_matrix(synthetic):
+    from sklearn.linear_model import Lasso
+
+    _, basis, _, displacements, forces = synthetic
+    forces = forces + 0.05 * forces.std() * numpy.random.default_rng(0).normal(size=forces.shape)
+    fit_matrix = FitMatrix(basis)
+    equations = NormalEquations(fit_matrix, displacements, forces[None], 4)
+    parameters, penalty, _ = sparse_parameters("lasso", equations)
+    matrix, target = fit_matrix.matrix(displacements), fit_matrix.arrange(forces)
+    scale = 1 / numpy.linalg.norm(matrix, axis=0)
+    alpha = penalty * numpy.abs((matrix * scale).T @ target).max() / len(target)
+    theirs = Lasso(alpha=alpha, fit_intercept=False, tol=1e-9, max_iter=100000).fit(matrix * scale, target).coef_
+    assert numpy.linalg.norm(matrix @ (theirs * scale - parameters[:, 0])) < 2e-3 * numpy.linalg.norm(target)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "least_squares"])
+def test_sparse_methods_recover_sparse_force_constants_from_few_supercells(method):
+    crystal = prototypes.half_heusler()
+    basis = build_basis(crystal, (2, 2, 2), (None, 3.0))
+    rng = numpy.random.default_rng(2)
+    truth = numpy.zeros(basis.n_free)
+    chosen = rng.choice(basis.n_free, basis.n_free // 10, replace=False)
+    truth[chosen] = rng.normal(size=len(chosen))
+    truth[basis.orders[0].n_free :] *= 10
+    displacements = random_displacements(basis, 2)
+    forces = model_forces(basis, truth, displacements)
+    forces += 1e-3 * forces.std() * rng.normal(size=forces.shape)
+    fitted = ForceConstantFitter(basis, method, rotational_sum_rules=False).fit(crystal, displacements, forces)
+    unseen = random_displacements(basis, 4, seed=9)
+    expected = model_forces(basis, truth, unseen)
+    error = model_forces(basis, fitted.parameters, unseen) - expected
+    assert numpy.sqrt((error**2).mean() / (expected**2).mean()) < 0.02
+    assert fitted.quality["n_nonzero"] < 0.8 * basis.n_free
+
+
+def lennard_jones(rc):
+    return LennardJones(sigma=2.6, epsilon=0.2, rc=rc, smooth=True, ro=0.75 * rc)
+
+
+def test_second_and_third_order_of_a_known_potential():
+    """Argon-like fcc crystal: constants from finite differences of the forces against the fit to random displacements."""
+    crystal = Crystal.from_ase(Atoms("Ar", cell=4.05 * prototypes.FCC, scaled_positions=[[0, 0, 0]], pbc=True))
+    repetitions, calculator = (4, 4, 4), lennard_jones(4.4)
+    basis = build_basis(crystal, repetitions, (None, 4.6))
+    step, single = 1e-3, numpy.zeros((4, basis.n_supercell_atoms, 3))
+    single[0, 0, 0], single[1, 0, 0] = step, -step
+    plus_minus = ase_forces(crystal, repetitions, single[:2], calculator)
+    exact_second = -(plus_minus[0] - plus_minus[1])[:, :] / (2 * step)  # Phi_{a b, 0 x}
+    exact_third = -(plus_minus[0] + plus_minus[1]) / step**2  # Phi_{a b, 0 x, 0 x}
+    displacements = random_displacements(basis, 12, length=0.005)
+    fitted = ForceConstantFitter(basis).fit(
+        crystal, displacements, ase_forces(crystal, repetitions, displacements, calculator)
+    )
+    second, third = basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters)
+    assert numpy.abs(second.values[0][:, 0] - exact_second).max() < 1e-3 * numpy.abs(exact_second).max()
+    own = numpy.zeros_like(exact_third)
+    for (b, c), values in zip(third.cells, third.values):
+        if not b.any():
+            own[numpy.ravel_multi_index(tuple(c % 4), repetitions)] += values[0, 0]
+    assert numpy.abs(own - exact_third).max() < 0.02 * numpy.abs(exact_third).max()
+
+
+def test_force_constants_do_not_depend_on_the_supercell():
+    crystal, frequencies = prototypes.rocksalt("LiF", a=3.9), []
+    for repetitions in ((4, 4, 4), (5, 5, 5)):
+        basis = build_basis(crystal, repetitions, (None,))
+        displacements = random_displacements(basis, 4, length=1e-4)
+        forces = ase_forces(crystal, repetitions, displacements, lennard_jones(4.0))
+        second = basis.expand_second(ForceConstantFitter(basis).fit(crystal, displacements, forces).parameters)
+        qpoints = numpy.random.default_rng(0).random((6, 3))
+        matrices = HarmonicLattice(crystal, repetitions).dynamical_matrices(second, qpoints)
+        frequencies.append(numpy.linalg.eigvalsh(matrices))
+    assert numpy.abs(frequencies[0] - frequencies[1]).max() < 1e-4 * numpy.abs(frequencies[0]).max()
+
+
+def test_rotational_sum_rules_hold_for_a_potential_and_are_enforced_otherwise():
+    crystal = prototypes.elpasolite()
+    basis = build_basis(crystal, (2, 2, 2), (None,))
+    constraints = rotational_constraints(basis, HarmonicLattice(crystal, basis.repetitions))
+    assert len(constraints) > 0
+    displacements = random_displacements(basis, 6)
+    forces = model_forces(basis, numpy.random.default_rng(0).normal(size=basis.n_free), displacements)
+    free = ForceConstantFitter(basis, rotational_sum_rules=False).fit(crystal, displacements, forces)
+    obedient = ForceConstantFitter(basis).fit(crystal, displacements, forces)
+    assert numpy.abs(constraints @ free.parameters).max() > 0.1
+    assert numpy.abs(constraints @ obedient.parameters).max() < 1e-10
+    assert obedient.quality["rotational_change_relative"] > 0
+    assert obedient.quality["force_error_relative"] == pytest.approx(obedient.quality["rotational_change_relative"])
+
+
+@pytest.mark.parametrize("prototype", ["rocksalt", "half_heusler", "full_heusler"])
+def test_sites_of_cubic_point_symmetry_obey_the_rotational_sum_rules_by_symmetry(prototype):
+    crystal = getattr(prototypes, prototype)()
+    basis = build_basis(crystal, (2, 2, 2), (None,))
+    assert len(rotational_constraints(basis, HarmonicLattice(crystal, basis.repetitions))) == 0
+
+
+@pytest.mark.parametrize("compound", POLAR)
+def test_real_dft_forces_of_polar_crystals_within_a_few_thousandths(reference, compound):
+    crystal, repetitions, displacements, forces = read_displacements(reference / "displaced_supercells" / compound)
+    third, fourth = 0.93 * crystal.cell.max(), 0.6 * crystal.cell.max()  # fourth order: nearest neighbours
+    for cutoffs, limit in [((None, third), 0.0040), ((None, third, fourth), 0.0028)]:
+        fitter = ForceConstantFitter(build_basis(crystal, repetitions, cutoffs))
+        fitted = fitter.fit(crystal, displacements[:30], forces[:30])
+        unseen = NormalEquations(FitMatrix(fitter.basis), displacements[30:40], forces[None, 30:40], 1).without()
+        assert unseen.error(fitted.parameters)[1] < limit
+
+
+def spoil(displacements, forces, how):
+    displacements, forces = displacements.copy(), forces.copy()
+    if how == "force components are not finite":
+        forces[1, 4, 2] = numpy.nan
+    elif how == "nothing is displaced":
+        displacements[2] = 0.0
+    elif how == "given twice":
+        displacements[3], forces[3] = displacements[0], forces[0]
+    elif how == "shape":
+        displacements, forces = displacements[:, :-1], forces[:, :-1]
+    elif how == "one force for every":
+        forces = forces[:-1]
+    elif how == "explains nothing":
+        forces = forces[:, numpy.random.default_rng(0).permutation(forces.shape[1])]
+    elif how == "all forces vanish":
+        forces[:] = 0.0
+    elif how == "determine fewer|do not act":
+        displacements[:, :, 1:] = 0.0
+        displacements[:, 1:] = 0.0
+        displacements[:, 0, 0] = 0.01 * numpy.arange(1, len(displacements) + 1)
+    return displacements, forces
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["force components are not finite", "nothing is displaced", "given twice", "shape", "one force for every", "explains nothing",
+     "all forces vanish", "determine fewer|do not act"],
+)  # fmt: skip
+def test_bad_input_is_refused_with_a_remedy(synthetic, how):
+    crystal, basis, _, displacements, forces = synthetic
+    fitter = ForceConstantFitter(basis)
+    with pytest.raises(StudyError, match=how) as failure:
+        fitter.fit(crystal, *spoil(displacements, forces, how))
+    assert failure.value.fix
+
+
+def test_too_few_equations_are_refused_with_the_number_that_serves():
+    crystal = prototypes.half_heusler()
+    basis = build_basis(crystal, (3, 3, 3), (None, 5.0))
+    displacements = random_displacements(basis, 1)
+    forces = model_forces(basis, numpy.ones(basis.n_free), displacements)
+    with pytest.raises(StudyError, match="243 force components for 458 free force constants") as failure:
+        ForceConstantFitter(basis).fit(crystal, displacements, forces)
+    assert "4 times as many displaced supercells" in failure.value.fix
+    sparse = ForceConstantFitter(basis, "lasso").fit(crystal, displacements, forces)
+    assert sparse.quality["n_equations"] < basis.n_free
