@@ -68,7 +68,8 @@ def embed(vectors, seed):
         return numpy.full((len(vectors), 2), numpy.nan)
     seed = seed % 2**32
     components = min(PRINCIPAL_COMPONENTS, *vectors.shape)
-    reduced = PCA(components, svd_solver="full", random_state=seed).fit_transform(vectors)
+    solver = "full" if len(vectors) < vectors.shape[1] else "covariance_eigh"
+    reduced = PCA(components, svd_solver=solver).fit_transform(vectors)
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced).astype(float)
 

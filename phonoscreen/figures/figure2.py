@@ -82,7 +82,7 @@ def _frequency_errors(axis, errors):
     axis.axvline(percent.mean(), color=style.BLACK, linestyle=style.DASHED, linewidth=0.8)
     axis.set(xlabel="frequency RMSE / frequency range (%)", ylabel="structures", xlim=(0, top))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    lines = f"mean {percent.mean():.2f} % (dashed)\nmedian {numpy.median(percent):.2f} %\nn = {len(percent)}"
+    lines = f"mean {percent.mean():.2f} % (dashed)\nmedian {numpy.median(percent):.2f} %\nn = {len(percent):,}"
     style.note(axis, lines, "upper right", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
 
 
@@ -96,13 +96,13 @@ def _conductivity(axis, kappa):
     axis.legend(title="space group", loc="lower right", handletextpad=0.1, borderaxespad=0.2)
     agreement = log_parity(kappa["reference"], kappa["predicted"])
     lines = [f"$R^2$ = {agreement.r2:.2f}", f"MAE = {agreement.mae:.2f} (factor {10**agreement.mae:.2f})"]
-    style.note(axis, "\n".join([*lines, f"n = {agreement.n}"]))
+    style.note(axis, "\n".join([*lines, f"n = {agreement.n:,}"]))
     untrained = kappa[~kappa["trained"].astype(bool)]
     if len(untrained):
         inset = axis.inset_axes([0.04, 0.43, 0.30, 0.30])
         style.diagonal(inset, values, log=True, factor=2)
         groups = untrained["space_group_number"]
-        style.scatter_by_space_group(inset, untrained["reference"], untrained["predicted"], groups, size=6)
-        inset.set_title(f"untrained, n = {len(untrained)}", fontsize=7, pad=2)
+        style.scatter_by_space_group(inset, untrained["reference"], untrained["predicted"], groups, scale=0.4)
+        inset.set_title(f"untrained, n = {len(untrained):,}", fontsize=7, pad=2)
         inset.tick_params(which="both", labelbottom=False, labelleft=False, length=2)
         inset.minorticks_off()

@@ -38,7 +38,7 @@ def draw(transport, *, reference):
         lines = [f"$R^2$ = {agreement.r2:.3f}" + (" (log)" if log else ""), f"MAE = {linear.mae:.2g} {unit}"]
         if log:
             lines.append(f"MAE = {agreement.mae:.2g} (log$_{{10}}$)")
-        style.note(axis, "\n".join([*lines, f"n = {agreement.n}"]))
+        style.note(axis, "\n".join([*lines, f"n = {agreement.n:,}"]))
         if letter == "a":
             axis.legend(title="space group", loc="lower right", handletextpad=0.1)
     caption = (

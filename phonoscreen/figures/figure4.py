@@ -40,7 +40,7 @@ def _panel(axis, source, result):
     if result is None or not len(result.points[source]):
         return style.nothing_to_show(axis, f"too few structures solved\nwith {source} forces")
     points = result.points[source]
-    style.scatter_by_space_group(axis, points["x"], points["kappa"], points["space_group_number"], size=12)
+    style.scatter_by_space_group(axis, points["x"], points["kappa"], points["space_group_number"])
     ends = numpy.array([min(0.0, points["x"].min()), max(1.0, points["x"].max())])
     for name, line in result.lines.items():
         if line is not None and (name == "reference" or source == "predicted"):
@@ -49,5 +49,6 @@ def _panel(axis, source, result):
         axis.axvline(result.threshold, color=style.GREY, linestyle=style.DASHED, linewidth=0.8)
     axis.axhline(1.0, color=style.GREY, linestyle=":", linewidth=0.6)
     axis.set(yscale="log", xlabel="normalised log(max MSD)")
+    style.log_ticks(axis.yaxis, *axis.get_ylim())
     axis.legend(loc="lower left", ncols=2, columnspacing=0.8, handletextpad=0.3)
-    axis.set_title(f"{source}, n = {len(points)}")
+    axis.set_title(f"{source}, n = {len(points):,}")

@@ -30,12 +30,13 @@ def draw(bonding, *, reference, engine):
         kappa = solved.sort_values("kappa_p_w_per_m_k", ascending=False)
         points = axis.scatter(
             kappa["bonding"], kappa["antibonding"], c=kappa["kappa_p_w_per_m_k"], cmap=style.SEQUENTIAL,
-            norm=LogNorm(), s=18, edgecolors="black", linewidths=0.3, rasterized=len(kappa) > 5000,
+            norm=LogNorm(), s=1.3 * style.point_area(len(kappa)), edgecolors="black",
+            linewidths=0.3 if len(kappa) <= style.MANY else 0, rasterized=len(kappa) > style.MANY,
         )  # fmt: skip
         figure.colorbar(points, ax=axis, label=f"predicted {style.KAPPA}", pad=0.02)
     if len(known):
         axis.set(xlabel="bonding (eV per pair)", ylabel="antibonding (eV per pair)")
-        axis.set_title(f"n = {len(known)}", loc="left")
+        axis.set_title(f"n = {len(known):,}", loc="left")
         if len(unsolved):
             axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.98), handletextpad=0.1)
     caption = (

@@ -22,9 +22,9 @@ def draw(transport, *, reference):
     for source, (marker, face) in MARKER.items():
         points = solved[solved["source"] == source]
         axis.scatter(
-            points["total"], points["share"], s=14, marker=marker, facecolors=face, edgecolors=style.COLOUR[source],
-            linewidths=0.7, alpha=style.opacity(len(solved)), label=f"{source}, n = {len(points)}",
-            rasterized=len(solved) > 5000,
+            points["total"], points["share"], s=style.point_area(len(solved)), marker=marker, facecolors=face,
+            edgecolors=style.COLOUR[source], linewidths=0.7 if len(solved) <= style.MANY else 0.2,
+            label=f"{source}, n = {len(points):,}", rasterized=len(solved) > style.MANY,
         )  # fmt: skip
     if len(solved):
         axis.axhline(50, color=style.GREY, linestyle=style.DASHED, linewidth=0.8)

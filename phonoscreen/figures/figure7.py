@@ -59,7 +59,7 @@ def _modes(axis, points, largest):
     drawn = axis.scatter(
         points["frequency_thz"].to_numpy()[order], points["relaxation_time_ps"].to_numpy()[order], s=area[order],
         c=share[order], cmap=style.SEQUENTIAL, norm=Normalize(0, 1), linewidths=0.2, edgecolors="black", alpha=0.85,
-        rasterized=len(points) > 3000,
+        rasterized=len(points) > style.MANY,
     )  # fmt: skip
     axis.set_yscale("log")
     return drawn

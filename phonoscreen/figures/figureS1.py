@@ -17,8 +17,9 @@ def draw(timings, *, reference):
     for source, marker in (("reference", "o"), ("predicted", "^")):
         points = timings[timings["source"] == source]
         axis.scatter(
-            points["n_supercell_atoms"], points["seconds_per_supercell"], s=12, marker=marker, linewidths=0,
-            alpha=style.opacity(len(points)), color=style.COLOUR[source], label=f"{labels[source]}, n = {len(points)}",
+            points["n_supercell_atoms"], points["seconds_per_supercell"], s=style.point_area(len(points)),
+            marker=marker, linewidths=0, color=style.COLOUR[source], rasterized=len(points) > style.MANY,
+            label=f"{labels[source]}, n = {len(points):,}",
         )  # fmt: skip
     if len(timings):
         axis.set(yscale="log", xlabel="atoms in the supercell", ylabel="time per supercell (s)")

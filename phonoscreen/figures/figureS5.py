@@ -55,8 +55,9 @@ def draw(embedding, transport, *, reference):
 
 
 def _coloured(figure, axis, points, values, label, **options):
+    many = len(points) > style.MANY
     drawn = axis.scatter(
-        points["tsne_1"], points["tsne_2"], c=values, cmap=style.SEQUENTIAL, s=12, linewidths=0.2, edgecolors="black",
-        rasterized=len(points) > 5000, **options,
+        points["tsne_1"], points["tsne_2"], c=values, cmap=style.SEQUENTIAL, s=style.point_area(len(points)),
+        edgecolors="black", linewidths=0 if many else 0.2, rasterized=many, **options,
     )  # fmt: skip
     figure.colorbar(drawn, ax=axis, orientation="horizontal", label=label, pad=0.03, shrink=0.9)

@@ -25,7 +25,7 @@ def draw(transport, *, reference):
         axis.set(xlabel=f"reference {symbol}", ylabel=f"predicted {symbol}")
         agreement = log_parity(both["reference"], both["predicted"])
         lines = [f"$R^2$ = {agreement.r2:.2f} (log)", f"MAE = {agreement.mae:.2f} (log$_{{10}}$)"]
-        style.note(axis, "\n".join([*lines, f"n = {agreement.n}"]))
+        style.note(axis, "\n".join([*lines, f"n = {agreement.n:,}"]))
         axis.legend(title="space group", loc="lower right", handletextpad=0.1)
     else:
         style.nothing_to_show(axis, "no structure has coherences\nfrom both kinds of forces")

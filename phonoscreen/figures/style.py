@@ -24,6 +24,8 @@ SPACE_GROUP = {216: (BLUE, "o"), 221: (ORANGE, "s"), 225: (GREEN, "^"), 227: (PU
 OTHER_SPACE_GROUP = ("#999999", "v")
 SEQUENTIAL = "cividis"
 DASHED = (0, (4, 3))
+POINT_AREA = 14.0  # square points
+MANY = 3000  # points that are drawn as dots
 GREY = "#555555"
 
 KAPPA = "$\\kappa_\\mathrm{p}$ (W m$^{-1}$ K$^{-1}$)"
@@ -170,21 +172,32 @@ def formula(text):
     return "".join(f"$_{{{part}}}$" if part.isdigit() else part for part in re.split(r"(\d+)", text))
 
 
-def scatter_by_space_group(axis, x, y, space_groups, *, size=14):
-    """Draw points with the colour and marker of their space group, in ascending order of the groups."""
+def scatter_by_space_group(axis, x, y, space_groups, *, scale=1.0):
+    """Draw points with the colour and marker of their space group.
+
+    More than ``MANY`` points are drawn as dots in a shuffled order, so that no group hides another.
+
+    Parameters
+    ----------
+    x, y, space_groups : (n,) values
+    scale : factor on the area of the points
+    """
     x, y, space_groups = numpy.asarray(x), numpy.asarray(y), numpy.asarray(space_groups)
+    many, area = len(x) > MANY, scale * point_area(len(x))
     for group in numpy.unique(space_groups):
         colour, marker = SPACE_GROUP.get(int(group), OTHER_SPACE_GROUP)
-        mine = space_groups == group
-        axis.scatter(
-            x[mine], y[mine], s=size, marker=marker, color=colour, linewidths=0, alpha=opacity(len(x)),
-            label=str(group), rasterized=len(x) > 5000, zorder=2,
-        )  # fmt: skip
+        mine = (space_groups == group) & (not many)
+        size = POINT_AREA if many else area  # of the key, which is all that is drawn of many points here
+        axis.scatter(x[mine], y[mine], s=size, marker=marker, color=colour, linewidths=0, label=str(group), zorder=2)
+    if many:
+        order = numpy.random.default_rng(0).permutation(len(x))
+        colours = numpy.array([SPACE_GROUP.get(int(group), OTHER_SPACE_GROUP)[0] for group in space_groups])
+        axis.scatter(x[order], y[order], s=area, color=colours[order], linewidths=0, rasterized=True, zorder=2)
 
 
-def opacity(n):
-    """Return an opacity at which n overlapping points stay readable."""
-    return 0.85 if n < 300 else 0.5 if n < 3000 else 0.25
+def point_area(n):
+    """Return the area in square points at which n points stay readable."""
+    return POINT_AREA if n < 300 else 6.0 if n <= MANY else 1.5
 
 
 def structures(n):
