@@ -138,7 +138,7 @@ def _speed(timings, reference):
     if not len(wide):
         return _missing(f"no supercell above {LARGE_SUPERCELL_ATOMS} atoms has both times")
     ratio = (wide["reference"] / wide["predicted"]).median()
-    return Finding(ratio, f"median of {len(wide)} structures; against {reference}")
+    return Finding(ratio, f"median of {len(wide)} structures; whole committee against {reference}")
 
 
 def _agreement(tables):

@@ -247,7 +247,7 @@ def _timings(page, timings, reference):
         page.paragraph("No supercell has a time.")
         return
     rows = []
-    for source, name in (("reference", reference), ("predicted", "force model")):
+    for source, name in (("reference", reference), ("predicted", "committee of this study")):
         mine = timings[timings["source"] == source]
         if len(mine):
             seconds = mine["seconds_per_supercell"]

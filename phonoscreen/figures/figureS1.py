@@ -13,7 +13,7 @@ def draw(timings, *, reference):
     """
     figure, axes = style.new_figure(style.SINGLE, 75)
     axis = axes[0, 0]
-    labels = {"reference": reference, "predicted": "force model"}
+    labels = {"reference": reference, "predicted": "committee of this study"}
     for source, marker in (("reference", "o"), ("predicted", "^")):
         points = timings[timings["source"] == source]
         axis.scatter(
