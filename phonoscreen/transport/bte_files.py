@@ -43,7 +43,7 @@ def write_harmonic(folder, crystal, modes, *, n_ticks=100):
     _pairs(folder / "BTE.w_boundary", modes.omega, numpy.linalg.norm(modes.velocities, axis=2) / 10)
     ticks = modes.omega.max() * 1.1 * numpy.arange(1, n_ticks + 1) / n_ticks
     weights = (numpy.abs(modes.irreducible_eigenvectors) ** 2).reshape(*modes.omega.shape, -1, 3).sum(axis=3)
-    widths = elastic_widths(broadening_steps(modes, crystal, 1.0))
+    widths = elastic_widths(broadening_steps(modes, 1.0))
     partial = thermal.density_of_states(modes, widths, ticks, weights)
     _table(folder / "BTE.dos", numpy.column_stack([ticks, partial.sum(axis=1)]), "{:14.5E}")
     _table(folder / "BTE.pdos", numpy.column_stack([ticks, partial]), "{:14.5E}")

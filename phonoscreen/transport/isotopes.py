@@ -41,14 +41,13 @@ def mass_variances(numbers):
     return numpy.array([found[number] for number in numpy.asarray(numbers).tolist()])
 
 
-def isotope_rates(crystal, modes, variances):
+def isotope_rates(modes, variances):
     """Return the isotope scattering rates of the irreducible modes, 1/ps.
 
     S. Tamura, Phys. Rev. B 27, 858 (1983), Eq. (3.4), with the broadening of ``elastic_widths``.
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``
     modes : ``phonoscreen.transport.modes.MeshModes``
     variances : (n_atoms,) from ``mass_variances``
 
@@ -60,7 +59,7 @@ def isotope_rates(crystal, modes, variances):
     sums = numpy.zeros(modes.omega.shape)
     kernels.elastic(
         numpy.ascontiguousarray(modes.irreducible_eigenvectors), modes.eigenvectors,
-        numpy.ascontiguousarray(modes.mesh_omega), elastic_widths(broadening_steps(modes, crystal, 1.0)),
+        numpy.ascontiguousarray(modes.mesh_omega), elastic_widths(broadening_steps(modes, 1.0)),
         numpy.asarray(variances, float), mesh.irreducible, sums,
     )  # fmt: skip
     return numpy.pi / 2 / len(mesh.points) * modes.omega**2 * sums

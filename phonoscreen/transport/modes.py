@@ -23,6 +23,11 @@ class MeshModes:
     inside it. With ``degeneracy="shengbte"`` each eigenvector keeps its own velocity, projected on the symmetry of the
     wave vector, as ShengBTE does.
 
+    The broadening of a process is the norm of ``steps`` applied to a difference of velocities: with "shengbte" the
+    steps of the mesh along the three reciprocal vectors, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eq. (15).
+    That quadratic form lacks the symmetry of, for example, a face-centred cubic crystal, so equivalent processes get
+    different widths; with "sets" the form is averaged over the point group.
+
     Attributes
     ----------
     mesh : Mesh
@@ -32,6 +37,7 @@ class MeshModes:
     velocities : (n_irr, n_band, 3) angstrom/ps, under the rule above
     eigenvectors : (n_q, n_band, 3n) rows, at every point of the mesh
     mesh_velocities : (n_q, n_band, 3) angstrom/ps, at every point of the mesh
+    steps : (3, 3) matrix that turns velocities into frequency changes per mesh step, 1/angstrom
     """
 
     mesh: Mesh
@@ -41,6 +47,7 @@ class MeshModes:
     velocities: numpy.ndarray
     eigenvectors: numpy.ndarray
     mesh_velocities: numpy.ndarray
+    steps: numpy.ndarray
 
     @property
     def mesh_omega(self):
@@ -112,23 +119,24 @@ def solve_mesh_modes(dynamical_matrix, mesh, *, degeneracy="sets", imaginary_thr
         mesh_velocities = _shengbte_velocities(dynamical_matrix, mesh, omega, columns)
         velocities = mesh_velocities[mesh.irreducible]
     velocities[omega <= 0] = 0.0
+    steps = 2 * numpy.pi * numpy.linalg.inv(dynamical_matrix.crystal.cell) / mesh.shape
+    if degeneracy == "sets":
+        form = numpy.einsum("oxa,ab,oyb->xy", mesh.rotations, steps @ steps.T, mesh.rotations) / len(mesh.rotations)
+        steps = numpy.linalg.cholesky(form)
     return MeshModes(
-        mesh, omega, sets, v_matrices, velocities, numpy.ascontiguousarray(columns.swapaxes(1, 2)), mesh_velocities
-    )
+        mesh, omega, sets, v_matrices, velocities, numpy.ascontiguousarray(columns.swapaxes(1, 2)), mesh_velocities,
+        steps,
+    )  # fmt: skip
 
 
-def broadening_steps(modes, crystal, scalebroad):
-    """Return the change of each frequency over one mesh step, times scalebroad / sqrt(6).
-
-    The width of a process in W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eq. (15), is the norm of the
-    difference of two of these vectors.
+def broadening_steps(modes, scalebroad):
+    """Return the vectors whose differences are the broadenings: ``velocities @ steps`` times scalebroad / sqrt(6).
 
     Returns
     -------
     (n_q, n_band, 3) rad/ps
     """
-    steps = 2 * numpy.pi * numpy.linalg.inv(crystal.cell) / modes.mesh.shape
-    return numpy.ascontiguousarray(modes.mesh_velocities @ steps * (scalebroad / numpy.sqrt(6)))
+    return numpy.ascontiguousarray(modes.mesh_velocities @ modes.steps * (scalebroad / numpy.sqrt(6)))
 
 
 def _expand(vectors, mesh):

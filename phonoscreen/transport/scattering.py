@@ -202,7 +202,7 @@ def three_phonon_rates(
     n_t, (n_irr, n_bands), n_q = len(temperatures_k), modes.omega.shape, len(mesh.points)
     transform = ThirdOrderTransform(crystal, third, mesh, dtype)
     omega = numpy.ascontiguousarray(modes.mesh_omega)
-    drift = broadening_steps(modes, crystal, scalebroad)
+    drift = broadening_steps(modes, scalebroad)
     occupation = units.bose(omega[None], temperatures_k[:, None, None])
     rows = modes.eigenvectors.astype(dtype, copy=False)
     scale = numpy.pi / 4 / n_q * units.THREE_PHONON_RATE

@@ -124,7 +124,7 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     isotope = numpy.zeros_like(modes.omega)
     if settings.isotopes:
         variances = settings.mass_variances
-        isotope = isotope_rates(crystal, modes, mass_variances(crystal.numbers) if variances is None else variances)
+        isotope = isotope_rates(modes, mass_variances(crystal.numbers) if variances is None else variances)
     boundary = numpy.zeros_like(modes.omega)
     if settings.boundary_length_nm is not None:
         boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)
