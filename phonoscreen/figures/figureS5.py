@@ -33,7 +33,7 @@ def draw(embedding, transport, *, reference):
             title="space group", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, handletextpad=0,
             columnspacing=0.5,
         )  # fmt: skip
-        legend.set_in_layout(False)  # it stands beside the colour bars of the other panels
+        legend.set_in_layout(not len(solved))  # there is room for it beside the colour bars of the other panels
     else:
         style.nothing_to_show(axes[0, 0], "fewer than four structures:\nno map can be drawn")
     if len(solved):
