@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 
 import numpy
+import pandas
 import pytest
 from matplotlib.text import Text
 
@@ -92,4 +93,19 @@ def test_agreement_panel_has_equal_axes():
     figure, axes = style.new_figure(style.SINGLE, 60)
     style.diagonal(axes[0, 0], numpy.array([2.0, 5.0]))
     assert axes[0, 0].get_xlim() == axes[0, 0].get_ylim()
+    style.plt.close(figure)
+
+
+def test_figure_at_the_papers_scale_stays_small(study, tmp_path):
+    n, rng = 77091, numpy.random.default_rng(0)
+    rows = study[1]["transport"].query("status == 'ok' and part != 'training'").iloc[rng.integers(0, 20, n)]
+    pieces = []
+    for source in ("reference", "predicted"):
+        kappa = 10 ** rng.normal(0, 0.7, n)
+        values = {"kappa_p_w_per_m_k": kappa, "msd_max_angstrom2": 0.05 * kappa**-0.4 * 10 ** rng.normal(0, 0.1, n)}
+        ids = [f"s{number:06d}" for number in range(n)]
+        pieces.append(rows.assign(structure_id=ids, source=source, **values))
+    figure, caption = draw("figure4", {"transport": pandas.concat(pieces)})
+    figure.savefig(tmp_path / "figure4.pdf", dpi=300)
+    assert "77,091" in caption and (tmp_path / "figure4.pdf").stat().st_size < 2e6
     style.plt.close(figure)
