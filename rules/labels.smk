@@ -1,8 +1,8 @@
 rule label_forces:
     """Reference forces of the displaced supercells of one shard."""
     input:
-        arrays="results/supercells/{shard}.h5",
-        records="results/supercells/{shard}.parquet",
+        supercells="results/supercells/{shard}.h5",
+        supercell_records="results/supercells/{shard}.parquet",
         assignment="results/bases/assignment.parquet",
         manifest="results/structures/manifest.parquet",
     output:

@@ -15,6 +15,10 @@ rule collect_structures:
     params:
         code=code_of("scripts/collect_structures.py"),
         source=config["source"],
+        energy_limits=[
+            config["filter"]["formation_energy_max_ev_per_atom"],
+            config["filter"]["hull_distance_max_ev_per_atom"],
+        ],
     script:
         "../scripts/collect_structures.py"
 
@@ -70,8 +74,8 @@ rule relax_structures:
 rule displace_supercells:
     """Supercells with every atom displaced by the same length in a random direction."""
     input:
-        arrays="results/relaxed/{shard}.h5",
-        records="results/relaxed/{shard}.parquet",
+        relaxed="results/relaxed/{shard}.h5",
+        relaxed_records="results/relaxed/{shard}.parquet",
         assignment="results/bases/assignment.parquet",
     output:
         arrays="results/supercells/{shard}.h5",

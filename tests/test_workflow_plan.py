@@ -102,3 +102,22 @@ def test_the_full_study_is_divided_evenly():
         loads[shard] += costs[structure_id]
     assert set(shards) == set(costs)
     assert max(loads.values()) - min(loads.values()) <= max(atoms.values())
+
+
+def names_given(body, section):
+    """Return the names a rule's section gives, from its text; None if it unpacks them from a function."""
+    match = re.search(rf"^    {section}:\n((?:        .*\n|\n)+)", body, re.M)
+    text = match.group(1) if match else ""
+    return None if "unpack(" in text or "**" in text else set(re.findall(r"^        (\w+)=", text, re.M))
+
+
+@pytest.mark.parametrize("name", sorted(rules()))
+def test_a_script_reads_only_what_its_rule_gives(name):
+    body = rules()[name]
+    for script in scripts_of(name, body):
+        code = (ROOT / script).read_text()
+        for section in ("input", "output", "params"):
+            given = names_given(body, section)
+            used = set(re.findall(rf"job\.{section}\.(?!get\b)(\w+)", code))
+            if given is not None:
+                assert used <= given, f"{script} uses {section} {sorted(used - given)}, which rule {name} does not give"
