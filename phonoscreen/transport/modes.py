@@ -24,7 +24,7 @@ class MeshModes:
     wave vector, as ShengBTE does.
 
     The broadening of a process is the norm of ``steps`` applied to a difference of velocities: with "shengbte" the
-    steps of the mesh along the three reciprocal vectors, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eq. (15).
+    steps of the mesh along the three reciprocal vectors, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014).
     That quadratic form lacks the symmetry of, for example, a face-centred cubic crystal, so equivalent processes get
     different widths; with "sets" the form is averaged over the point group.
 
