@@ -35,7 +35,8 @@ def main(job):
         label_engine=dataset.store.attrs["engine"], label_model=dataset.store.attrs["model"],
     )  # fmt: skip
     write_table(history, job.output.history)
-    checkpoint.unlink(missing_ok=True)
+    for stale in checkpoint.parent.glob(f"{Path(job.output.weights).name}.checkpoint.*"):
+        stale.unlink()
 
 
 run_job(snakemake, main)

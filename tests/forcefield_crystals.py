@@ -1,4 +1,4 @@
-"""Small labelled crystals for the tests of the force models: fcc metals and B2 alloys with ASE's effective-medium theory.
+"""Small labelled crystals for the tests of the force models: fcc metals with effective-medium theory.
 
 Effective-medium theory (Jacobsen, Stoltze and Norskov, Surf. Sci. 366, 394 (1996)) is a real many-body potential that
 needs no file and milliseconds per supercell.
@@ -18,6 +18,7 @@ SETTINGS = {
     "width_over_spacing": 0.7,
     "frames": 3,
     "components_per_parity": 12,
+    "channels": 6,
     "hidden": [32, 16],
     "subtract_undisplaced": True,
     "dtype": "float64",

@@ -13,7 +13,7 @@ from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbou
 from phonoscreen.lattice.constants import Crystal
 from tests.forcefield_crystals import SETTINGS, perovskite, random_moves, rock_salt, zinc_blende
 
-KINDS = ["elemental_sdnnff"]
+KINDS = ["elemental_sdnnff", "equivariant"]
 
 
 def made(kind, **changes):

@@ -8,7 +8,6 @@ import numpy
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.elements import ATTRIBUTES, element_attributes
 
-
 # Even (0) or odd (1) under the reversal of each axis of the frame; the mesh density splits into these eight parts.
 PARITIES = tuple(itertools.product((0, 1), repeat=3))
 
@@ -37,7 +36,7 @@ class DensityMesh:
     def __init__(self, cutoff_angstrom, spacing_angstrom, width_over_spacing):
         if not (cutoff_angstrom > 0 and 0 < spacing_angstrom <= cutoff_angstrom and width_over_spacing >= 0.6):
             raise StudyError(
-                f"mesh with cutoff {cutoff_angstrom} A, spacing {spacing_angstrom} A, width/spacing {width_over_spacing}",
+                f"mesh of cutoff {cutoff_angstrom} A, spacing {spacing_angstrom} A, width/spacing {width_over_spacing}",
                 where="DensityMesh",
                 fix="spacing between 0 and the cutoff, width_over_spacing at least 0.6",
             )

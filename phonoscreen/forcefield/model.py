@@ -97,8 +97,14 @@ def _class_of(kind):
         from phonoscreen.forcefield.elemental_sdnnff import ElementalSDNNFF
 
         return ElementalSDNNFF
+    if kind == "equivariant":
+        from phonoscreen.forcefield.equivariant import EquivariantPotential
+
+        return EquivariantPotential
     raise StudyError(
-        f"unknown kind of force model {kind!r}", where="create_model", fix="set force_model.kind to elemental_sdnnff"
+        f"unknown kind of force model {kind!r}",
+        where="create_model",
+        fix="set force_model.kind to elemental_sdnnff or equivariant",
     )
 
 

@@ -120,7 +120,8 @@ Forces on the atoms of crystals whose atoms are displaced a few hundredths of an
 
 ## Data
 
-{content["n_environments"]} environments in {content["n_supercells"]} displaced supercells of {content["n_structures"]} structures.
+{content["n_environments"]} environments in {content["n_supercells"]} displaced supercells of
+{content["n_structures"]} structures.
 Labels: {content["label_engine"]} ({content["label_model"]}). Active-learning round {content["round"]}.
 
 Elements in the training set: {symbols}
@@ -137,7 +138,8 @@ Elements in the training set: {symbols}
 
 ## Use
 
-`phonoscreen predict STRUCTURES --model FOLDER`, or `phonoscreen.forcefield.calculator.ForceModelCalculator("FOLDER")` in ASE.
+`phonoscreen predict STRUCTURES --model FOLDER`, or in ASE the calculator
+`phonoscreen.forcefield.calculator.ForceModelCalculator("FOLDER")`.
 The weights are safetensors, the settings JSON; loading runs no code from the files.
 
 ## Licence

@@ -1,0 +1,173 @@
+"""Committee, selection, validation, publication, and the published model in other hands."""
+
+import argparse
+import json
+import math
+
+import ase.io
+import numpy
+import pandas
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.forcefield.calculator import ForceModelCalculator
+from phonoscreen.forcefield.cli import add_parser
+from phonoscreen.forcefield.committee import Committee, uncertainty
+from phonoscreen.forcefield.dataset import Dataset, Supercells, assemble_dataset
+from phonoscreen.forcefield.model import save_model
+from phonoscreen.forcefield.publish import load_published, publish_model
+from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
+from phonoscreen.forcefield.training import train_member
+from phonoscreen.forcefield.validation import force_errors
+from phonoscreen.lattice.constants import Crystal
+from tests.forcefield_crystals import SETTINGS, TRAINING, random_moves, write_metals
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Folder of a published committee of two, trained for two epochs."""
+    folder = tmp_path_factory.mktemp("published")
+    labels, supercells = write_metals(folder)
+    table = assemble_dataset(labels, supercells, [], folder / "dataset.h5", held_out_fraction=0.2, seed=1)
+    dataset, members = Dataset(folder / "dataset.h5", 4.0), []
+    for member in range(2):
+        model, _ = train_member(
+            folder / "dataset.h5", SETTINGS, {**TRAINING, "epochs": 2}, seed=1, member=member, round_number=0
+        )
+        members.append((folder / f"{member}.safetensors", folder / f"{member}.json"))
+        save_model(
+            model, *members[-1], elements=dataset.elements(), round=0, member=member, label_engine="emt",
+            label_model="ase",
+        )  # fmt: skip
+    target = folder / "model"
+    target.mkdir()
+    publish_model(
+        members, [target / "member0.safetensors", target / "member1.safetensors"], target / "model.json",
+        target / "card.md", dataset=table, dataset_path=folder / "dataset.h5",
+        validation=pandas.DataFrame({"status": []}), code="0123", licence="CC-BY-4.0",
+    )  # fmt: skip
+    return target
+
+
+def test_epsilon_is_equation_3_by_hand():
+    forces = numpy.zeros((5, 1, 2, 3))
+    forces[:, 0, 0, 0] = [1, 2, 3, 4, 5]  # mean 3, squared distances 4 1 0 1 4: sqrt(10 / 5)
+    forces[:, 0, 1] = [(0, 3, 4), (0, -3, -4), (0, 0, 0), (0, 0, 0), (0, 0, 0)]  # sqrt((25 + 25) / 5)
+    numpy.testing.assert_allclose(uncertainty(forces), [[math.sqrt(2), math.sqrt(10)]])
+    with pytest.raises(StudyError, match="cannot disagree"):
+        uncertainty(forces[:1])
+
+
+def test_supercells_together_give_what_they_give_alone(published):
+    committee, _ = load_published(published, "cpu")
+    moves = random_moves(4, 27, 1)
+    crystal, repetitions = Crystal.from_ase(bulk("Cu", "fcc", a=3.59)), numpy.array([3, 3, 3])
+    together = committee.supercell_forces(Supercells(crystal, repetitions, moves))
+    alone = [committee.supercell_forces(Supercells(crystal, repetitions, moves[n : n + 1]))[:, 0] for n in range(4)]
+    numpy.testing.assert_allclose(together, numpy.stack(alone, axis=1), atol=1e-7)
+    assert together.shape == (2, 4, 27, 3)
+
+
+def uncertain(**epsilon):
+    rows = [{"structure_id": name, "shard": "0000", "epsilon_mev_per_angstrom": e} for name, e in epsilon.items()]
+    return pandas.DataFrame(rows)
+
+
+def test_the_worst_supercell_of_each_structure_is_taken_but_never_twice():
+    table = uncertain(a=[10.0, 70.0, 60.0], b=[90.0, 20.0], c=[5.0, 4.0])
+    worst = worst_supercells(table, set())
+    assert list(zip(worst.structure_id, worst.supercell_index)) == [("b", 0), ("a", 1), ("c", 0)]
+    again = worst_supercells(table, {("b", 0), ("a", 1), ("c", 0), ("c", 1)})
+    assert list(zip(again.structure_id, again.supercell_index)) == [("a", 2), ("b", 1)]
+    assert worst_supercells(uncertain(a=[1.0]).iloc[:0], set()).empty
+
+
+def test_strategies_choose_what_they_say():
+    formulas = {"salt": "NaCl", "other salt": "KBr", "metal": "CuPd", "third salt": "NaBr"}
+    worst = worst_supercells(uncertain(**{name: [100.0 - n] for n, name in enumerate(formulas)}), set())
+    chosen = {
+        name: list(select(worst, name, 2, seed=1, formulas=formulas).structure_id)
+        for name in ("worst_supercell", "diverse", "random")
+    }
+    assert chosen["worst_supercell"] == ["salt", "other salt"]
+    assert chosen["diverse"] == ["salt", "metal"]
+    draws = {tuple(select(worst, "random", 2, seed=seed).structure_id) for seed in range(20)}
+    assert len(draws) > 3
+    assert tuple(select(worst, "random", 2, seed=1).structure_id) == tuple(chosen["random"])
+    with pytest.raises(StudyError, match="unknown strategy"):
+        select(worst, "guess", 2, seed=1)
+
+
+def test_rounds_stop_when_the_number_recommended_is_nearly_constant():
+    assert judge_convergence(0, [], 0.05)[0]
+    assert not judge_convergence(100, [], 0.05)[0]
+    before = [{"recommended": 100, "converged": False, "reason": ""}]
+    assert judge_convergence(96, before, 0.05)[0] and judge_convergence(104, before, 0.05)[0]
+    assert not judge_convergence(90, before, 0.05)[0]
+    stopped = [{"recommended": 0, "converged": True, "reason": "none"}]
+    assert judge_convergence(50, stopped, 0.05)[0]
+
+
+def test_errors_of_a_known_committee():
+    reference = numpy.random.default_rng(0).normal(size=(2, 5, 3))
+    shift = numpy.array([0.03, 0.0, 0.04])
+    errors = force_errors(numpy.array([reference + shift, reference + shift]), numpy.zeros((2, 1, 3)), reference)
+    assert errors["force_rmse_mev_per_angstrom"] == pytest.approx(1e3 * numpy.sqrt((shift**2).mean()))
+    assert errors["error_rms_mev_per_angstrom"] == pytest.approx(50)
+    assert errors["epsilon_rms_mev_per_angstrom"] == pytest.approx(0, abs=1e-9)
+    assert errors["force_rms_mev_per_angstrom"] == pytest.approx(1e3 * numpy.sqrt((reference**2).mean()))
+    with pytest.raises(StudyError, match="against labels"):
+        force_errors(numpy.zeros((2, 3, 5, 3)), numpy.zeros((2, 1, 3)), reference)
+
+
+def test_a_published_model_says_what_it_is(published):
+    content = json.loads((published / "model.json").read_text())
+    assert content["label_engine"] == "emt" and content["code"] == "0123"
+    assert len(content["training_data_sha256"]) == 64
+    card = (published / "card.md").read_text()
+    for words in ("emt", "CC-BY-4.0", "never" if content["validation_structures"] else "not known", "Cu"):
+        assert words in card
+
+
+def test_a_changed_member_is_refused(published, tmp_path):
+    for path in published.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((tmp_path / "member1.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "member1.safetensors").write_bytes(weights)
+    with pytest.raises(StudyError, match="not the file that was published"):
+        load_published(tmp_path, "cpu")
+    with pytest.raises(StudyError, match=r"no model\.json"):
+        load_published(tmp_path / "nowhere", "cpu")
+    with pytest.raises(StudyError, match="one kind"):
+        Committee([])
+
+
+def test_the_calculator_is_the_mean_of_the_committee(published):
+    atoms = bulk("Cu", "fcc", a=3.59).repeat(3)
+    atoms.positions += random_moves(1, 27, 2)[0]
+    atoms.calc = ForceModelCalculator(published, "cpu")
+    forces = atoms.get_forces()
+    assert forces.shape == (27, 3) and numpy.isfinite(forces).all() and numpy.abs(forces).max() > 1e-4
+    assert (atoms.calc.results["uncertainty"] > 0).all()
+    atoms.positions[0] += 0.1
+    assert not numpy.allclose(atoms.get_forces(), forces)
+
+
+def test_predict_writes_forces_and_reports_nonsense(published, tmp_path, capsys):
+    good = bulk("Cu", "fcc", a=3.59).repeat(2)
+    good.positions += random_moves(1, 8, 3)[0]
+    ase.io.write(tmp_path / "in.extxyz", [good, Atoms("Cu", pbc=False), Atoms("U2", cell=3 * numpy.eye(3),
+                 positions=[(0, 0, 0), (1.5, 1.5, 1.5)], pbc=True)])  # fmt: skip
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    arguments = parser.parse_args(
+        ["predict", str(tmp_path / "in.extxyz"), "--model", str(published), "--output", str(tmp_path / "out.extxyz")]
+    )
+    assert arguments.run(arguments) == 1
+    results = ase.io.read(tmp_path / "out.extxyz", index=":")
+    assert len(results) == 1 and results[0].get_forces().shape == (8, 3)
+    told = capsys.readouterr().err
+    assert "#1" in told and "no frame" in told and "#2" in told and "[92]" in told
