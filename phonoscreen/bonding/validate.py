@@ -1,0 +1,68 @@
+"""Compare an engine with outputs of LOBSTER: ``python -m phonoscreen.bonding.validate ENGINE [FOLDER]``.
+
+FOLDER holds one folder per crystal with CONTCAR, COHPCAR.lobster and ICOHPLIST.lobster (all may be gzipped).
+"""
+
+import gzip
+import os
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+
+import numpy
+from ase.io import read
+
+from phonoscreen.bonding.cohp import bonding_and_antibonding
+from phonoscreen.bonding.engines import find_cohp
+from phonoscreen.io.lobster import read_lobster
+from phonoscreen.lattice.constants import Crystal
+
+
+def compare(folder, engine):
+    """Return what LOBSTER and an engine say about one crystal.
+
+    Parameters
+    ----------
+    folder : with CONTCAR, COHPCAR.lobster and ICOHPLIST.lobster
+    engine : as in ``find_cohp``
+
+    Returns
+    -------
+    bonds : list of (name, length angstrom, ICOHP of LOBSTER eV, ICOHP of the engine eV), shortest first
+    descriptors : ((bonding, antibonding) of LOBSTER, (bonding, antibonding) of the engine), eV per pair
+    """
+    folder = Path(folder)
+    plain = folder / "CONTCAR"
+    text = plain.read_text() if plain.exists() else gzip.open(folder / "CONTCAR.gz", "rt").read()
+    crystal = Crystal.from_ase(read(StringIO(text), format="vasp"))
+    theirs, ours = read_lobster(folder), find_cohp(crystal, folder.name, engine=engine)
+    found = ours.bond_types()
+    bonds = []
+    for name, length, members in theirs.bond_types():
+        for other, other_length, other_members in found:
+            if other == name and abs(other_length - length) < 0.02:
+                bonds.append((name, length, theirs.icohp_ev[members].mean(), ours.icohp_ev[other_members].mean()))
+    return bonds, (bonding_and_antibonding(theirs), bonding_and_antibonding(ours))
+
+
+def main(engine="tblite", folder=None):
+    """Print the comparison for every crystal as a Markdown table."""
+    root = Path(folder or os.environ.get("PHONOSCREEN_REFERENCE", "../shared/reference") + "/lobster")
+    print(f"| crystal | bond | length, A | ICOHP LOBSTER, eV | {engine}, eV | ratio |\n|---|---|---|---|---|---|")
+    rows = []
+    for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        begin = time.process_time()
+        bonds, descriptors = compare(path, engine)
+        for name, length, theirs, ours in [bond for bond in bonds if abs(bond[2]) > 0.01][:4]:
+            print(f"| {path.name} | {name} | {length:.3f} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |")
+        rows.append((path.name, *numpy.ravel(descriptors), time.process_time() - begin))
+    print(
+        "\n| crystal | bonding LOBSTER | antibonding LOBSTER | bonding | antibonding | CPU s |\n|---|---|---|---|---|---|"
+    )
+    for name, *values, seconds in rows:
+        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in values) + f" | {seconds:.1f} |")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

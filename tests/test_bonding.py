@@ -1,0 +1,112 @@
+"""COHP: sum rules, invariances, convergence, and agreement with outputs of LOBSTER."""
+
+import numpy
+import pandas
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.bonding.cohp import bonding_and_antibonding, cohp_of_pairs, fermi_level, half_mesh, integrate_to_fermi
+from phonoscreen.bonding.engines import find_cohp
+from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
+from phonoscreen.bonding.selection import choose_structures
+from phonoscreen.bonding.xtb import solve_xtb
+from phonoscreen.io.lobster import read_lobster, write_lobster
+from phonoscreen.lattice.constants import Crystal
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    return Crystal.from_ase(bulk("Si", a=5.43))
+
+
+@pytest.fixture(scope="module")
+def hamiltonian(silicon):
+    return orthonormal_hamiltonian(solve_xtb(silicon, min_length_angstrom=7.0))
+
+
+@pytest.fixture(scope="module")
+def cohp(hamiltonian):
+    return cohp_of_pairs(hamiltonian, mesh_density_angstrom=25)
+
+
+def test_curves_integrate_to_the_listed_strengths(cohp):
+    assert integrate_to_fermi(cohp.energies_ev, cohp.curves) == pytest.approx(cohp.icohp_ev, abs=1e-3)
+
+
+def test_bonding_minus_antibonding_is_the_mean_strength(cohp):
+    bonding, antibonding = bonding_and_antibonding(cohp)
+    assert bonding > 0 and antibonding >= 0
+    assert bonding - antibonding == pytest.approx(-cohp.icohp_ev.mean(), abs=1e-4)
+
+
+def test_on_site_part_and_all_pairs_sum_to_the_band_energy(hamiltonian):
+    from scipy.special import erfc
+
+    every = cohp_of_pairs(hamiltonian, cutoff_angstrom=16.0, mesh_density_angstrom=15)
+    kpoints, weights = half_mesh(hamiltonian.cell, 15)
+    energies, vectors = numpy.linalg.eigh(hamiltonian.at(kpoints))
+    fermi = fermi_level(energies, weights, hamiltonian.n_electrons)
+    filled = weights[:, None] * erfc((energies - fermi) / (0.2 * numpy.sqrt(2)))
+    home = hamiltonian.values[(hamiltonian.cells == 0).all(axis=1)][0]
+    same = hamiltonian.atoms[:, None] == hamiltonian.atoms
+    on_site = (numpy.einsum("kmn,ml,kln->kn", vectors.conj(), home * same, vectors).real * filled).sum()
+    directions = numpy.where(every.atoms[:, 0] == every.atoms[:, 1], 1, 2)
+    assert on_site + directions @ every.icohp_ev == pytest.approx((energies * filled).sum(), abs=1e-6)
+
+
+def test_rotation_changes_nothing(silicon, cohp):
+    turn, _ = numpy.linalg.qr(numpy.random.default_rng(0).normal(size=(3, 3)))
+    turned = Crystal(silicon.cell @ turn, silicon.scaled_positions, silicon.numbers, silicon.masses)
+    again = cohp_of_pairs(orthonormal_hamiltonian(solve_xtb(turned, min_length_angstrom=7.0)), mesh_density_angstrom=25)
+    assert bonding_and_antibonding(again) == pytest.approx(bonding_and_antibonding(cohp), rel=1e-3)
+
+
+def test_files_survive_writing_and_reading(cohp, tmp_path):
+    write_lobster(cohp, tmp_path)
+    again = read_lobster(tmp_path)
+    assert numpy.array_equal(again.atoms, cohp.atoms) and numpy.array_equal(again.translations, cohp.translations)
+    assert again.icohp_ev == pytest.approx(cohp.icohp_ev, abs=1e-5)
+    assert again.curves == pytest.approx(cohp.curves, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["NaCl", "NaCl_spin", "CdF2", "diamond"])
+def test_lobster_curves_and_list_agree(reference, name):
+    found = read_lobster(reference / "lobster" / name)
+    total = integrate_to_fermi(found.energies_ev, found.curves) + found.below_ev
+    assert total == pytest.approx(found.icohp_ev, abs=0.025)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("NaCl", 0.75, 1.25), ("diamond", 0.75, 1.25), ("CdF2", 0.5, 1.0)])
+def test_nearest_bond_against_lobster(reference, name, low, high):
+    """The limits are those stated in docs/bonding.md; CdF2 lacks the 4d shell of Cd."""
+    from phonoscreen.bonding.validate import compare
+
+    bonds, _ = compare(reference / "lobster" / name, "tblite")
+    _, _, theirs, ours = bonds[0]
+    assert low < ours / theirs < high
+
+
+def test_bad_input_gets_an_error(silicon, tmp_path):
+    broken = Crystal(silicon.cell * numpy.nan, silicon.scaled_positions, silicon.numbers, silicon.masses)
+    for crystal, options in (
+        (broken, {"engine": "tblite"}),
+        (silicon, {"engine": "nothing"}),
+        (silicon, {"engine": "lobster"}),
+        (silicon, {"engine": "lobster", "outputs": tmp_path}),
+    ):
+        with pytest.raises(StudyError):
+            find_cohp(crystal, "si", **options)
+    flat = Crystal.from_ase(Atoms("H", cell=numpy.zeros((3, 3))))
+    with pytest.raises(StudyError):
+        find_cohp(flat, "h", engine="tblite")
+
+
+def test_selection_takes_every_class_in_turn_and_only_solved_structures():
+    manifest = pandas.DataFrame({"structure_id": list("abcdef"), "prototype": ["x", "x", "x", "x", "y", "y"]})
+    transport = manifest.assign(status=["ok"] * 5 + ["failed"], kappa_p_w_per_m_k=1.0)
+    chosen = choose_structures(manifest, transport, 2, seed=1)
+    assert "e" in chosen and len(chosen) == 2
+    assert chosen == choose_structures(manifest[::-1], transport[::-1], 2, seed=1)
+    assert choose_structures(manifest, transport, None, seed=1) == set("abcde")
