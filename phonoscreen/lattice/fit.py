@@ -142,12 +142,14 @@ class ForceConstantFitter:
         }  # fmt: skip
 
     def _held_out(self, equations):
-        """Force error on the last group of supercells of a fit to the others; NaN where these are too few."""
+        """Force error on the last group of supercells of a fit to the others; NaN where these do not suffice."""
         rest = equations.without(-1)
-        if len(equations.gram) < 2 or rest.equations < self.basis.n_free:
+        try:
+            factor = rest.factorise()
+        except StudyError:
             return float("nan"), float("nan")
-        parameters = rest.factorise().solve(rest.moment[:, :1])[:, 0]
-        return equations.only(-1).error(parameters)
+        absolute, relative = equations.only(-1).error(factor.solve(rest.moment[:, :1])[:, 0])
+        return float(absolute), float(relative)
 
     def _obey_rotations(self, crystal, every, factor, parameters):
         if not self.rotational_sum_rules or self.basis.orders[0].clusters.repetitions is None:

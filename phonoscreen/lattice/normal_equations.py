@@ -102,7 +102,7 @@ class Sums:
             If the displacements do not determine all force constants.
         """
         n_free = len(self.gram)
-        if self.equations < n_free and not ridge:
+        if self.equations < max(n_free, 1) and not ridge:
             raise StudyError(
                 f"{self.equations} force components for {n_free} free force constants",
                 fix=f"give at least {-(-2 * n_free // max(self.equations, 1))} times as many displaced supercells, shorten "
