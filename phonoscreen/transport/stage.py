@@ -127,7 +127,7 @@ def _mean(tensor):
 
 
 def choose_solver(name):
-    """Return the function that solves a structure: ``solve_structure`` or another solver with its arguments.
+    """Return the function that solves a structure as ``solve_structure`` does.
 
     Raises
     ------
@@ -136,4 +136,8 @@ def choose_solver(name):
     """
     if name == "native":
         return solve_structure
+    if name in ("shengbte", "phono3py"):
+        from phonoscreen.transport.other_solvers import solve_structure_elsewhere
+
+        return solve_structure_elsewhere
     raise StudyError(f"transport.solver {name!r} is none of native, shengbte, phono3py", fix="correct config.yaml")
