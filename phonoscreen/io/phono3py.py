@@ -54,6 +54,8 @@ def from_phonopy(primitive, fc2):
     -------
     Crystal, LatticeSum
     """
+    from phonopy.harmonic.dynmat_to_fc import get_commensurate_points
+
     n, n_super = len(primitive), fc2.shape[1]
     first, second, cells, share = _images(primitive)
     rows = numpy.arange(n) if fc2.shape[0] == n else numpy.asarray(primitive.p2s_map)
@@ -63,7 +65,8 @@ def from_phonopy(primitive, fc2):
     values, shares = numpy.zeros((len(unique), n, n, 3, 3)), numpy.zeros((len(unique), n, n))
     numpy.add.at(values, (slot.ravel(), first, atoms), fc2[rows[first], second] * share[:, None, None])
     numpy.add.at(shares, (slot.ravel(), first, atoms), share * n / n_super)
-    return _crystal(primitive), LatticeSum(unique, values, shares)
+    supercell = numpy.rint(numpy.linalg.inv(primitive.primitive_matrix)).astype(int)
+    return _crystal(primitive), LatticeSum(unique, values, shares, get_commensurate_points(supercell))
 
 
 def from_phono3py(program):

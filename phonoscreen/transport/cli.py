@@ -60,7 +60,7 @@ def solve_directory(arguments):
     correction = None
     if flags["nonanalytic"] and alat is not None:
         def correction(crystal, constants):
-            return EwaldCorrection(crystal, control.born, control.epsilon, alat)
+            return EwaldCorrection(crystal, control.born, control.epsilon, (2 * numpy.pi / alat) ** 2)
     elif flags["nonanalytic"]:
         def correction(crystal, constants):
             return WangCorrection(crystal, constants, control.born, control.epsilon)

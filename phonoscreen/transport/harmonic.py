@@ -26,11 +26,13 @@ class LatticeSum:
     values : (n_cells, n_atoms, n_atoms, 3, 3), eV/angstrom^2; a pair with several equally short images is shared
     shares : (n_cells, n_atoms, n_atoms) share of each block in a quantity spread evenly over the supercell (for each
         pair of atoms they sum to 1)
+    commensurate : (n, 3) fractional wave vectors that fit into the supercell
     """
 
     cells: numpy.ndarray
     values: numpy.ndarray
     shares: numpy.ndarray
+    commensurate: numpy.ndarray
 
     @classmethod
     def from_second_order(cls, crystal, second):
@@ -66,7 +68,7 @@ class LatticeSum:
         even = numpy.zeros_like(values)
         even[..., 0, 0] = 1.0 / total
         shares = (lattice.blocks(SecondOrder(repetitions, even)) * masses)[..., 0, 0]
-        return cls(lattice.lattice_vectors, lattice.blocks(second) * masses, shares)
+        return cls(lattice.lattice_vectors, lattice.blocks(second) * masses, shares, cells / repetitions)
 
 
 class DynamicalMatrix:

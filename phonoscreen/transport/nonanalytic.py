@@ -86,30 +86,29 @@ def _to_components(blocks):
 class EwaldCorrection:
     """Dipole-dipole interaction summed in reciprocal space, to be added to short-range force constants.
 
-    X. Gonze and C. Lee, Phys. Rev. B 55, 10355 (1997), Eqs. (71)-(75), with the cutoff that Quantum ESPRESSO uses, so
-    that the force constants of its q2r.x, from which the same sum was subtracted, become whole again.
+    X. Gonze and C. Lee, Phys. Rev. B 55, 10355 (1997), Eqs. (71)-(75). The force constants must lack the same sum, as
+    those of Quantum ESPRESSO's q2r.x do with its alpha = (2 pi / alat)^2.
 
     Parameters
     ----------
     crystal, born, epsilon : as in ``WangCorrection``
-    alat_angstrom : lattice parameter of Quantum ESPRESSO: the Ewald parameter is (2 pi / alat)^2
+    alpha : Ewald parameter, 1/angstrom^2; terms up to k.eps.k = 4 alpha ``cutoff`` are summed
+    cutoff : exponent where the sum stops (14 in Quantum ESPRESSO)
     """
 
-    CUTOFF = 14.0
-
-    def __init__(self, crystal, born, epsilon, alat_angstrom):
+    def __init__(self, crystal, born, epsilon, alpha, cutoff=14.0):
         self.born, self.epsilon = numpy.asarray(born, float), numpy.asarray(epsilon, float)
         self._reciprocal = 2 * numpy.pi * numpy.linalg.inv(crystal.cell).T
         self._positions = numpy.asarray(crystal.scaled_positions) @ crystal.cell
-        self._alpha = (2 * numpy.pi / alat_angstrom) ** 2
+        self._alpha, self._limit = alpha, 4 * alpha * cutoff
         masses = numpy.repeat(numpy.asarray(crystal.masses, float), 3)
         self._scale = 4 * numpy.pi * units.COULOMB * units.SQUARED_FREQUENCY / crystal.volume
         self._scale = self._scale / numpy.sqrt(numpy.outer(masses, masses))
-        radius = numpy.sqrt(4 * self._alpha * self.CUTOFF / numpy.linalg.eigvalsh(self.epsilon).min())
+        radius = numpy.sqrt(self._limit / numpy.linalg.eigvalsh(self.epsilon).min())
         reach = numpy.ceil(radius * numpy.linalg.norm(numpy.linalg.inv(self._reciprocal), axis=0)).astype(int) + 1
         self._shifts = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
         n = len(crystal.masses)
-        # sum over all atoms at q = 0 makes a rigid shift of the crystal free of forces
+        # the sum over all atoms at q = 0 is taken from each atom's own block: no force when the crystal moves rigidly
         total = self._sum(numpy.zeros(3), False)[0].reshape(n, 3, n, 3).sum(axis=2)
         self._own = numpy.zeros((n, 3, n, 3))
         self._own[numpy.arange(n), :, numpy.arange(n), :] = total.real
@@ -125,7 +124,7 @@ class EwaldCorrection:
         k = (self._shifts + q) @ self._reciprocal
         screened = k @ (self.epsilon + self.epsilon.T) / 2
         norm = (k * screened).sum(axis=1)
-        inside = (norm > 1e-10) & (norm < 4 * self._alpha * self.CUTOFF)
+        inside = (norm > 1e-10) & (norm < self._limit)
         k, screened, norm = k[inside], screened[inside], norm[inside]
         weight = numpy.exp(-norm / (4 * self._alpha)) / norm
         phases = numpy.exp(1j * k @ self._positions.T)
@@ -142,3 +141,41 @@ class EwaldCorrection:
             part = (tilted * weight[:, None]).T @ wave.conj()
             slope.append(part + part.conj().T + (wave * decay[:, None]).T @ wave.conj())
         return matrix, numpy.array(slope)
+
+
+class GonzeCorrection:
+    """Dipole-dipole interaction for force constants of a supercell that already hold it at commensurate wave vectors.
+
+    The sum of ``EwaldCorrection`` at the commensurate wave vectors is taken out of the supercell's force constants and
+    added back at every wave vector, X. Gonze and C. Lee (1997); phonopy's default, with its Ewald parameter.
+
+    Parameters
+    ----------
+    crystal, constants, born, epsilon : as in ``WangCorrection``
+    """
+
+    N_VECTORS = 300  # reciprocal vectors in the sum, and the Gaussian there: phonopy's choices
+    SMALLEST = 1e-10
+
+    def __init__(self, crystal, constants, born, epsilon):
+        radius = 2 * numpy.pi * (3 * self.N_VECTORS / (4 * numpy.pi * crystal.volume)) ** (1 / 3)
+        cutoff = -numpy.log(self.SMALLEST)
+        alpha = radius**2 * numpy.trace(epsilon) / 3 / 4 / cutoff
+        self._ewald = EwaldCorrection(crystal, born, epsilon, alpha, cutoff)
+        n, q = len(crystal.masses), constants.commensurate
+        at = self._ewald.matrices(q, False)[0].reshape(len(q), -1)
+        back = numpy.exp(-2j * numpy.pi * (constants.cells @ q.T)) @ at
+        shares = _to_components(constants.shares).reshape(len(constants.cells), -1)
+        self._table = (back * shares).real
+        self._cells, self._vectors, self._n3 = constants.cells, constants.cells @ crystal.cell, 3 * n
+
+    def matrices(self, q, gradient):
+        """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""
+        matrix, slope = self._ewald.matrices(q, gradient)
+        phases = numpy.exp(2j * numpy.pi * (numpy.asarray(q) @ self._cells.T))
+        matrix = matrix - (phases @ self._table).reshape(matrix.shape)
+        if gradient:
+            for axis in range(3):
+                moment = (1j * phases * self._vectors[:, axis]) @ self._table
+                slope[:, axis] -= moment.reshape(matrix.shape)
+        return matrix, slope
