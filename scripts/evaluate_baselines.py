@@ -1,4 +1,4 @@
-"""Force errors of universal potentials on the labelled supercells of structures that were never trained on."""
+"""Force errors of universal potentials on the labelled supercells of the validation structures."""
 
 import os
 
@@ -20,7 +20,7 @@ def main(job):
             for supercells_path, labels_path in zip(job.input.supercells, job.input.labels, strict=True):
                 with h5py.File(supercells_path) as supercells, h5py.File(labels_path) as labels:
                     for structure_id in sorted(labels):
-                        if parts[structure_id] != "training":
+                        if parts[structure_id] == "validation":
                             row, forces = evaluate_structure(
                                 engine, structure_id, supercells[structure_id], labels[structure_id]
                             )
