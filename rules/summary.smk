@@ -13,6 +13,7 @@ rule write_summary:
         histories="results/tables/histories.parquet",
         force_errors="results/tables/force_errors.parquet",
         check_supercell_size="results/checks/supercell_size.parquet",
+        check_transport="results/checks/transport.parquet",
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
         numbers="resources/published/numbers.yaml",

@@ -46,3 +46,30 @@ rule check_supercells:
         seed=config["seed"],
     script:
         "../scripts/check_supercells.py"
+
+
+rule cross_check_transport:
+    """A few structures of each source solved again with phono3py, from the same force constants."""
+    input:
+        force_constants=expand(
+            "results/force_constants/{source}/{shard}.h5", source=SOURCES, shard=SHARDS
+        ),
+        records=expand(
+            "results/transport/{source}/{shard}.parquet", source=SOURCES, shard=SHARDS
+        ),
+        relaxed=expand("results/relaxed/{shard}.h5", shard=SHARDS),
+        bases="results/bases/bases.h5",
+    output:
+        records="results/checks/transport.parquet",
+    log:
+        "logs/cross_check_transport.log",
+    benchmark:
+        "benchmarks/cross_check_transport.tsv"
+    conda:
+        "../envs/transport.yaml"
+    params:
+        code=code_of("scripts/cross_check_transport.py"),
+        structures_per_source=config["cross_check"]["structures_per_source"],
+        transport=config["transport"],
+    script:
+        "../scripts/cross_check_transport.py"
