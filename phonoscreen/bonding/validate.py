@@ -57,9 +57,8 @@ def main(engine="tblite", folder=None):
         for name, length, theirs, ours in [bond for bond in bonds if abs(bond[2]) > 0.01][:4]:
             print(f"| {path.name} | {name} | {length:.3f} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |")
         rows.append((path.name, *numpy.ravel(descriptors), time.process_time() - begin))
-    print(
-        "\n| crystal | bonding LOBSTER | antibonding LOBSTER | bonding | antibonding | CPU s |\n|---|---|---|---|---|---|"
-    )
+    print("\n| crystal | bonding LOBSTER | antibonding LOBSTER | bonding | antibonding | CPU s |")
+    print("|---|---|---|---|---|---|")
     for name, *values, seconds in rows:
         print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in values) + f" | {seconds:.1f} |")
 
