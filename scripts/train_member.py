@@ -32,7 +32,8 @@ def main(job):
     dataset = Dataset(job.input.dataset, model.cutoff_angstrom)
     save_model(
         model, job.output.weights, job.output.settings, elements=dataset.elements(), round=number, member=member,
-        label_engine=dataset.store.attrs["engine"], label_model=dataset.store.attrs["model"],
+        training=dict(job.params.training), label_engine=dataset.store.attrs["engine"],
+        label_model=dataset.store.attrs["model"],
     )  # fmt: skip
     write_table(history, job.output.history)
     for stale in checkpoint.parent.glob(f"{Path(job.output.weights).name}.checkpoint.*"):

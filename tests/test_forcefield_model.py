@@ -160,3 +160,35 @@ def test_files_that_are_no_model_are_refused(model, tmp_path):
         load_model(tmp_path / "broken.safetensors", tmp_path / "m.json", "cpu")
     with pytest.raises(StudyError, match="unknown kind"):
         create_model({**SETTINGS, "kind": "crystal_ball"}, 1)
+
+
+def test_the_conservative_model_has_no_net_force_and_is_the_gradient_of_its_energy():
+    model, atoms, step = made("equivariant"), random_solid(3), 1e-4
+
+    def energy(moved):
+        description = model.describe(atoms_neighbourhoods(moved, model.cutoff_angstrom))
+        graph = {name: description[name] for name in ("vectors", "neighbours", "attributes")}
+        return float(model.energies(**graph).sum() * model.force_scale)
+
+    forces = forces_of(model, atoms)
+    assert numpy.abs(forces.sum(axis=0)).max() < 1e-9 * numpy.abs(forces).max()
+    for atom, axis in ((0, 0), (5, 1), (11, 2)):
+        ends = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[atom, axis] += sign * step
+            ends.append(energy(moved))
+        assert forces[atom, axis] == pytest.approx(-(ends[0] - ends[1]) / (2 * step), abs=1e-5 * numpy.abs(forces).max())
+
+
+def test_the_hessian_of_the_conservative_model_is_symmetric():
+    model, atoms, step = made("equivariant"), perovskite(), 1e-4
+    hessian = numpy.empty((15, 15))
+    for column in range(15):
+        ends = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions.flat[column] += sign * step
+            ends.append(forces_of(model, moved).ravel())
+        hessian[:, column] = (ends[0] - ends[1]) / (2 * step)
+    numpy.testing.assert_allclose(hessian, hessian.T, atol=1e-6 * numpy.abs(hessian).max())

@@ -172,6 +172,11 @@ class Dataset:
         """Atoms of one supercell of a structure."""
         return self.store[structure_id]["forces"].shape[1]
 
+    def forces(self, supercell):
+        """Return the reference forces of one supercell, (n_atoms, 3), eV/angstrom."""
+        structure_id, number = supercell
+        return self.store[structure_id]["forces"][number]
+
     def elements(self):
         """Atomic numbers that occur in the training split."""
         groups = (group for group in self.store.values() if group.attrs["split"] == "training")
@@ -183,4 +188,4 @@ class Dataset:
         group = self.store[structure_id]
         if self._neighbours[0] != structure_id:
             self._neighbours = structure_id, Supercells.read(group).neighbours(self.cutoff_angstrom)
-        return self._neighbours[1].displaced(group["displacements"][number]), group["forces"][number]
+        return self._neighbours[1].displaced(group["displacements"][number]), self.forces(supercell)

@@ -56,7 +56,6 @@ class ElementalSDNNFF(ForceModel):
 
     def calibrate(self, samples, seed):
         densities, attributes, square, count, total = [], [], 0.0, 0, 0
-        samples = list(samples)
         frames_per_sample = -(-CALIBRATION_FRAMES // len(samples))
         for place in numpy.random.default_rng(seed).permutation(len(samples)):
             neighbourhoods, forces = samples[place]

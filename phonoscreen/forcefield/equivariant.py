@@ -63,7 +63,6 @@ class EquivariantPotential(ForceModel):
 
     @torch.no_grad()
     def calibrate(self, samples, seed):
-        samples = list(samples)
         square = sum(float((forces**2).sum()) for _, forces in samples)
         self.force_scale.fill_((square / sum(forces.size for _, forces in samples)) ** 0.5)
         chosen = numpy.random.default_rng(seed).permutation(len(samples))[:CALIBRATION_SUPERCELLS]

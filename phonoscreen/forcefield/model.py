@@ -42,7 +42,7 @@ class ForceModel(torch.nn.Module, ABC):
 
         Parameters
         ----------
-        samples : iterable of (``Neighbourhoods``, (n, 3) forces in eV/angstrom), one supercell each
+        samples : list of (``Neighbourhoods``, (n, 3) forces in eV/angstrom), one supercell each
         seed : seed for the choice of a part of them
         """
 

@@ -22,6 +22,7 @@ BLOCK_ENVIRONMENTS = 65536  # environments shuffled together; the order of block
 HISTORY = (
     "round", "member", "epoch", "training_rmse_mev_per_angstrom", "held_out_rmse_mev_per_angstrom", "seconds",
 )  # fmt: skip
+CALIBRATION_SUPERCELLS = 1024  # supercells that set the fixed scales of a new model
 CACHE_BYTES = 2 * 2**30  # prepared supercells kept between epochs; more are prepared again when needed
 
 
@@ -84,7 +85,9 @@ def train_member(
     model = start if start is not None else create_model(settings, derive_seed(seed, *purpose, "weights"))
     state = _read_checkpoint(checkpoint)
     if state is None and start is None:
-        model.calibrate((dataset.read(supercell) for supercell in supercells), derive_seed(seed, "calibrate"))
+        generator = torch.Generator().manual_seed(derive_seed(seed, "calibrate"))
+        chosen = torch.randperm(len(supercells), generator=generator)[:CALIBRATION_SUPERCELLS].sort().values.tolist()
+        model.calibrate([dataset.read(supercells[place]) for place in chosen], derive_seed(seed, "calibrate"))
     model.to(choose_device(device))
     epochs = training["epochs"] if start is None else training["epochs_later_rounds"]
     optimiser = torch.optim.AdamW(
@@ -144,7 +147,7 @@ def force_rmse(model, described, supercells):
     square, count = 0.0, 0
     for supercell in supercells:
         forces = model.predict(described[supercell]).detach().cpu().numpy()
-        reference = described.dataset.read(supercell)[1]
+        reference = described.dataset.forces(supercell)
         square, count = square + ((forces - reference) ** 2).sum(), count + reference.size
     return float(numpy.sqrt(square / count))
 
