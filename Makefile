@@ -10,7 +10,7 @@ run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
 
 test: .venv/.complete
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 .venv/.complete: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'phonoscreen needs Python 3.11 or newer')"

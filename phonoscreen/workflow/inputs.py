@@ -1,5 +1,6 @@
 """Which files and settings a rule needs, where that depends on the settings of the study."""
 
+
 def source_files(source):
     """Return the input files of a study's source as a dict: a pool or a folder, nothing for a service."""
     return {"source": source["path"]} if source["kind"] in ("pool", "files") else {}
@@ -31,5 +32,3 @@ def engine_settings(reference, purpose):
 def model_settings(force_model):
     """Return the settings that decide a trained network; device and size of the committee do not."""
     return {key: value for key, value in force_model.items() if key not in ("device", "committee")}
-
-

@@ -32,11 +32,16 @@ def check_settings(config):
         problems = [(what, fix) for what, fix in _contradictions(config)]
     if problems:
         what = "\n".join(f"{what}\n    fix: {fix}" for what, fix in problems)
-        raise StudyError(f"the settings of the study have {len(problems)} problem(s):\n{what}", where="config.yaml, profile or --config")
+        raise StudyError(
+            f"the settings of the study have {len(problems)} problem(s):\n{what}",
+            where="config.yaml, profile or --config",
+        )
 
 
 def _sorted_errors(schema, config):
-    return sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path])
+    return sorted(
+        Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path]
+    )
 
 
 def _describe(error, schema):
@@ -49,7 +54,10 @@ def _describe(error, schema):
         return f"unknown setting {', '.join(_join(place, key) for key in unknown)}", "; ".join(fixes)
     if error.validator == "required":
         missing = sorted(set(error.schema["required"]) - set(error.instance))
-        return f"missing setting {', '.join(_join(place, key) for key in missing)}", "restore it from config.yaml of the repository"
+        return (
+            f"missing setting {', '.join(_join(place, key) for key in missing)}",
+            "restore it from config.yaml of the repository",
+        )
     description = error.schema.get("description", "see the comment in config.yaml")
     return f"{place}: {error.message}", description
 
@@ -74,7 +82,10 @@ def _contradictions(config):
         if not source["path"]:
             yield f"source/kind is {source['kind']} but source/path is not set", "set source/path"
         elif not Path(source["path"]).exists():
-            yield f"source/path {source['path']} does not exist", "give a path relative to the folder the workflow runs in"
+            yield (
+                f"source/path {source['path']} does not exist",
+                "give a path relative to the folder the workflow runs in",
+            )
     if "training" not in labels:
         yield "reference/label lacks training: nothing could be learned", "add training to reference/label"
     half = supercell["min_length_angstrom"] / 2
