@@ -5,7 +5,7 @@ from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
 
-CLOSEST_ANGSTROM = 0.5
+CLOSEST_ANGSTROM = 0.7  # below the bond of H2, the shortest there is
 SAME_DISTANCE = 0.02
 
 
@@ -16,7 +16,7 @@ def check_geometry(atoms, where=None):
     ------
     StudyError
         If there are no atoms, coordinates are not finite, the cell has no volume, or two atoms are closer than
-        0.5 angstrom.
+        0.7 angstrom.
     """
     if len(atoms) == 0 or not (numpy.isfinite(atoms.positions).all() and numpy.isfinite(atoms.cell.array).all()):
         raise StudyError("no atoms, or coordinates that are not finite", where=where, fix="correct the structure")

@@ -148,6 +148,8 @@ def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_m
             moved_by = hessian @ step
             hessian += numpy.outer(change, change) / (change @ step)
             hessian -= numpy.outer(moved_by, moved_by) / (step @ moved_by)
+        else:
+            hessian /= 4  # concave here: far from the minimum, longer steps up to the limit
         variables, moved = variables + step, trial
         energy, forces, stress, slope = energy_new, forces_new, stress_new, slope_new
     if not converged and numpy.abs(slope / scale)[1:].max(initial=0) < force_max_ev_per_angstrom < largest:
