@@ -1,7 +1,7 @@
 """A whole study, small but real: faults are recorded, a kill loses nothing, equal seeds give equal tables.
 
-Two copies of the repository run the same study of eight compounds with a universal potential as the reference. One is killed
-again and again; the other meets a corrupted structure at every stage.
+Three copies of the repository run a study of eight compounds with a universal potential as the reference: one is killed
+again and again, one meets a corrupted structure at every stage, one is left alone.
 """
 
 import os

@@ -104,7 +104,8 @@ def describe(node, depth=0):
     document = node.document
     line = f"{'  ' * depth}{node.path}  [{node.state}]"
     if document and not node.repeated:
-        line += f"  {document['rule']} {document['started']} {document['seconds']} s code {document['settings'].get('code', '-')}"
+        code = document["settings"].get("code", "-")
+        line += f"  {document['rule']} {document['started']} {document['seconds']} s code {code}"
     elif node.repeated and document:
         line += "  (above)"
     lines, wrong = [line], node.state not in ("ok", "source")

@@ -10,7 +10,8 @@ from phonoscreen.audit.errors import StudyError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.json"
 UNITS = {
-    "angstrom", "nm", "bohr", "thz", "ev", "mev", "k", "gpa", "kbar", "ry", "celsius", "c", "cm1", "w", "m", "s", "per", "atom",
+    "angstrom", "nm", "bohr", "thz", "cm1", "ev", "mev", "ry", "k", "c", "celsius", "gpa", "kbar", "w", "m", "s", "per",
+    "atom",
 }  # fmt: skip
 
 
@@ -88,12 +89,11 @@ def _contradictions(config):
             )
     if "training" not in labels:
         yield "reference/label lacks training: nothing could be learned", "add training to reference/label"
-    half = supercell["min_length_angstrom"] / 2
-    if config["force_constants"]["third_cutoff_angstrom"] > half:
+    length, cutoff = supercell["min_length_angstrom"], config["force_constants"]["third_cutoff_angstrom"]
+    if cutoff > length / 2:
         yield (
-            f"force_constants/third_cutoff_angstrom {config['force_constants']['third_cutoff_angstrom']} exceeds half of "
-            f"supercell/min_length_angstrom ({half})",
-            f"raise supercell/min_length_angstrom to {2 * config['force_constants']['third_cutoff_angstrom']} or lower the cutoff",
+            f"force_constants/third_cutoff_angstrom {cutoff} exceeds half of supercell/min_length_angstrom ({length / 2})",
+            f"raise supercell/min_length_angstrom to {2 * cutoff} or lower the cutoff",
         )
     if supercell["network_min"] < supercell["reference_min"]:
         yield "supercell/network_min is below supercell/reference_min", "raise supercell/network_min"
