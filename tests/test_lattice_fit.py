@@ -124,7 +124,9 @@ def test_least_squares_gives_hiphives_force_constants():
     displacements = random_displacements(basis, 3)
     rough = build_basis(crystal, repetitions, (None, 5.2))
     parameters = numpy.random.default_rng(1).normal(size=rough.n_free)
-    forces = model_forces(rough, parameters, displacements)  # not representable, so that a least squares problem is left
+    forces = model_forces(
+        rough, parameters, displacements
+    )  # not representable, so that a least squares problem is left
     atoms = repeated(crystal, repetitions)
     space = ClusterSpace(repeated(crystal, (1, 1, 1)), [5.2, 4.4])
     assert space.n_dofs == basis.n_free

@@ -79,9 +79,7 @@ class Sums:
         absolute : eV/angstrom
         relative : error over the root mean square of the forces
         """
-        misfit = (
-            self.square[number] - 2 * parameters @ self.moment[:, number] + parameters @ self.gram @ parameters
-        )
+        misfit = self.square[number] - 2 * parameters @ self.moment[:, number] + parameters @ self.gram @ parameters
         misfit = max(float(misfit), 0.0)
         return numpy.sqrt(misfit / self.equations), numpy.sqrt(misfit / self.square[number])
 

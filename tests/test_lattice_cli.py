@@ -1,0 +1,75 @@
+"""The stand-alone command: one crystal, extended XYZ in any atom order, files out."""
+
+import json
+
+import numpy
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from phonoscreen.__main__ import main
+from phonoscreen.io.force_constants import read_second_order, read_third_order
+from phonoscreen.lattice.basis import build_basis
+from phonoscreen.lattice.clusters import choose_cutoff
+from phonoscreen.lattice.fit_matrix import FitMatrix
+from tests import prototype_crystals as prototypes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    crystal, repetitions = prototypes.rocksalt(), (2, 2, 2)
+    atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    write(folder / "POSCAR", atoms)
+    basis = build_basis(crystal, repetitions, (None, choose_cutoff(crystal, repetitions, 5.0).value_angstrom))
+    rng = numpy.random.default_rng(0)
+    parameters = rng.normal(size=basis.n_free)
+    snapshots, wrong = [], []
+    for _ in range(6):
+        moves = 0.02 * rng.normal(size=(1, basis.n_supercell_atoms, 3))
+        rows = FitMatrix(basis).matrix(moves) @ parameters
+        forces = rows.reshape(basis.n_atoms, 3, -1).transpose(2, 0, 1).reshape(-1, 3)
+        own = atoms.repeat(repetitions)
+        own.positions += moves[0]
+        shuffle = rng.permutation(len(own))
+        own = own[shuffle]
+        own.wrap()
+        wrong.append(own.copy())
+        own.calc = SinglePointCalculator(own, forces=forces[shuffle])
+        wrong[-1].calc = SinglePointCalculator(wrong[-1], forces=forces)  # forces in another order than the atoms
+        snapshots.append(own)
+    write(folder / "supercells.extxyz", snapshots)
+    write(folder / "wrong.extxyz", wrong)
+    return folder, crystal, basis, parameters
+
+
+def test_fit_writes_the_force_constants_of_the_crystal(folder, capsys):
+    folder, crystal, basis, parameters = folder
+    status = main(["fit", str(folder / "POSCAR"), str(folder / "supercells.extxyz"), "--output", str(folder / "out")])
+    assert status == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["n_free"] == basis.n_free
+    assert report["force_error_relative_held_out"] < 1e-4
+    second = read_second_order(folder / "out" / "FORCE_CONSTANTS_2ND", 2, (2, 2, 2))
+    assert numpy.abs(second.values - basis.expand_second(parameters).values).max() < 1e-4
+    third = read_third_order(folder / "out" / "FORCE_CONSTANTS_3RD", crystal.cell)
+    assert numpy.abs(third.values - basis.expand_third(parameters).values).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["POSCAR", "wrong.extxyz"], "explains nothing"),
+        (["supercells.extxyz", "supercells.extxyz"], "free force constants|half the supercell|no atom within"),
+        (["POSCAR", "POSCAR"], "no forces"),
+    ],
+)
+def test_wrong_input_ends_with_a_message_and_status_two(folder, capsys, arguments, message):
+    import re
+
+    folder, *_ = folder
+    assert main(["fit", *(str(folder / name) for name in arguments), "--output", str(folder / "no")]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert "fix:" in said
