@@ -15,6 +15,7 @@ from phonoscreen.structures.candidate import (
     write_structures,
 )
 from phonoscreen.structures.filters import assign_shards, draw_parts, find_duplicates
+from phonoscreen.structures.geometry import distance_fingerprint
 from phonoscreen.structures.manifest import build_manifest
 from phonoscreen.structures.sources import read_folder, read_pool
 
@@ -103,7 +104,8 @@ def test_arrangements_of_one_formula_on_different_sites_are_different_structures
 
     one, other = half_heusler("Ni", "Ti", "Sn"), half_heusler("Ti", "Ni", "Sn")
     mirrored = half_heusler("Ni", "Sn", "Ti")
-    found = find_duplicates([("a", "key", one), ("b", "key", other), ("c", "key", mirrored), ("d", "other", one)])
+    marks = [distance_fingerprint(atoms) for atoms in (one, other, mirrored, one)]
+    found = find_duplicates(list(zip("abcd", ("key", "key", "key", "another key"), marks, strict=True)))
     assert found == {"c": "a"}
 
 

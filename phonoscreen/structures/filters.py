@@ -7,7 +7,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
-from phonoscreen.structures.geometry import distance_fingerprint, same_crystal
+from phonoscreen.structures.geometry import same_crystal
 
 _NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe"}
 _LANTHANIDES_CE_TO_LU = set(chemical_symbols[58:72])
@@ -54,15 +54,15 @@ def find_duplicates(structures):
 
     Parameters
     ----------
-    structures : list of (structure_id, key, atoms), the preferred first; only equal keys (formula, class) are compared
+    structures : list of (structure_id, key, fingerprint), the preferred first; only structures of one key (formula
+        and class) are compared, by ``phonoscreen.structures.geometry.distance_fingerprint``
 
     Returns
     -------
     dict from the id of a duplicate to the id that is kept
     """
     kept, duplicates = {}, {}
-    for structure_id, key, atoms in structures:
-        fingerprint = distance_fingerprint(atoms)
+    for structure_id, key, fingerprint in structures:
         for other_id, other in kept.setdefault(key, []):
             if same_crystal(fingerprint, other):
                 duplicates[structure_id] = other_id

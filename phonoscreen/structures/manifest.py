@@ -14,6 +14,7 @@ from phonoscreen.structures.filters import (
     find_duplicates,
     reason_to_skip,
 )
+from phonoscreen.structures.geometry import distance_fingerprint
 from phonoscreen.structures.prototypes import classify, formula_type
 
 log = logging.getLogger("phonoscreen")
@@ -66,19 +67,18 @@ def build_manifest(table, structures, classes, settings, shards, seed, threads=1
     for row, result in zip(search, _classify_all([structures[r.structure_id] for r in search], tolerance, threads)):
         if isinstance(result, str):
             records[row.structure_id] = _record(row.structure_id, "failed", result)
-        elif result.prototype not in classes:
-            records[row.structure_id] = _record(
-                row.structure_id, "skipped", f"class {result.prototype} is not in Table 1"
-            )
+        elif result[0].prototype not in classes:
+            reason = f"class {result[0].prototype} is not in Table 1"
+            records[row.structure_id] = _record(row.structure_id, "skipped", reason)
         else:
-            found[row.structure_id] = (row, result)
+            found[row.structure_id] = (row, *result)
     # The structure nearest the hull is kept of those that occur twice; NaN sorts last.
     order = sorted(found, key=lambda name: _preference(found[name][0]))
-    keyed = [(name, (found[name][1].formula, found[name][1].prototype), found[name][1].atoms) for name in order]
+    keyed = [(name, (one.formula, one.prototype), mark) for name, (_, one, mark) in ((n, found[n]) for n in order)]
     for name, kept in find_duplicates(keyed).items():
         records[name] = _record(name, "skipped", f"same structure as {kept}")
         del found[name]
-    return _assemble(found, records, settings, shards, seed)
+    return _assemble({name: found[name][:2] for name in found}, records, settings, shards, seed)
 
 
 def _assemble(found, records, settings, shards, seed):
@@ -120,6 +120,7 @@ def _classify_all(structures, tolerance, threads):
 
 def _classify_or_reason(atoms, tolerance):
     try:
-        return classify(atoms, tolerance)
+        classified = classify(atoms, tolerance)
+        return classified, distance_fingerprint(classified.atoms)
     except StudyError as error:
         return error.what
