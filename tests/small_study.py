@@ -219,7 +219,7 @@ class _Study:
             )  # fmt: skip
 
         def bond(structure_id):
-            values = {"bonding": self.rng.uniform(20, 900), "antibonding": self.rng.uniform(0, 3), "n_pairs": 12}
+            values = {"bonding_ev": self.rng.uniform(0, 2), "antibonding_ev": self.rng.uniform(0, 0.5), "n_pairs": 12}
             return Outcome(values=values)
 
         fitted = Outcome(values={"n_free": 30})

@@ -9,15 +9,15 @@ def bonding_table(manifest, bonding, transport):
     Parameters
     ----------
     manifest : DataFrame
-    bonding : records of ``analyse_bonding`` with ``bonding, antibonding, n_pairs``
+    bonding : records of ``analyse_bonding`` with ``bonding_ev, antibonding_ev, n_pairs``
     transport : records of ``solve_bte`` from predicted forces
 
     Returns
     -------
-    DataFrame: identity, ``status, bonding, antibonding, n_pairs, kappa_p_w_per_m_k`` (predicted; NaN if not solved)
+    DataFrame: identity, ``status, bonding_ev, antibonding_ev, n_pairs, kappa_p_w_per_m_k`` (predicted; NaN if not solved)
     """
-    table = take(bonding, ["bonding", "antibonding", "n_pairs"], stage="analyse_bonding")
-    table = table.astype({"bonding": float, "antibonding": float, "n_pairs": "Int64"})
+    table = take(bonding, ["bonding_ev", "antibonding_ev", "n_pairs"], stage="analyse_bonding")
+    table = table.astype({"bonding_ev": float, "antibonding_ev": float, "n_pairs": "Int64"})
     solved = transport[transport["status"] == "ok"]
     kappa = take(solved, ["kappa_p_w_per_m_k"], stage="solve_bte predicted").drop(columns="status")
     kappa = kappa.astype({"kappa_p_w_per_m_k": float})

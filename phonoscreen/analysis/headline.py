@@ -194,11 +194,10 @@ def _share(value, basis):
 
 def _bonding(bonding):
     known = bonding[bonding["status"] == "ok"]
-    corner = known[(known["bonding"] < 200) & (known["antibonding"] > 1)][KAPPA].dropna()
-    findings = {"n_cohp": Finding(len(known), f"of {len(bonding)} structures in the manifest")}
-    unit = "in eV; the paper gives no unit"
-    value = corner.max() if len(corner) else None
-    return {**findings, "corner_kappa": Finding(value, f"{len(corner)} solved structures there, {unit}")}
+    return {
+        "n_cohp": Finding(len(known), f"of {len(bonding)} structures in the manifest"),
+        "corner_kappa": _missing("not comparable: the paper's limits have no stated unit, ours are eV per pair"),
+    }
 
 
 def _coherences(transport):

@@ -21,7 +21,7 @@ def draw(bonding, *, reference, engine):
     unsolved = known[~(known["kappa_p_w_per_m_k"] > 0)]
     if len(known):
         axis.scatter(
-            unsolved["bonding"], unsolved["antibonding"], s=14, marker="x", color="#999999", linewidths=0.7,
+            unsolved["bonding_ev"], unsolved["antibonding_ev"], s=14, marker="x", color="#999999", linewidths=0.7,
             label="no predicted $\\kappa_\\mathrm{p}$",
         )  # fmt: skip
     else:
@@ -29,7 +29,7 @@ def draw(bonding, *, reference, engine):
     if len(solved):
         kappa = solved.sort_values("kappa_p_w_per_m_k", ascending=False)
         points = axis.scatter(
-            kappa["bonding"], kappa["antibonding"], c=kappa["kappa_p_w_per_m_k"], cmap=style.SEQUENTIAL,
+            kappa["bonding_ev"], kappa["antibonding_ev"], c=kappa["kappa_p_w_per_m_k"], cmap=style.SEQUENTIAL,
             norm=LogNorm(), s=1.3 * style.point_area(len(kappa)), edgecolors="black",
             linewidths=0.3 if len(kappa) <= style.MANY else 0, rasterized=len(kappa) > style.MANY,
         )  # fmt: skip
