@@ -43,9 +43,7 @@ def test_neighbours_of_a_displaced_supercell_are_those_of_ase(atoms, repetitions
     move = random_moves(1, len(supercell), 1)[0]
     ours = SupercellNeighbours(Crystal.from_ase(atoms), repetitions, CUTOFF, 0.03).displaced(move)
     supercell.positions += move
-    numpy.testing.assert_allclose(
-        sorted_pairs(ours), sorted_pairs(atoms_neighbourhoods(supercell, CUTOFF)), atol=2e-9
-    )
+    numpy.testing.assert_allclose(sorted_pairs(ours), sorted_pairs(atoms_neighbourhoods(supercell, CUTOFF)), atol=2e-9)
 
 
 def test_the_density_is_the_formula_folded_into_parities():

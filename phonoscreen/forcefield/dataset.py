@@ -172,6 +172,10 @@ class Dataset:
         """Atoms of one supercell of a structure."""
         return self.store[structure_id]["forces"].shape[1]
 
+    def undisplaced(self, supercell):
+        """Return the neighbourhoods of the undisplaced primitive cell (see ``Supercells.undisplaced``)."""
+        return Supercells.read(self.store[supercell[0]]).undisplaced(self.cutoff_angstrom)
+
     def forces(self, supercell):
         """Return the reference forces of one supercell, (n_atoms, 3), eV/angstrom."""
         structure_id, number = supercell

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import time
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy
@@ -27,22 +26,22 @@ CACHE_BYTES = 2 * 2**30  # prepared supercells kept between epochs; more are pre
 
 
 class PreparedSupercells:
-    """Supercells prepared for training, kept in memory as far as the limit allows.
+    """Supercells prepared for a model, kept in memory as far as the limit allows.
 
     Parameters
     ----------
-    dataset : ``Dataset``
-    prepare : function of (neighbourhoods, forces) that returns a tuple or dict of tensors
+    prepare : function of a supercell (structure id, number) that returns a tuple or dict of tensors
+    bytes_max : limit of the memory
     """
 
-    def __init__(self, dataset, prepare, bytes_max=CACHE_BYTES):
-        self.dataset, self.prepare, self.bytes_max = dataset, prepare, bytes_max
-        self.kept, self.bytes = OrderedDict(), 0
+    def __init__(self, prepare, bytes_max):
+        self.prepare, self.bytes_max = prepare, bytes_max
+        self.kept, self.bytes = {}, 0
 
     def __getitem__(self, supercell):
         if supercell in self.kept:
             return self.kept[supercell]
-        prepared = self.prepare(*self.dataset.read(supercell))
+        prepared = self.prepare(supercell)
         tensors = prepared.values() if isinstance(prepared, dict) else prepared
         size = sum(part.numel() * part.element_size() for part in tensors if torch.is_tensor(part))
         if self.bytes + size <= self.bytes_max:
@@ -57,7 +56,7 @@ def train_member(
     """Train one member.
 
     Loss: mean squared error of the force components over the squared force RMS of the training set. AdamW with a
-    cosine schedule. The member of an epoch with the lowest force RMSE on held-out structures is returned.
+    cosine schedule. The weights of the epoch with the lowest force RMSE on held-out structures are returned.
 
     Parameters
     ----------
@@ -100,8 +99,14 @@ def train_member(
         history, best, best_weights = state["history"], state["best"], state["best_weights"]
         first = len(history)
         log.info("member %d continues after epoch %d", member, first)
-    prepared = PreparedSupercells(dataset, model.prepare)
-    described = PreparedSupercells(dataset, lambda neighbourhoods, forces: model.describe(neighbourhoods), 2**29)
+    prepared = PreparedSupercells(lambda supercell: model.prepare(*dataset.read(supercell)), CACHE_BYTES)
+    described = PreparedSupercells(
+        lambda supercell: model.describe(
+            dataset.read(supercell)[0],
+            dataset.undisplaced(supercell) if model.settings["subtract_undisplaced"] else None,
+        ),
+        CACHE_BYTES // 4,
+    )
     for epoch in range(first, epochs):
         begin = time.monotonic()
         generator = torch.Generator().manual_seed(derive_seed(seed, *purpose, "epoch", epoch))
@@ -121,7 +126,7 @@ def train_member(
             raise StudyError("the loss is not finite", where=f"member {member}", fix="lower training.learning_rate")
         model.eval()
         training_rmse = 1e3 * float(model.force_scale) * (loss_sum / n_samples) ** 0.5
-        rmse = 1e3 * force_rmse(model, described, held_out) if held_out else training_rmse
+        rmse = 1e3 * force_rmse(model, dataset, described, held_out) if held_out else training_rmse
         seconds = time.monotonic() - begin
         row = round_number, member, epoch, training_rmse, rmse if held_out else numpy.nan, seconds
         history.append(dict(zip(HISTORY, row)))
@@ -142,12 +147,12 @@ def train_member(
     return model.eval(), pandas.DataFrame(history, columns=HISTORY)
 
 
-def force_rmse(model, described, supercells):
-    """Return the RMSE over all force components of a list of supercells, eV/angstrom."""
+def force_rmse(model, dataset, described, supercells):
+    """Return the RMSE over all force components of a list of supercells from their descriptions, eV/angstrom."""
     square, count = 0.0, 0
     for supercell in supercells:
         forces = model.predict(described[supercell]).detach().cpu().numpy()
-        reference = described.dataset.forces(supercell)
+        reference = dataset.forces(supercell)
         square, count = square + ((forces - reference) ** 2).sum(), count + reference.size
     return float(numpy.sqrt(square / count))
 
