@@ -80,3 +80,31 @@ def rocksalt(length=2.8, stretch=(1.0, 1.0, 1.0), repetitions=(4, 4, 4)):
         return near(r) if first != second and r < 1.3 * length else far(r) if r < 1.6 * length else None
 
     return crystal, *central_forces(crystal, bonds, 1.6 * length, repetitions)
+
+
+def half_heusler(length=2.55, repetitions=(3, 3, 3)):
+    """Three unlike atoms on the sites of a half-Heusler compound: all bonds of length and of 2 length / sqrt(3)."""
+    a = 4 * length / 3**0.5
+    cell = a / 2 * numpy.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    positions = numpy.array([[0, 0, 0], [0.25, 0.25, 0.25], [0.5, 0.5, 0.5]])
+    crystal = Crystal(cell, positions, numpy.array([22, 28, 50]), numpy.array([47.9, 58.7, 118.7]))
+    near, far = morse(0.7, 1.4, length), morse(0.2, 1.2, a / 2)
+
+    def bonds(first, second, r):
+        return near(r) if r < 1.08 * length else far(r) if first != second and r < 0.55 * a else None
+
+    return crystal, *central_forces(crystal, bonds, 0.55 * a, repetitions)
+
+
+def conventional_rocksalt(length=2.8, repetitions=(2, 2, 2)):
+    """The eight-atom cubic cell of ``rocksalt``."""
+    points = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    points += [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    kinds = numpy.repeat([12, 17], 4)
+    crystal = Crystal(2 * length * numpy.eye(3), numpy.array(points), kinds, numpy.where(kinds == 12, 24.3, 35.4))
+    near, far = morse(0.6, 1.3, length), morse(0.15, 1.1, 1.5 * length)
+
+    def bonds(first, second, r):
+        return near(r) if first != second and r < 1.3 * length else far(r) if r < 1.6 * length else None
+
+    return crystal, *central_forces(crystal, bonds, 1.6 * length, repetitions)

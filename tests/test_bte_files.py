@@ -1,0 +1,347 @@
+"""Files of ShengBTE, Quantum ESPRESSO and phono3py, and the command that runs in ShengBTE's folders."""
+
+import argparse
+import lzma
+import shutil
+from types import SimpleNamespace
+
+import numpy
+import pytest
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.shengbte import (
+    BOHR_ANGSTROM,
+    RYDBERG_PER_BOHR2,
+    read_control,
+    read_espresso,
+    read_force_constants,
+    write_directory,
+)
+from phonoscreen.transport import cli
+from phonoscreen.transport.harmonic import DynamicalMatrix
+from phonoscreen.transport.nonanalytic import EwaldCorrection, GonzeCorrection, WangCorrection
+from phonoscreen.transport.other_solvers import read_conductivity, solve_with_shengbte
+from phonoscreen.transport.solve import Settings, solve
+from tests.transport_models import rocksalt
+
+BORN = numpy.array([1.1 * numpy.eye(3), -1.1 * numpy.eye(3)])
+EPSILON = 2.4 * numpy.eye(3)
+
+
+def run_command(*words):
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["bte", *map(str, words)])
+    return arguments.run(arguments)
+
+
+@pytest.fixture(scope="module")
+def cubic():
+    return rocksalt(repetitions=(3, 3, 3))
+
+
+@pytest.fixture
+def folder(cubic, tmp_path):
+    write_directory(*cubic, tmp_path / "in", mesh=(4, 4, 4), temperature_k=300)
+    return tmp_path / "in"
+
+
+def test_folder_for_shengbte_reads_back_as_written(cubic, folder):
+    crystal, second, third = cubic
+    control = read_control(folder / "CONTROL")
+    assert control.crystal.cell == pytest.approx(crystal.cell, abs=1e-9)
+    assert control.crystal.numbers.tolist() == crystal.numbers.tolist()
+    assert (control.mesh, control.repetitions, control.temperatures_k) == ((4, 4, 4), (3, 3, 3), (300.0,))
+    assert not control.flags["nonanalytic"] and control.flags["convergence"]
+    found, triplets, _ = read_force_constants(folder, control)
+    assert found.values == pytest.approx(second.values, abs=1e-12)
+    assert triplets.values == pytest.approx(third.values, abs=1e-8)
+    assert (triplets.cells == third.cells).all()
+
+
+def test_command_writes_what_the_library_computes(cubic, folder, tmp_path, capsys):
+    assert run_command(folder, "--temperature", 300, 500, "--out", tmp_path / "out", "--quiet") == 0
+    assert "300" in capsys.readouterr().out
+    control = read_control(folder / "CONTROL")
+    second, third, _ = read_force_constants(folder, control)
+    mine = solve(control.crystal, second, third, (4, 4, 4), Settings(tolerance=1e-5))
+    found_kappa = read_conductivity(tmp_path / "out" / "BTE.KappaTensorVsT_CONV")
+    assert found_kappa == pytest.approx(mine.full[0].kappa, rel=1e-4)
+    omega = numpy.loadtxt(tmp_path / "out" / "BTE.omega")
+    assert omega == pytest.approx(mine.modes.omega, abs=1e-8)
+    cumulative = numpy.loadtxt(tmp_path / "out" / "T500K" / "BTE.cumulative_kappaVsOmega_tensor")
+    total = numpy.loadtxt(tmp_path / "out" / "BTE.KappaTensorVsT_CONV")[1, 1]
+    assert cumulative[-1, 1] == pytest.approx(total, rel=1e-4)
+
+
+def test_command_of_harmonic_properties_needs_no_third_order(folder, tmp_path):
+    control = (folder / "CONTROL").read_text()
+    (folder / "CONTROL").write_text(control.replace("nanowires=.FALSE.", "onlyharmonic=T"))
+    (folder / "FORCE_CONSTANTS_3RD").unlink()
+    assert run_command(folder, "--out", tmp_path / "out", "--quiet") == 0
+    assert (tmp_path / "out" / "BTE.dos").is_file() and not (tmp_path / "out" / "BTE.w_isotopic").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("natoms=2", "natoms=3", "lacks"),
+        ("T=300", "T=0", "above 0"),
+        ("T=300", "", "no temperature"),
+        ('"Mg" "Cl"', '"Mg" "Xx"', "unknown element"),
+        ("types=1 2", "types=1 5", "outside"),
+        ("scell(:)=3 3 3", "scell(:)=2 2 2", "atoms"),
+        ("&end", "", "not closed"),
+        ("ngrid(:)=4 4 4", "ngrid(:)=1 1 1", "one point"),
+        ("lfactor=0.1", "lfactor=abc", "not a value"),
+    ],
+)
+def test_wrong_control_is_refused_with_the_reason(folder, capsys, old, new, message):
+    control = (folder / "CONTROL").read_text()
+    assert old in control
+    (folder / "CONTROL").write_text(control.replace(old, new))
+    assert run_command(folder, "--quiet") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["CONTROL", "FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD"])
+def test_missing_and_cut_files_are_refused(folder, capsys, name):
+    text = (folder / name).read_text()
+    (folder / name).write_text(text[: len(text) // 2])
+    assert run_command(folder, "--quiet") == 2
+    (folder / name).unlink()
+    assert run_command(folder, "--quiet") == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_control_takes_every_form_of_fortran_namelists(tmp_path):
+    (tmp_path / "CONTROL").write_text("""! made by hand
+ &ALLOCATIONS
+   nelements = 2, natoms = 2, ngrid = 3*5, norientations=1 /
+ &crystal
+   LFACTOR = 1.0D0   ! nm
+   lattvec = 0 0.5 0.5  0.5 0 0.5  0.5 0.5 0
+   elements='Na','Cl', types(1)=1 types(2)=2
+   positions(:,1)=3*0.0  positions(1,2)=0.5, positions(2,2)=.5 positions(3,2)=5d-1
+   masses = 23.0 35.5  gfactors = 0. 1e-4
+   scell=3 3 3
+   orientations(:,1)=1 0 0
+ /
+ &parameters T_min=100, T_max=300 T_step=100, scalebroad=0.1 &end
+ &flags autoisotopes=.false. convergence = F nonanalytic=.true. &end
+""")
+    control = read_control(tmp_path / "CONTROL")
+    assert control.mesh == (5, 5, 5) and control.temperatures_k == (100.0, 200.0, 300.0)
+    assert control.crystal.cell == pytest.approx(5 * numpy.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]))
+    assert control.crystal.scaled_positions.tolist() == [[0, 0, 0], [0.5, 0.5, 0.5]]
+    assert control.crystal.masses.tolist() == [23.0, 35.5] and control.mass_variances.tolist() == [0, 1e-4]
+    assert not control.flags["convergence"]
+    assert not control.flags["nonanalytic"]  # asked for, but no Born charges are given
+
+
+def write_espresso(path, second, numbers):
+    """As q2r.x writes: lattice vector of the first atom, Rydberg atomic units."""
+    n, grid = len(numbers), second.repetitions
+    lines = [f"{n} {n} 0 10.0 0 0 0 0 0", "0 .5 .5", ".5 0 .5", ".5 .5 0"]
+    lines += [f"{k + 1} 'X{k} ' 20000.0" for k in range(n)] + [f"{k + 1} {k + 1} 0.0 0.0 0.0" for k in range(n)]
+    lines += ["F", " ".join(map(str, grid))]
+    for i in range(3):
+        for j in range(3):
+            for a in range(n):
+                for b in range(n):
+                    lines.append(f"{i + 1} {j + 1} {a + 1} {b + 1}")
+                    for m in numpy.ndindex(*grid[::-1]):
+                        cell = m[::-1]
+                        index = numpy.ravel_multi_index(numpy.mod(-numpy.array(cell), grid), grid) * n + b
+                        value = second.values[a, index, i, j] / RYDBERG_PER_BOHR2
+                        lines.append(f"{cell[0] + 1} {cell[1] + 1} {cell[2] + 1} {value:.14E}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_espresso_force_constants_give_the_same_phonons(cubic, folder, tmp_path):
+    crystal, second, _ = cubic
+    write_espresso(folder / "espresso.ifc2", second, crystal.numbers)
+    found, alat = read_espresso(folder / "espresso.ifc2", 2, (3, 3, 3))
+    assert found.values == pytest.approx(second.values, abs=1e-9)
+    assert alat == pytest.approx(10 * BOHR_ANGSTROM)
+    control = (folder / "CONTROL").read_text()
+    assert run_command(folder, "--out", tmp_path / "vasp", "--quiet") == 0
+    (folder / "CONTROL").write_text(control.replace("nanowires=.FALSE.", "espresso=.TRUE."))
+    assert run_command(folder, "--out", tmp_path / "qe", "--quiet") == 0
+    ours, theirs = (numpy.loadtxt(tmp_path / name / "BTE.KappaTensorVsT_RTA") for name in ("vasp", "qe"))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    with pytest.raises(StudyError, match="grid"):
+        read_espresso(folder / "espresso.ifc2", 2, (2, 3, 3))
+    text = (folder / "espresso.ifc2").read_text()
+    (folder / "espresso.ifc2").write_text(text[: len(text) // 2])
+    with pytest.raises(StudyError, match="cut"):
+        read_espresso(folder / "espresso.ifc2", 2, (3, 3, 3))
+
+
+def corrections():
+    return {
+        "wang": lambda crystal, constants: WangCorrection(crystal, constants, BORN, EPSILON),
+        "gonze": lambda crystal, constants: GonzeCorrection(crystal, constants, BORN, EPSILON),
+        "ewald": lambda crystal, constants: EwaldCorrection(crystal, BORN, EPSILON, 1.0),
+    }
+
+
+@pytest.mark.parametrize("name", ["wang", "gonze", "ewald"])
+def test_slopes_of_the_dynamical_matrix_with_long_range_forces_are_its_derivatives(cubic, name):
+    crystal, second, _ = cubic
+    matrix = DynamicalMatrix(crystal, second, corrections()[name])
+    q, step = numpy.array([[0.11, 0.23, 0.31]]), 1e-5
+    _, slope = matrix(q, gradient=True)
+
+    def smooth(point):  # the derivative is that of the convention whose phases count atomic positions
+        turn = numpy.exp(2j * numpy.pi * numpy.repeat(crystal.scaled_positions @ point[0], 3))
+        return turn.conj()[:, None] * matrix(point)[0][0] * turn
+
+    turn = numpy.exp(2j * numpy.pi * numpy.repeat(crystal.scaled_positions @ q[0], 3))
+    for axis in range(3):
+        shift = step * numpy.eye(3)[axis] @ crystal.cell.T / (2 * numpy.pi)
+        expected = (smooth(q + shift) - smooth(q - shift)) / (2 * step)
+        found = turn.conj()[:, None] * slope[0, axis] * turn
+        assert found == pytest.approx(expected, abs=1e-4 * numpy.abs(slope).max())
+
+
+def test_long_range_forces_split_optical_modes_near_gamma_and_leave_commensurate_points(cubic):
+    crystal, second, _ = cubic
+    bare = DynamicalMatrix(crystal, second)
+    inside = numpy.array([[1 / 3, 0, 0], [1 / 3, 1 / 3, 0]])
+    for name in ("wang", "gonze"):
+        matrix = DynamicalMatrix(crystal, second, corrections()[name])
+        assert matrix(inside)[0] == pytest.approx(bare(inside)[0], abs=1e-6 * numpy.abs(bare(inside)[0]).max())
+        transverse, longitudinal = numpy.linalg.eigvalsh(matrix(numpy.array([[1e-4, 0, 0]]))[0])[0, [3, 5]]
+        assert longitudinal > 1.05 * transverse
+
+
+def test_phono3py_agrees_on_harmonic_phonons_and_tensors(cubic):
+    from phonoscreen.io.phono3py import from_phono3py, to_phono3py
+    from phonoscreen.transport.harmonic import solve_modes
+
+    crystal, second, third = cubic
+    program = to_phono3py(crystal, second, third)
+    back, pairs, triplets = from_phono3py(program)
+    q = numpy.random.default_rng(5).uniform(-0.3, 0.3, size=(6, 3))
+    mine = solve_modes(DynamicalMatrix(crystal, second), q)[0]
+    from phonopy.harmonic.dynamical_matrix import get_dynamical_matrix
+
+    theirs = get_dynamical_matrix(program.fc2, program.phonon_supercell, program.phonon_primitive)
+    for point, omega in zip(q, mine, strict=True):
+        theirs.run(point)
+        squares = numpy.linalg.eigvalsh(theirs.dynamical_matrix)
+        assert numpy.sqrt(squares * 9648.533212) == pytest.approx(omega, rel=1e-6)
+    again = solve(back, pairs, triplets, (4, 4, 4), Settings(full_solution=False))
+    first = solve(crystal, second, third, (4, 4, 4), Settings(full_solution=False))
+    assert again.rta[0].kappa == pytest.approx(first.rta[0].kappa, rel=1e-6, abs=1e-8)
+
+
+def test_conductivity_comes_near_phono3py(cubic):
+    from phonoscreen.transport.other_solvers import solve_with_phono3py
+
+    gaps = []
+    for n in (5, 9):
+        mine = solve(*cubic, (n, n, n), Settings(isotopes=False, full_solution=False)).rta[0].kappa[0, 0]
+        theirs = solve_with_phono3py(*cubic, (n, n, n), 300.0, isotopes=False)["rta"][0, 0]
+        gaps.append(abs(mine / theirs - 1))
+    assert gaps[1] < 0.04 and gaps[1] < gaps[0]
+
+
+def test_executable_of_shengbte_is_called_in_a_complete_folder(cubic, tmp_path):
+    program = tmp_path / "ShengBTE"
+    program.write_text(
+        "#!/bin/sh\nls CONTROL FORCE_CONSTANTS_2ND FORCE_CONSTANTS_3RD || exit 3\n"
+        "for k in RTA CONV; do echo 300.0 7 0 0 0 8 0 0 0 9 5 > BTE.KappaTensorVsT_$k; done\n"
+    )
+    program.chmod(0o755)
+    transport = {"command": str(program), "scalebroad": 1.0, "isotopes": True, "iterations_max": 10,
+                 "iterations_tolerance": 1e-5}  # fmt: skip
+    found = solve_with_shengbte(*cubic, (3, 3, 3), 300.0, transport)
+    assert numpy.diag(found["full"]).tolist() == [7, 8, 9]
+    with pytest.raises(StudyError, match="command is not set"):
+        solve_with_shengbte(*cubic, (3, 3, 3), 300.0, {**transport, "command": None})
+    with pytest.raises(StudyError, match="status 1"):
+        solve_with_shengbte(*cubic, (3, 3, 3), 300.0, {**transport, "command": "false"})
+
+
+@pytest.fixture(scope="module")
+def indium_arsenide(reference, tmp_path_factory):
+    """ShengBTE's own test, run by the command with ShengBTE's treatment of degenerate bands."""
+    source, out = reference / "shengbte_inas", tmp_path_factory.mktemp("inas")
+    for treatment in ("shengbte", "sets"):
+        assert run_command(source, "--out", out / treatment, "--degeneracy", treatment, "--quiet") == 0
+    return SimpleNamespace(theirs=source / "Reference", mine=out / "shengbte", sets=out / "sets")
+
+
+def column(path, n_band=6):
+    return numpy.loadtxt(path)[:, 1].reshape(n_band, -1).T
+
+
+def test_indium_arsenide_as_shengbte_computes_it(indium_arsenide):
+    """Reference output of ShengBTE 1.5.1; tolerances: its own builds differ inside degenerate bands."""
+    theirs, mine = indium_arsenide.theirs, indium_arsenide.mine
+    for name in ("RTA", "CONV"):
+        kappa = read_conductivity(theirs / f"BTE.KappaTensorVsT_{name}")[0, 0]
+        assert read_conductivity(mine / f"BTE.KappaTensorVsT_{name}")[0, 0] == pytest.approx(kappa, rel=3e-3)
+        by_sets = read_conductivity(indium_arsenide.sets / f"BTE.KappaTensorVsT_{name}")[0, 0]
+        assert by_sets == pytest.approx(kappa, rel=0.03)
+    omega = numpy.loadtxt(theirs / "BTE.omega")
+    assert numpy.loadtxt(mine / "BTE.omega") == pytest.approx(omega, abs=1e-3 * 2 * numpy.pi)
+    for name, tolerance in (("BTE.P3_total", 5e-3), ("BTE.P3_plus_total", 5e-3), ("BTE.cvVsT", 1e-3)):
+        assert numpy.loadtxt(mine / name) == pytest.approx(numpy.loadtxt(theirs / name), rel=tolerance)
+    sets = numpy.concatenate([numpy.zeros((len(omega), 1), int),
+                              numpy.cumsum(numpy.diff(omega, axis=1) > 1e-3, axis=1)], axis=1)  # fmt: skip
+    from phonoscreen.transport.harmonic import average_over_sets
+
+    for name in ("BTE.w_isotopic", "T300K/BTE.w_anharmonic", "T300K/BTE.w_anharmonic_plus", "T300K/BTE.WP3"):
+        expected = average_over_sets(column(theirs / name), sets)
+        found = average_over_sets(column(mine / name), sets)
+        counted = expected > 1e-6 * expected.max()
+        error = numpy.abs(found[counted] / expected[counted] - 1)
+        assert numpy.median(error) < 0.01 and numpy.percentile(error, 95) < 0.05, name
+    assert numpy.loadtxt(mine / "BTE.gruneisen") == pytest.approx(numpy.loadtxt(theirs / "BTE.gruneisen"), abs=2e-3)
+
+
+def test_every_file_of_the_reference_is_written_in_its_shape(indium_arsenide):
+    for path in sorted(indium_arsenide.theirs.rglob("BTE.*")):
+        mine = indium_arsenide.mine / path.relative_to(indium_arsenide.theirs)
+        assert numpy.loadtxt(mine).shape == numpy.loadtxt(path).shape, path.name
+
+
+def test_coherences_of_sodium_magnesium_fluoride(reference, tmp_path):
+    """kappa_p and kappa_c from given linewidths, phono3py's test data (half widths, frequencies in THz)."""
+    import h5py
+    import phono3py
+
+    from phonoscreen.io.phono3py import from_phonopy
+    from phonoscreen.transport.boltzmann import coherence_conductivity, relaxation_time, velocity_products
+    from phonoscreen.transport.harmonic import average_over_sets
+    from phonoscreen.transport.mesh import build_mesh
+    from phonoscreen.transport.modes import solve_mesh_modes
+
+    source = reference / "interband_namgf3"
+    shutil.copy(source / "fc2_NaMgF3.hdf5", tmp_path)
+    (tmp_path / "params.yaml").write_bytes(lzma.open(source / "phono3py_params_NaMgF3.yaml.xz").read())
+    program = phono3py.load(tmp_path / "params.yaml", fc2_filename=tmp_path / "fc2_NaMgF3.hdf5", produce_fc=False,
+                            log_level=0)  # fmt: skip
+    crystal, constants = from_phonopy(program.phonon_primitive, program.fc2)
+    charges = program.nac_params
+    with h5py.File(source / "kappa-NaMgF3-m979.hdf5") as store:
+        mesh = build_mesh(crystal, store["mesh"][:])
+        modes = solve_mesh_modes(
+            DynamicalMatrix(
+                crystal, constants, lambda c, k: GonzeCorrection(c, k, charges["born"], charges["dielectric"])
+            ),
+            mesh,
+        )
+        index = mesh.star[mesh.index(numpy.rint(store["qpoint"][:] * mesh.shape).astype(int))]
+        assert modes.omega[index] / (2 * numpy.pi) == pytest.approx(store["frequency"][:], abs=1e-3)
+        linewidth = numpy.zeros_like(modes.omega)
+        linewidth[index] = 4 * numpy.pi * store["gamma"][0]
+        linewidth = average_over_sets(linewidth, modes.sets)
+        total = store["kappa_intra"][0, :3] + store["kappa_inter"][0, :3]
+    products = velocity_products(modes)
+    kappa = relaxation_time(modes, linewidth, products, crystal.volume, 300.0).kappa
+    kappa = kappa + coherence_conductivity(modes, linewidth, crystal.volume, 300.0)[0]
+    assert numpy.diag(kappa) == pytest.approx(total, rel=0.01)
