@@ -189,7 +189,7 @@ def lennard_jones(rc):
 
 
 def test_second_and_third_order_of_a_known_potential():
-    """Argon-like fcc crystal: constants from finite differences of the forces against the fit to random displacements."""
+    """Argon-like fcc crystal: finite differences of the forces against the fit to random displacements."""
     crystal = Crystal.from_ase(Atoms("Ar", cell=4.05 * prototypes.FCC, scaled_positions=[[0, 0, 0]], pbc=True))
     repetitions, calculator = (4, 4, 4), lennard_jones(4.4)
     basis = build_basis(crystal, repetitions, (None, 4.6))
@@ -282,8 +282,8 @@ def spoil(displacements, forces, how):
 
 @pytest.mark.parametrize(
     "how",
-    ["force components are not finite", "nothing is displaced", "given twice", "shape", "one force for every", "explains nothing",
-     "all forces vanish", "determine fewer|do not act"],
+    ["force components are not finite", "nothing is displaced", "given twice", "shape", "one force for every",
+     "explains nothing",     "all forces vanish", "determine fewer|do not act"],
 )  # fmt: skip
 def test_bad_input_is_refused_with_a_remedy(synthetic, how):
     crystal, basis, _, displacements, forces = synthetic

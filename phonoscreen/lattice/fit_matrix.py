@@ -135,7 +135,7 @@ def check_displacements(basis, displacements, forces):
 
 
 def _operator(basis, order):
-    """Sparse map from products of displacement components to forces on the atoms of cell 0, for each free force constant.
+    """Sparse map, for each free force constant, from products of displacement components to forces on cell 0.
 
     Returns
     -------

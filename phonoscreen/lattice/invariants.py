@@ -12,7 +12,11 @@ from functools import cached_property
 import numpy
 from scipy import sparse
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.clusters import Clusters, image_table
+
+MAX_SYMMETRIC = 8000
+"""Tensors allowed by symmetry beyond which a crystal has lost its symmetry or the cutoff is far too long."""
 
 
 @dataclass
@@ -70,6 +74,11 @@ def build_order(clusters, symmetry):
     Returns
     -------
     OrderBasis
+
+    Raises
+    ------
+    StudyError
+        If symmetry leaves more tensors than any fit could determine.
     """
     table, orders = image_table(clusters, symmetry)
     tensors = _symmetric_tensors(clusters.order, table, orders, symmetry.cartesian)
@@ -104,6 +113,11 @@ def _symmetric_tensors(order, table, orders, cartesian):
         columns.append(column + n_columns)
         values.append(orbit[member, component, column])
         n_columns += invariant.shape[1]
+        if n_columns > MAX_SYMMETRIC:
+            raise StudyError(
+                f"symmetry leaves more than {MAX_SYMMETRIC} free force constants of order {order}",
+                fix="check that the crystal is the perfect, symmetric one, or use a shorter cutoff",
+            )
     rows, columns, values = (numpy.concatenate(x) if x else numpy.zeros(0, int) for x in (rows, columns, values))
     return sparse.csr_array((values.astype(float), (rows, columns)), shape=(table.shape[1] * size, n_columns))
 

@@ -101,9 +101,10 @@ class Sums:
         """
         n_free = len(self.gram)
         if self.equations < max(n_free, 1) and not ridge:
+            factor = -(-2 * n_free // max(self.equations, 1))
             raise StudyError(
                 f"{self.equations} force components for {n_free} free force constants",
-                fix=f"give at least {-(-2 * n_free // max(self.equations, 1))} times as many displaced supercells, shorten "
+                fix=f"give at least {factor} times as many displaced supercells, shorten "
                 "force_constants.third_cutoff_angstrom, or use a sparse method (lasso, adaptive_lasso, ardr)",
             )
         diagonal = self.gram.diagonal()
