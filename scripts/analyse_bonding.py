@@ -19,14 +19,14 @@ def main(job):
     manifest, upstream = pandas.read_parquet(job.input.manifest), read_records(job.input.relaxed_records)
     transport = read_records(job.input.transport_records)
     solved = set(transport.loc[transport["status"] == "ok", "structure_id"])
-    chosen = choose_structures(manifest, transport, job.params.structures_max, job.params.seed)
+    chosen = choose_structures(manifest, job.params.structures_max, job.params.seed)
     store = h5py.File(job.input.relaxed)
 
     def compute(structure_id):
-        if structure_id not in solved:
-            return Outcome(status="skipped", reason="no thermal conductivity from the predicted forces")
         if structure_id not in chosen:
             return Outcome(status="skipped", reason=f"beyond bonding.structures_max = {job.params.structures_max}")
+        if structure_id not in solved:
+            return Outcome(status="skipped", reason="no thermal conductivity from the predicted forces")
         begin, group = time.process_time(), store[structure_id]
         crystal = Crystal(group["cell"][()], group["scaled_positions"][()], group["numbers"][()], None)
         cohp = find_cohp(crystal, structure_id, engine=job.params.engine, outputs=job.params.outputs)

@@ -14,7 +14,8 @@ def bonding_table(manifest, bonding, transport):
 
     Returns
     -------
-    DataFrame: identity, ``status, bonding_ev, antibonding_ev, n_pairs, kappa_p_w_per_m_k`` (predicted; NaN if not solved)
+    DataFrame: identity, ``status, bonding_ev, antibonding_ev, n_pairs`` and ``kappa_p_w_per_m_k`` (predicted; NaN if
+    not solved)
     """
     table = take(bonding, ["bonding_ev", "antibonding_ev", "n_pairs"], stage="analyse_bonding")
     table = table.astype({"bonding_ev": float, "antibonding_ev": float, "n_pairs": "Int64"})
