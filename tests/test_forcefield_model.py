@@ -178,7 +178,7 @@ def test_the_conservative_model_has_no_net_force_and_is_the_gradient_of_its_ener
             moved = atoms.copy()
             moved.positions[atom, axis] += sign * step
             ends.append(energy(moved))
-        assert forces[atom, axis] == pytest.approx(-(ends[0] - ends[1]) / (2 * step), abs=1e-5 * numpy.abs(forces).max())
+        assert forces[atom, axis] == pytest.approx(-(ends[0] - ends[1]) / (2 * step), abs=1e-5 * abs(forces).max())
 
 
 def test_the_hessian_of_the_conservative_model_is_symmetric():
