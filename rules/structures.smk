@@ -39,6 +39,7 @@ rule filter_structures:
         "benchmarks/filter_structures.tsv"
     conda:
         "../envs/structures.yaml"
+    threads: 16
     params:
         code=code_of("scripts/filter_structures.py"),
         filter=config["filter"],

@@ -37,7 +37,12 @@ def test_the_settings_of_the_study_and_of_the_laptop_are_accepted(config, monkey
         ("supercell", "displacement_angstrom", 3.0, ["displacement_angstrom", "at most 0.2"]),
         ("supercell", "min_length_angstrom", -1, ["min_length_angstrom", "between 4 and 40"]),
         ("force_model", "committee", 1, ["committee", "at least 2"]),
-        ("force_constants", "third_cutoff_angstrom", 6.0, ["exceeds half", "raise supercell/min_length_angstrom to 12.0"]),
+        (
+            "force_constants",
+            "third_cutoff_angstrom",
+            6.0,
+            ["exceeds half", "raise supercell/min_length_angstrom to 12.0"],
+        ),
         ("reference", "label", ["validation"], ["lacks training"]),
         ("reference", "engine", "dft", ["reference/engine", "vasp"]),
         ("source", "kind", "files", ["source/path is not set"]),
