@@ -1,6 +1,6 @@
-"""PBE in a double-zeta polarised basis of atomic orbitals through GPAW (Larsen et al., Phys. Rev. B 80, 195112 (2009)).
+"""PBE in a basis of atomic orbitals through GPAW (Larsen et al., Phys. Rev. B 80, 195112 (2009)).
 
-GPAW is compiled on installation; see docs/bonding.md for a build that needs a C++ compiler and nothing else.
+GPAW is compiled on installation; envs/gpaw_siteconfig.py needs a C compiler and nothing else.
 """
 
 import numpy
@@ -12,12 +12,14 @@ from phonoscreen.bonding.orbitals import Bands
 
 GRID_SPACING_ANGSTROM = 0.2
 FERMI_WIDTH_EV = 0.05
+BASIS = {"default": "dzp", **dict.fromkeys(("Li", "Na", "K", "Rb", "Cs"), "sz(dzp)")}  # dzp of alkalis is over-complete
 
 
 def solve_lcao(crystal, *, min_length_angstrom=12.0):
-    """Return the PBE bands of a crystal.
+    """Return the PBE bands of a crystal: double-zeta polarised, alkali metals single-zeta.
 
-    The minimal basis are GPAW's single-zeta functions of the shells that hold electrons in the free atom.
+    The density is converged on the irreducible k-points, the bands are then taken on the whole mesh. The minimal basis
+    are GPAW's single-zeta functions of the shells that hold electrons in the free atom and of its outermost s shell.
 
     Parameters
     ----------
@@ -31,22 +33,23 @@ def solve_lcao(crystal, *, min_length_angstrom=12.0):
     Raises
     ------
     StudyError
-        If GPAW is not installed or the density does not converge.
+        If GPAW is not installed, has no data for an element, or does not converge.
     """
     try:
-        from gpaw import GPAW, FermiDirac, KohnShamConvergenceError
+        from gpaw import GPAW, ConvergenceError, FermiDirac
     except ImportError:
-        raise StudyError("GPAW is not installed", fix="install it (docs/bonding.md) or set bonding.engine") from None
+        raise StudyError(
+            "GPAW is not installed", fix="`make` installs it where there is a C compiler; or set bonding.engine"
+        ) from None
     lengths = numpy.linalg.norm(crystal.cell, axis=1)
     mesh = tuple(int(numpy.ceil(min_length_angstrom / length - 1e-6)) for length in lengths)
     atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     atoms.calc = GPAW(
         mode="lcao",
-        basis="dzp",
+        basis=BASIS,
         xc="PBE",
         h=GRID_SPACING_ANGSTROM,
         kpts={"size": mesh, "gamma": True},
-        symmetry={"point_group": False},
         nbands="nao",
         occupations=FermiDirac(FERMI_WIDTH_EV),
         convergence={"energy": 1e-3, "density": 1e-3},
@@ -55,25 +58,24 @@ def solve_lcao(crystal, *, min_length_angstrom=12.0):
     )
     try:
         atoms.get_potential_energy()
-    except KohnShamConvergenceError as error:
-        raise StudyError(f"GPAW: {error}", fix="take another engine (bonding.engine) for this structure") from None
+        whole_mesh = atoms.calc.fixed_density(symmetry={"point_group": False}, txt=None)
+        whole_mesh.dft.converge()
+    except (ConvergenceError, numpy.linalg.LinAlgError, FileNotFoundError) as error:
+        raise StudyError(
+            f"GPAW: {type(error).__name__}: {error}", fix="take another engine (bonding.engine) for this structure"
+        ) from None
     solution = {"kpoints": [], "energies_ev": [], "coefficients": [], "overlap": []}
-    for state in atoms.calc.dft.ibzwfs:
+    for state in whole_mesh.dft.ibzwfs:
         overlap = numpy.tril(state.S_MM.data) + numpy.tril(state.S_MM.data, -1).conj().T
-        found = (state.kpt_c, state.eig_n * Hartree, state.C_nM.data.T.copy(), overlap)
-        doubled = 2 * numpy.array(state.kpt_c)
-        partner = (
-            []
-            if numpy.allclose(doubled, numpy.round(doubled))
-            else [(-found[0], found[1], *map(numpy.conj, found[2:]))]
-        )
-        for values in (found, *partner):
+        found = [numpy.array(state.kpt_c), state.eig_n * Hartree, state.C_nM.data.T.copy(), overlap]
+        both = [found, [-found[0], found[1], *map(numpy.conj, found[2:])]]  # time reversal
+        its_own_partner = numpy.allclose(2 * found[0], numpy.round(2 * found[0]))
+        for values in both[:1] if its_own_partner else both:
             for name, value in zip(solution, values, strict=True):
                 solution[name].append(value)
-    functions = [(atom, orbital) for atom, setup in enumerate(state.setups) for orbital in setup.basis.bf_j]
-    sizes = [2 * orbital.l + 1 for _, orbital in functions]
-    shells = [_occupied_shells(int(number)) for number in crystal.numbers]
-    minimal = [orbital.type.split(" ")[0] in shells[atom] for atom, orbital in functions]
+    functions = [(atom, orbital.l) for atom, setup in enumerate(state.setups) for orbital in setup.basis.bf_j]
+    sizes = [2 * momentum + 1 for _, momentum in functions]
+    minimal = [chosen for setup in state.setups for chosen in _minimal_functions(setup)]
     return Bands(
         crystal.cell, crystal.scaled_positions, crystal.numbers, mesh,
         atoms=numpy.repeat([atom for atom, _ in functions], sizes),
@@ -83,11 +85,21 @@ def solve_lcao(crystal, *, min_length_angstrom=12.0):
     )  # fmt: skip
 
 
-def _occupied_shells(number):
-    """Return the names of the single-zeta functions of the shells that hold electrons in the free atom."""
-    from ase.data import chemical_symbols
+def _minimal_functions(setup):
+    """Mark the basis functions of one atom that belong to the minimal basis.
+
+    The i-th single-zeta function of an angular momentum belongs to the i-th shell of it in the PAW data set.
+    """
     from gpaw.setup_data import SetupData
 
-    setup = SetupData(chemical_symbols[number], "PBE")
-    shells = zip(setup.n_j, setup.l_j, setup.f_j, strict=True)
-    return {f"{n}{'spdf'[momentum]}-sz" for n, momentum, electrons in shells if n > 0 and electrons > 0}
+    data = SetupData(setup.symbol, "PBE")
+    shells = sorted(shell for shell in zip(data.n_j, data.l_j, data.f_j, strict=True) if shell[0] > 0)
+    outermost_s = max(n for n, momentum, _ in shells if momentum == 0)
+    wanted = {}
+    for n, momentum, electrons in shells:
+        wanted.setdefault(momentum, []).append(electrons > 0 or (momentum == 0 and n == outermost_s))
+    chosen = []
+    for orbital in setup.basis.bf_j:
+        single_zeta = "-sz" in orbital.type or orbital.type == "bound state"
+        chosen.append(bool(single_zeta and wanted.get(orbital.l) and wanted[orbital.l].pop(0)))
+    return chosen
