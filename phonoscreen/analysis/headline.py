@@ -229,7 +229,7 @@ def _compounds(transport, modes):
                 if not len(rows):
                     findings[key] = _missing("not in the manifest")
                 elif rows.iloc[0]["status"] != "ok":
-                    findings[key] = _missing(rows.iloc[0]["status"])
+                    findings[key] = _missing(f"{rows.iloc[0]['status']}: {rows.iloc[0]['reason']}")
                 else:
                     findings[key] = Finding(rows.iloc[0][f"{symbol}_w_per_m_k"], rows.iloc[0]["structure_id"])
     return findings

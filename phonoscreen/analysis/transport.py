@@ -34,15 +34,16 @@ def transport_table(manifest, records, trained):
 
     Returns
     -------
-    DataFrame: identity, ``trained, source, status`` and the columns of ``solve_bte``; NaN where not ok
+    DataFrame: identity, ``trained, source, status, reason`` and the columns of ``solve_bte``; NaN where not ok
     """
     pieces = []
     for source, stage in records.items():
         table = take(stage, PROPERTIES, stage=f"solve_bte {source}")
         values = table[PROPERTIES].where(table["status"] == "ok")
         table = table[["structure_id", "status"]].join(values.astype(_TYPES))
+        table = table.assign(reason=stage["reason"].astype(str).str.split("\n").str[0].to_numpy())
         pieces.append(table.assign(source=source, trained=table["structure_id"].isin(trained)))
-    order = ["structure_id", "trained", "source", "status", *PROPERTIES]
+    order = ["structure_id", "trained", "source", "status", "reason", *PROPERTIES]
     return with_identity(manifest, pandas.concat(pieces)[order])
 
 

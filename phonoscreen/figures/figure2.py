@@ -62,7 +62,7 @@ def _bands(axis, bands):
         for _, branch in bands[bands["source"] == source].groupby("band"):
             axis.plot(branch["distance_per_angstrom"], branch["frequency_thz"], color=colour, linewidth=0.5)
     points = bands[(bands["band"] == 0) & (bands["label"] != "")].drop_duplicates("distance_per_angstrom")
-    labels = points["label"].str.replace("G", "Γ")
+    labels = points["label"].str.replace("G", "Γ").where(~points["label"].str.contains("|", regex=False), "")
     for distance in points["distance_per_angstrom"]:
         axis.axvline(distance, color="#bbbbbb", linewidth=0.4, zorder=0)
     axis.set(xlim=(bands["distance_per_angstrom"].min(), bands["distance_per_angstrom"].max()))

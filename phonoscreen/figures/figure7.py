@@ -3,7 +3,7 @@
 import numpy
 from matplotlib.colors import Normalize
 
-from phonoscreen.analysis.compounds import FIGURE7
+from phonoscreen.analysis.compounds import FIGURE7, rows_of
 from phonoscreen.figures import style
 
 SOURCES = ("predicted", "reference")
@@ -32,7 +32,7 @@ def draw(modes, transport, *, reference):
                 colours = _modes(axis, points, largest)
                 _conductivities(axis, transport, points["structure_id"].iloc[0], source)
             else:
-                style.nothing_to_show(axis, _reason(transport, mine, compound, source))
+                style.nothing_to_show(axis, _reason(transport, compound, source))
         axes[row, 0].set_ylabel("relaxation time (ps)")
         if len(mine):
             style.log_ticks(axes[row, 0].yaxis, *axes[row, 0].get_ylim())
@@ -74,8 +74,8 @@ def _conductivities(axis, transport, structure_id, source):
     axis.set_title(text, loc="right", fontsize=7)
 
 
-def _reason(transport, mine, compound, source):
-    if not len(mine):
-        return f"no Boltzmann solution for {compound}"
-    status = transport[(transport["structure_id"] == mine["structure_id"].iloc[0]) & (transport["source"] == source)]
-    return f"not solved with {source} forces: " + ", ".join(status["status"])
+def _reason(transport, compound, source):
+    rows = rows_of(transport[transport["source"] == source], *FIGURE7[compound])
+    if not len(rows):
+        return "not in the manifest"
+    return f"not solved with {source} forces\n{rows['status'].iloc[0]}: {rows['reason'].iloc[0]}"

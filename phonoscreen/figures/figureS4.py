@@ -25,8 +25,8 @@ def draw(elements, *, reference, temperature_k):
         style.nothing_to_show(axis, "no structure is solved with predicted forces")
         return figure, f"**Figure S4.** Reference: {reference}. No structure is solved with predicted forces."
     values = mine["msd_mean_angstrom2"]
-    low, high = values.min(), values.max()
-    colours = ScalarMappable(LogNorm(low, high if high > low else 1.01 * low), style.SEQUENTIAL)
+    low, high = values.min(), max(values.max(), 1.01 * values.min())
+    colours = ScalarMappable(LogNorm(low, high), style.SEQUENTIAL)
     for number, symbol in SYMBOLS.items():
         attributes = element_attributes([number])[0]
         period, group = round(7 * attributes[1]), round(18 * attributes[2])
@@ -35,7 +35,7 @@ def draw(elements, *, reference, temperature_k):
     axis.axis("off")
     label = f"mean square displacement at {temperature_k:g} K (Å$^2$)"
     bar = figure.colorbar(colours, ax=axis, orientation="horizontal", shrink=0.5, pad=0.02, aspect=30, label=label)
-    bar.ax.minorticks_on()
+    style.log_ticks(bar.ax.xaxis, low, high)
     caption = (
         f"**Figure S4.** Mean square displacement of each element at {temperature_k:g} K, mean over its atoms in all "
         f"structures solved with predicted forces ({len(mine)} of {len(SYMBOLS)} elements; small numbers: Å², times "
