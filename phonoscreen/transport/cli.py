@@ -60,7 +60,8 @@ def solve_directory(arguments):
     correction = None
     if flags["nonanalytic"] and alat is not None:
         def correction(crystal, constants):
-            return EwaldCorrection(crystal, control.born, control.epsilon, (2 * numpy.pi / alat) ** 2)
+            charges = control.born.transpose(0, 2, 1)  # with espresso, ShengBTE takes the field as the second index
+            return EwaldCorrection(crystal, charges, control.epsilon, (2 * numpy.pi / alat) ** 2)
     elif flags["nonanalytic"]:
         def correction(crystal, constants):
             return WangCorrection(crystal, constants, control.born, control.epsilon)
