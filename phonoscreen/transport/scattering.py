@@ -174,7 +174,7 @@ def pairs_of(mesh, point, reduce=True):
 
 def three_phonon_rates(
     crystal, third, modes, temperatures_k, *, scalebroad=1.0, transfer=True, reduce=True, dtype=numpy.complex128,
-    memory_mib=8, progress=None,
+    memory_mib=8, memory_gib=16.0, progress=None,
 ):  # fmt: skip
     """Return the three-phonon scattering rates of every irreducible mode.
 
@@ -192,11 +192,17 @@ def three_phonon_rates(
     reduce : use the little group of each q (False where the modes do not follow it)
     dtype : complex type of the matrix elements; the rates are summed in double precision
     memory_mib : size of the blocks of pairs
+    memory_gib : largest matrix for the iterative solution
     progress : function of (done, total) irreducible points, or None
 
     Returns
     -------
     ThreePhononRates
+
+    Raises
+    ------
+    StudyError
+        If the matrix for the iterative solution would exceed ``memory_gib``.
     """
     mesh, temperatures_k = modes.mesh, numpy.atleast_1d(numpy.asarray(temperatures_k, float))
     n_t, (n_irr, n_bands), n_q = len(temperatures_k), modes.omega.shape, len(mesh.points)
@@ -209,6 +215,13 @@ def three_phonon_rates(
     rates = numpy.zeros((n_t, n_irr, n_bands, 2))
     phase_space = numpy.zeros((n_irr, n_bands, 2 + 2 * n_t))
     moved = numpy.zeros((n_t if transfer else 0, n_q, n_bands, n_bands))
+    needed = 8 * n_t * (3 * n_irr * n_bands) ** 2 / 2**30
+    if transfer and needed > memory_gib:
+        raise StudyError(
+            f"the full solution of {n_irr} irreducible wave vectors, {n_bands} bands and {n_t} temperatures needs "
+            f"{needed:.1f} GiB, allowed are {memory_gib:g}", where="transport",
+            fix="use a coarser mesh, fewer temperatures at a time, the relaxation-time approximation, or allow more",
+        )  # fmt: skip
     matrix = numpy.zeros((n_t, n_irr, n_bands, 3, n_irr, n_bands, 3)) if transfer else None
     block = min(n_q, max(8, int(memory_mib * 2**20 / (2 * n_bands**3 * numpy.dtype(dtype).itemsize))))
     carried = numpy.empty((block, n_bands, n_bands * n_bands), dtype)

@@ -35,6 +35,7 @@ class Settings:
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
     imaginary_threshold_thz : see ``solve_mesh_modes``
     single_precision : matrix elements in single precision
+    memory_gib : largest matrix of the full solution
     """
 
     temperatures_k: tuple = (300.0,)
@@ -48,6 +49,7 @@ class Settings:
     degeneracy: str = "sets"
     imaginary_threshold_thz: float = 0.1
     single_precision: bool = False
+    memory_gib: float = 16.0
 
     def __post_init__(self):
         self.temperatures_k = tuple(float(t) for t in numpy.atleast_1d(self.temperatures_k))
@@ -118,7 +120,7 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     )
     rates = three_phonon_rates(
         crystal, third, modes, settings.temperatures_k, scalebroad=settings.scalebroad, reduce=by_sets,
-        transfer=settings.full_solution, progress=progress,
+        transfer=settings.full_solution, memory_gib=settings.memory_gib, progress=progress,
         dtype=numpy.complex64 if settings.single_precision else numpy.complex128,
     )  # fmt: skip
     isotope = numpy.zeros_like(modes.omega)
