@@ -35,7 +35,8 @@ def draw(rounds, histories, *, reference):
         query.plot(asked["round"], asked["n_recommended"], "o-", color=style.BLACK, label="recommended")
         query.plot(asked["round"], asked["n_selected"], "^--", color=style.RED, label="labelled")
         query.set(xlabel="round", ylabel="structures")
-        query.set_ylim(0, max(asked["n_recommended"].max(), 1) * 1.35)
+        query.set_ylim(-0.05, max(asked["n_recommended"].max(), 1) * 1.35)
+        query.yaxis.set_major_locator(MaxNLocator(integer=True))
         query.legend(loc="upper right")
     else:
         style.nothing_to_show(query, "no round has asked for labels")
