@@ -49,7 +49,6 @@ rule fit_force_constants:
         code=code_of("scripts/fit_force_constants.py"),
         method=config["force_constants"]["method"],
         rotational_sum_rules=config["force_constants"]["rotational_sum_rules"],
-        seed=config["seed"],
     script:
         "../scripts/fit_force_constants.py"
 
