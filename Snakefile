@@ -5,7 +5,12 @@ import os
 from snakemake.utils import min_version
 
 from phonoscreen.workflow.code import code_of
-from phonoscreen.workflow.inputs import engine_settings, model_settings, source_files
+from phonoscreen.workflow.inputs import (
+    augmentation,
+    engine_settings,
+    model_settings,
+    source_files,
+)
 from phonoscreen.workflow.settings import check_settings
 from phonoscreen.workflow.shards import member_names, shard_names
 

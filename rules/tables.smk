@@ -99,7 +99,7 @@ rule tabulate_learning:
         "../envs/analysis.yaml"
     params:
         code=code_of("scripts/tabulate_learning.py"),
-        frames=config["force_model"]["frames"],
+        frames=augmentation(config["force_model"]),
     script:
         "../scripts/tabulate_learning.py"
 

@@ -22,4 +22,4 @@ def main(job):
     write_records(records, job.output.assignment)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

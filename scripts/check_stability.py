@@ -28,4 +28,4 @@ def main(job):
             run_shard(job, list(upstream["structure_id"]), check, stage="check_stability", upstream=upstream)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

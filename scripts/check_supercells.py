@@ -39,4 +39,4 @@ def main(job):
     run_shard(job, job.params.structures, check, stage="check_supercells")
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

@@ -33,4 +33,4 @@ def main(job):
             run_shard(job, ids, fit, stage="fit_force_constants", upstream=upstream)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

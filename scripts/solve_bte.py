@@ -33,4 +33,4 @@ def main(job):
             run_shard(job, list(upstream["structure_id"]), solve, stage="solve_bte", upstream=upstream)
 
 
-run_job(snakemake, main)  # noqa: F821
+run_job(snakemake, main)

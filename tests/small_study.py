@@ -261,7 +261,8 @@ def run_script(name, *, input, output, params=None, log=()):
         job_module.run_job = run_job
     for path in output.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    captured["main"](SimpleNamespace(input=Names(input), output=Names(output), params=Names(params or {})))
+    names = {"input": Names(input), "output": Names(output), "params": Names(params or {})}
+    captured["main"](SimpleNamespace(**names, key="test", threads=1))
 
 
 def tabulate(results):
@@ -382,4 +383,3 @@ def summarise(results, figures):
 
 def published_numbers():
     return yaml.safe_load((ROOT / "resources/published/numbers.yaml").read_text())
-

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     write(folder / "POSCAR", atoms)
     other = atoms.copy()
     other.set_cell(1.05 * atoms.cell, scale_atoms=True)
-    write(folder / "OTHER", other, format="vasp")
+    write(folder / "POSCAR-other", other, format="vasp")
     basis = build_basis(crystal, repetitions, (None, choose_cutoff(crystal, repetitions, 5.0).value_angstrom))
     rng = numpy.random.default_rng(0)
     parameters = rng.normal(size=basis.n_free)
@@ -65,7 +65,7 @@ def test_fit_writes_the_force_constants_of_the_crystal(folder, capsys):
     ("arguments", "message"),
     [
         (["POSCAR", "wrong.extxyz"], "explains nothing"),
-        (["OTHER", "supercells.extxyz"], "not the crystal repeated"),
+        (["POSCAR-other", "supercells.extxyz"], "not the crystal repeated"),
         (["POSCAR", "POSCAR"], "no forces"),
     ],
 )

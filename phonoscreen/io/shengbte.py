@@ -16,9 +16,9 @@ from phonoscreen.io.force_constants import read_second_order, read_third_order, 
 from phonoscreen.lattice.constants import Crystal, SecondOrder
 from phonoscreen.transport.isotopes import natural_isotopes
 
-RYDBERG_PER_BOHR2 = constants.value("Rydberg constant times hc in eV") / (
-    constants.value("Bohr radius") / constants.angstrom
-) ** 2
+RYDBERG_PER_BOHR2 = (
+    constants.value("Rydberg constant times hc in eV") / (constants.value("Bohr radius") / constants.angstrom) ** 2
+)
 BOHR_ANGSTROM = constants.value("Bohr radius") / constants.angstrom
 
 _ARRAYS = {  # shape of each array in terms of the sizes of &allocations, and its element type

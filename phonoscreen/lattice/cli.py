@@ -64,12 +64,10 @@ def run(arguments):
 
 def _read(structure, forces):
     """Crystal, repetitions, displacements and forces in the order of ``ase.Atoms.repeat``."""
-    from ase.io import read
-
     from phonoscreen.io.phonopy import read_displacements
     from phonoscreen.lattice.constants import Crystal
 
-    crystal = Crystal.from_ase(read(structure))
+    crystal = Crystal.from_ase(_atoms(structure))
     if str(forces).endswith((".yaml", ".yaml.xz")):
         own, repetitions, displacements, values = read_displacements(forces)
         same = own.cell.shape == crystal.cell.shape and numpy.allclose(own.cell, crystal.cell, atol=1e-4)
@@ -79,7 +77,21 @@ def _read(structure, forces):
                 fix="give the cell that phono3py's file calls unit_cell",
             )
         return crystal, repetitions, displacements, values
-    return crystal, *_from_snapshots(crystal, read(forces, index=":"), forces)
+    return crystal, *_from_snapshots(crystal, _atoms(forces, index=":"), forces)
+
+
+def _atoms(path, index=None):
+    """What ASE reads from a file."""
+    from ase.io import read
+    from ase.io.formats import UnknownFileTypeError
+
+    try:
+        return read(path, index=index)
+    except (OSError, UnknownFileTypeError, ValueError, KeyError, IndexError) as error:
+        raise StudyError(
+            f"{path} cannot be read: {error or type(error).__name__}",
+            fix="give a file of a kind ASE knows, named so that it is recognised: POSCAR, *.cif, *.extxyz",
+        ) from error
 
 
 def _from_snapshots(crystal, snapshots, path):

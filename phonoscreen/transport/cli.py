@@ -59,12 +59,15 @@ def solve_directory(arguments):
     )  # fmt: skip
     correction = None
     if flags["nonanalytic"] and alat is not None:
+
         def correction(crystal, constants):
             charges = control.born.transpose(0, 2, 1)  # with espresso, ShengBTE takes the field as the second index
             return EwaldCorrection(crystal, charges, control.epsilon, (2 * numpy.pi / alat) ** 2)
     elif flags["nonanalytic"]:
+
         def correction(crystal, constants):
             return WangCorrection(crystal, constants, control.born, control.epsilon)
+
     out = arguments.out or arguments.directory
     check_crystal(crystal)
     mesh = build_mesh(crystal, arguments.grid or control.mesh)

@@ -65,9 +65,7 @@ def point_group(crystal, tolerance_angstrom=1e-4):
     StudyError
         If spglib finds no symmetry at all (for example two atoms at one place).
     """
-    found = spglib.get_symmetry(
-        (crystal.cell, crystal.scaled_positions, crystal.numbers), symprec=tolerance_angstrom
-    )
+    found = spglib.get_symmetry((crystal.cell, crystal.scaled_positions, crystal.numbers), symprec=tolerance_angstrom)
     if found is None:
         raise StudyError(
             "no space group found for the crystal", where="transport", fix="check cell, positions and atomic numbers"

@@ -32,3 +32,8 @@ def engine_settings(reference, purpose):
 def model_settings(force_model):
     """Return the settings that decide a trained network; device and size of the committee do not."""
     return {key: value for key, value in force_model.items() if key not in ("device", "committee")}
+
+
+def augmentation(force_model):
+    """Return how many times each environment is seen in training: its frames; an equivariant model needs one."""
+    return 1 if force_model["kind"] == "equivariant" else force_model["frames"]
