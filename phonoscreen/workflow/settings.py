@@ -92,7 +92,8 @@ def _contradictions(config):
     length, cutoff = supercell["min_length_angstrom"], config["force_constants"]["third_cutoff_angstrom"]
     if cutoff > length / 2:
         yield (
-            f"force_constants/third_cutoff_angstrom {cutoff} exceeds half of supercell/min_length_angstrom ({length / 2})",
+            f"force_constants/third_cutoff_angstrom {cutoff} exceeds half of "
+            f"supercell/min_length_angstrom ({length / 2})",
             f"raise supercell/min_length_angstrom to {2 * cutoff} or lower the cutoff",
         )
     if supercell["network_min"] < supercell["reference_min"]:
