@@ -108,11 +108,15 @@ def test_bad_input_gets_an_error(silicon, tmp_path):
 
 
 def test_selection_takes_every_class_in_turn():
-    manifest = pandas.DataFrame({"structure_id": list("abcdef"), "prototype": ["x", "x", "x", "x", "y", "y"]})
+    manifest = pandas.DataFrame(
+        {"structure_id": list("abcdef"), "prototype": ["x"] * 4 + ["y"] * 2, "n_atoms": [2] * 4 + [3] * 2}
+    )
     chosen = choose_structures(manifest, 4, seed=1)
     assert len(chosen) == 4 and set("ef") < chosen
     assert chosen == choose_structures(manifest[::-1], 4, seed=1)
     assert choose_structures(manifest, 2, seed=1) < chosen
+    first = choose_structures(manifest, 1, seed=1)
+    assert first < set("abcd")  # the class of small cells comes first
     assert choose_structures(manifest, None, seed=1) == set("abcdef")
 
 
@@ -120,7 +124,7 @@ def test_selection_takes_every_class_in_turn():
 def shard(silicon, tmp_path):
     """Inputs of the script: silicon twice, a structure whose conductivity failed, and one that did not relax."""
     ids = ["si-1", "si-2", "unsolved", "unrelaxed"]
-    manifest = pandas.DataFrame({"structure_id": ids, "prototype": "227-A"})
+    manifest = pandas.DataFrame({"structure_id": ids, "prototype": "227-A", "n_atoms": 2})
     relaxed = manifest.assign(stage="relax_structures", status=["ok"] * 3 + ["failed"], reason=["", "", "", "no"])
     transport = manifest.assign(stage="solve_bte", status=["ok", "ok", "failed", "skipped"], reason=["", "", "a", "b"])
     paths = {name: str(tmp_path / name) for name in ("manifest", "relaxed", "relaxed_records", "transport_records")}
