@@ -127,7 +127,7 @@ def killed(tmp_path_factory):
     """The study, killed with all its jobs every few seconds until it is done."""
     study = Study(tmp_path_factory.mktemp("killed"))
     study.kills = 0
-    for patience in (6, 14, 22, 30, 38):
+    for patience in (12, 25, 40):
         process = subprocess.Popen(
             study.command("--quiet", "all", "--", *TABLES), cwd=study.folder, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

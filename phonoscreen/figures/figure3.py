@@ -26,6 +26,8 @@ def draw(transport, *, reference):
     for axis, letter, (column, factor, symbol, unit, log) in zip(axes.ravel(), "abcd", PANELS):
         style.panel(axis, letter)
         both = pairs(transport, column)
+        if log:  # a coarse mesh may leave no scattering phase space at all
+            both = both[(both["reference"] > 0) & (both["predicted"] > 0)]
         counts.append(len(both))
         if not len(both):
             style.nothing_to_show(axis, "no structure has this property\nfrom both kinds of forces")
