@@ -33,7 +33,9 @@ def draw(bonding, *, reference, engine):
             norm=LogNorm(), s=1.3 * style.point_area(len(kappa)), edgecolors="black",
             linewidths=0.3 if len(kappa) <= style.MANY else 0, rasterized=len(kappa) > style.MANY,
         )  # fmt: skip
-        figure.colorbar(points, ax=axis, label=f"predicted {style.KAPPA}", pad=0.02)
+        bar = figure.colorbar(points, ax=axis, label=f"predicted {style.KAPPA}", pad=0.02)
+        low, high = kappa["kappa_p_w_per_m_k"].min(), kappa["kappa_p_w_per_m_k"].max()
+        style.log_ticks(bar.ax.yaxis, low, high)
     if len(known):
         axis.set(xlabel="bonding (eV per pair)", ylabel="antibonding (eV per pair)")
         axis.set_title(f"n = {len(known):,}", loc="left")
