@@ -99,8 +99,8 @@ def test_the_full_study_is_divided_evenly():
         for n in range(unexplored)
     }
     assert len(costs) == 77091
-    shards = assign_shards(costs, shard_names(150))
-    loads = dict.fromkeys(shard_names(150), 0.0)
+    shards = assign_shards(costs, shard_names(100))
+    loads = dict.fromkeys(shard_names(100), 0.0)
     for structure_id, shard in shards.items():
         loads[shard] += costs[structure_id]
     assert set(shards) == set(costs)

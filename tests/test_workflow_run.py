@@ -71,8 +71,9 @@ class Study:
         (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
 
     def command(self, *arguments):
-        return [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", "--cores", "2", "--keep-going",
-                "--rerun-incomplete", "--max-checksum-file-size", "1GB", *arguments]  # fmt: skip
+        triggers = ["--rerun-triggers", "mtime", "params", "input", "software-env"]
+        return [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *triggers, "--cores", "2",
+                "--keep-going", "--rerun-incomplete", "--max-checksum-file-size", "1GB", *arguments]  # fmt: skip
 
     def run(self, *arguments):
         done = subprocess.run(self.command(*arguments), cwd=self.folder, capture_output=True, text=True)
@@ -81,7 +82,7 @@ class Study:
 
     def planned(self, *arguments):
         """Return the number of planned jobs by rule."""
-        text = self.run("-n", "--quiet", "rules", *arguments)
+        text = self.run(*arguments, "-n", "--quiet", "rules")
         stats = text.split("Job stats:")[1].split("total")[0] if "Job stats:" in text else ""
         rows = [line.split() for line in stats.splitlines()]
         return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
