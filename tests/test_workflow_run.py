@@ -210,7 +210,8 @@ def test_deleting_one_figure_rebuilds_one_figure(untouched):
 
 
 def test_the_temperature_reruns_transport_and_what_follows_never_training(untouched):
-    planned = untouched.planned("--config", "transport={'temperature_k': 400}")
+    (untouched.folder / "hot.yaml").write_text("transport: {temperature_k: 400}\n")
+    planned = untouched.planned("--configfile", "study.yaml", "hot.yaml")
     assert planned["solve_bte"] == 2 and planned["tabulate_transport"] == 1
     assert not {"train_member", "label_forces", "predict_forces", "fit_force_constants", "check_stability"} & set(
         planned
