@@ -1,0 +1,98 @@
+"""A pool of compounds by substitution: elements that may stand on the sites of a structure type, and a draw among them.
+
+``python -m phonoscreen.structures.substitution resources/experiment_families.yaml resources/pool.csv`` writes the pool of
+the experiment on force models (``resources/experiment_pool.csv``) to the standard output.
+"""
+
+import argparse
+import re
+import sys
+from itertools import chain, product, zip_longest
+
+import pandas
+import yaml
+
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.structures.filters import draw_parts
+from phonoscreen.structures.prototypes import parse_formula
+
+UNSEEN_FRACTION = 0.2
+COLUMNS = ["structure_id", "formula", "prototype", "part"]
+
+
+def site_counts(structure_type):
+    """Return how many atoms each site of a structure type gives to the formula: ``[1, 1, 2]`` for ``216-ABC2``."""
+    return [int(count or 1) for count in re.findall(r"[A-Z](\d*)", structure_type.split("-")[1])]
+
+
+def substitute(structure_type, families, seed):
+    """Formulas of a structure type in the order of a draw: the families take turns, each in an order of its own.
+
+    Parameters
+    ----------
+    structure_type : for example ``"225-ABC2D6"``
+    families : list of families; a family is a list of sites, a site a text of element symbols that may stand on it
+    seed : decides the order
+
+    Returns
+    -------
+    list of formulas, elements in the order of the sites, no element on two sites, each formula once
+    """
+    counts, turns = site_counts(structure_type), []
+    for number, family in enumerate(families):
+        formulas = [
+            "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in zip(symbols, counts, strict=True))
+            for symbols in product(*(site.split() for site in family))
+            if len(set(symbols)) == len(symbols)
+        ]
+        turns.append(sorted(formulas, key=lambda formula: derive_seed(seed, structure_type, number, formula)))
+    return list(dict.fromkeys(formula for formula in chain(*zip_longest(*turns)) if formula))
+
+
+def draw_pool(families, known, seed):
+    """The pool: known compounds of each structure type, then drawn ones up to the number asked for.
+
+    Every class is divided into compounds to train on and compounds never seen (part ``validation``), a fifth of each.
+
+    Parameters
+    ----------
+    families : dict from structure type to ``compounds`` and ``families`` (``resources/experiment_families.yaml``)
+    known : table with ``structure_id, formula, prototype`` of compounds known to exist
+    seed : decides the draw
+
+    Returns
+    -------
+    pandas.DataFrame with the columns of a pool (``phonoscreen.structures.sources.read_pool``)
+    """
+    rows = []
+    for structure_type, asked in families.items():
+        group, space_group = known[known["prototype"] == structure_type], structure_type.split("-")[0]
+        compositions = {frozenset(parse_formula(formula)) for formula in group["formula"]}
+        chosen = list(group[["structure_id", "formula"]].itertuples(index=False, name=None))
+        for formula in substitute(structure_type, asked["families"], seed):
+            if len(chosen) < asked["compounds"] and frozenset(parse_formula(formula)) not in compositions:
+                chosen.append((f"{formula.lower()}-{space_group}", formula))
+                compositions.add(frozenset(parse_formula(formula)))
+        rows += [(structure_id, formula, structure_type) for structure_id, formula in chosen]
+    table = pandas.DataFrame(rows, columns=COLUMNS[:3])
+    classes = {row.structure_id: "-".join(row.prototype.split("-")[:2]) for row in table.itertuples()}
+    unseen = round(UNSEEN_FRACTION * len(table))
+    parts = draw_parts(classes, len(table) - unseen, unseen, seed)
+    table["part"] = [parts[name] for name in table["structure_id"]]
+    return table
+
+
+def main():
+    """Print the pool of a file of families."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("families", help="YAML: structure type -> compounds, families")
+    parser.add_argument("known", help="CSV of compounds known to exist, taken first")
+    parser.add_argument("--seed", type=int, default=61)
+    arguments = parser.parse_args()
+    with open(arguments.families) as stream:
+        families = yaml.safe_load(stream)
+    draw_pool(families, pandas.read_csv(arguments.known, dtype=str), arguments.seed).to_csv(sys.stdout, index=False)
+
+
+if __name__ == "__main__":
+    main()
