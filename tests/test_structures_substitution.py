@@ -1,4 +1,4 @@
-"""The pool of the experiment on force models: drawn by its rule, every class in both parts, every compound buildable."""
+"""The pool of the experiment on force models: drawn by its rule, each class in both parts, every compound buildable."""
 
 import io
 

@@ -1,7 +1,7 @@
 """A pool of compounds by substitution: elements that may stand on the sites of a structure type, and a draw among them.
 
-``python -m phonoscreen.structures.substitution resources/experiment_families.yaml resources/pool.csv`` writes the pool of
-the experiment on force models (``resources/experiment_pool.csv``) to the standard output.
+``python -m phonoscreen.structures.substitution resources/experiment_families.yaml resources/pool.csv`` writes the pool
+of the experiment on force models (``resources/experiment_pool.csv``) to the standard output.
 """
 
 import argparse
