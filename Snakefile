@@ -23,7 +23,12 @@ configfile: "config.yaml"
 check_settings(config)
 
 # Jobs share the cores: no library starts threads of its own beyond those its rule asks for.
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for variable in (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+):
     os.environ.setdefault(variable, "1")
 
 SHARDS = shard_names(config["shards"])
@@ -65,6 +70,7 @@ include: "rules/labels.smk"
 include: "rules/active_learning.smk"
 include: "rules/force_constants.smk"
 include: "rules/transport.smk"
+include: "rules/convergence.smk"
 include: "rules/bonding.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"

@@ -1,36 +1,36 @@
-"""Conductivity of a few structures against q mesh and broadening."""
-
-from pathlib import Path
+"""Conductivity of a few structures against q mesh, broadening and third-order cutoff."""
 
 import h5py
 import pandas
 
+from phonoscreen.analysis.convergence import convergence
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
-from phonoscreen.audit.records import read_records, write_table
-from phonoscreen.lattice.store import StoredForceConstants, read_crystal
-from phonoscreen.transport.convergence import convergence
-from phonoscreen.transport.stage import settings_of
+from phonoscreen.audit.records import write_table
+from phonoscreen.lattice.store import read_crystal
 
 
 def main(job):
-    settings, sample = job.params.convergence, job.params.convergence["structures"]
-    rows = []
-    for constants, solved in zip(job.input.force_constants, job.input.records, strict=True):
-        relaxed = next(path for path in job.input.relaxed if Path(path).name == Path(constants).name)
-        records = read_records(solved)
-        wanted = [i for i in records.loc[records["status"] == "ok", "structure_id"] if i in sample]
-        with h5py.File(relaxed) as cells, StoredForceConstants(constants, job.input.bases) as store:
-            for structure_id in wanted:
+    wanted, rows = job.params.convergence["structures"], []
+    for forces, supercells in zip(job.input.forces, job.input.supercells, strict=True):
+        with h5py.File(forces) as labelled, h5py.File(supercells) as displaced:
+            for structure_id in [name for name in wanted if name in labelled]:
+                group, supercell = labelled[structure_id], displaced[structure_id]
+                displacements = supercell["displacements"][:]
+                if "supercell_index" in group:
+                    displacements = displacements[group["supercell_index"][:]]
+                samples = {"displacements": displacements, "forces": group["forces"][:],
+                           "residual_forces": group["residual_forces"][:]}  # fmt: skip
                 found = convergence(
-                    read_crystal(cells[structure_id]), store.second_order(structure_id),
-                    store.third_order(structure_id), settings_of(job.params.transport),
-                    job.params.transport["mesh_density_angstrom"], densities=settings["densities_angstrom"],
-                    scalebroads=settings["scalebroads"],
+                    read_crystal(supercell), tuple(int(n) for n in supercell["repetitions"][:]), samples,
+                    job.params.force_constants, job.params.transport, job.params.convergence,
                 )  # fmt: skip
-                rows += [{"structure_id": structure_id, "source": Path(constants).parent.name, **row} for row in found]
+                rows += [{"structure_id": structure_id, "source": job.params.convergence["source"], **r} for r in found]
     if not rows:
-        raise StudyError(f"none of the structures {sample} was solved", fix="choose convergence.structures anew")
+        raise StudyError(
+            f"none of the structures {wanted} has forces from the source {job.params.convergence['source']}",
+            where="stage converge_transport", fix="choose convergence.structures anew",
+        )  # fmt: skip
     write_table(pandas.DataFrame(rows), job.output.table)
 
 

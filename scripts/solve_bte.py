@@ -19,7 +19,7 @@ def main(job):
 
             def solve(structure_id):
                 committee = ()
-                if transport.get("committee", False):
+                if transport["committee"]:
                     seconds = store.second_order_committee(structure_id)
                     committee = tuple(zip(seconds, store.third_order_committee(structure_id), strict=True))
                 return solve_structure(

@@ -1,18 +1,24 @@
 """What one structure leaves the transport stage with."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy
+import pandas
 import pytest
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
 
+from phonoscreen.analysis.convergence import convergence
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.transport.convergence import convergence
+from phonoscreen.figures.convergence import draw
+from phonoscreen.lattice.constants import Crystal
 from phonoscreen.transport.solve import Settings, solve
 from phonoscreen.transport.stage import choose_solver, solve_structure
 from tests.transport_models import rocksalt
 
 TRANSPORT = {"solver": "native", "temperature_k": 300, "mesh_density_angstrom": 20, "scalebroad": 1.0, "isotopes": True,
-             "iterations_max": 500, "iterations_tolerance": 1e-5}  # fmt: skip
+             "iterations_max": 500, "iterations_tolerance": 1e-5, "memory_gib": 1, "command": None}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +55,55 @@ def test_committee_spread_is_that_of_its_members(cubic):
     assert outcome.values["msd_max_std_angstrom2"] == pytest.approx(0, abs=1e-12)
 
 
-def test_unknown_solver_and_too_little_memory_are_refused(cubic):
+def test_unknown_solver_is_refused():
     with pytest.raises(StudyError, match="none of native"):
         choose_solver("magic")
-    with pytest.raises(StudyError, match="GiB"):
+
+
+def test_matrix_of_the_full_solution_beyond_the_memory_is_a_file(cubic, monkeypatch):
+    in_memory, on_disk = (solve(*cubic, (7, 7, 7), Settings(memory_gib=gib)) for gib in (1, 1e-4))
+    assert isinstance(on_disk.rates.transfer.base, numpy.memmap)
+    assert on_disk.full[0].kappa == pytest.approx(in_memory.full[0].kappa, rel=1e-12)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StudyError, match="GiB are free"):
         solve(*cubic, (7, 7, 7), Settings(memory_gib=1e-4))
 
 
-def test_convergence_varies_one_setting_at_a_time(cubic):
-    rows = convergence(*cubic, Settings(), 14, densities=[14, 20], scalebroads=[0.5])
-    assert [(row["varied"], row["mesh"]) for row in rows] == [
-        ("mesh_density_angstrom", "5 5 5"), ("mesh_density_angstrom", "7 7 7"), ("scalebroad", "5 5 5"),
-    ]  # fmt: skip
-    assert len({row["kappa_p_w_per_m_k"] for row in rows}) == 3
+def argon():
+    """Crystal, repetitions and forces of an fcc crystal of Lennard-Jones atoms."""
+    atoms = bulk("Ar", "fcc", a=5.26)
+    repetitions, rng = (4, 4, 4), numpy.random.default_rng(7)
+    perfect = atoms.repeat(repetitions)
+    displacements = rng.normal(scale=0.01, size=(8, len(perfect), 3))
+    forces = []
+    for moves in displacements:
+        moved = perfect.copy()
+        moved.positions += moves
+        moved.calc = LennardJones(epsilon=0.0104, sigma=3.4, rc=7.0, smooth=True)
+        forces.append(moved.get_forces())
+    samples = {"displacements": displacements, "forces": numpy.array(forces), "residual_forces": None}
+    return Crystal.from_ase(atoms), repetitions, samples
+
+
+def test_convergence_varies_one_choice_at_a_time():
+    crystal, repetitions, samples = argon()
+    force_constants = {"method": "least_squares", "rotational_sum_rules": True, "third_cutoff_angstrom": 5.5}
+    choices = {"mesh_densities_angstrom": [15, 30], "scalebroads": [0.5]}
+    choices["third_cutoffs_angstrom"] = [2.0, 4.0, 5.5, 7.0]
+    rows = pandas.DataFrame(
+        convergence(crystal, repetitions, samples, force_constants, {**TRANSPORT, "temperature_k": 30}, choices)
+    )
+    assert rows.groupby("varied").size().to_dict() == {
+        "mesh_density_angstrom": 3, "scalebroad": 2, "third_cutoff_angstrom": 4,
+    }  # fmt: skip
+    own = rows[rows["study"]]
+    assert len(own) == 3 and own["kappa_p_w_per_m_k"].nunique() == 1
+    refused = rows[rows["reason"] != ""]
+    assert refused["value"].tolist() == [2.0] and "nearest neighbours" in refused["reason"].iloc[0]
+    assert rows["kappa_p_w_per_m_k"].nunique() == 6
+    # the forces reach only the first shells: beyond them the cutoff changes little
+    cutoffs = rows[rows["varied"] == "third_cutoff_angstrom"].set_index("value")["kappa_p_w_per_m_k"].dropna()
+    assert cutoffs.iloc[-1] == pytest.approx(cutoffs.iloc[-2], rel=0.15)
+    figure, caption = draw(rows.assign(structure_id="ar", source="reference"), reference="Lennard-Jones")
+    assert "highest over lowest" in caption
+    figure.canvas.draw()

@@ -20,6 +20,7 @@ PROPERTIES = [
     "msd_max_element",
     "volume_angstrom3",
 ]
+SPREADS = ["kappa_p_rta_std_w_per_m_k", "kappa_c_std_w_per_m_k", "msd_max_std_angstrom2"]  # over the committee
 _TYPES = {name: "string" if name == "msd_max_element" else float for name in PROPERTIES}
 
 
@@ -34,16 +35,17 @@ def transport_table(manifest, records, trained):
 
     Returns
     -------
-    DataFrame: identity, ``trained, source, status, reason`` and the columns of ``solve_bte``; NaN where not ok
+    DataFrame: identity, ``trained, source, status, reason`` and the columns of ``solve_bte``; NaN where not ok, and in
+    ``SPREADS`` where forces are not predicted
     """
     pieces = []
     for source, stage in records.items():
         table = take(stage, PROPERTIES, stage=f"solve_bte {source}")
-        values = table[PROPERTIES].where(table["status"] == "ok")
-        table = table[["structure_id", "status"]].join(values.astype(_TYPES))
+        values = table[PROPERTIES].astype(_TYPES).join(stage.reindex(columns=SPREADS).astype(float))
+        table = table[["structure_id", "status"]].join(values.where(table["status"] == "ok"))
         table = table.assign(reason=stage["reason"].astype(str).str.split("\n").str[0].to_numpy())
         pieces.append(table.assign(source=source, trained=table["structure_id"].isin(trained)))
-    order = ["structure_id", "trained", "source", "status", "reason", *PROPERTIES]
+    order = ["structure_id", "trained", "source", "status", "reason", *PROPERTIES, *SPREADS]
     return with_identity(manifest, pandas.concat(pieces)[order])
 
 

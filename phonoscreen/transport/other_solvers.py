@@ -64,7 +64,7 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport):
     """
     from phonoscreen.io.shengbte import write_directory
 
-    command = transport.get("command")
+    command = transport["command"]
     if not command:
         raise StudyError("transport.solver is shengbte, but transport.command is not set",
                          fix="set it to your executable, for example: mpirun -n 8 ShengBTE")  # fmt: skip

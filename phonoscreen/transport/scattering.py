@@ -7,9 +7,11 @@ q1 and q2 are exchanged, so absorption and emission of both orders share it; the
 further.
 """
 
+import math
+import shutil
+import tempfile
 from dataclasses import dataclass
 
-import numba
 import numpy
 
 from phonoscreen.audit.errors import StudyError
@@ -30,7 +32,8 @@ class ThirdOrderTransform:
     Raises
     ------
     StudyError
-        If shapes do not fit, an index lies outside the cell, or a value is not finite.
+        If shapes do not fit, an index lies outside the cell, a value is not finite, or the constants change when the
+        second and third atom are exchanged.
     """
 
     def __init__(self, crystal, third, mesh, dtype=complex):
@@ -50,6 +53,7 @@ class ThirdOrderTransform:
         if atoms.min() < 0 or atoms.max() >= n:
             raise StudyError(f"third-order force constants name atom {atoms.max() + 1} of a cell of {n}",
                              where="transport", fix="use the force constants of this primitive cell")  # fmt: skip
+        _check_exchange(atoms, cells, values)
         masses = numpy.asarray(crystal.masses, float)[atoms]
         self._values = (values / numpy.sqrt(masses.prod(axis=1))[:, None, None, None]).reshape(-1, 27)
         # on the mesh a lattice vector counts modulo the mesh
@@ -133,6 +137,26 @@ class ThirdOrderTransform:
             target[:, start : start + width] = third.reshape(-1, width)[q1, : some.shape[1]]
 
 
+def _check_exchange(atoms, cells, values, tolerance=0.01):
+    """Raise StudyError where the third derivative depends on the order of the second and third atom."""
+    key = numpy.concatenate([atoms, cells.reshape(-1, 6)], axis=1)
+    exchanged = key[:, [0, 2, 1, 6, 7, 8, 3, 4, 5]]
+    _, place = numpy.unique(numpy.concatenate([key, exchanged]), axis=0, return_inverse=True)
+    place = place.ravel()
+    sums = numpy.zeros((place.max() + 1, 3, 3, 3))
+    numpy.add.at(sums, place[: len(key)], values)
+    numpy.add.at(sums, place[len(key) :], -values.swapaxes(2, 3))
+    worst = numpy.abs(sums).max(axis=(1, 2, 3))
+    change, largest = worst.max(), numpy.abs(values).max()
+    if change > tolerance * largest:
+        a, b, c = atoms[numpy.argmax(worst[place[: len(key)]])] + 1
+        raise StudyError(
+            f"third-order force constants change by {change:.3g} eV/A^3 (largest: {largest:.3g}) when the second and "
+            f"third atom are exchanged, for example atoms {a} {b} {c}", where="transport",
+            fix="symmetrise them, and list every permutation of each triplet",
+        )  # fmt: skip
+
+
 @dataclass
 class ThreePhononRates:
     """Three-phonon scattering of the irreducible modes.
@@ -192,7 +216,8 @@ def three_phonon_rates(
     reduce : use the little group of each q (False where the modes do not follow it)
     dtype : complex type of the matrix elements; the rates are summed in double precision
     memory_mib : size of the blocks of pairs
-    memory_gib : largest matrix for the iterative solution
+    memory_gib : largest matrix of the iterative solution kept in memory; a larger one is a file in the folder for
+        temporary files
     progress : function of (done, total) irreducible points, or None
 
     Returns
@@ -202,7 +227,7 @@ def three_phonon_rates(
     Raises
     ------
     StudyError
-        If the matrix for the iterative solution would exceed ``memory_gib``.
+        If the matrix of the iterative solution fits neither in ``memory_gib`` nor on the disk.
     """
     mesh, temperatures_k = modes.mesh, numpy.atleast_1d(numpy.asarray(temperatures_k, float))
     n_t, (n_irr, n_bands), n_q = len(temperatures_k), modes.omega.shape, len(mesh.points)
@@ -215,14 +240,7 @@ def three_phonon_rates(
     rates = numpy.zeros((n_t, n_irr, n_bands, 2))
     phase_space = numpy.zeros((n_irr, n_bands, 2 + 2 * n_t))
     moved = numpy.zeros((n_t if transfer else 0, n_q, n_bands, n_bands))
-    needed = 8 * n_t * (3 * n_irr * n_bands) ** 2 / 2**30
-    if transfer and needed > memory_gib:
-        raise StudyError(
-            f"the full solution of {n_irr} irreducible wave vectors, {n_bands} bands and {n_t} temperatures needs "
-            f"{needed:.1f} GiB, allowed are {memory_gib:g}", where="transport",
-            fix="use a coarser mesh, fewer temperatures at a time, the relaxation-time approximation, or allow more",
-        )  # fmt: skip
-    matrix = numpy.zeros((n_t, n_irr, n_bands, 3, n_irr, n_bands, 3)) if transfer else None
+    matrix = _make_matrix((n_t, n_irr, n_bands, 3, n_irr, n_bands, 3), memory_gib) if transfer else None
     block = min(n_q, max(8, int(memory_mib * 2**20 / (2 * n_bands**3 * numpy.dtype(dtype).itemsize))))
     carried = numpy.empty((block, n_bands, n_bands * n_bands), dtype)
     half = numpy.empty_like(carried)
@@ -263,6 +281,17 @@ def three_phonon_rates(
     )  # fmt: skip
 
 
-def set_threads(threads):
-    """Use this many threads in the compiled loops (matrix products follow OMP_NUM_THREADS)."""
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+def _make_matrix(shape, memory_gib):
+    """Return zeros, in memory or in a temporary file without a name that ends with the array."""
+    needed = 8 * math.prod(shape)
+    if needed <= memory_gib * 2**30:
+        return numpy.zeros(shape)
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > 0.9 * free:
+        raise StudyError(
+            f"the full solution needs a matrix of {needed / 2**30:.1f} GiB; {memory_gib:g} GiB of memory are allowed "
+            f"and {free / 2**30:.1f} GiB are free in {tempfile.gettempdir()}", where="transport",
+            fix="use a coarser mesh, fewer temperatures at a time or the relaxation-time approximation, allow more "
+            "memory, or set TMPDIR to a larger disk",
+        )  # fmt: skip
+    return numpy.memmap(tempfile.TemporaryFile(), dtype=float, shape=shape)

@@ -35,7 +35,7 @@ class Settings:
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
     imaginary_threshold_thz : see ``solve_mesh_modes``
     single_precision : matrix elements in single precision
-    memory_gib : largest matrix of the full solution
+    memory_gib : largest matrix of the full solution kept in memory, see ``three_phonon_rates``
     """
 
     temperatures_k: tuple = (300.0,)

@@ -30,6 +30,7 @@ def settings_of(transport):
         isotopes=transport["isotopes"],
         iterations_max=transport["iterations_max"],
         tolerance=transport["iterations_tolerance"],
+        memory_gib=transport["memory_gib"],
     )
 
 

@@ -28,7 +28,7 @@ def check_settings(config):
         Naming every unknown key, wrong type, impossible value or contradiction, each with its remedy.
     """
     schema = json.loads(SCHEMA.read_text())
-    problems = [_describe(error, schema) for error in _sorted_errors(schema, config)]
+    problems = list(dict.fromkeys(_describe(error, schema) for error in _sorted_errors(schema, config)))
     if not problems:
         problems = [(what, fix) for what, fix in _contradictions(config)]
     if problems:
@@ -102,3 +102,5 @@ def _contradictions(config):
         yield "reference/engine is collected but reference/collected is not set", "name the folder of existing outputs"
     if config["reference"]["engine"] == "vasp" and config["reference"]["model"] not in ("PBE", "PBEsol"):
         yield f"reference/model {config['reference']['model']} is not a functional of engine vasp", "use PBE or PBEsol"
+    if config["transport"]["solver"] == "shengbte" and not config["transport"]["command"]:
+        yield "transport/solver is shengbte but transport/command is not set", "name your executable of ShengBTE"

@@ -1,0 +1,56 @@
+FORCES_OF = {"reference": "labels", "predicted": "predicted"}
+
+
+rule converge_transport:
+    """Conductivity of a few structures against q mesh, broadening and third-order cutoff."""
+    input:
+        forces=expand(
+            "results/{forces}/{shard}.h5",
+            forces=FORCES_OF[config["convergence"]["source"]],
+            shard=SHARDS,
+        ),
+        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
+    output:
+        table="results/checks/convergence.parquet",
+    log:
+        "logs/converge_transport.log",
+    benchmark:
+        "benchmarks/converge_transport.tsv"
+    conda:
+        "../envs/lattice.yaml"
+    params:
+        code=code_of("scripts/converge_transport.py"),
+        convergence=config["convergence"],
+        force_constants=config["force_constants"],
+        transport=config["transport"],
+    script:
+        "../scripts/converge_transport.py"
+
+
+rule draw_convergence:
+    """Figure of the convergence of a few structures."""
+    input:
+        convergence="results/checks/convergence.parquet",
+    output:
+        pdf="results/figures/convergence.pdf",
+        png="results/figures/convergence.png",
+        caption="results/figures/convergence.md",
+    log:
+        "logs/draw_convergence.log",
+    benchmark:
+        "benchmarks/draw_convergence.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/draw_convergence.py"),
+        engine=config["reference"]["engine"],
+        model=config["reference"]["model"],
+    script:
+        "../scripts/draw_convergence.py"
+
+
+rule convergence:
+    """Target: conductivity against the choices of the calculation, table and figure."""
+    input:
+        rules.draw_convergence.output,
+    localrule: True
