@@ -6,7 +6,7 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test lint benchmark-force-constants benchmark-transport
+.PHONY: run test lint benchmark-force-constants benchmark-phonondb benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -30,6 +30,9 @@ lint: .venv/.complete
 
 benchmark-force-constants: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.bench_force_constants
+
+benchmark-phonondb: .venv/.complete
+	$(BIN)/python -m tests.benchmarks.phonondb_frequencies
 
 benchmark-transport: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.bench_transport

@@ -17,10 +17,15 @@ class Named(dict):
     __getattr__ = dict.__getitem__
 
 
+def reference_folder():
+    """Folder of real data made by others, whether it exists or not."""
+    return Path(os.environ.get("PHONOSCREEN_REFERENCE", ROOT.parent / "shared" / "reference"))
+
+
 @pytest.fixture(scope="session")
 def reference():
     """Folder of real data made by others, or a skip that says how to get it."""
-    folder = Path(os.environ.get("PHONOSCREEN_REFERENCE", ROOT.parent / "shared" / "reference"))
+    folder = reference_folder()
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}: set PHONOSCREEN_REFERENCE to its folder")
     return folder

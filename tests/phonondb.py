@@ -1,55 +1,86 @@
-"""Compounds of phonondb (VASP PBEsol forces of single displaced atoms; A. Togo, CC BY 4.0)."""
+"""Compounds of phonondb (VASP PBEsol forces of single displaced atoms; A. Togo, CC BY 4.0), here and by phonopy."""
 
 import io
 import tarfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 from ase.io.vasp import read_vasp
 
-from phonoscreen.io.phonopy import read_force_sets
+from phonoscreen.io.displacements import DisplacedSupercells, read_force_sets
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.constants import Crystal, SecondOrder
+from phonoscreen.lattice.finite_displacements import complete_by_symmetry
 from phonoscreen.lattice.fit import ForceConstantFitter
+
+FILES = ("POSCAR-unitcell", "FORCE_SETS", "phonopy.conf", "BORN")
+
+
+@dataclass
+class Compound:
+    """One archive: unit cell, supercell matrix, and the folder its files were unpacked to."""
+
+    unit_cell: Crystal
+    matrix: numpy.ndarray
+    data: DisplacedSupercells
+    folder: Path
+
+
+def archives(reference):
+    """All archives of the reference data, by name."""
+    return {path.name.split(".")[0].removeprefix("materials-id-"): path
+            for path in sorted((reference / "phonondb" / "force_sets").glob("*.tar.lzma"))}  # fmt: skip
 
 
 def read_compound(archive, folder):
-    """Unpack one archive; return crystal, repetitions, displacements, forces and the path of FORCE_SETS."""
+    """Unpack one archive into a folder and read it."""
     with tarfile.open(archive, "r:xz") as packed:
-        texts = {
-            member.name.split("/")[-1]: packed.extractfile(member).read().decode()
-            for member in packed
-            if member.name.split("/")[-1] in ("POSCAR-unitcell", "FORCE_SETS", "phonopy.conf")
-        }
-    (folder / "FORCE_SETS").write_text(texts["FORCE_SETS"])
-    crystal = Crystal.from_ase(read_vasp(io.StringIO(texts["POSCAR-unitcell"])))
-    dim = next(line for line in texts["phonopy.conf"].splitlines() if line.strip().startswith("DIM"))
-    words = [int(x) for x in dim.split("=")[1].split()]
-    matrix = numpy.diag(words) if len(words) == 3 else numpy.array(words).reshape(3, 3)
-    assert numpy.array_equal(matrix, numpy.diag(matrix.diagonal()))
-    repetitions = tuple(int(n) for n in matrix.diagonal())
-    displacements, forces = read_force_sets(folder / "FORCE_SETS", len(crystal.numbers), repetitions)
-    return crystal, repetitions, displacements, forces
+        for member in packed:
+            name = member.name.split("/")[-1]
+            if name in FILES:
+                (folder / name).write_bytes(packed.extractfile(member).read())
+    unit_cell = Crystal.from_ase(read_vasp(io.StringIO((folder / "POSCAR-unitcell").read_text())))
+    lines = (folder / "phonopy.conf").read_text().splitlines()
+    words = next(line for line in lines if line.strip().startswith("DIM")).split("=")[1].split()
+    matrix = numpy.array([int(word) for word in words])
+    matrix = numpy.diag(matrix) if len(matrix) == 3 else matrix.reshape(3, 3)
+    return Compound(unit_cell, matrix, read_force_sets(folder / "FORCE_SETS", unit_cell, matrix), folder)
 
 
-def fit_compound(crystal, repetitions, displacements, forces):
-    """Second-order force constants through the study's own fit."""
-    basis = build_basis(crystal, repetitions, (None,))
-    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(crystal, displacements, forces)
+def fit_compound(data, completed=True) -> SecondOrder:
+    """Second-order force constants through the study's own fit, of the completed displacements or of those given."""
+    moves, forces = data.displacements, data.forces
+    if completed:
+        moves, forces = complete_by_symmetry(data.crystal, data.repetitions, moves, forces)
+    basis = build_basis(data.crystal, data.repetitions, (None,))
+    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(data.crystal, moves, forces)
     return basis.expand_second(fitted.parameters)
 
 
-def phonopy_of_compound(crystal, repetitions, force_sets, calculator=None):
-    """The same by phonopy's own solver, with its symmetrisation."""
+def phonopy_of_compound(compound, calculator=None, born=False):
+    """The same by phonopy: its default (finite differences and symmetry projector) or symfc's least squares."""
     from phonopy import Phonopy
-    from phonopy.file_IO import parse_FORCE_SETS
+    from phonopy.file_IO import parse_BORN, parse_FORCE_SETS
     from phonopy.structure.atoms import PhonopyAtoms
 
+    cell = compound.unit_cell
     unit = PhonopyAtoms(
-        cell=crystal.cell, scaled_positions=crystal.scaled_positions, numbers=crystal.numbers, masses=crystal.masses
+        cell=cell.cell, scaled_positions=cell.scaled_positions, numbers=cell.numbers, masses=cell.masses
     )
-    phonon = Phonopy(unit, supercell_matrix=numpy.diag(repetitions), primitive_matrix=numpy.eye(3))
-    phonon.dataset = parse_FORCE_SETS(filename=str(force_sets))
-    phonon.produce_force_constants(fc_calculator=calculator)
-    if calculator is None:
-        phonon.symmetrize_force_constants()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        phonon = Phonopy(unit, supercell_matrix=compound.matrix, primitive_matrix="auto", log_level=0)
+        phonon.dataset = parse_FORCE_SETS(filename=str(compound.folder / "FORCE_SETS"))
+        phonon.produce_force_constants(fc_calculator=calculator)
+        if calculator is None:
+            phonon.symmetrize_force_constants(show_drift=False, use_symfc_projector=True)
+    if born:
+        phonon.nac_params = parse_BORN(phonon.primitive, filename=str(compound.folder / "BORN"))
     return phonon
+
+
+def their_points(qpoints, crystal, phonon):
+    """Wave vectors of our primitive cell in units of phonopy's."""
+    return numpy.asarray(qpoints) @ numpy.linalg.inv(crystal.cell).T @ phonon.primitive.cell.T

@@ -65,7 +65,7 @@ def test_fit_writes_the_force_constants_of_the_crystal(folder, capsys):
     ("arguments", "message"),
     [
         (["POSCAR", "wrong.extxyz"], "explains nothing"),
-        (["POSCAR-other", "supercells.extxyz"], "not the crystal repeated"),
+        (["POSCAR-other", "supercells.extxyz"], "not lattice vectors of the crystal"),
         (["POSCAR", "POSCAR"], "no forces"),
     ],
 )

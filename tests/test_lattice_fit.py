@@ -6,8 +6,9 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.phonopy import read_displacements
+from phonoscreen.io.displacements import read_phonopy_yaml
 from phonoscreen.lattice.basis import build_basis
+from phonoscreen.lattice.clusters import neighbour_shells
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.lattice.fit import METHODS, ForceConstantFitter
@@ -248,12 +249,15 @@ def test_sites_of_cubic_point_symmetry_obey_the_rotational_sum_rules_by_symmetry
 
 @pytest.mark.parametrize("compound", POLAR)
 def test_real_dft_forces_of_polar_crystals_within_a_few_thousandths(reference, compound):
-    crystal, repetitions, displacements, forces = read_displacements(reference / "displaced_supercells" / compound)
-    third, fourth = 0.93 * crystal.cell.max(), 0.6 * crystal.cell.max()  # fourth order: nearest neighbours
+    data = read_phonopy_yaml(reference / "displaced_supercells" / compound)
+    assert len(data.crystal.numbers) == 2  # the file's cell is the conventional one
+    spacing = 2 * neighbour_shells(data.crystal, 5.0)[0]
+    third, fourth = 0.93 * spacing, 0.6 * spacing  # fourth order: nearest neighbours
     for cutoffs, limit in [((None, third), 0.0040), ((None, third, fourth), 0.0028)]:
-        fitter = ForceConstantFitter(build_basis(crystal, repetitions, cutoffs))
-        fitted = fitter.fit(crystal, displacements[:30], forces[:30])
-        unseen = NormalEquations(FitMatrix(fitter.basis), displacements[30:40], forces[None, 30:40], 1).without()
+        fitter = ForceConstantFitter(build_basis(data.crystal, data.repetitions, cutoffs))
+        fitted = fitter.fit(data.crystal, data.displacements[:30], data.forces[:30])
+        unseen = data.displacements[30:40], data.forces[None, 30:40]
+        unseen = NormalEquations(FitMatrix(fitter.basis), *unseen, 1).without()
         assert unseen.error(fitted.parameters)[1] < limit
 
 

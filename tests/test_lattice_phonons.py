@@ -12,7 +12,7 @@ from phonoscreen.lattice.constants import Crystal, SecondOrder
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice, frequencies_thz
 from phonoscreen.lattice.stability import check_stability
 from tests import prototype_crystals as prototypes
-from tests.phonondb import fit_compound, phonopy_of_compound, read_compound
+from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points
 from tests.small_study import run_script
 
 COMPOUNDS = [
@@ -139,17 +139,18 @@ def test_the_irreducible_mesh_counts_every_point_once():
 
 @pytest.mark.parametrize("compound", COMPOUNDS)
 def test_compounds_of_phonondb_have_phonopys_frequencies(reference, tmp_path, compound):
-    """Same least-squares space as symfc, so the same frequencies from the same forces."""
+    """The same forces, through this project's fit and through phonopy's two ways to force constants."""
     archive = reference / "phonondb" / "force_sets" / f"materials-id-{compound}.tar.lzma"
-    crystal, repetitions, displacements, forces = read_compound(archive, tmp_path)
-    second = fit_compound(crystal, repetitions, displacements, forces)
-    phonon = phonopy_of_compound(crystal, repetitions, tmp_path / "FORCE_SETS", "symfc")
+    compound = read_compound(archive, tmp_path)
+    crystal = compound.data.crystal
     qpoints = numpy.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0.1, 0.2, 0.3], [0.25, 0.25, 0]])
-    ours = frequencies_thz(
-        numpy.linalg.eigvalsh(HarmonicLattice(crystal, repetitions).dynamical_matrices(second, qpoints))
-    )
-    phonon.run_qpoints(qpoints)
-    assert numpy.abs(ours - phonon.qpoints.frequencies).max() < 1e-5
+    for calculator in (None, "symfc"):
+        second = fit_compound(compound.data, completed=calculator is None)
+        ours = HarmonicLattice(crystal, second.repetitions).dynamical_matrices(second, qpoints)
+        phonon = phonopy_of_compound(compound, calculator)
+        phonon.run_qpoints(their_points(qpoints, crystal, phonon))
+        difference = frequencies_thz(numpy.linalg.eigvalsh(ours)) - phonon.qpoints.frequencies
+        assert numpy.abs(difference).max() < 1e-9
 
 
 def test_scripts_carry_a_shard_from_relaxed_cells_to_verdicts(tmp_path):

@@ -1,21 +1,19 @@
-"""Force constants and displacement-force data of phonopy and phono3py.
+"""Force constants in the HDF5 files of phonopy and phono3py.
 
 A. Togo, J. Phys. Soc. Jpn. 92, 012001 (2023). Arrays are stored in phonopy's atom order, compact (first index: the
 primitive cell's atoms), in eV/angstrom^2 and eV/angstrom^3.
 """
 
-import lzma
 import os
 
 import h5py
 import numpy
-import yaml
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.force_constants import phonopy_order
-from phonoscreen.lattice.constants import Crystal, SecondOrder, ThirdOrder
+from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
-from phonoscreen.lattice.supercell import cell_index, supercell_order
+from phonoscreen.lattice.supercell import cell_index
 
 
 def write_second_hdf5(second_order, path):
@@ -101,85 +99,6 @@ def read_third_hdf5(path, crystal, repetitions):
                 cells.append((cell_a, cell_b))
                 tensors.append(share_a * share_b * values[i, a, b])
     return ThirdOrder(numpy.array(atoms), numpy.array(cells), numpy.array(tensors))
-
-
-def read_displacements(path):
-    """Read displaced supercells and their forces from a phonopy or phono3py YAML file, also compressed with xz.
-
-    Parameters
-    ----------
-    path : ``phonopy_params.yaml`` or ``phono3py_params.yaml`` with displacements of all atoms and forces
-
-    Returns
-    -------
-    crystal : ``Crystal``, the file's unit cell
-    repetitions : (3,) integers
-    displacements, forces : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom, in the order of
-        ``ase.Atoms.repeat``
-
-    Raises
-    ------
-    StudyError
-        If the supercell is not diagonal or the file holds no such data.
-    """
-    opener = lzma.open if str(path).endswith(".xz") else open
-    with opener(path, "rt") as stream:
-        content = yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    matrix = numpy.array(content["supercell_matrix"])
-    repetitions = tuple(int(n) for n in matrix.diagonal())
-    if not numpy.array_equal(matrix, numpy.diag(repetitions)):
-        raise StudyError(f"{path}: the supercell matrix {matrix.tolist()} is not diagonal", fix="repeat a unit cell")
-    dataset = content.get("dataset", {})
-    if "forces" not in dataset or "displacements" not in dataset:
-        raise StudyError(f"{path} holds no displacements of all atoms with forces", fix="save it with forces")
-    crystal = Crystal(*_points(content["unit_cell"]))
-    cell, scaled, numbers, _ = _points(content["supercell"])
-    order = supercell_order(crystal, repetitions, cell, scaled @ cell, numbers)
-    displacements, forces = numpy.array(dataset["displacements"]), numpy.array(dataset["forces"])
-    return crystal, repetitions, displacements[:, order], forces[:, order]
-
-
-def read_force_sets(path, n_atoms, repetitions):
-    """Read phonopy's FORCE_SETS of single displaced atoms.
-
-    Parameters
-    ----------
-    path : text file
-    n_atoms : atoms of the unit cell
-    repetitions : (3,) integers of the supercell, in phonopy's atom order
-
-    Returns
-    -------
-    displacements, forces : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom
-
-    Raises
-    ------
-    StudyError
-        If the file is cut or for another supercell.
-    """
-    with open(path) as stream:
-        words = numpy.array(stream.read().split(), float)
-    n_super, n_sets = int(words[0]), int(words[1])
-    order = phonopy_order(n_atoms, repetitions)
-    if n_super != len(order) or len(words) != 2 + n_sets * (4 + 3 * n_super):
-        raise StudyError(
-            f"{path} holds {len(words)} numbers for {n_super} atoms; the supercell has {len(order)}",
-            fix="give the unit cell and repetitions of the file",
-        )
-    sets = words[2:].reshape(n_sets, 4 + 3 * n_super)
-    displacements, forces = numpy.zeros((2, n_sets, n_super, 3))
-    displacements[numpy.arange(n_sets), order[sets[:, 0].astype(int) - 1]] = sets[:, 1:4]
-    forces[:, order] = sets[:, 4:].reshape(n_sets, n_super, 3)
-    return displacements, forces
-
-
-def _points(section):
-    from ase.data import atomic_masses, atomic_numbers
-
-    points = section.get("points") or section["atoms"]
-    numbers = numpy.array([atomic_numbers[point["symbol"]] for point in points])
-    masses = numpy.array([point.get("mass", atomic_masses[z]) for point, z in zip(points, numbers)])
-    return numpy.array(section["lattice"]), numpy.array([point["coordinates"] for point in points]), numbers, masses
 
 
 def _write(path, name, values, order):

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy
-
 from phonoscreen.audit.errors import StudyError
 
 
@@ -13,12 +11,20 @@ def add_parser(subparsers):
     parser = subparsers.add_parser(
         "fit", help="force constants of one crystal from displacements and forces", description=__doc__
     )
-    parser.add_argument("structure", help="primitive cell: any file ASE reads, for example POSCAR or CIF")
     parser.add_argument(
-        "forces", help="displaced supercells with forces: extended XYZ, or phono3py_params.yaml, also .xz"
+        "structure", help="crystal that was repeated, primitive or not: any file ASE reads, for example POSCAR or CIF"
     )
     parser.add_argument(
-        "--third-cutoff", type=float, default=5.0, metavar="ANGSTROM", help="largest third-order cutoff"
+        "forces",
+        help="displaced supercells with forces: extended XYZ, a params or disp YAML file of phonopy or phono3py, also "
+        ".xz, or FORCE_SETS",
+    )
+    parser.add_argument(
+        "--supercell", type=int, nargs="+", metavar="N", help="supercell matrix of FORCE_SETS: 3 or 9 integers (DIM)"
+    )
+    parser.add_argument("--born", metavar="FILE", help="BORN file: Born charges and dielectric tensor")
+    parser.add_argument(
+        "--third-cutoff", type=float, default=5.0, metavar="ANGSTROM", help="largest third-order cutoff; 0: none"
     )
     parser.add_argument("--fourth-cutoff", type=float, metavar="ANGSTROM", help="include the fourth order in the fit")
     parser.add_argument("--method", default="least_squares", help="least_squares, lasso, adaptive_lasso or ardr")
@@ -29,55 +35,90 @@ def add_parser(subparsers):
 
 def run(arguments):
     """Fit, report as JSON on the standard output, and write the files that ShengBTE, phonopy and phono3py read."""
-    from phonoscreen.io.force_constants import write_second_order, write_third_order
-    from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
     from phonoscreen.lattice.basis import build_basis
     from phonoscreen.lattice.clusters import check_cutoff, choose_cutoff
+    from phonoscreen.lattice.finite_displacements import complete_by_symmetry, is_single
     from phonoscreen.lattice.fit import ForceConstantFitter
 
-    crystal, repetitions, displacements, forces = _read(arguments.structure, arguments.forces)
-    cutoff = choose_cutoff(crystal, repetitions, arguments.third_cutoff)
-    cutoffs = [None, cutoff.value_angstrom]
-    if arguments.fourth_cutoff is not None:
-        check_cutoff(crystal, repetitions, arguments.fourth_cutoff)
-        cutoffs.append(arguments.fourth_cutoff)
+    data = _read(arguments)
+    crystal, repetitions = data.crystal, data.repetitions
+    report, cutoffs = {"repetitions": " ".join(str(n) for n in repetitions)}, [None]
+    if is_single(data.displacements):
+        report["single_displacements"] = len(data.displacements)
+        moves, forces = complete_by_symmetry(crystal, repetitions, data.displacements, data.forces)
+    else:
+        moves, forces = data.displacements, data.forces
+        if arguments.third_cutoff:
+            cutoff = choose_cutoff(crystal, repetitions, arguments.third_cutoff)
+            cutoffs.append(cutoff.value_angstrom)
+            report |= {"third_cutoff_angstrom": cutoff.value_angstrom, "third_shell": cutoff.shell}
+        if arguments.fourth_cutoff is not None:
+            check_cutoff(crystal, repetitions, arguments.fourth_cutoff)
+            cutoffs.append(arguments.fourth_cutoff)
     basis = build_basis(crystal, repetitions, cutoffs)
     fitter = ForceConstantFitter(basis, arguments.method, not arguments.no_rotational_sum_rules)
-    fitted = fitter.fit(crystal, displacements, forces)
-    second, third = basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters)
-    folder = Path(arguments.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_second_order(second, folder / "FORCE_CONSTANTS_2ND")
-    write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
-    write_second_hdf5(second, folder / "fc2.hdf5")
-    write_third_hdf5(third, repetitions, folder / "fc3.hdf5")
-    report = {
-        "repetitions": " ".join(str(n) for n in repetitions),
-        "third_cutoff_angstrom": cutoff.value_angstrom,
-        "third_shell": cutoff.shell,
-        **fitted.quality,
-    }
-    report = {key: None if value != value else value for key, value in report.items()}
-    print(json.dumps(report, indent=2))
+    fitted = fitter.fit(crystal, moves, forces)
+    _write(crystal, basis, fitted, Path(arguments.output))
+    report |= fitted.quality
+    print(json.dumps({key: None if value != value else value for key, value in report.items()}, indent=2))
     return 0
 
 
-def _read(structure, forces):
-    """Crystal, repetitions, displacements and forces in the order of ``ase.Atoms.repeat``."""
-    from phonoscreen.io.phonopy import read_displacements
+def _read(arguments):
+    """Displaced supercells from any of the files understood."""
+    from phonoscreen.io.displacements import read_born, read_force_sets, read_phonopy_yaml, read_snapshots
     from phonoscreen.lattice.constants import Crystal
 
-    crystal = Crystal.from_ase(_atoms(structure))
-    if str(forces).endswith((".yaml", ".yaml.xz")):
-        own, repetitions, displacements, values = read_displacements(forces)
-        same = own.cell.shape == crystal.cell.shape and numpy.allclose(own.cell, crystal.cell, atol=1e-4)
-        if not same or not numpy.array_equal(own.numbers, crystal.numbers):
-            raise StudyError(
-                f"{structure} is not the unit cell of {forces}",
-                fix="give the cell that phono3py's file calls unit_cell",
-            )
-        return crystal, repetitions, displacements, values
-    return crystal, *_from_snapshots(crystal, _atoms(forces, index=":"), forces)
+    given, path = Crystal.from_ase(_atoms(arguments.structure)), arguments.forces
+    if str(path).endswith((".yaml", ".yaml.xz")):
+        data = read_phonopy_yaml(path)
+        _check_same(given, data, arguments)
+    elif "FORCE_SETS" in Path(path).name:
+        if arguments.supercell is None or len(arguments.supercell) not in (3, 9):
+            raise StudyError("FORCE_SETS does not say its supercell", fix="give --supercell with phonopy's DIM")
+        matrix = arguments.supercell
+        data = read_force_sets(path, given, matrix if len(matrix) == 3 else [matrix[:3], matrix[3:6], matrix[6:]])
+    else:
+        data = read_snapshots(path, given, _atoms(path, index=":"))
+    if arguments.born:
+        data.born, data.dielectric = read_born(arguments.born, data.crystal, given)
+    return data
+
+
+def _check_same(given, data, arguments):
+    """The structure must be the crystal of the YAML file."""
+    from phonoscreen.lattice.primitive import repeated_primitive
+    from phonoscreen.lattice.supercell import supercell_order
+
+    try:
+        crystal, repetitions = repeated_primitive(given, data.crystal.cell)
+        supercell_order(crystal, repetitions, data.crystal.cell, data.crystal.scaled_positions @ data.crystal.cell,
+                        data.crystal.numbers)  # fmt: skip
+    except StudyError as error:
+        raise StudyError(
+            f"{arguments.structure} is not the crystal of {arguments.forces}: {error.what}",
+            fix="give the cell that the YAML file calls unit_cell",
+        ) from error
+
+
+def _write(crystal, basis, fitted, folder):
+    """Primitive cell and force constants in the formats of other programs."""
+    from ase import Atoms
+    from ase.io import write
+
+    from phonoscreen.io.force_constants import write_second_order, write_third_order
+    from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
+
+    folder.mkdir(parents=True, exist_ok=True)
+    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    write(folder / "POSCAR", cell, format="vasp", direct=True)
+    second = basis.expand_second(fitted.parameters)
+    write_second_order(second, folder / "FORCE_CONSTANTS_2ND")
+    write_second_hdf5(second, folder / "fc2.hdf5")
+    if len(basis.orders) > 1:
+        third = basis.expand_third(fitted.parameters)
+        write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
+        write_third_hdf5(third, basis.repetitions, folder / "fc3.hdf5")
 
 
 def _atoms(path, index=None):
@@ -92,26 +133,3 @@ def _atoms(path, index=None):
             f"{path} cannot be read: {error or type(error).__name__}",
             fix="give a file of a kind ASE knows, named so that it is recognised: POSCAR, *.cif, *.extxyz",
         ) from error
-
-
-def _from_snapshots(crystal, snapshots, path):
-    """Repetitions, displacements and forces of ``ase.Atoms`` with forces."""
-    from phonoscreen.lattice.supercell import supercell_cells, supercell_order
-
-    ratio = numpy.array(snapshots[0].cell) @ numpy.linalg.inv(crystal.cell)
-    repetitions = tuple(int(n) for n in numpy.rint(ratio.diagonal()))
-    if min(repetitions) < 1 or not numpy.allclose(ratio, numpy.diag(repetitions), atol=1e-3):
-        raise StudyError(
-            f"the supercell of {path} is not the crystal repeated along its own vectors",
-            fix="give the primitive cell that was repeated, in the same orientation",
-        )
-    perfect = (supercell_cells(repetitions)[:, None] + crystal.scaled_positions).reshape(-1, 3) @ crystal.cell
-    displacements, forces = [], []
-    for atoms in snapshots:
-        if atoms.calc is None or "forces" not in atoms.calc.results:
-            raise StudyError(f"a supercell of {path} has no forces", fix="write extended XYZ with forces")
-        order = supercell_order(crystal, repetitions, atoms.cell, atoms.positions, atoms.numbers)
-        scaled = (atoms.positions[order] - perfect) @ numpy.linalg.inv(atoms.cell)
-        displacements.append((scaled - numpy.rint(scaled)) @ numpy.array(atoms.cell))
-        forces.append(atoms.get_forces()[order])
-    return repetitions, numpy.array(displacements), numpy.array(forces)

@@ -83,7 +83,7 @@ def supercell_order(crystal, repetitions, cell, positions, numbers=None, toleran
     ----------
     crystal : ``Crystal``
     repetitions : (3,) integers
-    cell : (3, 3) lattice vectors of the other supercell, angstrom
+    cell : (3, 3) lattice vectors of the other supercell, angstrom; any vectors that span the same lattice
     positions : (n_supercell_atoms, 3) Cartesian positions there, angstrom
     numbers : (n_supercell_atoms,) atomic numbers there, if known
 
@@ -97,7 +97,9 @@ def supercell_order(crystal, repetitions, cell, positions, numbers=None, toleran
         If the cells differ or an atom has no partner.
     """
     expected = crystal.cell * numpy.array(repetitions)[:, None]
-    if not numpy.allclose(cell, expected, atol=1e-3):
+    change = numpy.asarray(cell) @ numpy.linalg.inv(expected)
+    whole = numpy.rint(change)
+    if numpy.abs((change - whole) @ expected).max() > 1e-3 or abs(round(numpy.linalg.det(whole))) != 1:
         raise StudyError(
             f"the supercell's lattice vectors {numpy.round(cell, 4).tolist()} are not the crystal's repeated "
             f"{tuple(repetitions)} times {numpy.round(expected, 4).tolist()}",
@@ -105,7 +107,7 @@ def supercell_order(crystal, repetitions, cell, positions, numbers=None, toleran
         )
     cells = supercell_cells(repetitions)
     scaled = (cells[:, None] + crystal.scaled_positions[None]).reshape(-1, 3) / numpy.array(repetitions)
-    theirs = numpy.asarray(positions) @ numpy.linalg.inv(cell)
+    theirs = numpy.asarray(positions) @ numpy.linalg.inv(expected)
     if len(theirs) != len(scaled):
         raise StudyError(
             f"the supercell has {len(theirs)} atoms, {tuple(repetitions)} repetitions of the crystal {len(scaled)}",

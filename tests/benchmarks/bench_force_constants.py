@@ -46,7 +46,8 @@ def cpu(function, repeats=1):
 
 def repeated(crystal, repetitions):
     """Supercell as ``ase.Atoms``."""
-    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    scaled = crystal.scaled_positions % 1.0  # hiphive wants them so; displacements do not see it
+    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=scaled, pbc=True)
     return cell.repeat(repetitions)
 
 

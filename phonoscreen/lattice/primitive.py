@@ -1,0 +1,118 @@
+"""Any supercell as repetitions of a primitive cell along its own three vectors.
+
+Every sublattice has a diagonal form: for the integer matrix S of a supercell there are unimodular P and Q with
+P S Q = diag(n0, n1, n2) (H. J. S. Smith, Phil. Trans. R. Soc. 151, 293 (1861)), so the primitive vectors Q^-1 A,
+repeated n0, n1 and n2 times, span the same supercell. Conventional cells and supercell matrices with off-diagonal
+elements therefore need no code of their own.
+"""
+
+import numpy
+import spglib
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.lattice.constants import Crystal
+
+TOLERANCE_ANGSTROM = 1e-3
+"""spglib's ``symprec``, as for the symmetry of the force constants."""
+
+OWN_VECTORS = numpy.eye(3, dtype=int)
+
+
+def primitive_crystal(crystal):
+    """Primitive cell of a crystal in its own orientation; the crystal itself if it is primitive.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``, perhaps a conventional cell or a perfect supercell
+
+    Returns
+    -------
+    Crystal
+
+    Raises
+    ------
+    StudyError
+        If spglib finds no space group.
+    """
+    numbers = crystal.numbers
+    found = spglib.get_symmetry_dataset((crystal.cell, crystal.scaled_positions, numbers), symprec=TOLERANCE_ANGSTROM)
+    if found is None:
+        raise StudyError("spglib finds no space group", fix="check the cell for atoms that sit on each other")
+    kept = numpy.unique(found.mapping_to_primitive, return_index=True)[1]
+    if len(kept) == len(numbers):
+        return crystal
+    cell = numpy.array(found.primitive_lattice)
+    scaled = crystal.scaled_positions[numpy.sort(kept)] @ crystal.cell @ numpy.linalg.inv(cell)
+    kept = numpy.sort(kept)
+    return Crystal(cell, scaled, numbers[kept], numpy.asarray(crystal.masses)[kept])
+
+
+def repeated_primitive(crystal, supercell):
+    """Primitive cell whose repetitions along its own vectors are a given supercell.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``, primitive or not
+    supercell : (3, 3) lattice vectors as rows, angstrom
+
+    Returns
+    -------
+    crystal : ``Crystal``, primitive; with the vectors given if the supercell repeats these
+    repetitions : (3,) integers
+
+    Raises
+    ------
+    StudyError
+        If the supercell's vectors are not lattice vectors of the crystal.
+    """
+    primitive = primitive_crystal(crystal)
+    exact = numpy.asarray(supercell) @ numpy.linalg.inv(primitive.cell)
+    matrix = numpy.rint(exact).astype(int)
+    if numpy.abs((exact - matrix) @ primitive.cell).max() > 0.01 or round(numpy.linalg.det(matrix)) == 0:
+        raise StudyError(
+            f"the supercell's vectors {numpy.round(supercell, 4).tolist()} are not lattice vectors of the crystal",
+            fix="give the crystal that was repeated, in the same orientation",
+        )
+    repetitions, basis = _along_own_vectors(matrix)
+    if basis is None:
+        repetitions, basis = _smith(matrix)
+        basis = _shorten(basis, repetitions, primitive.cell)
+    cell = basis @ primitive.cell
+    scaled = primitive.scaled_positions @ numpy.linalg.inv(basis)
+    if primitive is not crystal or basis is not OWN_VECTORS:
+        scaled -= numpy.floor(scaled + 1e-6)
+    return Crystal(cell, scaled, primitive.numbers, primitive.masses), tuple(int(n) for n in repetitions)
+
+
+def _along_own_vectors(matrix):
+    """Repetitions along the primitive vectors themselves, if these span the supercell; else no basis."""
+    inverse = numpy.linalg.inv(matrix)
+    whole = numpy.arange(1, abs(round(numpy.linalg.det(matrix))) + 1)
+    steps = whole[:, None, None] * inverse
+    fits = (numpy.abs(steps - numpy.rint(steps)) < 1e-6).all(axis=2)
+    repetitions = whole[fits.argmax(axis=0)]
+    return repetitions, OWN_VECTORS if repetitions.prod() == whole[-1] else None
+
+
+def _smith(matrix):
+    """Repetitions and the integer basis (rows, in units of the primitive vectors) that they repeat."""
+    from phonopy.structure.snf import SNF3x3
+
+    form = SNF3x3(matrix)
+    return numpy.abs(form.D.diagonal()), numpy.rint(numpy.linalg.inv(form.Q)).astype(int)
+
+
+def _shorten(basis, repetitions, cell):
+    """Shorter vectors that span the same lattice and the same supercell when repeated as before."""
+    basis = basis.copy()
+    while True:
+        before = basis.copy()
+        for i, j in ((i, j) for i in range(3) for j in range(3) if i != j):
+            step = repetitions[j] // numpy.gcd(repetitions[i], repetitions[j]) * basis[j]
+            along = step @ cell
+            basis[i] -= int(numpy.rint(basis[i] @ cell @ along / (along @ along))) * step
+        if numpy.array_equal(before, basis):
+            break
+    turned = [(1 - 2 * numpy.array(signs))[:, None] * basis for signs in numpy.ndindex(2, 2, 2)]
+    right_handed = [own for own in turned if numpy.linalg.det(own @ cell) > 0]
+    return max(right_handed, key=lambda own: round((own @ cell).sum(), 6))

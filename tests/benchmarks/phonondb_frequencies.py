@@ -1,0 +1,75 @@
+"""Frequencies and verdicts of all compounds of phonondb beside phonopy's from the same files.
+
+``make benchmark-phonondb`` prints the compounds with the largest differences and those near the threshold, and the
+summary. Frequencies are compared, and verdicts given, at the wave vectors of the stage ``check_stability`` (mesh and
+band path), the three acoustic modes at Gamma left out.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy
+import pandas
+from threadpoolctl import threadpool_limits
+
+from phonoscreen.lattice.stability import check_stability
+from tests.conftest import reference_folder
+from tests.phonondb import archives, fit_compound, phonopy_of_compound, read_compound, their_points
+
+THRESHOLD_THZ = 0.1
+"""Of ``stability.imaginary_threshold_thz``."""
+
+
+def compare(name, archive):
+    """Largest frequency differences to phonopy's default and to symfc, and the verdicts of both programs."""
+    with tempfile.TemporaryDirectory() as folder:
+        compound = read_compound(archive, Path(folder))
+        ours = [check_stability(compound.data.crystal, fit_compound(compound.data, completed), THRESHOLD_THZ)
+                for completed in (True, False)]  # fmt: skip
+        theirs = [phonopy_of_compound(compound, calculator) for calculator in (None, "symfc")]
+    qpoints = numpy.concatenate([ours[0].arrays["mesh/qpoints"], ours[0].arrays["band/qpoints"]])
+    row = {"compound": name}
+    for label, own, phonon in zip(("default", "symfc"), ours, theirs):
+        phonon.run_qpoints(their_points(qpoints, compound.data.crystal, phonon))
+        mine = numpy.concatenate([own.arrays["mesh/frequencies_thz"], own.arrays["band/frequencies_thz"]])
+        both = [without_acoustic(x, qpoints) for x in (mine, phonon.qpoints.frequencies)]
+        row[f"difference_{label}_thz"] = numpy.nanmax(numpy.abs(both[0] - both[1]))
+        row[f"lowest_{label}_thz"] = numpy.nanmin(both[1])
+        row[f"stable_{label}"] = bool(numpy.nanmin(both[1]) >= -THRESHOLD_THZ)
+        row[f"stable_ours_{label}"] = own.stable
+    return row
+
+
+def without_acoustic(frequencies, qpoints):
+    """Frequencies in ascending order, NaN for the three smallest at Gamma."""
+    rest = frequencies.copy()
+    for q in numpy.flatnonzero(numpy.abs(qpoints - numpy.rint(qpoints)).max(axis=1) < 1e-8):
+        rest[q, numpy.argsort(numpy.abs(rest[q]))[:3]] = numpy.nan
+        rest[q] = numpy.sort(rest[q])
+    return rest
+
+
+def main():
+    """Print the comparison; with names of compounds as arguments only of these."""
+    folder, started = reference_folder(), time.process_time()
+    wanted = archives(folder)
+    table = pandas.DataFrame([compare(name, wanted[name]) for name in sys.argv[1:] or wanted])
+    for label, program in (("default", "phonopy's default"), ("symfc", "phonopy with symfc")):
+        difference, stable = table[f"difference_{label}_thz"], table[f"stable_{label}"]
+        print(
+            f"{program}: {len(table)} compounds, largest frequency difference {difference.max():.1e} THz "
+            f"({table['compound'][difference.idxmax()]}), {stable.sum()} stable, {(~stable).sum()} unstable, "
+            f"{(stable != table[f'stable_ours_{label}']).sum()} verdicts differ"
+        )
+    change = (table["lowest_default_thz"] - table["lowest_symfc_thz"]).abs()
+    print(f"phonopy's two routes: lowest frequency differs by up to {change.max():.2f} THz "
+          f"({table['compound'][change.idxmax()]}), {(table['stable_default'] != table['stable_symfc']).sum()} "
+          f"verdicts differ")  # fmt: skip
+    print(f"CPU seconds: {time.process_time() - started:.0f}")
+
+
+if __name__ == "__main__":
+    with threadpool_limits(1):
+        main()

@@ -1,0 +1,137 @@
+"""Displaced supercells from the files of other programs, whatever cell and supercell matrix they were made with."""
+
+import json
+
+import numpy
+import pytest
+from ase import Atoms
+from ase.io import write
+from phonopy.structure.atoms import PhonopyAtoms
+
+from phonoscreen.__main__ import main
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.displacements import read_born, read_force_sets, read_phonopy_yaml
+from phonoscreen.io.force_constants import full_second_order, read_second_order
+from phonoscreen.lattice.basis import build_basis
+from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.finite_displacements import complete_by_symmetry
+from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.primitive import repeated_primitive
+from phonoscreen.lattice.supercell import supercell_order
+from tests import prototype_crystals as prototypes
+
+CONVENTIONAL = numpy.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+BORN = numpy.array([1.1 * numpy.eye(3), -1.1 * numpy.eye(3)])
+
+
+@pytest.fixture(scope="module")
+def phonon():
+    """Rocksalt in phonopy: conventional supercell of a primitive cell, forces of known force constants."""
+    from phonopy import Phonopy
+
+    crystal = prototypes.rocksalt()
+    cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions)
+    phonon = Phonopy(cell, 2 * CONVENTIONAL, primitive_matrix=numpy.eye(3), log_level=0)
+    phonon.generate_displacements(distance=0.01)
+    own, repetitions = repeated_primitive(crystal, phonon.supercell.cell)
+    basis = build_basis(own, repetitions, (None,))
+    parameters = numpy.random.default_rng(0).normal(size=basis.n_free)
+    order = supercell_order(own, repetitions, phonon.supercell.cell, phonon.supercell.positions)
+    full = full_second_order(basis.expand_second(parameters))[:, numpy.argsort(order)][numpy.argsort(order)]
+    perfect = phonon.supercell.positions
+    phonon.forces = [-numpy.einsum("abxy,by->ax", full, cell.positions - perfect)
+                     for cell in phonon.supercells_with_displacements]  # fmt: skip
+    phonon.nac_params = {"born": BORN, "dielectric": 2.5 * numpy.eye(3), "factor": 14.4}
+    return phonon, full
+
+
+def agrees(data, phonon, full_of_phonopy):
+    """Whether the fit to what was read gives the force constants back."""
+    moves, forces = complete_by_symmetry(data.crystal, data.repetitions, data.displacements, data.forces)
+    basis = build_basis(data.crystal, data.repetitions, (None,))
+    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(data.crystal, moves, forces)
+    full = full_second_order(basis.expand_second(fitted.parameters))
+    order = supercell_order(data.crystal, data.repetitions, phonon.supercell.cell, phonon.supercell.positions)
+    return numpy.abs(full - full_of_phonopy[order][:, order]).max() < 1e-7
+
+
+def test_phonopys_params_with_an_oblique_supercell_matrix_and_born_charges(phonon, tmp_path):
+    phonon[0].save(tmp_path / "phonopy_params.yaml", settings={"force_sets": True})
+    data = read_phonopy_yaml(tmp_path / "phonopy_params.yaml")
+    assert agrees(data, *phonon)
+    assert numpy.allclose(data.born, BORN)
+    assert numpy.allclose(data.dielectric, 2.5 * numpy.eye(3))
+
+
+def test_phonopys_disp_file_with_force_sets_beside_it(phonon, tmp_path):
+    from phonopy.file_IO import write_FORCE_SETS
+
+    write_FORCE_SETS(phonon[0].dataset, filename=tmp_path / "FORCE_SETS")
+    phonon[0].save(tmp_path / "phonopy_disp.yaml", settings={"force_sets": False})
+    assert agrees(read_phonopy_yaml(tmp_path / "phonopy_disp.yaml"), *phonon)
+    unit_cell = prototypes.rocksalt()
+    assert agrees(read_force_sets(tmp_path / "FORCE_SETS", unit_cell, 2 * CONVENTIONAL), *phonon)
+    with pytest.raises(StudyError, match="not for a supercell of 16 atoms") as failure:
+        read_force_sets(tmp_path / "FORCE_SETS", unit_cell, (2, 2, 2))
+    assert "DIM" in failure.value.fix
+    (tmp_path / "FORCE_SETS").write_text((tmp_path / "FORCE_SETS").read_text()[:3000])
+    with pytest.raises(StudyError, match="cut"):
+        read_force_sets(tmp_path / "FORCE_SETS", unit_cell, 2 * CONVENTIONAL)
+
+
+def test_the_command_fits_force_sets_of_a_conventional_cell(phonon, tmp_path, capsys):
+    from phonopy.file_IO import write_FORCE_SETS
+
+    write_FORCE_SETS(phonon[0].dataset, filename=tmp_path / "FORCE_SETS")
+    crystal = prototypes.rocksalt()
+    write(tmp_path / "POSCAR", Atoms(numbers=crystal.numbers, cell=crystal.cell, pbc=True,
+                                     scaled_positions=crystal.scaled_positions))  # fmt: skip
+    matrix = [str(x) for x in (2 * CONVENTIONAL).ravel()]
+    arguments = ["fit", str(tmp_path / "POSCAR"), str(tmp_path / "FORCE_SETS"), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--no-rotational-sum-rules", "--supercell", *matrix]) == 0
+    report = json.loads(capsys.readouterr().out)
+    repetitions = tuple(int(n) for n in report["repetitions"].split())
+    assert numpy.prod(repetitions) == 32
+    assert len(full_second_order(read_second_order(tmp_path / "out" / "FORCE_CONSTANTS_2ND", 2, repetitions))) == 64
+    assert main(arguments) == 2
+    assert "DIM" in capsys.readouterr().err
+
+
+def test_phono3pys_pair_displacements(tmp_path):
+    from phono3py import Phono3py
+
+    crystal = prototypes.rocksalt()
+    cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions)
+    program = Phono3py(cell, (2, 2, 2), primitive_matrix=numpy.eye(3), log_level=0)
+    program.generate_displacements()
+    rng = numpy.random.default_rng(0)
+    program.forces = rng.normal(size=(len(program.supercells_with_displacements), 16, 3))
+    program.save(tmp_path / "phono3py_params.yaml", settings={"force_sets": True})
+    data = read_phonopy_yaml(tmp_path / "phono3py_params.yaml")
+    assert data.displacements.shape == program.forces.shape
+    order = supercell_order(crystal, (2, 2, 2), program.supercell.cell, program.supercell.positions)
+    assert numpy.allclose(data.forces, program.forces[:, order], atol=1e-9)
+    moved = numpy.array([own.positions for own in program.supercells_with_displacements]) - program.supercell.positions
+    assert numpy.allclose(data.displacements, moved[:, order], atol=1e-9)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense: 1", "unit_cell: {}"])
+def test_other_yaml_files_are_refused_with_a_remedy(tmp_path, text):
+    (tmp_path / "some.yaml").write_text(text)
+    with pytest.raises(StudyError) as failure:
+        read_phonopy_yaml(tmp_path / "some.yaml")
+    assert failure.value.fix
+
+
+def test_born_charges_follow_the_atoms_of_the_primitive_cell(tmp_path):
+    (tmp_path / "BORN").write_text("14.4\n" + " ".join(f"{x}" for x in 2.5 * numpy.eye(3).ravel()) + "\n"
+                                   + " ".join(f"{x}" for x in BORN[0].ravel()) + "\n"
+                                   + " ".join(f"{x}" for x in BORN[1].ravel()) + "\n")  # fmt: skip
+    crystal = prototypes.rocksalt()
+    born, dielectric = read_born(tmp_path / "BORN", crystal)
+    assert numpy.allclose(born, BORN)
+    assert numpy.allclose(dielectric, 2.5 * numpy.eye(3))
+    turned = Crystal(crystal.cell, crystal.scaled_positions[::-1], crystal.numbers[::-1], crystal.masses[::-1])
+    assert numpy.allclose(read_born(tmp_path / "BORN", turned, crystal)[0], BORN[::-1])
+    with pytest.raises(StudyError, match="not a BORN file"):
+        read_born(tmp_path / "BORN", prototypes.half_heusler())
