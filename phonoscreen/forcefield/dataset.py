@@ -63,7 +63,7 @@ def is_held_out(structure_id, fraction, seed):
     return derive_seed(seed, structure_id, "held_out") / 2**63 < fraction
 
 
-def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, seed, supercells_max=None):
+def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, seed, supercells_max=None, weights=None):
     """Write the labelled supercells of training structures and of all selections as one HDF5 file.
 
     Parameters
@@ -72,9 +72,11 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
     supercells : dict structure id -> path of the HDF5 file with its displaced supercells
     selected : list over rounds of dict structure id -> path with the labels of the supercells selected there
     path : HDF5 file to write; one group per structure: ``cell, scaled_positions, numbers, repetitions,
-        displacements`` and ``forces`` (n_supercells, n_atoms, 3), ``round`` (n_supercells,), attribute ``split``
+        displacements`` and ``forces`` (n_supercells, n_atoms, 3), ``round`` (n_supercells,), attributes ``split,
+        weight, force_rms_ev_per_angstrom``
     held_out_fraction : part of the structures used for early stopping only
     supercells_max : at most this many initially labelled supercells per structure (None: all)
+    weights : dict structure id -> weight in the loss, or None; structures not in it weigh 1
 
     Returns
     -------
@@ -126,6 +128,8 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
             group["round"] = numpy.concatenate(origin)[first]
             group["supercell_index"] = indices
             group.attrs["split"] = split
+            group.attrs["weight"] = float((weights or {}).get(structure_id, 1.0))
+            group.attrs["force_rms_ev_per_angstrom"] = float(numpy.sqrt((forces**2).mean()))
             rows.append(
                 {
                     "structure_id": structure_id,
@@ -133,7 +137,7 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
                     "n_supercells": len(indices),
                     "n_environments": len(indices) * data.n_atoms,
                     "first_round": int(group["round"][:].min()),
-                    "force_rms_ev_per_angstrom": float(numpy.sqrt((forces**2).mean())),
+                    "force_rms_ev_per_angstrom": group.attrs["force_rms_ev_per_angstrom"],
                 }
             )
         if len(engines) > 1:
@@ -171,6 +175,31 @@ class Dataset:
     def n_atoms(self, structure_id):
         """Atoms of one supercell of a structure."""
         return self.store[structure_id]["forces"].shape[1]
+
+    def weights(self, split, relative_floor_mev_per_angstrom):
+        """Return the weight of each structure's mean squared error in the loss, angstrom^2/eV^2.
+
+        The loss is dimensionless: the squared error over ``rms^2 + floor^2``, where rms is the force RMS of the
+        structure; without a floor over the mean rms^2 of the structures of the split.
+
+        Parameters
+        ----------
+        split : whose force RMS is the unit where there is no floor
+        relative_floor_mev_per_angstrom : number or None
+
+        Returns
+        -------
+        dict structure id -> weight, of all splits
+        """
+        attributes = {structure_id: dict(group.attrs) for structure_id, group in self.store.items()}
+        square = {structure_id: float(a["force_rms_ev_per_angstrom"]) ** 2 for structure_id, a in attributes.items()}
+        if relative_floor_mev_per_angstrom is None:
+            mean = numpy.mean([square[name] for name, a in attributes.items() if a["split"] == split])
+            unit = dict.fromkeys(square, max(mean, 1e-12))
+        else:
+            floor = (1e-3 * relative_floor_mev_per_angstrom) ** 2
+            unit = {structure_id: value + floor for structure_id, value in square.items()}
+        return {structure_id: float(a["weight"]) / unit[structure_id] for structure_id, a in attributes.items()}
 
     def undisplaced(self, supercell):
         """Return the neighbourhoods of the undisplaced primitive cell (see ``Supercells.undisplaced``)."""

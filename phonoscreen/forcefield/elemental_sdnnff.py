@@ -10,7 +10,7 @@ import torch
 from phonoscreen.forcefield.density import PARITIES, DensityMesh
 from phonoscreen.forcefield.elements import ATTRIBUTES, element_attributes
 from phonoscreen.forcefield.frames import frames_along, neighbour_frames
-from phonoscreen.forcefield.model import ForceModel
+from phonoscreen.forcefield.model import ForceModel, perceptron
 
 CALIBRATION_FRAMES = 8192  # environments for the principal components; more do not change them
 VARIANCE_FLOOR = 0.1  # of the largest; directions with less variance are not amplified further
@@ -43,11 +43,7 @@ class ElementalSDNNFF(ForceModel):
         self.density_weight = torch.nn.Parameter(torch.empty(len(parities), n_components, first, dtype=self.dtype))
         torch.nn.init.normal_(self.density_weight, std=(len(parities) * n_components) ** -0.5)
         self.attribute_layer = torch.nn.Linear(len(ATTRIBUTES), first, dtype=self.dtype)
-        widths = [*settings["hidden"], 3]
-        layers = []
-        for wide, narrow in zip(widths, widths[1:]):
-            layers += [torch.nn.SiLU(), torch.nn.Linear(wide, narrow, dtype=self.dtype)]
-        self.network = torch.nn.Sequential(*layers)
+        self.network = torch.nn.Sequential(torch.nn.SiLU(), perceptron([*settings["hidden"], 3], self.dtype))
         self.register_buffer("mean", torch.zeros(self.mesh.n_values, dtype=self.dtype))
         self.register_buffer("whitening", torch.zeros(self.mesh.n_values, n_components, dtype=self.dtype))
         self.register_buffer("attribute_mean", torch.zeros(len(ATTRIBUTES), dtype=self.dtype))
@@ -148,7 +144,7 @@ class ElementalSDNNFF(ForceModel):
         return total.index_add_(0, description["centres"].to(self.device), forces)
 
     @torch.no_grad()
-    def prepare(self, neighbourhoods, forces):
+    def prepare(self, neighbourhoods, forces, weight):
         here = self.describe(neighbourhoods)
         components = torch.stack(
             [
@@ -158,16 +154,19 @@ class ElementalSDNNFF(ForceModel):
             dim=1,
         )
         forces = torch.as_tensor(forces, dtype=self.dtype)[here["centres"]]
-        targets = torch.einsum("nij,nj->ni", here["rotations"], forces) / self.force_scale.cpu()
-        return components.cpu(), here["attributes"], targets, here["weights"]
+        return {
+            "components": components.cpu(),
+            "attributes": here["attributes"],
+            "forces": torch.einsum("nij,nj->ni", here["rotations"], forces),
+            "shares": here["weights"],
+            "weights": here["weights"] * (weight / len(neighbourhoods)),
+        }
 
-    def batches(self, prepared, generator, n_environments):
-        whole = [torch.cat(parts) for parts in zip(*prepared)]
-        size = n_environments * self.n_frames
-        for chosen in torch.randperm(len(whole[0]), generator=generator).split(size):
-            yield tuple(part[chosen].to(self.device) for part in whole)
+    def collate(self, prepared):
+        return {name: torch.cat([part[name] for part in prepared]).to(self.device) for name in prepared[0]}
 
     def loss(self, batch):
-        components, attributes, targets, weights = batch
-        value = self._perceptron(torch.einsum("npc,pch->nph", components, self.density_weight), attributes)
-        return (((value - targets) ** 2).mean(dim=1) * weights).sum() / weights.sum()
+        density_layer = torch.einsum("npc,pch->nph", batch["components"], self.density_weight)
+        forces = self._perceptron(density_layer, batch["attributes"]) * self.force_scale
+        square = ((forces - batch["forces"]) ** 2).mean(dim=1)
+        return (square * batch["weights"]).sum(), (square.detach() * batch["shares"]).sum()

@@ -113,3 +113,8 @@ def element_attributes(numbers):
             fix="remove these structures with filter.elements; known are Z = 1-83 without noble gases, Ce-Lu and Tc",
         )
     return _ATTRIBUTES[numbers]
+
+
+def element_radii_angstrom(numbers):
+    """Return the covalent radii of elements, (n,) angstrom."""
+    return 2.5 * element_attributes(numbers)[..., ATTRIBUTES.index("covalent_radius")]

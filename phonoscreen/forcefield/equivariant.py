@@ -1,196 +1,177 @@
-"""An equivariant, conservative force model on the same element-weighted neighbour density.
+"""An equivariant, conservative force model: an energy per atom from the moments of its neighbour density.
 
-The neighbour density of an atom is projected on radial functions times Cartesian moments of rank 0 to 3, as in moment
-tensor potentials (Shapeev, Multiscale Model. Simul. 14, 1153 (2016)) and the atomic cluster expansion (Drautz, Phys.
-Rev. B 99, 014104 (2019)). Elements enter through their attributes, so that an element with few examples profits from
-its neighbours in the periodic table. Scalar contractions of the moments give an energy per atom; forces are its exact
-gradient, so they turn with the atoms, add up to zero, and vanish where symmetry demands it.
+Local, one pass, linear in the number of atoms. Moments (``phonoscreen.forcefield.moments``) of the density around an
+atom are contracted to rotational invariants of body order two to four, which a small perceptron turns into the energy
+of the atom; forces are its exact gradient. They turn and mirror with the atoms, add up to zero, have a symmetric
+Hessian, and vanish where symmetry demands it.
+
+Elements enter through their attributes only: a small network maps the attributes of an element to an embedding, and
+another one maps the embeddings of two elements to the radial functions of the pair. So an element with few examples
+profits from its neighbours in the periodic table. The construction follows moment tensor potentials (Shapeev,
+Multiscale Model. Simul. 14, 1153 (2016)) and the atomic cluster expansion (Drautz, Phys. Rev. B 99, 014104 (2019)).
 """
 
 import numpy
 import torch
 
-from phonoscreen.forcefield.elements import ATTRIBUTES, element_attributes
-from phonoscreen.forcefield.model import ForceModel
+from phonoscreen.forcefield.elements import SYMBOLS, element_attributes, element_radii_angstrom
+from phonoscreen.forcefield.model import ForceModel, perceptron, to_device
+from phonoscreen.forcefield.moments import (
+    DEGREES,
+    Pairs,
+    coupling_coefficients,
+    neighbour_moments,
+    pair_gradients,
+)
 
-RADIAL_FUNCTIONS = 10
 CALIBRATION_SUPERCELLS = 64
-
-# Independent components of symmetric tensors of rank 0 to 3 and how often each occurs in the full tensor.
-_INDICES = [
-    [()],
-    [(0,), (1,), (2,)],
-    [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)],
-    [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 1), (0, 1, 2), (0, 2, 2), (1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2)],
-]
-_SLICES = [slice(0, 1), slice(1, 4), slice(4, 10), slice(10, 20)]
+RADIAL_FUNCTIONS = 10
+EMBEDDING, EMBEDDING_HIDDEN, PAIR_HIDDEN = 6, 16, 32
+PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
+MEAN_SCALE_ANGSTROM = 2.8  # of the sum of two radii
+TRIPLES = ((1, 1, 2), (2, 2, 2), (1, 2, 3), (2, 3, 3))
 
 
 class EquivariantPotential(ForceModel):
-    """Strictly local many-body potential from Cartesian moments.
+    """Strictly local many-body potential.
 
-    Settings: ``channels`` of the density, ``hidden`` layers of the energy, ``cutoff_angstrom``.
+    Settings: ``channels`` of the radial functions, ``hidden`` layers of the energy, ``cutoff_angstrom``.
     """
 
     kind = "equivariant"
 
     def __init__(self, settings):
         super().__init__(settings)
-        channels, n_attributes = settings["channels"], len(ATTRIBUTES)
-        self.radial = torch.nn.Linear(RADIAL_FUNCTIONS, channels, bias=False, dtype=self.dtype)
-        self.neighbour_element = torch.nn.Linear(n_attributes, channels, bias=False, dtype=self.dtype)
-        self.centre_element = torch.nn.Linear(n_attributes, channels, dtype=self.dtype)
-        self.mixing = torch.nn.ParameterList(
-            torch.nn.Parameter(torch.randn(2, channels, channels, dtype=self.dtype) * channels**-0.5) for _ in range(4)
-        )
-        n_invariants = 7 * channels
-        widths = [n_invariants + n_attributes, *settings["hidden"]]
-        layers = []
-        for wide, narrow in zip(widths, widths[1:]):
-            layers += [torch.nn.Linear(wide, narrow, dtype=self.dtype), torch.nn.SiLU()]
-        self.network = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], 1, dtype=self.dtype))
-        indices = [[*index, 3, 3, 3][:3] for rank in _INDICES for index in rank]
-        self.register_buffer("powers", torch.tensor(indices), persistent=False)
-        full = [_full_tensor(rank) for rank in range(4)]
-        self.register_buffer("rank_two", full[2].to(self.dtype), persistent=False)
-        self.register_buffer("rank_three", full[3].to(self.dtype), persistent=False)
+        self.channels = settings["channels"]
+        attributes = torch.as_tensor(element_attributes(sorted(SYMBOLS))[:, 1:], dtype=self.dtype)
+        table = attributes.new_zeros(max(SYMBOLS) + 1, attributes.shape[1])
+        table[sorted(SYMBOLS)] = (attributes - attributes.mean(dim=0)) / attributes.std(dim=0)
+        self.register_buffer("attributes", table, persistent=False)
+        n_outputs = RADIAL_FUNCTIONS * len(DEGREES) * self.channels
+        self.embedding = perceptron([table.shape[1], EMBEDDING_HIDDEN, EMBEDDING], self.dtype)
+        self.radial = perceptron([2 * EMBEDDING + 1, PAIR_HIDDEN, n_outputs], self.dtype)
+        self.product_mixing = self._mixing(PRODUCTS)
+        self.triple_mixing = self._mixing(TRIPLE_PRODUCTS)
+        for number, triple in enumerate(TRIPLES):
+            self.register_buffer(f"coupling{number}", coupling_coefficients(*triple).to(self.dtype), persistent=False)
+        n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
+        self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype)
+        self.register_buffer("moment_scale", torch.ones(16, 1, dtype=self.dtype))
         self.register_buffer("invariant_mean", torch.zeros(n_invariants, dtype=self.dtype))
         self.register_buffer("invariant_scale", torch.ones(n_invariants, dtype=self.dtype))
-        self.register_buffer("attribute_mean", torch.zeros(n_attributes, dtype=self.dtype))
-        self.register_buffer("attribute_scale", torch.ones(n_attributes, dtype=self.dtype))
-        self.register_buffer("neighbour_count", torch.ones((), dtype=self.dtype))
-        self.register_buffer("force_scale", torch.ones((), dtype=self.dtype))
+
+    def _mixing(self, outputs):
+        """Return two matrices per degree that mix the channels of the moments."""
+        shape = len(DEGREES), 2, self.channels, outputs
+        return torch.nn.Parameter(torch.randn(*shape, dtype=self.dtype) * self.channels**-0.5)
 
     @torch.no_grad()
     def calibrate(self, samples, seed):
-        square = sum(float((forces**2).sum()) for _, forces in samples)
-        self.force_scale.fill_((square / sum(forces.size for _, forces in samples)) ** 0.5)
         chosen = numpy.random.default_rng(seed).permutation(len(samples))[:CALIBRATION_SUPERCELLS]
-        described = [self.describe(samples[place][0]) for place in chosen]
-        attributes = torch.cat([description["attributes"] for description in described])
-        self.attribute_mean.copy_(attributes.mean(dim=0))
-        self.attribute_scale.copy_(attributes.std(dim=0) + 1e-3)
-        self.neighbour_count.fill_(float(numpy.mean([description["n_neighbours"] for description in described])))
-        invariants = torch.cat([self._invariants(**_graph(description)) for description in described])
+        batch = self.collate([self.prepare(*samples[place], 1.0) for place in chosen])
+        moments = neighbour_moments(*self._pair_inputs(batch))
+        for degree in DEGREES:
+            self.moment_scale[degree] = (moments[:, degree] ** 2).mean().sqrt()
+        invariants = self._invariants(moments)
         self.invariant_mean.copy_(invariants.mean(dim=0))
-        self.invariant_scale.copy_(invariants.std(dim=0) + 1e-6)
+        self.invariant_scale.copy_(invariants.std(dim=0) + 1e-3)
 
     def describe(self, neighbourhoods, undisplaced=None):
-        inside = (neighbourhoods.vectors**2).sum(axis=1) < self.cutoff_angstrom**2
-        centres = neighbourhoods.centres[inside]
-        counts = numpy.bincount(centres, minlength=len(neighbourhoods))
-        places = numpy.arange(len(centres)) - numpy.repeat(numpy.cumsum(counts) - counts, counts)
-        shape = len(neighbourhoods), max(int(counts.max(initial=0)), 1)
-        # an empty place holds the atom itself at the cutoff, where every weight and its slope are zero
-        vectors = numpy.tile([self.cutoff_angstrom, 0.0, 0.0], (*shape, 1))
-        vectors[centres, places] = neighbourhoods.vectors[inside]
-        neighbours = numpy.tile(numpy.arange(shape[0])[:, None], (1, shape[1]))
-        neighbours[centres, places] = neighbourhoods.neighbours[inside]
+        element_attributes(neighbourhoods.numbers)  # refuses unknown elements
+        species, slots = numpy.unique(neighbourhoods.numbers, return_inverse=True)
+        slot_of = numpy.zeros(256, dtype=numpy.int32)
+        slot_of[species] = numpy.arange(len(species))
+        types = slots[neighbourhoods.centres] * len(species) + slot_of[neighbourhoods.neighbour_numbers]
+        first, second = numpy.repeat(species, len(species)), numpy.tile(species, len(species))
         description = {
-            "vectors": torch.as_tensor(vectors, dtype=self.dtype),
-            "neighbours": torch.as_tensor(neighbours),
-            "attributes": torch.as_tensor(element_attributes(neighbourhoods.numbers), dtype=self.dtype),
-            "n_neighbours": float(counts.mean()),
+            "vectors": torch.as_tensor(neighbourhoods.vectors, dtype=self.dtype),
+            "offsets": torch.as_tensor(neighbourhoods.offsets),
+            "neighbours": torch.as_tensor(neighbourhoods.neighbours, dtype=torch.int32),
+            "types": torch.as_tensor(types, dtype=torch.int32),
+            "kinds": torch.as_tensor(numpy.column_stack([first, second])),
+            "scales": torch.as_tensor(element_radii_angstrom(first) + element_radii_angstrom(second), dtype=self.dtype),
+            "numbers": torch.as_tensor(neighbourhoods.numbers),
         }
         if undisplaced is not None:
             description["undisplaced"] = self.describe(undisplaced)
         return description
 
-    def _invariants(self, vectors, neighbours, attributes):
-        """Return the scalar contractions of the moments, (n_atoms, 7 * channels)."""
-        distance = vectors.norm(dim=-1)
-        reduced = distance / self.cutoff_angstrom
-        smooth = (0.5 * (1 + torch.cos(torch.pi * reduced))) ** 2
-        order = torch.arange(1, RADIAL_FUNCTIONS + 1, dtype=self.dtype, device=vectors.device)
-        radial = torch.sin(torch.pi * order * reduced[..., None]) / reduced[..., None] * smooth[..., None]
-        weights = self.radial(radial) * self.neighbour_element(attributes)[neighbours]
-        direction = vectors / distance[..., None]
-        extended = torch.cat([direction, torch.ones_like(distance)[..., None]], dim=-1)
-        shapes = extended[..., self.powers].prod(dim=-1)  # (n, m, 20): independent components of rank 0 to 3
-        moments = weights.transpose(1, 2) @ shapes / self.neighbour_count**0.5
-        moments = moments * self.centre_element(attributes)[..., None]
-        scalar, vector, tensor, third = (
-            [torch.einsum("ncd,ce->ned", moments[..., part], mixing) for mixing in self.mixing[rank]]
-            for rank, part in enumerate(_SLICES)
-        )
-        twos = [torch.einsum("ncd,dij->ncij", value, self.rank_two) for value in tensor]
-        threes = [torch.einsum("ncd,dijk->ncijk", value, self.rank_three) for value in third]
-        invariants = [
-            scalar[0][..., 0],
-            (vector[0] * vector[1]).sum(dim=-1),
-            (twos[0] * twos[1]).sum(dim=(-1, -2)),
-            (threes[0] * threes[1]).sum(dim=(-1, -2, -3)),
-            torch.einsum("nci,ncij,ncj->nc", vector[0], twos[0], vector[1]),
-            torch.einsum("ncij,ncjk,ncki->nc", twos[0], twos[1], twos[1]),
-            torch.einsum("ncijk,ncij,nck->nc", threes[0], twos[0], vector[0]),
-        ]
+    def _embed(self, numbers):
+        return self.embedding(self.attributes[numbers])
+
+    def _pair_inputs(self, batch):
+        """Return weights of the radial functions, vectors and pairs (see ``neighbour_moments``)."""
+        first, second = self._embed(batch["kinds"]).unbind(dim=1)
+        inputs = torch.cat([first, second, batch["scales"][:, None] - MEAN_SCALE_ANGSTROM], dim=1)
+        weights = self.radial(inputs).reshape(len(inputs), RADIAL_FUNCTIONS, len(DEGREES), self.channels)
+        counts = batch["offsets"].diff()
+        pairs = Pairs(
+            batch["offsets"], torch.repeat_interleave(counts), batch["neighbours"], batch["types"], batch["scales"],
+            self.cutoff_angstrom,
+        )  # fmt: skip
+        return weights, batch["vectors"], pairs
+
+    def _invariants(self, moments):
+        """Return the scalar contractions of the moments, (n_atoms, n_invariants)."""
+        parts = [moments[:, degree] / self.moment_scale[degree] for degree in DEGREES]
+        invariants = [parts[0][:, 0]]
+        for part, (left, right) in zip(parts, self.product_mixing):
+            invariants.append(((part @ left) * (part @ right)).sum(dim=1) * part.shape[1] ** -0.5)
+        mixed = [(part @ left, part @ right) for part, (left, right) in zip(parts, self.triple_mixing)]
+        for number, (first, second, third) in enumerate(TRIPLES):
+            couple = getattr(self, f"coupling{number}").flatten(end_dim=1).T
+            outer = (mixed[first][0][:, :, None] * mixed[second][1][:, None]).flatten(1, 2)
+            invariants.append(((couple @ outer) * mixed[third][0]).sum(dim=1))
         return torch.cat(invariants, dim=1)
 
-    def energies(self, vectors, neighbours, attributes):
-        """Return the energy of each atom over the force scale, (n_atoms,), angstrom."""
-        invariants = (self._invariants(vectors, neighbours, attributes) - self.invariant_mean) / self.invariant_scale
-        attributes = (attributes - self.attribute_mean) / self.attribute_scale
-        return self.network(torch.cat([invariants, attributes], dim=1))[:, 0]
+    def _energies(self, moments, numbers):
+        invariants = (self._invariants(moments) - self.invariant_mean) / self.invariant_scale
+        return self.network(torch.cat([invariants, self._embed(numbers)], dim=1))[:, 0]
 
-    def _forces(self, graph, create_graph):
-        """Return minus the gradient of the energy over the force scale, (n_atoms, 3)."""
+    def _forces(self, batch):
+        """Return minus the gradient of the energy, (n_atoms, 3); differentiable where gradients are enabled."""
+        training = torch.is_grad_enabled()
+        weights, vectors, pairs = self._pair_inputs(batch)
+        moments = neighbour_moments(weights, vectors, pairs)
         with torch.enable_grad():
-            vectors = graph["vectors"].detach().requires_grad_(True)
-            energy = self.energies(vectors, graph["neighbours"], graph["attributes"]).sum()
-            (gradient,) = torch.autograd.grad(energy, vectors, create_graph=create_graph)
-        forces = gradient.sum(dim=1)
-        return forces.index_add(0, graph["neighbours"].reshape(-1), -gradient.reshape(-1, 3))
+            if not training:
+                moments.requires_grad_(True)
+            energy = self._energies(moments, batch["numbers"]).sum()
+            (gradient,) = torch.autograd.grad(energy, moments, create_graph=training)
+        of_vectors = pair_gradients(weights, vectors, gradient, pairs)
+        forces = of_vectors.new_zeros(len(batch["numbers"]), 3).index_add(0, pairs.centres, of_vectors)
+        return forces.index_add(0, pairs.neighbours, -of_vectors)
 
+    @torch.no_grad()
+    def energies(self, description):
+        """Return the energy of every atom, (n_atoms,), eV, up to a constant of its element."""
+        batch = to_device(description, self.device)
+        return self._energies(neighbour_moments(*self._pair_inputs(batch)), batch["numbers"])
+
+    @torch.no_grad()
     def predict(self, description):
-        forces = self._forces(_graph(description, self.device), create_graph=False) * self.force_scale
-        if "undisplaced" in description:
-            at_rest = self._forces(_graph(description["undisplaced"], self.device), create_graph=False)
-            forces = forces - at_rest.repeat(len(forces) // len(at_rest), 1) * self.force_scale
-        return forces.detach()
+        batch = to_device(description, self.device)
+        forces = self._forces(batch)
+        if "undisplaced" in batch:
+            at_rest = self._forces(batch["undisplaced"])
+            forces = forces - at_rest.repeat(len(forces) // len(at_rest), 1)
+        return forces
 
-    def prepare(self, neighbourhoods, forces):
-        graph = _graph(self.describe(neighbourhoods))
-        return (*graph.values(), torch.as_tensor(forces, dtype=self.dtype) / self.force_scale.cpu())
+    def prepare(self, neighbourhoods, forces, weight):
+        weights = torch.full((len(neighbourhoods),), weight / len(neighbourhoods), dtype=self.dtype)
+        targets = torch.as_tensor(forces, dtype=self.dtype)
+        return {**self.describe(neighbourhoods), "forces": targets, "weights": weights}
 
-    def batches(self, prepared, generator, n_environments):
-        batch, size = [], 0
-        for place in torch.randperm(len(prepared), generator=generator).tolist():
-            batch.append(prepared[place])
-            size += len(prepared[place][0])
-            if size >= n_environments:
-                yield self._collate(batch)
-                batch, size = [], 0
-        if batch:
-            yield self._collate(batch)
-
-    def _collate(self, parts):
-        """Join supercells; neighbour lists are filled up to the longest with atoms at the cutoff."""
-        longest = max(vectors.shape[1] for vectors, *_ in parts)
-        shift, joined = 0, []
-        for vectors, neighbours, attributes, forces in parts:
-            missing = longest - vectors.shape[1]
-            filling = vectors.new_tensor([self.cutoff_angstrom, 0.0, 0.0]).expand(len(vectors), missing, 3)
-            itself = torch.arange(len(vectors))[:, None].expand(-1, missing)
-            neighbours = torch.cat([neighbours, itself], dim=1) + shift
-            joined.append((torch.cat([vectors, filling], dim=1), neighbours, attributes, forces))
-            shift += len(vectors)
-        return tuple(torch.cat(group).to(self.device) for group in zip(*joined))
+    def collate(self, prepared):
+        batch = {name: [part[name] for part in prepared] for name in prepared[0]}
+        for name, shifted_by in (("offsets", "neighbours"), ("neighbours", "numbers"), ("types", "kinds")):
+            shift = 0
+            for place, part in enumerate(prepared):
+                values = part[name][1:] if name == "offsets" and place else part[name]
+                batch[name][place] = values + shift
+                shift += len(part[shifted_by])
+        return {name: torch.cat(parts).to(self.device) for name, parts in batch.items()}
 
     def loss(self, batch):
-        *graph, targets = batch
-        graph = dict(zip(("vectors", "neighbours", "attributes"), graph))
-        return ((self._forces(graph, create_graph=True) - targets) ** 2).mean()
-
-
-def _graph(description, device="cpu"):
-    """Return the tensors of a description that the energy needs."""
-    return {name: description[name].to(device) for name in ("vectors", "neighbours", "attributes")}
-
-
-def _full_tensor(rank):
-    """Return the tensor that spreads independent components over a full symmetric tensor, float."""
-    components = _INDICES[rank]
-    full = numpy.zeros((len(components), *(3,) * rank))
-    for index in numpy.ndindex(*(3,) * rank):
-        full[(components.index(tuple(sorted(index))), *index)] = 1.0
-    return torch.as_tensor(full)
+        square = ((self._forces(batch) - batch["forces"]) ** 2).mean(dim=1)
+        return (square * batch["weights"]).sum(), square.detach().sum()

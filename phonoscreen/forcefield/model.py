@@ -63,16 +63,31 @@ class ForceModel(torch.nn.Module, ABC):
         """Return the forces, (n_centres, 3) tensor, eV/angstrom."""
 
     @abstractmethod
-    def prepare(self, neighbourhoods, forces):
-        """Return one supercell as a tuple of tensors that training keeps and shuffles."""
+    def prepare(self, neighbourhoods, forces, weight):
+        """Return one supercell as a dict of tensors that training keeps.
+
+        Parameters
+        ----------
+        neighbourhoods : atoms of the supercell
+        forces : (n, 3) reference forces, eV/angstrom
+        weight : of the mean squared error of this supercell, angstrom^2/eV^2
+        """
 
     @abstractmethod
-    def batches(self, prepared, generator, n_environments):
-        """Yield shuffled batches of about ``n_environments`` environments from a list of prepared supercells."""
+    def collate(self, prepared):
+        """Return the batch of a list of prepared supercells, on the device of the model."""
 
     @abstractmethod
     def loss(self, batch):
-        """Return the mean squared error of the force components over the squared force scale, a scalar tensor."""
+        """Return two scalar tensors: the loss and the sum over atoms of the mean squared error of their components.
+
+        The loss is the sum over supercells of weight times mean squared error of the force components; the second has
+        no gradient.
+        """
+
+    def forward(self, batch):
+        """The loss: what ``torch.nn.parallel.DistributedDataParallel`` calls."""
+        return self.loss(batch)
 
     def forces(self, neighbourhoods):
         """Return the forces on every centre, (n_centres, 3) array, eV/angstrom."""
@@ -106,6 +121,22 @@ def _class_of(kind):
         where="create_model",
         fix="set force_model.kind to elemental_sdnnff or equivariant",
     )
+
+
+def perceptron(widths, dtype):
+    """Return a multilayer perceptron with SiLU between the layers."""
+    layers = []
+    for wide, narrow in zip(widths, widths[1:]):
+        layers += [torch.nn.Linear(wide, narrow, dtype=dtype), torch.nn.SiLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def to_device(description, device):
+    """Return a (nested) dict of tensors on a device."""
+    return {
+        name: to_device(value, device) if isinstance(value, dict) else value.to(device)
+        for name, value in description.items()
+    }
 
 
 def choose_device(name):

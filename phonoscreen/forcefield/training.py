@@ -1,5 +1,9 @@
-"""Training of one member of the committee: exact resume, bounded memory, early stopping on unseen structures."""
+"""Training of one member of the committee: exact resume, bounded memory, early stopping on unseen structures.
 
+The same code runs in one process or in several that share each batch (``phonoscreen.forcefield.distributed``).
+"""
+
+import copy
 import logging
 import math
 import os
@@ -12,17 +16,19 @@ import torch
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.forcefield import distributed
 from phonoscreen.forcefield.dataset import Dataset
-from phonoscreen.forcefield.model import choose_device, create_model
+from phonoscreen.forcefield.model import create_model
 
 log = logging.getLogger("phonoscreen")
 
-BLOCK_ENVIRONMENTS = 65536  # environments shuffled together; the order of blocks changes every epoch
 HISTORY = (
-    "round", "member", "epoch", "training_rmse_mev_per_angstrom", "held_out_rmse_mev_per_angstrom", "seconds",
+    "round", "member", "epoch", "training_rmse_mev_per_angstrom", "held_out_rmse_mev_per_angstrom",
+    "training_rmse_relative", "held_out_rmse_relative", "environments_per_second", "seconds",
 )  # fmt: skip
 CALIBRATION_SUPERCELLS = 1024  # supercells that set the fixed scales of a new model
 CACHE_BYTES = 2 * 2**30  # prepared supercells kept between epochs; more are prepared again when needed
+GRADIENT_NORM_MAX = 1.0
 
 
 class PreparedSupercells:
@@ -30,7 +36,7 @@ class PreparedSupercells:
 
     Parameters
     ----------
-    prepare : function of a supercell (structure id, number) that returns a tuple or dict of tensors
+    prepare : function of a supercell (structure id, number) that returns a (nested) dict of tensors
     bytes_max : limit of the memory
     """
 
@@ -42,12 +48,17 @@ class PreparedSupercells:
         if supercell in self.kept:
             return self.kept[supercell]
         prepared = self.prepare(supercell)
-        tensors = prepared.values() if isinstance(prepared, dict) else prepared
-        size = sum(part.numel() * part.element_size() for part in tensors if torch.is_tensor(part))
+        size = _size(prepared)
         if self.bytes + size <= self.bytes_max:
             self.kept[supercell] = prepared
             self.bytes += size
         return prepared
+
+
+def _size(prepared):
+    if torch.is_tensor(prepared):
+        return prepared.numel() * prepared.element_size()
+    return sum(map(_size, prepared.values())) if isinstance(prepared, dict) else 0
 
 
 def train_member(
@@ -55,8 +66,10 @@ def train_member(
 ):
     """Train one member.
 
-    Loss: mean squared error of the force components over the squared force RMS of the training set. AdamW with a
-    cosine schedule. The weights of the epoch with the lowest force RMSE on held-out structures are returned.
+    Loss: mean over supercells of the squared error of the force components over ``rms^2 + floor^2`` of the structure
+    (``Dataset.weights``). AdamW; the learning rate rises over ``warmup_steps`` and falls as a cosine to zero. An
+    exponential moving average of the weights (``ema_decay`` per step) is what is judged and returned: that of the
+    epoch with the lowest loss on held-out structures.
 
     Parameters
     ----------
@@ -69,7 +82,8 @@ def train_member(
 
     Returns
     -------
-    (ForceModel, pandas.DataFrame) the model and its history: one row per epoch, forces in meV/angstrom
+    (ForceModel, pandas.DataFrame) the model and its history: one row per epoch, forces in meV/angstrom, relative
+    errors as the root of the loss, environments per second of training
 
     Raises
     ------
@@ -81,98 +95,133 @@ def train_member(
     supercells, held_out = dataset.supercells("training"), dataset.supercells("held_out")
     if not supercells:
         raise StudyError("no supercell to train on", where=f"member {member}", fix="check rounds/*/dataset.parquet")
-    model = start if start is not None else create_model(settings, derive_seed(seed, *purpose, "weights"))
+    weights = dataset.weights("training", training["relative_floor_mev_per_angstrom"])
     state = _read_checkpoint(checkpoint)
+    model = start if start is not None else create_model(settings, derive_seed(seed, *purpose, "weights"))
     if state is None and start is None:
         generator = torch.Generator().manual_seed(derive_seed(seed, "calibrate"))
         chosen = torch.randperm(len(supercells), generator=generator)[:CALIBRATION_SUPERCELLS].sort().values.tolist()
         model.calibrate([dataset.read(supercells[place]) for place in chosen], derive_seed(seed, "calibrate"))
-    model.to(choose_device(device))
+    model.to(distributed.device_of_process(device))
+    averaged = copy.deepcopy(model).eval()
     epochs = training["epochs"] if start is None else training["epochs_later_rounds"]
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=training["learning_rate"], weight_decay=training["weight_decay"]
     )
-    history, best, best_weights, first = [], numpy.inf, None, 0
+    history, best, best_weights, step = [], numpy.inf, None, 0
     if state is not None:
         model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
-        history, best, best_weights = state["history"], state["best"], state["best_weights"]
-        first = len(history)
-        log.info("member %d continues after epoch %d", member, first)
-    prepared = PreparedSupercells(lambda supercell: model.prepare(*dataset.read(supercell)), CACHE_BYTES)
+        history, best, best_weights, step = state["history"], state["best"], state["best_weights"], state["step"]
+        log.info("member %d continues after epoch %d", member, len(history))
+    prepared = PreparedSupercells(lambda item: model.prepare(*dataset.read(item), weights[item[0]]), CACHE_BYTES)
     described = PreparedSupercells(
-        lambda supercell: model.describe(
-            dataset.read(supercell)[0],
-            dataset.undisplaced(supercell) if model.settings["subtract_undisplaced"] else None,
+        lambda item: model.describe(
+            dataset.read(item)[0],
+            dataset.undisplaced(item) if model.settings["subtract_undisplaced"] else None,
         ),
         CACHE_BYTES // 4,
     )
-    for epoch in range(first, epochs):
+    parallel = distributed.wrap(model)
+    for epoch in range(len(history), epochs):
+        if _finished(history, training["patience_epochs"]):
+            log.info("member %d stops: no better epoch in %d", member, training["patience_epochs"])
+            break
         begin = time.monotonic()
         generator = torch.Generator().manual_seed(derive_seed(seed, *purpose, "epoch", epoch))
-        for group in optimiser.param_groups:
-            group["lr"] = training["learning_rate"] * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         model.train()
-        loss_sum, n_samples = 0.0, 0
-        for block in _blocks(supercells, dataset, generator):
-            for batch in model.batches([prepared[item] for item in block], generator, training["batch_environments"]):
-                optimiser.zero_grad()
-                loss = model.loss(batch)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-                optimiser.step()
-                loss_sum, n_samples = loss_sum + float(loss.detach()) * len(batch[0]), n_samples + len(batch[0])
-        if not numpy.isfinite(loss_sum):
+        sums, done = torch.zeros(3, dtype=torch.float64), 0  # loss, squared error, atoms
+        for batch in _batches(supercells, dataset, generator, training["batch_environments"]):
+            progress = (epoch + done / len(supercells)) / epochs
+            rate = training["learning_rate"] * min(1.0, (step + 1) / max(1, training["warmup_steps"]))
+            for group in optimiser.param_groups:
+                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * progress))
+            share, part = distributed.share_of(batch)
+            loss, square = parallel(model.collate([prepared[item] for item in share]))
+            optimiser.zero_grad()
+            (loss * (part / len(batch))).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM_MAX)
+            optimiser.step()
+            step, done = step + 1, done + len(batch)
+            _average(averaged, model, min(training["ema_decay"], (1 + step) / (10 + step)))
+            if part:
+                n_atoms = sum(dataset.n_atoms(item[0]) for item in share)
+                sums += torch.tensor([float(loss.detach()), float(square), n_atoms], dtype=torch.float64)
+        loss, square, n_atoms = distributed.total(sums).tolist()
+        if not numpy.isfinite(loss):
             raise StudyError("the loss is not finite", where=f"member {member}", fix="lower training.learning_rate")
-        model.eval()
-        training_rmse = 1e3 * float(model.force_scale) * (loss_sum / n_samples) ** 0.5
-        rmse = 1e3 * force_rmse(model, dataset, described, held_out) if held_out else training_rmse
-        seconds = time.monotonic() - begin
-        row = round_number, member, epoch, training_rmse, rmse if held_out else numpy.nan, seconds
-        history.append(dict(zip(HISTORY, row)))
-        if rmse < best:
-            best = rmse
-            best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        _write_checkpoint(checkpoint, model, optimiser, history, best, best_weights)
+        trained = time.monotonic() - begin
+        row = dict.fromkeys(HISTORY, numpy.nan) | {"round": round_number, "member": member, "epoch": epoch}
+        row["training_rmse_mev_per_angstrom"] = 1e3 * (square / n_atoms) ** 0.5
+        row["training_rmse_relative"] = (loss / len(supercells)) ** 0.5
+        row["environments_per_second"] = n_atoms / trained
+        if held_out:
+            rmse, relative = split_errors(averaged, dataset, described, held_out, weights)
+            row["held_out_rmse_mev_per_angstrom"], row["held_out_rmse_relative"] = 1e3 * rmse, relative
+        row["seconds"] = time.monotonic() - begin
+        history.append(row)
+        if _judged(row) < best:
+            best = _judged(row)
+            best_weights = {name: value.detach().cpu().clone() for name, value in averaged.state_dict().items()}
+        if distributed.is_first():
+            _write_checkpoint(checkpoint, model, averaged, optimiser, history, best, best_weights, step)
         left = numpy.mean([row["seconds"] for row in history]) * (epochs - epoch - 1)
         log.info(
-            "member %d epoch %d/%d training %.1f held out %.1f meV/A %.1f s, at most %.0f s left",
-            member, epoch + 1, epochs, training_rmse, rmse, seconds, left,
+            "member %d epoch %d/%d training %.1f meV/A (%.3f) held out %.1f meV/A (%.3f) %.1f s, at most %.0f s left",
+            member, epoch + 1, epochs, *(row[name] for name in (HISTORY[3], HISTORY[5], HISTORY[4], HISTORY[6])),
+            row["seconds"], left,
         )  # fmt: skip
-        best_epoch = int(numpy.argmin([_stopping_rmse(row) for row in history]))
-        if epoch - best_epoch >= training["patience_epochs"]:
-            log.info("member %d stops: no better epoch since %d", member, best_epoch + 1)
-            break
-    model.load_state_dict(best_weights)
-    return model.eval(), pandas.DataFrame(history, columns=HISTORY)
+    averaged.load_state_dict(best_weights)
+    return averaged, pandas.DataFrame(history, columns=HISTORY)
 
 
-def force_rmse(model, dataset, described, supercells):
-    """Return the RMSE over all force components of a list of supercells from their descriptions, eV/angstrom."""
-    square, count = 0.0, 0
-    for supercell in supercells:
-        forces = model.predict(described[supercell]).detach().cpu().numpy()
-        reference = dataset.forces(supercell)
-        square, count = square + ((forces - reference) ** 2).sum(), count + reference.size
-    return float(numpy.sqrt(square / count))
+def split_errors(model, dataset, described, supercells, weights):
+    """Return RMSE over all force components (eV/angstrom) and root of the mean loss of a list of supercells.
+
+    Parameters
+    ----------
+    described : their descriptions (see ``ForceModel.describe``)
+    weights : dict structure id -> weight (see ``Dataset.weights``)
+    """
+    sums = torch.zeros(3, dtype=torch.float64)
+    for supercell in supercells[distributed.rank() :: distributed.count()]:
+        forces, reference = model.predict(described[supercell]).cpu().numpy(), dataset.forces(supercell)
+        square = ((forces - reference) ** 2).sum()
+        loss = weights[supercell[0]] * square / reference.size
+        sums += torch.tensor([square, reference.size, loss], dtype=torch.float64)
+    square, count, loss = distributed.total(sums).tolist()
+    return (square / count) ** 0.5, (loss / len(supercells)) ** 0.5
 
 
-def _stopping_rmse(row):
-    held_out = row["held_out_rmse_mev_per_angstrom"]
-    return row["training_rmse_mev_per_angstrom"] if numpy.isnan(held_out) else held_out
+def _judged(row):
+    held_out = row["held_out_rmse_relative"]
+    return row["training_rmse_relative"] if numpy.isnan(held_out) else held_out
 
 
-def _blocks(supercells, dataset, generator):
-    """Yield the supercells in an order drawn anew, in blocks that are shuffled together."""
-    block, size = [], 0
+def _finished(history, patience):
+    if not history:
+        return False
+    return len(history) - 1 - int(numpy.argmin([_judged(row) for row in history])) >= patience
+
+
+@torch.no_grad()
+def _average(averaged, model, decay):
+    for mean, value in zip(averaged.parameters(), model.parameters()):
+        mean.lerp_(value, 1 - decay)
+
+
+def _batches(supercells, dataset, generator, n_environments):
+    """Yield lists of supercells in an order drawn anew, each of about ``n_environments`` atoms."""
+    batch, size = [], 0
     for place in torch.randperm(len(supercells), generator=generator).tolist():
-        block.append(supercells[place])
+        batch.append(supercells[place])
         size += dataset.n_atoms(supercells[place][0])
-        if size >= BLOCK_ENVIRONMENTS:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+        if size >= n_environments:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _read_checkpoint(path):
@@ -181,15 +230,17 @@ def _read_checkpoint(path):
     return torch.load(path, weights_only=True)
 
 
-def _write_checkpoint(path, model, optimiser, history, best, best_weights):
+def _write_checkpoint(path, model, averaged, optimiser, history, best, best_weights, step):
     if path is None:
         return
     state = {
         "model": model.state_dict(),
+        "averaged": averaged.state_dict(),
         "optimiser": optimiser.state_dict(),
         "history": history,
         "best": float(best),
         "best_weights": best_weights,
+        "step": step,
     }
     torch.save(state, f"{path}.partial")
     os.replace(f"{path}.partial", path)
