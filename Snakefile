@@ -8,11 +8,18 @@ from phonoscreen.workflow.code import code_of
 from phonoscreen.workflow.inputs import (
     augmentation,
     engine_settings,
+    experiment_model,
     model_settings,
+    replayed_model,
     source_files,
 )
 from phonoscreen.workflow.settings import check_settings
-from phonoscreen.workflow.shards import member_names, shard_names
+from phonoscreen.workflow.shards import (
+    curve_points,
+    curve_sources,
+    member_names,
+    shard_names,
+)
 
 min_version("9.27")
 
@@ -36,6 +43,9 @@ MEMBERS = member_names(config["force_model"]["committee"])
 ROUNDS = range(config["active_learning"]["rounds_max"] + 1)
 LAST_ROUND = ROUNDS[-1]
 SOURCES = ["reference", "predicted"]
+# Points of the experiment's learning curves, and the sources of forces among them.
+POINTS = curve_points(config["experiment"])
+POINT_SOURCES = curve_sources(POINTS)
 FIGURES = [
     f"figure{name}"
     for name in ("2", "3", "4", "5", "6", "7", "S1", "S2", "S3", "S4", "S5", "S6")
@@ -46,7 +56,10 @@ wildcard_constraints:
     shard=r"\d{4}",
     round=r"\d+",
     member=r"\d+",
-    source="|".join(SOURCES),
+    source="|".join([*SOURCES, *POINT_SOURCES]),
+    model="|".join(config["experiment"]["models"]),
+    size=r"\d+",
+    repeat=r"\d+",
     figure="|".join(FIGURES),
 
 
@@ -72,6 +85,7 @@ include: "rules/force_constants.smk"
 include: "rules/transport.smk"
 include: "rules/convergence.smk"
 include: "rules/bonding.smk"
+include: "rules/experiment.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/summary.smk"

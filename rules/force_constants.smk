@@ -1,6 +1,7 @@
 def forces_of(wildcards):
-    """Forces of one source: reference labels or the published model's."""
-    folder = {"reference": "labels", "predicted": "predicted"}[wildcards.source]
+    """Forces of one source: reference labels, the published model's, or those of a point of the experiment."""
+    folders = {"reference": "labels", "predicted": "predicted"}
+    folder = folders.get(wildcards.source, f"experiment/forces/{wildcards.source}")
     return {
         "forces": f"results/{folder}/{wildcards.shard}.h5",
         "forces_records": f"results/{folder}/{wildcards.shard}.parquet",

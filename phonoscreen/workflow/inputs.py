@@ -37,3 +37,22 @@ def model_settings(force_model):
 def augmentation(force_model):
     """Return how many times each environment is seen in training: its frames; an equivariant model needs one."""
     return 1 if force_model["kind"] == "equivariant" else force_model["frames"]
+
+
+def experiment_model(config, name):
+    """Return the sections ``force_model`` and ``training`` of one model of the experiment.
+
+    Parameters
+    ----------
+    config : the settings of the study
+    name : of a model in ``experiment/models``
+    """
+    changes = config["experiment"]["models"][name]
+    return {section: {**config[section], **changes[section]} for section in ("force_model", "training")}
+
+
+def replayed_model(config):
+    """Return the same of the model of ``experiment/selection``."""
+    selection = config["experiment"]["selection"]
+    model = experiment_model(config, selection["model"])
+    return {**model, "training": {**model["training"], **selection["training"]}}

@@ -7,6 +7,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.workflow.inputs import experiment_model, replayed_model
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.json"
 UNITS = {
@@ -30,6 +31,8 @@ def check_settings(config):
     schema = json.loads(SCHEMA.read_text())
     problems = list(dict.fromkeys(_describe(error, schema) for error in _sorted_errors(schema, config)))
     if not problems:
+        problems = [_describe(error, schema) for error in _experiment_errors(schema, config)]
+    if not problems:
         problems = [(what, fix) for what, fix in _contradictions(config)]
     if problems:
         what = "\n".join(f"{what}\n    fix: {fix}" for what, fix in problems)
@@ -43,6 +46,16 @@ def _sorted_errors(schema, config):
     return sorted(
         Draft202012Validator(schema).iter_errors(config), key=lambda error: [str(p) for p in error.absolute_path]
     )
+
+
+def _experiment_errors(schema, config):
+    """Errors of the sections ``force_model`` and ``training`` as the models of the experiment change them."""
+    selection = config["experiment"]["selection"]["model"]
+    if selection in config["experiment"]["models"]:
+        sections = [replayed_model(config)]
+        sections += [experiment_model(config, name) for name in config["experiment"]["models"]]
+        for changed in sections:
+            yield from _sorted_errors(schema, {**config, **changed})
 
 
 def _describe(error, schema):
@@ -96,6 +109,15 @@ def _contradictions(config):
             f"supercell/min_length_angstrom ({length / 2})",
             f"raise supercell/min_length_angstrom to {2 * cutoff} or lower the cutoff",
         )
+    experiment = config["experiment"]
+    if experiment["selection"]["model"] not in experiment["models"]:
+        yield (
+            f"experiment/selection/model {experiment['selection']['model']!r} is not in experiment/models",
+            f"use one of {', '.join(experiment['models'])}",
+        )
+    sizes = [size for size, _ in experiment["learning_curve"]]
+    if sizes != sorted(set(sizes)):
+        yield f"the sizes {sizes} of experiment/learning_curve do not rise", "list them in rising order, each once"
     if supercell["network_min"] < supercell["reference_min"]:
         yield "supercell/network_min is below supercell/reference_min", "raise supercell/network_min"
     if config["reference"]["engine"] == "collected" and not config["reference"]["collected"]:

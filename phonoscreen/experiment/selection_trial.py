@@ -1,0 +1,102 @@
+"""Active learning replayed on compounds that are all labelled: is a strategy better than chance at equal budget?"""
+
+import tempfile
+from pathlib import Path
+
+import h5py
+import pandas
+
+from phonoscreen.analysis.pooled import pooled
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.experiment.forces import point_errors
+from phonoscreen.experiment.subsets import first_compounds
+from phonoscreen.forcefield.committee import Committee, uncertainty
+from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
+from phonoscreen.forcefield.selection import select, worst_supercells
+from phonoscreen.forcefield.training import train_member
+
+
+class Oracle:
+    """Labelled compounds to choose from and compounds never seen to measure on.
+
+    Parameters
+    ----------
+    supercells, labels : dicts from structure id to HDF5 file
+    manifest : DataFrame with ``structure_id, formula, prototype, shard``
+    choice, unseen : ids of the compounds that may be chosen, and of those never seen
+    """
+
+    def __init__(self, supercells, labels, manifest, choice, unseen):
+        self.supercells, self.labels = supercells, labels
+        self.manifest = manifest.set_index("structure_id")
+        self.choice, self.unseen = sorted(choice), sorted(unseen)
+
+    def classes(self):
+        """Return the class of each compound that may be chosen."""
+        return {structure_id: self.manifest.prototype[structure_id] for structure_id in self.choice}
+
+    def train(self, chosen, settings, training, members, seed):
+        """Return a committee trained on the first labelled supercell of each chosen compound."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "dataset.h5"
+            assemble_dataset(
+                {structure_id: self.labels[structure_id] for structure_id in chosen}, self.supercells, [], path,
+                held_out_fraction=training["held_out_fraction"], seed=seed, supercells_max=1,
+            )  # fmt: skip
+            trained = [
+                train_member(path, settings, training, seed=seed, member=member, round_number=0, device="cpu")[0]
+                for member in range(members)
+            ]
+        return Committee(trained)
+
+    def query(self, committee, chosen):
+        """Return the uncertainty of every compound not chosen yet, as ``worst_supercells`` reads it."""
+        rows = []
+        for structure_id in sorted(set(self.choice) - set(chosen)):
+            with h5py.File(self.supercells[structure_id]) as store:
+                data = Supercells.read(store[structure_id])
+            data.displacements = data.displacements[:1]
+            epsilon = 1e3 * uncertainty(committee.supercell_forces(data)).max(axis=1)
+            rows.append((structure_id, self.manifest.shard[structure_id], epsilon.tolist()))
+        return pandas.DataFrame(rows, columns=["structure_id", "shard", "epsilon_mev_per_angstrom"])
+
+    def errors(self, committee):
+        """Return the pooled errors on the compounds never seen, and the median over them of RMSE / RMS."""
+        atoms = point_errors(committee, self.supercells, self.labels, (), self.unseen, 0)
+        values = pooled(atoms, ["set"]).iloc[0].to_dict()
+        del values["set"]
+        relative = pooled(atoms.assign(one=atoms["structure_id"]), ["one"])["force_rmse_relative"]
+        return {**values, "force_rmse_relative_median": float(relative.median())}
+
+
+def replay(oracle, strategy, settings, training, *, members, start, per_round, rounds, seed):
+    """Choose compounds round by round and measure after each.
+
+    Every strategy of one seed starts from the same compounds and, in each round, trains new members from scratch with
+    the same seeds, so that only the choice differs.
+
+    Parameters
+    ----------
+    oracle : ``Oracle``
+    strategy : of ``phonoscreen.forcefield.selection``
+    settings, training : the config sections ``force_model`` and ``training``
+    members : of the committee
+    start, per_round, rounds : compounds at the start, compounds added per round, rounds
+    seed : of the start, the weights and the random strategy
+
+    Returns
+    -------
+    DataFrame, one row per round: ``round, n_compounds`` and the errors on compounds never seen
+    """
+    chosen, rows = first_compounds(oracle.classes(), start, seed), []
+    for number in range(rounds + 1):
+        committee = oracle.train(chosen, settings, training, members, seed)
+        rows.append({"round": number, "n_compounds": len(chosen), **oracle.errors(committee)})
+        if number < rounds:
+            candidates = worst_supercells(oracle.query(committee, chosen), set())
+            taken = select(
+                candidates, strategy, per_round, seed=derive_seed(seed, "replay", number),
+                formulas=oracle.manifest.formula,
+            )  # fmt: skip
+            chosen = [*chosen, *taken.structure_id]
+    return pandas.DataFrame(rows)

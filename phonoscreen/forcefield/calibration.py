@@ -1,0 +1,78 @@
+"""How far the disagreement of a committee tells its error, and the factor that makes it an error bar."""
+
+import numpy
+import pandas
+from scipy.stats import spearmanr
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.seeds import derive_seed
+
+
+def calibration_factor(epsilon, error):
+    """Return the factor that makes the RMS of the disagreement equal to the RMS error.
+
+    For normal errors of zero mean it is the maximum-likelihood scale of epsilon (Musil et al., J. Chem. Theory Comput.
+    15, 906 (2019)) where all atoms share one ratio.
+
+    Parameters
+    ----------
+    epsilon, error : (n,) disagreement of Eq. (3) and length of the error vector, one unit
+
+    Raises
+    ------
+    StudyError
+        If the members do not disagree at all.
+    """
+    epsilon, error = numpy.asarray(epsilon, dtype=float), numpy.asarray(error, dtype=float)
+    if not (epsilon**2).sum() > 0:
+        raise StudyError("the committee does not disagree", where="calibration_factor", fix="train different members")
+    return float(numpy.sqrt((error**2).sum() / (epsilon**2).sum()))
+
+
+def checked_factor(atoms, seed):
+    """Find the factor on half of the structures and check it on the other half.
+
+    Parameters
+    ----------
+    atoms : DataFrame with ``structure_id, epsilon_mev_per_angstrom, error_mev_per_angstrom``
+    seed : divides the structures
+
+    Returns
+    -------
+    dict: ``epsilon_over_error`` of all atoms, ``factor``, ``error_over_recalibrated`` on the other half (1:
+    calibrated), ``within_one, within_two``: part of its atoms whose error is below one and two recalibrated epsilon
+    (0.61 and 0.99 for a normal error, as its length over its RMS length follows the Maxwell distribution), and the rank
+    correlations of epsilon and error over atoms and over structures (maximum over the atoms of each)
+    """
+    epsilon, error = atoms["epsilon_mev_per_angstrom"], atoms["error_mev_per_angstrom"]
+    ids = sorted(atoms["structure_id"].unique(), key=lambda name: derive_seed(seed, name, "calibration"))
+    fitted = atoms["structure_id"].isin(ids[: len(ids) // 2])
+    factor = calibration_factor(epsilon[fitted], error[fitted])
+    ratio = error[~fitted] / (factor * epsilon[~fitted])
+    largest = atoms.groupby("structure_id")[["epsilon_mev_per_angstrom", "error_mev_per_angstrom"]].max()
+    return {
+        "n_structures": len(ids),
+        "n_atoms": len(atoms),
+        "epsilon_over_error": 1 / calibration_factor(epsilon, error),
+        "factor": factor,
+        "error_over_recalibrated": calibration_factor(epsilon[~fitted], error[~fitted]) / factor,
+        "within_one": float((ratio < 1).mean()),
+        "within_two": float((ratio < 2).mean()),
+        "rank_correlation_atoms": float(spearmanr(epsilon, error).statistic),
+        "rank_correlation_structures": float(spearmanr(*largest.to_numpy().T).statistic),
+    }
+
+
+def calibration_bins(epsilon, error, n_bins=12):
+    """Return RMS epsilon and RMS error of atoms in bins of equal count, sorted by epsilon.
+
+    Returns
+    -------
+    DataFrame with ``epsilon, error, n_atoms``
+    """
+    order = numpy.argsort(numpy.asarray(epsilon), kind="stable")
+    rows = []
+    for part in numpy.array_split(order, min(n_bins, max(len(order), 1))):
+        mean = [numpy.sqrt((numpy.asarray(values)[part] ** 2).mean()) for values in (epsilon, error)]
+        rows.append((*mean, len(part)))
+    return pandas.DataFrame(rows, columns=["epsilon", "error", "n_atoms"])

@@ -1,0 +1,34 @@
+"""Train one member at one point of a learning curve."""
+
+from pathlib import Path
+
+import torch
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.records import write_table
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.forcefield.dataset import Dataset
+from phonoscreen.forcefield.model import save_model
+from phonoscreen.forcefield.training import train_member
+
+
+def main(job):
+    torch.set_num_threads(job.threads)
+    settings, training = job.params.model["force_model"], job.params.model["training"]
+    checkpoint = Path(f"{job.output.weights}.checkpoint.{job.key}")
+    member = int(job.wildcards.member)
+    model, history = train_member(
+        job.input.dataset, settings, training, seed=derive_seed(job.params.seed, "point", int(job.wildcards.repeat)),
+        member=member, round_number=0, checkpoint=checkpoint, device=settings["device"],
+    )  # fmt: skip
+    dataset = Dataset(job.input.dataset, model.cutoff_angstrom)
+    save_model(
+        model, job.output.weights, job.output.settings, elements=dataset.elements(), round=0, member=member,
+        training=dict(training), label_engine=dataset.store.attrs["engine"], label_model=dataset.store.attrs["model"],
+    )  # fmt: skip
+    write_table(history, job.output.history)
+    for stale in checkpoint.parent.glob(f"{Path(job.output.weights).name}.checkpoint.*"):
+        stale.unlink()
+
+
+run_job(snakemake, main)
