@@ -119,8 +119,8 @@ def draw_phonons(tables, reference):
     return figure, (
         f"**Phonons from predicted forces.** Reference: {reference}. Mean forces of a committee at the largest "
         f"training set. Left and middle: thermal conductivity at 300 K of compounds stable with both; dashed: a factor "
-        f"of two. Right: part of the compounds (number in brackets, stable with the reference) whose frequency error is "
-        f"lower."
+        f"of two. Right: part of the compounds (number in brackets, stable with the reference) whose frequency error "
+        f"is lower."
     )
 
 
