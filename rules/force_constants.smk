@@ -1,3 +1,7 @@
+ORDER_KEYS = ["second_cutoff_angstrom", "third_cutoff_angstrom", "third_shells", "fourth_cutoff_angstrom"]
+FIT_KEYS = ["method", "in_sequence", "rotational_sum_rules"]
+
+
 def forces_of(wildcards):
     """Forces of one source: reference labels, the published model's, or those of a point of the experiment."""
     folders = {"reference": "labels", "predicted": "predicted"}
@@ -25,7 +29,7 @@ rule build_symmetry_bases:
     params:
         code=code_of("scripts/build_symmetry_bases.py"),
         supercell=config["supercell"],
-        third_cutoff_angstrom=config["force_constants"]["third_cutoff_angstrom"],
+        orders={key: config["force_constants"][key] for key in ORDER_KEYS},
     script:
         "../scripts/build_symmetry_bases.py"
 
@@ -48,8 +52,8 @@ rule fit_force_constants:
         "../envs/lattice.yaml"
     params:
         code=code_of("scripts/fit_force_constants.py"),
-        method=config["force_constants"]["method"],
-        rotational_sum_rules=config["force_constants"]["rotational_sum_rules"],
+        fit={key: config["force_constants"][key] for key in FIT_KEYS},
+        learning_curve=config["force_constants"]["learning_curve"],
     script:
         "../scripts/fit_force_constants.py"
 

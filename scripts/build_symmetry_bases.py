@@ -6,15 +6,17 @@ import h5py
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_records
-from phonoscreen.lattice.assignment import BasisAssigner, SupercellSettings, assign_all
+from phonoscreen.lattice.assignment import BasisAssigner, assign_all
+from phonoscreen.lattice.settings import OrderSettings, SupercellSettings
 from phonoscreen.lattice.store import read_crystal
 
 
 def main(job):
-    settings = SupercellSettings.from_params(job.params.supercell, job.params.third_cutoff_angstrom)
+    supercell = SupercellSettings.from_section(job.params.supercell)
+    orders = OrderSettings.from_section(job.params.orders)
     partial, records = f"{job.output.bases}.partial", []
     with h5py.File(partial, "w") as bases:
-        assigner = BasisAssigner(bases, settings)
+        assigner = BasisAssigner(bases, supercell, orders)
         for arrays, table in zip(job.input.arrays, job.input.records):
             with h5py.File(arrays) as store:
                 records += assign_all(assigner, read_records(table), lambda name: read_crystal(store[name]))

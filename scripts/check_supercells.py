@@ -4,7 +4,7 @@ from phonoscreen.analysis.supercell_size import compare_supercells
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.lattice.assignment import SupercellSettings
+from phonoscreen.lattice.settings import SupercellSettings
 from phonoscreen.reference.engine import make_engine
 from phonoscreen.structures.candidate import read_structures_by_id
 from phonoscreen.structures.prototypes import classify
@@ -13,7 +13,7 @@ from phonoscreen.structures.relaxation import relax
 
 def main(job):
     structures = read_structures_by_id(job.input.structures)
-    supercell = SupercellSettings.from_params(job.params.supercell, job.params.force_constants["third_cutoff_angstrom"])
+    supercell = SupercellSettings.from_section(job.params.supercell)
     relaxing = make_engine(job.params.reference_relax, job.threads, f"{job.output.records}.relax")
     engine = make_engine(job.params.reference, job.threads, f"{job.output.records}.supercells")
     tolerance = job.params.symmetry_tolerance_angstrom

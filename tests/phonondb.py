@@ -14,6 +14,7 @@ from phonoscreen.lattice.basis import build_basis
 from phonoscreen.lattice.constants import Crystal, SecondOrder
 from phonoscreen.lattice.finite_displacements import complete_by_symmetry
 from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.settings import FitSettings
 
 FILES = ("POSCAR-unitcell", "FORCE_SETS", "phonopy.conf", "BORN")
 
@@ -55,7 +56,7 @@ def fit_compound(data, completed=True) -> SecondOrder:
     if completed:
         moves, forces = complete_by_symmetry(data.crystal, data.repetitions, moves, forces)
     basis = build_basis(data.crystal, data.repetitions, (None,))
-    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(data.crystal, moves, forces)
+    fitted = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(data.crystal, moves, forces)
     return basis.expand_second(fitted.parameters)
 
 
@@ -77,7 +78,8 @@ def phonopy_of_compound(compound, calculator=None, born=False):
         if calculator is None:
             phonon.symmetrize_force_constants(show_drift=False, use_symfc_projector=True)
     if born:
-        phonon.nac_params = parse_BORN(phonon.primitive, filename=str(compound.folder / "BORN"))
+        charges = parse_BORN(phonon.primitive, filename=str(compound.folder / "BORN"))
+        phonon.nac_params = {**charges, "factor": 14.399652}  # the files lack it; in angstrom and eV
     return phonon
 
 

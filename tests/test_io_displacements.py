@@ -17,6 +17,7 @@ from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.finite_displacements import complete_by_symmetry
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.primitive import repeated_primitive
+from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.lattice.supercell import supercell_order
 from tests import prototype_crystals as prototypes
 
@@ -49,7 +50,7 @@ def agrees(data, phonon, full_of_phonopy):
     """Whether the fit to what was read gives the force constants back."""
     moves, forces = complete_by_symmetry(data.crystal, data.repetitions, data.displacements, data.forces)
     basis = build_basis(data.crystal, data.repetitions, (None,))
-    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(data.crystal, moves, forces)
+    fitted = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(data.crystal, moves, forces)
     full = full_second_order(basis.expand_second(fitted.parameters))
     order = supercell_order(data.crystal, data.repetitions, phonon.supercell.cell, phonon.supercell.positions)
     return numpy.abs(full - full_of_phonopy[order][:, order]).max() < 1e-7

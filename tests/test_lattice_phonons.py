@@ -172,7 +172,7 @@ def test_scripts_carry_a_shard_from_relaxed_cells_to_verdicts(tmp_path):
         "build_symmetry_bases",
         input={"arrays": [tmp_path / "relaxed.h5"], "records": [tmp_path / "relaxed.parquet"]},
         output={"bases": tmp_path / "bases.h5", "assignment": tmp_path / "assignment.parquet"},
-        params={"supercell": supercell, "third_cutoff_angstrom": 4.2},
+        params={"supercell": supercell, "orders": {"third_cutoff_angstrom": 4.2}},
     )
     assignment = read_records(tmp_path / "assignment.parquet").set_index("structure_id")
     assert (assignment["status"] == "ok").all()
@@ -197,7 +197,7 @@ def test_scripts_carry_a_shard_from_relaxed_cells_to_verdicts(tmp_path):
             "bases": tmp_path / "bases.h5",
         },
         output={"arrays": tmp_path / "constants.h5", "records": tmp_path / "constants.parquet"},
-        params={"method": "least_squares", "rotational_sum_rules": True},
+        params={"fit": {"method": "least_squares"}, "learning_curve": True},
     )  # fmt: skip
     fitted = read_records(tmp_path / "constants.parquet").set_index("structure_id")
     assert list(fitted["status"]) == ["ok", "ok", "failed"]

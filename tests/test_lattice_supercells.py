@@ -13,6 +13,7 @@ from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.lattice.finite_displacements import complete_by_symmetry, is_single
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.primitive import primitive_crystal, repeated_primitive
+from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.lattice.supercell import supercell_order
 from tests import prototype_crystals as prototypes
 
@@ -107,7 +108,7 @@ def test_completed_displacements_hold_the_whole_harmonic_force_field(single):
     assert is_single(moves)
     unit, answers = complete_by_symmetry(crystal, repetitions, moves, forces)
     assert numpy.allclose(answers, -numpy.einsum("abxy,sby->sax", full_second_order(truth), unit), atol=1e-10)
-    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(crystal, unit, answers)
+    fitted = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, unit, answers)
     assert numpy.abs(basis.expand_second(fitted.parameters).values - truth.values).max() < 1e-9
 
 
@@ -129,7 +130,7 @@ def test_a_completed_fit_is_the_projection_of_the_rows_on_the_symmetric_space(si
     crystal, repetitions, basis, _, moves, forces = single
     noisy = forces + 1e-3 * numpy.random.default_rng(1).normal(size=forces.shape)
     unit, answers = complete_by_symmetry(crystal, repetitions, moves, noisy)
-    fitted = ForceConstantFitter(basis, rotational_sum_rules=False).fit(crystal, unit, answers)
+    fitted = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, unit, answers)
     cell = PhonopyAtoms(cell=crystal.cell, scaled_positions=crystal.scaled_positions, numbers=crystal.numbers,
                         masses=crystal.masses)  # fmt: skip
     phonon = Phonopy(cell, numpy.diag(repetitions), primitive_matrix=numpy.eye(3), log_level=0)

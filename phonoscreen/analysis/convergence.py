@@ -8,6 +8,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.basis import build_basis
 from phonoscreen.lattice.clusters import choose_cutoff
 from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.solve import solve
 from phonoscreen.transport.stage import settings_of
@@ -70,7 +71,7 @@ def convergence(crystal, repetitions, samples, force_constants, transport, choic
 
 def _fit(crystal, repetitions, samples, force_constants, cutoff_angstrom):
     basis = build_basis(crystal, repetitions, (None, cutoff_angstrom))
-    fitter = ForceConstantFitter(basis, force_constants["method"], force_constants["rotational_sum_rules"])
+    fitter = ForceConstantFitter(basis, FitSettings.from_section(force_constants))
     parameters = fitter.fit(crystal, **samples).parameters
     return basis.expand_second(parameters), basis.expand_third(parameters)
 

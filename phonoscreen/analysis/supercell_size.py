@@ -11,6 +11,7 @@ from phonoscreen.lattice.assignment import BasisAssigner
 from phonoscreen.lattice.basis import read_basis
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.settings import FitSettings, OrderSettings
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
 from phonoscreen.transport.stage import solve_structure
 
@@ -56,7 +57,7 @@ def compare_supercells(atoms, structure_id, engine, supercell, force_constants, 
 def _solve(atoms, crystal, structure_id, engine, settings, force_constants, transport, displacement_angstrom, seed):
     """Return assignment and transport values of one supercell."""
     with h5py.File("bases", "w", driver="core", backing_store=False) as store:
-        assigned = BasisAssigner(store, settings).assign(crystal)
+        assigned = BasisAssigner(store, settings, OrderSettings.from_section(force_constants)).assign(crystal)
         basis = read_basis(store, assigned["basis_key"])
     repetitions = [int(n) for n in assigned["repetitions"].split()]
     perfect = build_supercell(atoms, repetitions)
@@ -64,7 +65,7 @@ def _solve(atoms, crystal, structure_id, engine, settings, force_constants, tran
     moves = random_displacements(assigned["n_reference"], len(perfect), displacement_angstrom, rng)
     forces = [engine.forces(displaced_supercell(perfect, move), structure_id)[1] for move in moves]
     residual = engine.forces(perfect, structure_id)[1]
-    fitter = ForceConstantFitter(basis, force_constants["method"], force_constants["rotational_sum_rules"])
+    fitter = ForceConstantFitter(basis, FitSettings.from_section(force_constants))
     fitted = fitter.fit(crystal, moves, numpy.array(forces), residual_forces=residual)
     outcome = solve_structure(
         crystal, basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters), transport

@@ -1,37 +1,17 @@
 """Which supercell and which symmetry basis each structure gets, and how many displaced supercells it needs."""
 
 import logging
-from dataclasses import dataclass, fields
 
 import numpy
 
 from phonoscreen.lattice.basis import basis_key, build_basis, write_basis
-from phonoscreen.lattice.clusters import choose_cutoff
+from phonoscreen.lattice.orders import ORDERS
 from phonoscreen.lattice.supercell import choose_repetitions, shortest_supercell_vector
 from phonoscreen.lattice.symmetry import find_symmetry
 
 log = logging.getLogger("phonoscreen")
 
 STAGE = "build_symmetry_bases"
-
-
-@dataclass
-class SupercellSettings:
-    """The study's settings of supercells and cutoffs, named as in ``config.yaml``."""
-
-    min_length_angstrom: float
-    max_atoms: int
-    third_cutoff_angstrom: float
-    reference_oversampling: float
-    reference_min: int
-    network_oversampling: float
-    network_min: int
-
-    @classmethod
-    def from_params(cls, supercell, third_cutoff_angstrom):
-        """Settings from the section ``supercell`` of the configuration and the largest third-order cutoff."""
-        names = {item.name for item in fields(cls)} - {"third_cutoff_angstrom"}
-        return cls(third_cutoff_angstrom=third_cutoff_angstrom, **{name: supercell[name] for name in names})
 
 
 class BasisAssigner:
@@ -41,10 +21,11 @@ class BasisAssigner:
     ----------
     store : open ``h5py.File`` that collects the bases
     settings : ``SupercellSettings``
+    orders : ``OrderSettings``
     """
 
-    def __init__(self, store, settings):
-        self._store, self._settings = store, settings
+    def __init__(self, store, settings, orders):
+        self._store, self._settings, self._orders = store, settings, orders
         self._free, self._symmetries = {}, {}
 
     def assign(self, crystal):
@@ -65,26 +46,25 @@ class BasisAssigner:
         """
         settings, n_atoms = self._settings, len(crystal.numbers)
         repetitions = choose_repetitions(crystal.cell, n_atoms, settings.min_length_angstrom, settings.max_atoms)
-        cutoff = choose_cutoff(crystal, repetitions, settings.third_cutoff_angstrom)
-        cutoffs = (None, cutoff.value_angstrom)
+        cutoffs, third = self._orders.cutoffs(crystal, repetitions)
         key = basis_key(crystal, repetitions, cutoffs, self._symmetry(crystal, repetitions))
         if key not in self._free:
             basis = build_basis(crystal, repetitions, cutoffs)
             write_basis(self._store, basis)
             self._free[key] = tuple(order.n_free for order in basis.orders)
-        n_second, n_third = self._free[key]
+        n_free = self._free[key]
         n_supercell_atoms = n_atoms * int(numpy.prod(repetitions))
-        per_supercell = (n_second + n_third) / (3 * n_supercell_atoms)
+        per_supercell = sum(n_free) / (3 * n_supercell_atoms)
         return {
             "basis_key": key,
             "repetitions": " ".join(str(n) for n in repetitions),
             "n_supercell_atoms": n_supercell_atoms,
             "supercell_length_angstrom": shortest_supercell_vector(crystal.cell, repetitions),
-            "third_cutoff_angstrom": cutoff.value_angstrom,
-            "third_shell": cutoff.shell,
-            "third_gap_angstrom": cutoff.gap_angstrom,
-            "n_free_second": n_second,
-            "n_free_third": n_third,
+            "third_cutoff_angstrom": third.value_angstrom if third else float("nan"),
+            "third_shell": third.shell if third else 0,
+            "third_gap_angstrom": third.gap_angstrom if third else float("nan"),
+            "third_cutoff_to_shell_angstrom": third.to_shell_angstrom if third else float("nan"),
+            **{f"n_free_{name}": n for name, n in zip(ORDERS, n_free)},
             "n_reference": max(
                 settings.reference_min, int(numpy.ceil(settings.reference_oversampling * per_supercell))
             ),

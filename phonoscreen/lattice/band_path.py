@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy
-import spglib
 from ase.cell import Cell
+
+from phonoscreen.lattice.symmetry import find_symmetry
 
 PATHS = {"FCC": "GXU,KGL", "CUB": "GXMGRX,MR"}
 """Paths of the cubic lattices of the study; other lattices get the one of W. Setyawan, S. Curtarolo, Comput. Mater.
@@ -75,10 +76,20 @@ def irreducible_mesh(crystal, mesh):
     qpoints : (n_q, 3) in units of the reciprocal primitive vectors
     weights : (n_q,) number of mesh points equivalent to each
     """
-    cell = (crystal.cell, crystal.scaled_positions, crystal.numbers)
-    mapping, grid = spglib.get_ir_reciprocal_mesh(mesh, cell, is_shift=[0, 0, 0], symprec=1e-3)
-    points, weights = numpy.unique(mapping, return_counts=True)
-    return grid[points] / numpy.array(mesh), weights
+    mesh = numpy.array(mesh)
+    addresses = numpy.array(list(numpy.ndindex(*mesh)))
+    least = numpy.arange(len(addresses))
+    for rotation in numpy.unique(find_symmetry(crystal).rotations, axis=0):
+        # wave vectors turn with the inverse transpose; over the whole group that is q R
+        turned = addresses / mesh @ rotation * mesh
+        whole = numpy.rint(turned).astype(int)
+        if numpy.abs(turned - whole).max() > 1e-6:
+            continue  # does not map the mesh onto itself
+        for sign in (1, -1):  # time reversal
+            least = numpy.minimum(least, numpy.ravel_multi_index(tuple((sign * whole % mesh).T), tuple(mesh)))
+    points, weights = numpy.unique(least, return_counts=True)
+    folded = addresses[points] - mesh * (2 * addresses[points] > mesh)
+    return folded / mesh, weights
 
 
 def _corner_names(piece, corners):

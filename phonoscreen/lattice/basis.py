@@ -11,13 +11,13 @@ import numpy
 from scipy import sparse
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.clusters import Clusters, clusters_within, neighbour_pairs, supercell_pairs
+from phonoscreen.lattice.clusters import Clusters, check_cutoff, clusters_within, neighbour_pairs, supercell_pairs
 from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.invariants import OrderBasis, build_order
 from phonoscreen.lattice.supercell import cell_index
 from phonoscreen.lattice.symmetry import find_symmetry
 
-LAYOUT = "4"  # counts up when the meaning of stored bases changes
+LAYOUT = "5"  # counts up when the meaning of stored bases changes
 
 
 @dataclass
@@ -27,12 +27,14 @@ class SymmetryBasis:
     Parameters
     ----------
     key : digest of everything the basis depends on
+    symmetry : digest of the space group's maps alone, see ``symmetry_digest``
     n_atoms : atoms of the primitive cell
     repetitions : (3,) integers of the supercell
     orders : list of ``OrderBasis``, second order first
     """
 
     key: str
+    symmetry: str
     n_atoms: int
     repetitions: tuple
     orders: list
@@ -88,6 +90,26 @@ class SymmetryBasis:
         return ThirdOrder(basis.clusters.atoms, basis.clusters.cells[:, 1:], values)
 
 
+def symmetry_digest(symmetry, n_atoms, repetitions):
+    """Digest of the space group's maps of atoms and cells, its rotations, and the repetitions.
+
+    Parameters
+    ----------
+    symmetry : ``CrystalSymmetry``
+    n_atoms : atoms of the primitive cell
+    repetitions : (3,) integers
+
+    Returns
+    -------
+    str
+    """
+    digest = hashlib.sha256(f"{LAYOUT} {n_atoms} {tuple(int(n) for n in repetitions)}".encode())
+    for array in (symmetry.rotations, symmetry.atoms, symmetry.cells):
+        digest.update(array.astype("<i4").tobytes())
+    digest.update((numpy.rint(symmetry.cartesian * 1e6) + 0.0).astype("<i4").tobytes())
+    return digest.hexdigest()[:20]
+
+
 def basis_key(crystal, repetitions, cutoffs_angstrom, symmetry=None):
     """Digest of what a symmetry basis depends on.
 
@@ -106,10 +128,7 @@ def basis_key(crystal, repetitions, cutoffs_angstrom, symmetry=None):
     str
     """
     symmetry = symmetry or find_symmetry(crystal, repetitions)
-    digest = hashlib.sha256(f"{LAYOUT} {len(crystal.numbers)} {tuple(repetitions)}".encode())
-    for array in (symmetry.rotations, symmetry.atoms, symmetry.cells):
-        digest.update(array.astype("<i4").tobytes())
-    digest.update((numpy.rint(symmetry.cartesian * 1e6) + 0.0).astype("<i4").tobytes())
+    digest = hashlib.sha256(symmetry_digest(symmetry, len(crystal.numbers), repetitions).encode())
     for cutoff in cutoffs_angstrom:
         digest.update(b"cutoff")
         if cutoff is not None:
@@ -136,7 +155,7 @@ def build_basis(crystal, repetitions, cutoffs_angstrom):
     Raises
     ------
     StudyError
-        If a cutoff separates equivalent atoms.
+        If a cutoff lies on a neighbour shell or beyond half the supercell.
     """
     repetitions = tuple(int(n) for n in repetitions)
     symmetry = find_symmetry(crystal, repetitions)
@@ -145,12 +164,14 @@ def build_basis(crystal, repetitions, cutoffs_angstrom):
     for order, cutoff in enumerate(cutoffs_angstrom, start=2):
         if cutoff is None and order > 2:
             raise StudyError(f"order {order} needs a cutoff", fix="give a cutoff below half the supercell")
-        pairs_of_supercell = cutoff is None
-        clusters = (
-            supercell_pairs(n_atoms, repetitions) if pairs_of_supercell else clusters_within(crystal, order, cutoff)
-        )
+        if cutoff is None:
+            clusters = supercell_pairs(n_atoms, repetitions)
+        else:
+            check_cutoff(crystal, repetitions, cutoff)
+            clusters = clusters_within(crystal, order, cutoff)
         orders.append(build_order(clusters, symmetry))
-    return SymmetryBasis(basis_key(crystal, repetitions, cutoffs_angstrom, symmetry), n_atoms, repetitions, orders)
+    key = basis_key(crystal, repetitions, cutoffs_angstrom, symmetry)
+    return SymmetryBasis(key, symmetry_digest(symmetry, n_atoms, repetitions), n_atoms, repetitions, orders)
 
 
 def write_basis(store, basis):
@@ -162,12 +183,13 @@ def write_basis(store, basis):
     basis : ``SymmetryBasis``
     """
     group = store.create_group(basis.key)
-    group.attrs.update(n_atoms=basis.n_atoms, repetitions=basis.repetitions, layout=LAYOUT)
+    group.attrs.update(symmetry=basis.symmetry, n_atoms=basis.n_atoms, repetitions=basis.repetitions, layout=LAYOUT)
     for basis_of_order in basis.orders:
         clusters, tensors = basis_of_order.clusters, basis_of_order.tensors
         part = group.create_group(str(clusters.order))
         part.attrs["periodic"] = clusters.repetitions is not None
         part.attrs["shape"] = tensors.shape
+        part.attrs["symmetry_residual"] = basis_of_order.symmetry_residual
         arrays = {
             "atoms": clusters.atoms.astype("i2"),
             "cells": clusters.cells.astype("i2"),
@@ -209,5 +231,5 @@ def read_basis(store, key):
         tensors = sparse.csr_array(
             tuple(part[f"tensors/{x}"][:] for x in ("data", "indices", "indptr")), shape=tuple(part.attrs["shape"])
         )
-        orders.append(OrderBasis(clusters, tensors))
-    return SymmetryBasis(key, int(group.attrs["n_atoms"]), repetitions, orders)
+        orders.append(OrderBasis(clusters, tensors, float(part.attrs["symmetry_residual"])))
+    return SymmetryBasis(key, str(group.attrs["symmetry"]), int(group.attrs["n_atoms"]), repetitions, orders)

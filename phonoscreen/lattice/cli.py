@@ -26,9 +26,19 @@ def add_parser(subparsers):
     parser.add_argument(
         "--third-cutoff", type=float, default=5.0, metavar="ANGSTROM", help="largest third-order cutoff; 0: none"
     )
+    parser.add_argument("--third-shells", type=int, metavar="N", help="third-order cutoff behind this neighbour shell")
     parser.add_argument("--fourth-cutoff", type=float, metavar="ANGSTROM", help="include the fourth order in the fit")
-    parser.add_argument("--method", default="least_squares", help="least_squares, lasso, adaptive_lasso or ardr")
+    parser.add_argument("--second-cutoff", type=float, metavar="ANGSTROM", help="instead of all pairs of the supercell")
+    parser.add_argument(
+        "--method", default="least_squares", metavar="NAME[,NAME]",
+        help="least_squares, lasso, adaptive_lasso or ardr; several by order, the second first",
+    )  # fmt: skip
+    parser.add_argument("--in-sequence", action="store_true", help="fit each order to what the lower ones leave")
     parser.add_argument("--no-rotational-sum-rules", action="store_true", help="leave Born-Huang and Huang out")
+    parser.add_argument("--learning-curve", action="store_true", help="also fit to fewer supercells")
+    parser.add_argument(
+        "--imaginary-threshold", type=float, default=0.1, metavar="THZ", help="a mode below minus this is imaginary"
+    )
     parser.add_argument("--output", default=".", metavar="FOLDER", help="where the files are written")
     parser.set_defaults(run=run)
 
@@ -36,31 +46,45 @@ def add_parser(subparsers):
 def run(arguments):
     """Fit, report as JSON on the standard output, and write the files that ShengBTE, phonopy and phono3py read."""
     from phonoscreen.lattice.basis import build_basis
-    from phonoscreen.lattice.clusters import check_cutoff, choose_cutoff
+    from phonoscreen.lattice.dipoles import dipole_constants
     from phonoscreen.lattice.finite_displacements import complete_by_symmetry, is_single
     from phonoscreen.lattice.fit import ForceConstantFitter
+    from phonoscreen.lattice.learning_curve import learning_curve
+    from phonoscreen.lattice.orders import ORDERS
+    from phonoscreen.lattice.settings import FitSettings, OrderSettings
+    from phonoscreen.lattice.stability import check_stability
 
     data = _read(arguments)
     crystal, repetitions = data.crystal, data.repetitions
-    report, cutoffs = {"repetitions": " ".join(str(n) for n in repetitions)}, [None]
-    if is_single(data.displacements):
-        report["single_displacements"] = len(data.displacements)
-        moves, forces = complete_by_symmetry(crystal, repetitions, data.displacements, data.forces)
-    else:
-        moves, forces = data.displacements, data.forces
-        if arguments.third_cutoff:
-            cutoff = choose_cutoff(crystal, repetitions, arguments.third_cutoff)
-            cutoffs.append(cutoff.value_angstrom)
-            report |= {"third_cutoff_angstrom": cutoff.value_angstrom, "third_shell": cutoff.shell}
-        if arguments.fourth_cutoff is not None:
-            check_cutoff(crystal, repetitions, arguments.fourth_cutoff)
-            cutoffs.append(arguments.fourth_cutoff)
+    moves, forces = data.displacements, data.forces
+    orders = OrderSettings(
+        arguments.third_cutoff, arguments.third_shells, arguments.second_cutoff, arguments.fourth_cutoff
+    )
+    report = {"repetitions": " ".join(str(n) for n in repetitions)}
+    if is_single(moves):  # holds no third order
+        orders = OrderSettings(0.0, second_cutoff_angstrom=arguments.second_cutoff)
+        report["n_single_displacements"] = len(moves)
+        moves, forces = complete_by_symmetry(crystal, repetitions, moves, forces)
+    cutoffs, third = orders.cutoffs(crystal, repetitions)
     basis = build_basis(crystal, repetitions, cutoffs)
-    fitter = ForceConstantFitter(basis, arguments.method, not arguments.no_rotational_sum_rules)
-    fitted = fitter.fit(crystal, moves, forces)
-    _write(crystal, basis, fitted, Path(arguments.output))
-    report |= fitted.quality
-    print(json.dumps({key: None if value != value else value for key, value in report.items()}, indent=2))
+    names = arguments.method.split(",")
+    method = names[0] if len(names) == 1 else dict(zip(ORDERS, names))
+    settings = FitSettings(method, arguments.in_sequence, not arguments.no_rotational_sum_rules)
+    fitter = ForceConstantFitter(basis, settings)
+    charges = (data.born, data.dielectric) if data.born is not None else None
+    fitted = fitter.fit(crystal, moves, forces, charges=charges)
+    second = basis.expand_second(fitted.parameters)
+    if charges is not None:
+        second.values += dipole_constants(crystal, repetitions, *charges).values
+    _write(crystal, second, basis.expand_third(fitted.parameters) if third else None, Path(arguments.output))
+    verdict = check_stability(crystal, second, arguments.imaginary_threshold, charges=charges)
+    if third:
+        report |= {"third_cutoff_angstrom": third.value_angstrom, "third_shell": third.shell,
+                   "third_cutoff_to_shell_angstrom": third.to_shell_angstrom}  # fmt: skip
+    report |= {**fitted.quality, "stable": verdict.stable, **verdict.values}
+    if arguments.learning_curve:
+        report["learning_curve"] = learning_curve(fitter, crystal, moves, forces, charges=charges)
+    print(json.dumps(report, indent=2, default=float).replace("NaN", "null"))
     return 0
 
 
@@ -101,7 +125,7 @@ def _check_same(given, data, arguments):
         ) from error
 
 
-def _write(crystal, basis, fitted, folder):
+def _write(crystal, second, third, folder):
     """Primitive cell and force constants in the formats of other programs."""
     from ase import Atoms
     from ase.io import write
@@ -112,13 +136,11 @@ def _write(crystal, basis, fitted, folder):
     folder.mkdir(parents=True, exist_ok=True)
     cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     write(folder / "POSCAR", cell, format="vasp", direct=True)
-    second = basis.expand_second(fitted.parameters)
     write_second_order(second, folder / "FORCE_CONSTANTS_2ND")
     write_second_hdf5(second, folder / "fc2.hdf5")
-    if len(basis.orders) > 1:
-        third = basis.expand_third(fitted.parameters)
+    if third is not None:
         write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
-        write_third_hdf5(third, basis.repetitions, folder / "fc3.hdf5")
+        write_third_hdf5(third, second.repetitions, folder / "fc3.hdf5")
 
 
 def _atoms(path, index=None):

@@ -38,7 +38,7 @@ class Clusters:
 
 
 @dataclass
-class ThirdCutoff:
+class Cutoff:
     """A cutoff between two neighbour shells.
 
     Parameters
@@ -46,11 +46,13 @@ class ThirdCutoff:
     value_angstrom : the cutoff
     shell : number of neighbour shells inside
     gap_angstrom : distance between the last shell inside and the first outside
+    to_shell_angstrom : distance of the cutoff to the nearest shell
     """
 
     value_angstrom: float
     shell: int
     gap_angstrom: float
+    to_shell_angstrom: float
 
 
 def neighbour_pairs(crystal, cutoff_angstrom):
@@ -93,7 +95,7 @@ def choose_cutoff(crystal, repetitions, cutoff_max_angstrom):
 
     Returns
     -------
-    ThirdCutoff
+    Cutoff
 
     Raises
     ------
@@ -113,9 +115,44 @@ def choose_cutoff(crystal, repetitions, cutoff_max_angstrom):
     gaps = numpy.diff(shells)
     near = inside[shells[inside] >= 0.85 * limit]
     near = near if len(near) else inside[-1:]
-    last = near[::-1][gaps[near[::-1]].argmax()]
-    value = min(shells[last] + 0.5 * gaps[last], half)
-    return ThirdCutoff(float(value), int(last + 1), float(gaps[last]))
+    return _after_shell(shells, int(near[::-1][gaps[near[::-1]].argmax()]) + 1, half)
+
+
+def cutoff_of_shells(crystal, repetitions, n_shells):
+    """Cutoff in the middle between two neighbour shells.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    repetitions : (3,) integers of the supercell
+    n_shells : number of neighbour shells inside
+
+    Returns
+    -------
+    Cutoff
+
+    Raises
+    ------
+    StudyError
+        If the last of these shells does not lie inside half the supercell.
+    """
+    half = 0.5 * shortest_supercell_vector(crystal.cell, repetitions)
+    shells = neighbour_shells(crystal, 2 * half + 3.0)
+    fitting = int((shells < half - SHELL_ANGSTROM).sum())
+    if not 1 <= n_shells <= fitting:
+        raise StudyError(
+            f"{n_shells} neighbour shells do not fit into half the supercell ({half:.2f} angstrom), {fitting} do",
+            fix=f"use 1 to {fitting} shells, or a supercell of at least "
+            f"{2 * shells[min(max(n_shells, 1), len(shells)) - 1]:.2f} angstrom",
+        )
+    return _after_shell(shells, n_shells, half)
+
+
+def _after_shell(shells, n_shells, half):
+    """Cutoff in the middle of the gap behind a shell, at most half the supercell."""
+    last, following = shells[n_shells - 1], shells[n_shells]
+    value = min(0.5 * (last + following), half)
+    return Cutoff(float(value), n_shells, float(following - last), float(min(value - last, following - value)))
 
 
 def check_cutoff(crystal, repetitions, cutoff_angstrom):

@@ -6,18 +6,16 @@ from functools import lru_cache
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.basis import read_basis
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
-from phonoscreen.lattice.fit_matrix import FitMatrix, check_displacements
+from phonoscreen.lattice.basis import read_basis, symmetry_digest
+from phonoscreen.lattice.dipoles import dipole_constants, dipole_forces
+from phonoscreen.lattice.fit_matrix import FitMatrix
+from phonoscreen.lattice.judgement import check_explained, check_input, sum_rule_residuals
 from phonoscreen.lattice.normal_equations import NormalEquations
-from phonoscreen.lattice.sparse_regression import sparse_parameters
+from phonoscreen.lattice.orders import ORDERS, methods_of_orders, n_groups_wanted, plan_blocks, solve_blocks
+from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.lattice.store import BASES_HELD
-from phonoscreen.lattice.sum_rules import enforce, rotational_constraints
-
-METHODS = ("least_squares", "lasso", "adaptive_lasso", "ardr")
-
-UNEXPLAINED = 0.9
-"""Relative held-out force error above which forces and displacements cannot belong together."""
+from phonoscreen.lattice.sum_rules import RotationalSumRules, enforce
+from phonoscreen.lattice.symmetry import find_symmetry
 
 
 @dataclass
@@ -42,18 +40,18 @@ class ForceConstantFitter:
     Parameters
     ----------
     basis : ``SymmetryBasis``
-    method : ``least_squares``, or with cross-validation ``lasso``, ``adaptive_lasso``, ``ardr``
-    rotational_sum_rules : enforce the Born-Huang and Huang conditions after the fit
+    settings : ``FitSettings``
     """
 
-    def __init__(self, basis, method="least_squares", rotational_sum_rules=True):
-        if method not in METHODS:
-            raise StudyError(f"unknown method {method!r}", fix=f"set force_constants.method to one of {METHODS}")
-        self.basis, self.method, self.rotational_sum_rules = basis, method, rotational_sum_rules
+    def __init__(self, basis, settings=None):
+        self.basis, self.settings = basis, settings or FitSettings()
+        sizes = [order.n_free for order in basis.orders]
+        self.methods = methods_of_orders(self.settings.method, len(sizes))
+        self._blocks = plan_blocks(sizes, self.methods, self.settings.in_sequence)
         self._fit_matrix = FitMatrix(basis)
-        self._constraints = (None, None)
+        self._geometry = (None, None)
 
-    def fit(self, crystal, displacements, forces, committee_forces=None, residual_forces=None):
+    def fit(self, crystal, displacements, forces, committee_forces=None, residual_forces=None, charges=None):
         """Fit the force constants of one structure.
 
         Parameters
@@ -63,6 +61,8 @@ class ForceConstantFitter:
         forces : (n_supercells, n_supercell_atoms, 3), eV/angstrom
         committee_forces : (n_member, n_supercells, n_supercell_atoms, 3), or None
         residual_forces : (n_supercell_atoms, 3) of the undisplaced supercell, subtracted from all forces, or None
+        charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3), or None; with them the dipole-dipole part
+            is subtracted first and the parameters are those of the rest
 
         Returns
         -------
@@ -71,108 +71,112 @@ class ForceConstantFitter:
         Raises
         ------
         StudyError
-            For input no fit can use, too few equations, or forces that displacements do not explain at all.
+            For input no fit can use, too few equations, or forces that displacements do not explain.
         """
         sets = numpy.asarray(forces, float)[None]
         if committee_forces is not None:
             sets = numpy.concatenate([sets, numpy.asarray(committee_forces, float)])
         if residual_forces is not None:
-            residual_forces = numpy.asarray(residual_forces, float)
-            if residual_forces.shape != sets.shape[-2:] or not numpy.isfinite(residual_forces).all():
-                raise StudyError(
-                    f"residual forces of shape {residual_forces.shape} are not finite forces on the supercell's "
-                    f"{sets.shape[-2]} atoms",
-                    fix="calculate the undisplaced supercell again",
-                )
-            sets = sets - residual_forces
-        check_displacements(self.basis, displacements, sets)
-        n_supercells = len(displacements)
-        n_groups = min(n_supercells, 2 if self.method == "least_squares" else 5)
-        equations = NormalEquations(self._fit_matrix, numpy.asarray(displacements, float), sets, n_groups)
-        every = equations.without()
-        if not every.square[0] > 0:
+            sets = sets - _checked_residual_forces(residual_forces, sets)
+        check_input(self.basis, displacements, sets)
+        rotational = self._rotational(crystal)
+        moves, given = numpy.asarray(displacements, float), sets
+        if charges is not None:
+            dipoles = dipole_constants(crystal, self.basis.repetitions, *charges)
+            sets = sets - dipole_forces(dipoles, moves)
+        if not given[0].any():
             raise StudyError("all forces vanish", fix="check the force calculation")
-        parameters, factor, judgement = self._solve(equations)
-        n_nonzero = int((parameters[:, 0] != 0).sum())
-        parameters, changed = self._obey_rotations(crystal, every, factor, parameters)
-        trained = every.error(parameters[:, 0])
-        unexplained = numpy.fmax(judgement["force_error_relative_held_out"], trained[1])
-        if unexplained > UNEXPLAINED:
-            raise StudyError(
-                f"the fit explains nothing of supercells it has not seen (relative force error {unexplained:.2f})",
-                fix="check that displacements and forces list the same atoms in the same order and the same cell",
-            )
+        equations = NormalEquations(self._fit_matrix, moves, sets, n_groups_wanted(self._blocks, len(moves)))
+        solution, every = solve_blocks(self._blocks, equations), equations.without()
+        factor = every.factorise(ridge=0 if every.equations > 2 * self.basis.n_free else 1e-8)
+        parameters, changed = self._obey_rotations(rotational, every, factor, solution.parameters)
+        misfits = equations.misfits(parameters[:, 0])
+        rms = float(numpy.sqrt((given[0] ** 2).mean()))
+        check_explained(self.basis, given[0], misfits, solution.held_out / rms)
         quality = {
-            "method": self.method,
-            "n_supercells": n_supercells,
+            "method": ", ".join(dict.fromkeys(self.methods)),
+            "in_sequence": self.settings.in_sequence,
+            "n_supercells": len(moves),
             "n_equations": every.equations,
             "n_free": self.basis.n_free,
-            "force_rms_ev_per_angstrom": float(numpy.sqrt(every.square[0] / every.equations)),
-            "force_error_ev_per_angstrom": float(trained[0]),
-            "force_error_relative": float(trained[1]),
-            **judgement,
+            "force_rms_ev_per_angstrom": rms,
+            "force_error_ev_per_angstrom": float(numpy.sqrt((misfits**2).mean())),
+            "force_error_relative": float(numpy.sqrt((misfits**2).mean())) / rms,
+            "force_error_held_out_ev_per_angstrom": solution.held_out,
+            "force_error_relative_held_out": solution.held_out / rms,
             "condition_number": factor.condition_number,
-            "n_nonzero": n_nonzero,
-            "rotational_change_relative": changed,
-            "acoustic_residual_max": self._acoustic_residual(parameters[:, 0]),
+            **self._by_order(solution),
+            "rotational_change_relative": changed / rms,
+            **sum_rule_residuals(self.basis, rotational, parameters[:, 0]),
             "residual_force_max_ev_per_angstrom": (
                 float(numpy.abs(residual_forces).max()) if residual_forces is not None else float("nan")
+            ),
+            "dipole_force_share": (
+                float(numpy.sqrt(((given[0] - sets[0]) ** 2).mean())) / rms if charges is not None else 0.0
             ),
         }
         committee = parameters[:, 1:].T.copy() if committee_forces is not None else None
         return FittedForceConstants(parameters[:, 0].copy(), committee, quality)
 
-    def _solve(self, equations):
-        """Parameters of all sets, the factor of the normal matrix, and what is particular to the method."""
-        every = equations.without()
-        if self.method == "least_squares":
-            factor = every.factorise()
-            absolute, relative = self._held_out(equations)
-            return factor.solve(every.moment), factor, {
-                "force_error_held_out_ev_per_angstrom": absolute,
-                "force_error_relative_held_out": relative,
-                "penalty": float("nan"),
-            }  # fmt: skip
-        parameters, penalty, errors = sparse_parameters(self.method, equations)
-        held_out = float(numpy.sqrt(errors.min())) if len(equations.gram) > 1 else float("nan")
-        return parameters, every.factorise(ridge=0 if every.equations > 2 * self.basis.n_free else 1e-8), {
-            "force_error_held_out_ev_per_angstrom": held_out,
-            "force_error_relative_held_out": held_out / float(numpy.sqrt(every.square[0] / every.equations)),
-            "penalty": penalty,
-        }  # fmt: skip
+    def predict(self, crystal, parameters, displacements, residual_forces=None, charges=None):
+        """Forces that fitted parameters give on displaced supercells.
 
-    def _held_out(self, equations):
-        """Force error on the last group of supercells of a fit to the others; NaN where these do not suffice."""
-        rest = equations.without(-1)
-        try:
-            factor = rest.factorise()
-        except StudyError:
-            return float("nan"), float("nan")
-        absolute, relative = equations.only(-1).error(factor.solve(rest.moment[:, :1])[:, 0])
-        return float(absolute), float(relative)
+        Parameters
+        ----------
+        crystal, displacements, residual_forces, charges : as for ``fit``
+        parameters : (n_free,)
 
-    def _obey_rotations(self, crystal, every, factor, parameters):
-        if not self.rotational_sum_rules or self.basis.orders[0].clusters.repetitions is None:
+        Returns
+        -------
+        (n_supercells, n_supercell_atoms, 3), eV/angstrom
+        """
+        forces = self._fit_matrix.supercells(self._fit_matrix.matrix(displacements) @ parameters)
+        if charges is not None:
+            forces += dipole_forces(dipole_constants(crystal, self.basis.repetitions, *charges), displacements)
+        return forces if residual_forces is None else forces + residual_forces
+
+    def _by_order(self, solution):
+        """Method, penalty and number of nonzero parameters of each order."""
+        values = {}
+        for k, (name, own) in enumerate(zip(ORDERS, self.basis.split(solution.parameters[:, 0]))):
+            penalty = solution.penalties[k if self.settings.in_sequence else 0]
+            values |= {
+                f"method_{name}": self.methods[k],
+                f"penalty_{name}": penalty if self.methods[k] != "least_squares" else float("nan"),
+                f"n_nonzero_{name}": int((own != 0).sum()),
+            }
+        return values
+
+    def _obey_rotations(self, rotational, every, factor, parameters):
+        """Parameters that obey the rotational sum rules, and the change in forces, eV/angstrom."""
+        if not self.settings.rotational_sum_rules:
             return parameters, 0.0
-        obedient = enforce(self._rotational_constraints(crystal), factor, parameters)
+        obedient = enforce(rotational.constraints, factor, parameters)
         change = (obedient - parameters)[:, 0]
-        return obedient, float(numpy.sqrt(max(change @ every.gram @ change, 0.0) / every.square[0]))
+        return obedient, float(numpy.sqrt(max(change @ every.gram @ change, 0.0) / every.equations))
 
-    def _rotational_constraints(self, crystal):
-        """Constraints of the geometry, which structures of one prototype mostly share."""
+    def _rotational(self, crystal):
+        """Rotational sum rules of the geometry, which structures of one prototype mostly share.
+
+        Raises
+        ------
+        StudyError
+            If the geometry does not have the symmetry of the basis.
+        """
         shape = crystal.cell / crystal.volume ** (1 / 3)
-        geometry = numpy.round(numpy.concatenate([shape.ravel(), crystal.scaled_positions.ravel()]), 7)
-        if self._constraints[0] is None or not numpy.array_equal(self._constraints[0], geometry):
-            lattice = HarmonicLattice(crystal, self.basis.repetitions)
-            self._constraints = (geometry, rotational_constraints(self.basis, lattice))
-        return self._constraints[1]
-
-    def _acoustic_residual(self, parameters):
-        """Largest violation of the acoustic sum rule, relative to the largest force constant of the order."""
-        worst = 0.0
-        for order, own in zip(self.basis.orders, self.basis.split(parameters)):
-            worst = max(worst, order.acoustic_residual(own))
-        return worst
+        kinds = numpy.unique(crystal.numbers, return_inverse=True)[1]
+        geometry = numpy.round(numpy.concatenate([shape.ravel(), crystal.scaled_positions.ravel(), kinds]), 7)
+        if self._geometry[0] is None or not numpy.array_equal(self._geometry[0], geometry):
+            found = find_symmetry(crystal, self.basis.repetitions)
+            digest = symmetry_digest(found, len(crystal.numbers), self.basis.repetitions)
+            if digest != self.basis.symmetry:
+                raise StudyError(
+                    "the crystal does not have the symmetry that the basis was made for (another cell, other atoms, or "
+                    "the same in another order)",
+                    fix="give the crystal the basis was assigned to, or build its own basis",
+                )
+            self._geometry = (geometry, RotationalSumRules(self.basis, crystal))
+        return self._geometry[1]
 
 
 class FitterPool:
@@ -181,10 +185,19 @@ class FitterPool:
     Parameters
     ----------
     bases : open ``h5py.File`` written by ``build_symmetry_bases``
-    method, rotational_sum_rules : as for ``ForceConstantFitter``
+    settings : ``FitSettings``
     """
 
-    def __init__(self, bases, method, rotational_sum_rules):
-        self.fitter = lru_cache(BASES_HELD)(
-            lambda key: ForceConstantFitter(read_basis(bases, key), method, rotational_sum_rules)
+    def __init__(self, bases, settings):
+        self.fitter = lru_cache(BASES_HELD)(lambda key: ForceConstantFitter(read_basis(bases, key), settings))
+
+
+def _checked_residual_forces(residual_forces, sets):
+    residual_forces = numpy.asarray(residual_forces, float)
+    if residual_forces.shape != sets.shape[-2:] or not numpy.isfinite(residual_forces).all():
+        raise StudyError(
+            f"residual forces of shape {residual_forces.shape} are not finite forces on the supercell's "
+            f"{sets.shape[-2]} atoms",
+            fix="calculate the undisplaced supercell again",
         )
+    return residual_forces

@@ -10,7 +10,6 @@ import math
 import numpy
 from scipy import sparse
 
-from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.supercell import cell_index, translation_table
 
 BLOCK_BYTES = 64e6
@@ -30,12 +29,14 @@ class FitMatrix:
         self._translations = translation_table(basis.n_atoms, basis.repetitions)
         self._operators = [_operator(basis, order) for order in basis.orders]
 
-    def blocks(self, displacements):
+    def blocks(self, displacements, members=slice(None), known=None):
         """Transposed fit matrix, some supercells at a time.
 
         Parameters
         ----------
         displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+        members : slice of the supercells wanted
+        known : dict of matrices built before, by the first supercell of their block, or None
 
         Yields
         ------
@@ -44,9 +45,11 @@ class FitMatrix:
         """
         n_rows = 3 * self.basis.n_supercell_atoms
         size = max(1, int(BLOCK_BYTES / (8 * self.basis.n_free * n_rows)))
-        for start in range(0, len(displacements), size):
-            chosen = slice(start, start + size)
-            yield chosen, self._matrix(numpy.asarray(displacements[chosen], float))
+        first, end, _ = members.indices(len(displacements))
+        for start in range(first, end, size):
+            chosen = slice(start, min(start + size, end))
+            matrix = known.get(start) if known else None
+            yield chosen, self._matrix(numpy.asarray(displacements[chosen], float)) if matrix is None else matrix
 
     def matrix(self, displacements):
         """Whole fit matrix; for few supercells.
@@ -78,6 +81,11 @@ class FitMatrix:
         cells = numpy.moveaxis(cells, (-2, -1), (-4, -3))
         return cells.reshape(*lead, -1)
 
+    def supercells(self, rows):
+        """Undo ``arrange``: (n_rows,) to (n_supercells, n_supercell_atoms, 3)."""
+        cells = rows.reshape(self.basis.n_atoms, 3, -1, len(self._translations))
+        return cells.transpose(2, 3, 0, 1).reshape(-1, self.basis.n_supercell_atoms, 3)
+
     def _matrix(self, displacements):
         n_supercells = len(displacements)
         seen = displacements[:, self._translations]  # supercell, translation, atom, component
@@ -89,49 +97,6 @@ class FitMatrix:
                 product *= seen[factor]
             rows.append((operator @ product).reshape(-1, 3 * self.basis.n_atoms * seen.shape[1]))
         return numpy.concatenate(rows)
-
-
-def check_displacements(basis, displacements, forces):
-    """Refuse input that no fit could use.
-
-    Parameters
-    ----------
-    basis : ``SymmetryBasis``
-    displacements : (n_supercells, n_supercell_atoms, 3), angstrom
-    forces : (..., n_supercells, n_supercell_atoms, 3), eV/angstrom
-
-    Raises
-    ------
-    StudyError
-        For wrong shapes, values that are not finite, supercells without displacement, or the same supercell twice.
-    """
-    displacements, forces = numpy.asarray(displacements), numpy.asarray(forces)
-    expected = (basis.n_supercell_atoms, 3)
-    if displacements.ndim != 3 or displacements.shape[1:] != expected or not len(displacements):
-        raise StudyError(
-            f"displacements have the shape {displacements.shape}, the supercell asks for (n, {expected[0]}, 3)",
-            fix="give supercells of the crystal and repetitions that the basis was made for",
-        )
-    if forces.shape[-3:] != displacements.shape:
-        raise StudyError(
-            f"forces have the shape {forces.shape}, displacements {displacements.shape}",
-            fix="give one force for every displacement",
-        )
-    for name, array in (("displacement", displacements), ("force", forces)):
-        if not numpy.isfinite(array).all():
-            raise StudyError(
-                f"{int((~numpy.isfinite(array)).sum())} {name} components are not finite numbers",
-                fix="calculate these supercells again",
-            )
-    still = numpy.flatnonzero(numpy.abs(displacements).max(axis=(1, 2)) < 1e-8)
-    if len(still):
-        raise StudyError(
-            f"nothing is displaced in supercells {still.tolist()}",
-            fix="leave the undisplaced supercell out; its forces are the residual forces",
-        )
-    flat = numpy.round(displacements.reshape(len(displacements), -1), 7)
-    if len(numpy.unique(flat, axis=0)) < len(flat):
-        raise StudyError("the same displaced supercell is given twice", fix="give each supercell once")
 
 
 def _operator(basis, order):

@@ -27,10 +27,13 @@ class OrderBasis:
     ----------
     clusters : ``Clusters`` of this order
     tensors : sparse (n_clusters * 3^order, n_free), the tensors of all clusters for each free force constant
+    symmetry_residual : largest violation of space group and permutation by random parameters, relative to the largest
+        tensor element; measured when the basis is built
     """
 
     clusters: Clusters
     tensors: sparse.csr_array
+    symmetry_residual: float = float("nan")
 
     @property
     def n_free(self):
@@ -84,16 +87,29 @@ def build_order(clusters, symmetry):
     tensors = _symmetric_tensors(clusters.order, table, orders, symmetry.cartesian)
     constraints = _translation_constraints(clusters, table, orders, tensors)
     acoustic = _null_space(constraints, _distinct_sites(clusters, tensors))
-    return OrderBasis(clusters, sparse.csr_array(tensors @ sparse.csr_array(acoustic)))
+    tensors = sparse.csr_array(tensors @ sparse.csr_array(acoustic))
+    return OrderBasis(clusters, tensors, _symmetry_residual(tensors, table, orders, symmetry.cartesian))
+
+
+def _symmetry_residual(tensors, table, orders, cartesian):
+    """Largest difference between a tensor's image under an operation and the tensor there, for some of the clusters."""
+    n, size = len(orders[0]), 3 ** len(orders[0])
+    values = tensors @ numpy.random.default_rng(0).normal(size=tensors.shape[1])
+    values = values.reshape(-1, *(3,) * n)
+    some = numpy.arange(0, len(values), max(1, len(values) // 300))
+    rotations = _products(cartesian, n)
+    worst = 0.0
+    for row, images in enumerate(table):
+        moved = values[some].transpose(0, *(1 + p for p in orders[row % len(orders)])).reshape(-1, size)
+        moved = moved @ rotations[row // len(orders)].T
+        worst = max(worst, float(numpy.abs(moved - values[images[some]].reshape(-1, size)).max()))
+    return worst / max(float(numpy.abs(values).max()), 1e-300)
 
 
 def _symmetric_tensors(order, table, orders, cartesian):
     """Sparse orthonormal basis of the tensors that symmetry and permutation allow."""
     size = 3**order
-    rotations = cartesian
-    for _ in range(order - 1):
-        n = rotations.shape[1]
-        rotations = numpy.einsum("gab,gcd->gacbd", rotations, cartesian).reshape(-1, 3 * n, 3 * n)
+    rotations = _products(cartesian, order)
     axes = numpy.arange(size).reshape((3,) * order)
     shuffles = numpy.array([axes.transpose(permuted).ravel() for permuted in orders])
     rows, columns, values, n_columns = [], [], [], 0
@@ -120,6 +136,15 @@ def _symmetric_tensors(order, table, orders, cartesian):
             )
     rows, columns, values = (numpy.concatenate(x) if x else numpy.zeros(0, int) for x in (rows, columns, values))
     return sparse.csr_array((values.astype(float), (rows, columns)), shape=(table.shape[1] * size, n_columns))
+
+
+def _products(cartesian, order):
+    """Rotations of tensors of an order: (n_operations, 3^order, 3^order)."""
+    rotations = cartesian
+    for _ in range(order - 1):
+        n = rotations.shape[1]
+        rotations = numpy.einsum("gab,gcd->gacbd", rotations, cartesian).reshape(-1, 3 * n, 3 * n)
+    return rotations
 
 
 def _orthonormal_columns(projector):

@@ -1,15 +1,19 @@
 """Normal equations of the force-constant fit, kept apart for groups of supercells so that any group can be held out.
 
-Only matrices of the size (n_free, n_free) are held, whatever the number of supercells.
+Matrices of the size (n_free, n_free) are held, and of the fit matrix no more than a fixed number of bytes.
 """
 
 import numpy
 from scipy import linalg
+from scipy.linalg import blas
 
 from phonoscreen.audit.errors import StudyError
 
 SINGULAR = 1e-13
 """Reciprocal condition of the scaled normal matrix below which the parameters are not determined."""
+
+KEPT_BYTES = 256e6
+"""Blocks of the fit matrix up to this size together are kept for the misfits; others are built again."""
 
 
 class NormalEquations:
@@ -36,13 +40,38 @@ class NormalEquations:
         self.moment = numpy.zeros((n_groups, n_free, n_sets))
         self.square = numpy.zeros((n_groups, n_sets))
         self.equations = numpy.zeros(n_groups, int)
+        self._data = fit_matrix, displacements, forces[0]
+        self._kept, kept_bytes = {}, 0
         for group, members in enumerate(split_groups(len(displacements), n_groups)):
-            for chosen, matrix in fit_matrix.blocks(displacements[members]):
-                rows = fit_matrix.arrange(forces[:, members][:, chosen])
-                self.gram[group] += matrix @ matrix.T
+            for chosen, matrix in fit_matrix.blocks(displacements, members):
+                rows = fit_matrix.arrange(forces[:, chosen])
+                self.gram[group] += blas.dsyrk(1.0, matrix.T, trans=1, lower=1)
                 self.moment[group] += matrix @ rows.T
                 self.square[group] += (rows**2).sum(axis=1)
                 self.equations[group] += rows.shape[1]
+                kept_bytes += matrix.nbytes
+                if kept_bytes <= KEPT_BYTES:
+                    self._kept[chosen.start] = matrix
+        for gram in self.gram:
+            gram += numpy.tril(gram, -1).T
+
+    def misfits(self, parameters):
+        """What parameters leave of the first set of forces.
+
+        Parameters
+        ----------
+        parameters : (n_free,)
+
+        Returns
+        -------
+        (n_supercells, n_supercell_atoms, 3), eV/angstrom
+        """
+        fit_matrix, displacements, forces = self._data
+        misfits = numpy.empty(forces.shape)
+        for members in split_groups(len(displacements), len(self.gram)):
+            for chosen, matrix in fit_matrix.blocks(displacements, members, self._kept):
+                misfits[chosen] = fit_matrix.supercells(fit_matrix.arrange(forces[chosen]) - parameters @ matrix)
+        return misfits
 
     def without(self, group=None):
         """Sums over all groups but one (or over all)."""
@@ -71,6 +100,30 @@ class Sums:
     def __init__(self, gram, moment, square, equations):
         self.gram, self.moment, self.square, self.equations = gram, moment, square, equations
 
+    def block(self, columns, known):
+        """Normal equations of some columns, for what known parameters of the others leave of the forces.
+
+        Parameters
+        ----------
+        columns : (n,) indices
+        known : (n_free, n_sets) parameters, zero in these columns, or None
+
+        Returns
+        -------
+        Sums
+        """
+        gram, moment, square = self.gram[numpy.ix_(columns, columns)], self.moment[columns], self.square
+        if known is not None:
+            n_sets, applied = known.shape[1], self.gram @ known
+            moment = moment[:, :n_sets] - applied[columns]
+            square = square[:n_sets] + (known * (applied - 2 * self.moment[:, :n_sets])).sum(axis=0)
+        return Sums(gram, moment, square, self.equations)
+
+    def misfit(self, parameters, number=0):
+        """Sum of the squared force errors of parameters on these supercells, (eV/angstrom)^2."""
+        misfit = self.square[number] - 2 * parameters @ self.moment[:, number] + parameters @ self.gram @ parameters
+        return max(float(misfit), 0.0)
+
     def error(self, parameters, number=0):
         """Root mean square force error of parameters on these supercells, absolute and relative to the forces.
 
@@ -79,8 +132,7 @@ class Sums:
         absolute : eV/angstrom
         relative : error over the root mean square of the forces
         """
-        misfit = self.square[number] - 2 * parameters @ self.moment[:, number] + parameters @ self.gram @ parameters
-        misfit = max(float(misfit), 0.0)
+        misfit = self.misfit(parameters, number)
         return numpy.sqrt(misfit / self.equations), numpy.sqrt(misfit / self.square[number])
 
     def factorise(self, ridge=0.0):

@@ -1,4 +1,4 @@
-"""Sparse regression of force constants on normal equations, with cross-validation over groups of supercells.
+"""Sparse regression of force constants on normal equations.
 
 Compressive sensing of force constants: F. Zhou, W. Nielson, Y. Xia, V. Ozolins, Phys. Rev. Lett. 113, 185501 (2014).
 LASSO: R. Tibshirani, J. R. Stat. Soc. B 58, 267 (1996). Adaptive LASSO: H. Zou, J. Am. Stat. Assoc. 101, 1418 (2006).
@@ -9,45 +9,32 @@ length, which also puts the orders on one footing.
 import numpy
 from sklearn.linear_model import lasso_path
 
-PENALTIES = numpy.logspace(0, -6, 31)
-"""Penalties tried, relative to the smallest one that sets every force constant to zero."""
+PENALTIES = {
+    "lasso": numpy.logspace(0, -6, 31),
+    "adaptive_lasso": numpy.logspace(-1, -10, 31),
+    "ardr": numpy.logspace(3, 13, 11),
+}
+"""Values tried by cross-validation. LASSO: relative to the smallest penalty that sets every force constant to zero;
+adaptive LASSO: the same with columns weighted by a first estimate; ARDR: limits on the relevance precision, times the
+squared forces, above which columns are left out."""
 
-ADAPTIVE_PENALTIES = numpy.logspace(-1, -10, 31)
-"""The same for the adaptive LASSO, whose columns are weighted by a first estimate."""
 
-RELEVANCE_LIMITS = numpy.logspace(3, 13, 11)
-"""Limits on the relevance precision tried, times the squared forces; columns above are left out."""
-
-
-def sparse_parameters(method, equations):
-    """Parameters of a sparse method, its penalty chosen by the force error on held-out groups.
+def sparse_path(method, sums, number, penalties):
+    """Parameters of a sparse method for several penalties.
 
     Parameters
     ----------
     method : ``lasso``, ``adaptive_lasso`` or ``ardr``
-    equations : ``NormalEquations``
+    sums : ``Sums``, the normal equations
+    number : which set of forces
+    penalties : see ``PENALTIES``
 
     Returns
     -------
-    parameters : (n_free, n_sets)
-    penalty : the value chosen (for the first set, used for all)
-    errors : (n_penalties,) mean squared force error on held-out groups of each penalty tried
+    (n_penalties, n_free)
     """
-    solve, penalties = {
-        "lasso": (_lasso, PENALTIES),
-        "adaptive_lasso": (_adaptive_lasso, ADAPTIVE_PENALTIES),
-        "ardr": (_relevance, RELEVANCE_LIMITS),
-    }[method]
-    n_groups = len(equations.gram)
-    errors = numpy.zeros(len(penalties))
-    for group in range(n_groups):
-        rest, held_out = equations.without(group if n_groups > 1 else None), equations.only(group)
-        errors += [held_out.error(trial)[0] ** 2 for trial in solve(rest, 0, penalties)]
-    best = int(errors.argmin())
-    every = equations.without()
-    sets = range(every.moment.shape[1])
-    parameters = numpy.column_stack([solve(every, number, penalties[: best + 1])[-1] for number in sets])
-    return parameters, float(penalties[best]), errors / n_groups
+    solve = {"lasso": _lasso, "adaptive_lasso": _adaptive_lasso, "ardr": _relevance}[method]
+    return solve(sums, number, penalties)
 
 
 def _lasso(sums, number, penalties):

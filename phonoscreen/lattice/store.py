@@ -8,6 +8,7 @@ from ase.data import atomic_masses
 
 from phonoscreen.lattice.basis import read_basis
 from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.dipoles import dipole_constants
 
 BASES_HELD = 8
 """Bases kept in memory; a shard holds few prototypes."""
@@ -43,8 +44,8 @@ class StoredForceConstants:
         return structure_id in self._store
 
     def second_order(self, structure_id):
-        """``SecondOrder`` of one structure."""
-        return self._basis_of(structure_id).expand_second(self._store[structure_id]["parameters"][:])
+        """``SecondOrder`` of one structure, its dipole-dipole part included."""
+        return self._expand_second(structure_id, [self._store[structure_id]["parameters"][:]])[0]
 
     def third_order(self, structure_id):
         """``ThirdOrder`` of one structure."""
@@ -52,13 +53,26 @@ class StoredForceConstants:
 
     def second_order_committee(self, structure_id):
         """``SecondOrder`` of each committee member; empty where forces are not predicted."""
-        basis = self._basis_of(structure_id)
-        return [basis.expand_second(member) for member in self._committee(structure_id)]
+        return self._expand_second(structure_id, self._committee(structure_id))
 
     def third_order_committee(self, structure_id):
         """``ThirdOrder`` of each committee member; empty where forces are not predicted."""
         basis = self._basis_of(structure_id)
         return [basis.expand_third(member) for member in self._committee(structure_id)]
+
+    def charges(self, structure_id):
+        """Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) of one structure, or None where unknown."""
+        group = self._store[structure_id]
+        return (group["born_charges"][:], group["dielectric"][:]) if "born_charges" in group else None
+
+    def _expand_second(self, structure_id, parameter_sets):
+        basis, charges = self._basis_of(structure_id), self.charges(structure_id)
+        expanded = [basis.expand_second(parameters) for parameters in parameter_sets]
+        if charges is not None:
+            dipoles = dipole_constants(read_crystal(self._store[structure_id]), basis.repetitions, *charges)
+            for own in expanded:
+                own.values += dipoles.values
+        return expanded
 
     def _basis_of(self, structure_id):
         return self.basis(str(self._store[structure_id].attrs["basis_key"]))

@@ -9,43 +9,59 @@ Phys. 12, 275 (1961). Pairs on the border of the supercell count with the mean o
 import numpy
 from scipy import sparse
 
+from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 
-def rotational_constraints(basis, lattice):
-    """Rows that vanish on parameters which obey the Born-Huang and Huang conditions.
 
-    Lengths are divided by the cube root of the cell's volume, so the rows do not depend on the lattice constant.
+class RotationalSumRules:
+    """Born-Huang and Huang conditions of one crystal as linear conditions on its parameters.
+
+    Lengths are divided by the cube root of the cell's volume, so the conditions do not depend on the lattice constant.
 
     Parameters
     ----------
-    basis : ``SymmetryBasis`` whose second order holds all pairs of the supercell
-    lattice : ``HarmonicLattice`` of the crystal on the basis's repetitions
+    basis : ``SymmetryBasis``
+    crystal : ``Crystal``
 
-    Returns
-    -------
-    (n_rows, n_free) rows of independent conditions, orthonormal; no rows where symmetry alone fulfils both
+    Attributes
+    ----------
+    constraints : (n_rows, n_free) independent conditions, orthonormal; no rows where symmetry alone fulfils both
     """
-    second = basis.orders[0]
-    length = lattice.crystal.volume ** (1 / 3)
-    n_atoms = basis.n_atoms
-    vectors = lattice.mean_vectors.reshape(-1, 3) / length
-    products = lattice.mean_products.reshape(-1, 9) / length**2
-    n_pairs = len(vectors)
-    first = numpy.repeat(numpy.arange(n_atoms), n_pairs // n_atoms)
-    # moments of one power: rows (atom, a b, c); of two powers: rows (a b, c d)
-    pair, ab, c = (x.ravel() for x in numpy.indices((n_pairs, 9, 3)))
-    one = sparse.csr_array((vectors[pair, c], ((first[pair] * 9 + ab) * 3 + c, pair * 9 + ab)))
-    pair, ab, cd = (x.ravel() for x in numpy.indices((n_pairs, 9, 9)))
-    two = sparse.csr_array((products[pair, cd], (ab * 9 + cd, pair * 9 + ab)))
-    born = (one @ second.tensors).toarray().reshape(n_atoms, 3, 3, 3, -1)
-    born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
-    huang = (two @ second.tensors).toarray().reshape(9, 9, -1)
-    huang = (huang - huang.swapaxes(0, 1)).reshape(81, -1)
-    rows = numpy.concatenate([born, huang])
-    _, strength, independent = numpy.linalg.svd(rows, full_matrices=False)
-    independent = independent[strength > 1e-8]
-    constraints = numpy.zeros((len(independent), basis.n_free))
-    constraints[:, : second.n_free] = independent
-    return constraints
+
+    def __init__(self, basis, crystal):
+        second = basis.orders[0]
+        vectors, products = _moments(basis, crystal)
+        n_pairs, n_atoms = len(vectors), basis.n_atoms
+        # moments of one power: rows (atom, a b, c); of two powers: rows (a b, c d)
+        pair, ab, c = (x.ravel() for x in numpy.indices((n_pairs, 9, 3)))
+        row = (second.clusters.atoms[pair, 0] * 9 + ab) * 3 + c
+        one = sparse.csr_array((vectors[pair, c], (row, pair * 9 + ab)), shape=(27 * n_atoms, 9 * n_pairs))
+        pair, ab, cd = (x.ravel() for x in numpy.indices((n_pairs, 9, 9)))
+        two = sparse.csr_array((products[pair, cd], (ab * 9 + cd, pair * 9 + ab)), shape=(81, 9 * n_pairs))
+        born = (one @ second.tensors).toarray().reshape(n_atoms, 3, 3, 3, -1)
+        self._born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
+        huang = (two @ second.tensors).toarray().reshape(9, 9, -1)
+        self._huang = (huang - huang.swapaxes(0, 1)).reshape(81, -1)
+        self._sizes = numpy.abs(born).max(axis=(0, 1, 2, 3)), numpy.abs(huang).max(axis=(0, 1))
+        _, strength, independent = numpy.linalg.svd(numpy.concatenate([self._born, self._huang]), full_matrices=False)
+        independent = independent[strength > 1e-8]
+        self.constraints = numpy.zeros((len(independent), basis.n_free))
+        self.constraints[:, : second.n_free] = independent
+
+    def residuals(self, parameters):
+        """Violation of both conditions, relative to the largest moments that enter them.
+
+        Parameters
+        ----------
+        parameters : (n_free,) of all orders
+
+        Returns
+        -------
+        born_huang, huang : numbers without unit
+        """
+        own = parameters[: self._born.shape[1]]
+        sizes = [max(float((numpy.abs(own) * size).max()), 1e-300) for size in self._sizes]
+        worst = [float(numpy.abs(rows @ own).max()) for rows in (self._born, self._huang)]
+        return worst[0] / sizes[0], worst[1] / sizes[1]
 
 
 def enforce(constraints, factor, parameters):
@@ -65,3 +81,14 @@ def enforce(constraints, factor, parameters):
         return parameters
     response = factor.solve(constraints.T)
     return parameters - response @ numpy.linalg.solve(constraints @ response, constraints @ parameters)
+
+
+def _moments(basis, crystal):
+    """Vector and its outer product of every pair of the second order: (n_pairs, 3) and (n_pairs, 9), no unit."""
+    clusters, length = basis.orders[0].clusters, crystal.volume ** (1 / 3)
+    if clusters.repetitions is not None:
+        lattice = HarmonicLattice(crystal, basis.repetitions)
+        return lattice.mean_vectors.reshape(-1, 3) / length, lattice.mean_products.reshape(-1, 9) / length**2
+    tau = crystal.scaled_positions
+    vectors = (clusters.cells[:, 1] + tau[clusters.atoms[:, 1]] - tau[clusters.atoms[:, 0]]) @ crystal.cell / length
+    return vectors, (vectors[:, :, None] * vectors[:, None, :]).reshape(-1, 9)

@@ -158,16 +158,21 @@ class GonzeCorrection:
     SMALLEST = 1e-10
 
     def __init__(self, crystal, constants, born, epsilon):
-        radius = 2 * numpy.pi * (3 * self.N_VECTORS / (4 * numpy.pi * crystal.volume)) ** (1 / 3)
-        cutoff = -numpy.log(self.SMALLEST)
-        alpha = radius**2 * numpy.trace(epsilon) / 3 / 4 / cutoff
-        self._ewald = EwaldCorrection(crystal, born, epsilon, alpha, cutoff)
+        self._ewald = self.ewald(crystal, born, epsilon)
         n, q = len(crystal.masses), constants.commensurate
         at = self._ewald.matrices(q, False)[0].reshape(len(q), -1)
         back = numpy.exp(-2j * numpy.pi * (constants.cells @ q.T)) @ at
         shares = _to_components(constants.shares).reshape(len(constants.cells), -1)
         self._table = (back * shares).real
         self._cells, self._vectors, self._n3 = constants.cells, constants.cells @ crystal.cell, 3 * n
+
+    @classmethod
+    def ewald(cls, crystal, born, epsilon):
+        """Return the ``EwaldCorrection`` whose sum is taken out and added back."""
+        radius = 2 * numpy.pi * (3 * cls.N_VECTORS / (4 * numpy.pi * crystal.volume)) ** (1 / 3)
+        cutoff = -numpy.log(cls.SMALLEST)
+        alpha = radius**2 * numpy.trace(epsilon) / 3 / 4 / cutoff
+        return EwaldCorrection(crystal, born, epsilon, alpha, cutoff)
 
     def matrices(self, q, gradient):
         """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""

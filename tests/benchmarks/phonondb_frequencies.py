@@ -14,6 +14,7 @@ import numpy
 import pandas
 from threadpoolctl import threadpool_limits
 
+from phonoscreen.io.displacements import read_born
 from phonoscreen.lattice.stability import check_stability
 from tests.conftest import reference_folder
 from tests.phonondb import archives, fit_compound, phonopy_of_compound, read_compound, their_points
@@ -21,18 +22,24 @@ from tests.phonondb import archives, fit_compound, phonopy_of_compound, read_com
 THRESHOLD_THZ = 0.1
 """Of ``stability.imaginary_threshold_thz``."""
 
+LABELS = {"default": "phonopy's default", "symfc": "phonopy with symfc", "born": "phonopy's default with BORN"}
+
 
 def compare(name, archive):
     """Largest frequency differences to phonopy's default and to symfc, and the verdicts of both programs."""
     with tempfile.TemporaryDirectory() as folder:
         compound = read_compound(archive, Path(folder))
-        ours = [check_stability(compound.data.crystal, fit_compound(compound.data, completed), THRESHOLD_THZ)
-                for completed in (True, False)]  # fmt: skip
+        crystal, fits = compound.data.crystal, [fit_compound(compound.data, completed) for completed in (True, False)]
+        ours = [check_stability(crystal, second, THRESHOLD_THZ) for second in fits]
         theirs = [phonopy_of_compound(compound, calculator) for calculator in (None, "symfc")]
+        if (compound.folder / "BORN").exists():
+            charges = read_born(compound.folder / "BORN", crystal, compound.unit_cell)
+            ours.append(check_stability(crystal, fits[0], THRESHOLD_THZ, charges=charges))
+            theirs.append(phonopy_of_compound(compound, born=True))
     qpoints = numpy.concatenate([ours[0].arrays["mesh/qpoints"], ours[0].arrays["band/qpoints"]])
     row = {"compound": name}
-    for label, own, phonon in zip(("default", "symfc"), ours, theirs):
-        phonon.run_qpoints(their_points(qpoints, compound.data.crystal, phonon))
+    for label, own, phonon in zip(LABELS, ours, theirs):
+        phonon.run_qpoints(their_points(qpoints, crystal, phonon))
         mine = numpy.concatenate([own.arrays["mesh/frequencies_thz"], own.arrays["band/frequencies_thz"]])
         both = [without_acoustic(x, qpoints) for x in (mine, phonon.qpoints.frequencies)]
         row[f"difference_{label}_thz"] = numpy.nanmax(numpy.abs(both[0] - both[1]))
@@ -56,12 +63,13 @@ def main():
     folder, started = reference_folder(), time.process_time()
     wanted = archives(folder)
     table = pandas.DataFrame([compare(name, wanted[name]) for name in sys.argv[1:] or wanted])
-    for label, program in (("default", "phonopy's default"), ("symfc", "phonopy with symfc")):
-        difference, stable = table[f"difference_{label}_thz"], table[f"stable_{label}"]
+    for label, program in LABELS.items():
+        own = table.dropna(subset=f"difference_{label}_thz")
+        difference, stable = own[f"difference_{label}_thz"], own[f"stable_{label}"].astype(bool)
         print(
-            f"{program}: {len(table)} compounds, largest frequency difference {difference.max():.1e} THz "
-            f"({table['compound'][difference.idxmax()]}), {stable.sum()} stable, {(~stable).sum()} unstable, "
-            f"{(stable != table[f'stable_ours_{label}']).sum()} verdicts differ"
+            f"{program}: {len(own)} compounds, largest frequency difference {difference.max():.1e} THz "
+            f"({own['compound'][difference.idxmax()]}), {stable.sum()} stable, {(~stable).sum()} unstable, "
+            f"{(stable != own[f'stable_ours_{label}']).sum()} verdicts differ"
         )
     change = (table["lowest_default_thz"] - table["lowest_symfc_thz"]).abs()
     print(f"phonopy's two routes: lowest frequency differs by up to {change.max():.2f} THz "

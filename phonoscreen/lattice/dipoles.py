@@ -1,0 +1,90 @@
+"""Dipole-dipole part of the second-order force constants of polar crystals.
+
+Forces between induced dipoles fall as the third power of distance: no cutoff reaches them. Where Born charges and the
+dielectric tensor are known this part is calculated (X. Gonze, C. Lee, Phys. Rev. B 55, 10355 (1997), the Gaussian of
+phonopy), its forces are subtracted, the short-ranged rest is fitted, and the part is added again. At the wave vectors
+that fit into the supercell it contains the macroscopic field of the displacements there; between them the
+non-analytic correction of ``phonoscreen.transport.nonanalytic`` continues the same sum.
+"""
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.force_constants import full_second_order
+from phonoscreen.lattice.constants import SecondOrder
+from phonoscreen.lattice.supercell import supercell_cells
+from phonoscreen.transport import units
+from phonoscreen.transport.nonanalytic import GonzeCorrection
+
+
+def dipole_constants(crystal, repetitions, born, dielectric):
+    """Second-order force constants of the dipoles in a supercell.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    repetitions : (3,) integers
+    born : (n_atoms, 3, 3) Born charges, units of e, first index the field; their sum is taken off evenly
+    dielectric : (3, 3) high-frequency dielectric tensor
+
+    Returns
+    -------
+    SecondOrder, eV/angstrom^2
+
+    Raises
+    ------
+    StudyError
+        If the charges do not fit the crystal, are not finite, or the tensor is not positive definite.
+    """
+    born, dielectric = check_charges(crystal, born, dielectric)
+    cells = supercell_cells(repetitions)
+    n_atoms, qpoints = len(crystal.numbers), cells / numpy.array(repetitions)
+    ewald = GonzeCorrection.ewald(crystal, born, dielectric)
+    matrices = ewald.matrices(qpoints, False)[0].reshape(len(qpoints), -1)
+    waves = numpy.exp(-2j * numpy.pi * (cells @ qpoints.T)) / len(cells)
+    masses = numpy.repeat(numpy.asarray(crystal.masses, float), 3)
+    values = (waves @ matrices).real.reshape(-1, 3 * n_atoms, 3 * n_atoms) * numpy.sqrt(numpy.outer(masses, masses))
+    values = values.reshape(-1, n_atoms, 3, n_atoms, 3).transpose(1, 0, 3, 2, 4) / units.SQUARED_FREQUENCY
+    return SecondOrder(tuple(int(n) for n in repetitions), values.reshape(n_atoms, -1, 3, 3))
+
+
+def dipole_forces(constants, displacements):
+    """Forces of the dipole-dipole part.
+
+    Parameters
+    ----------
+    constants : ``SecondOrder`` of ``dipole_constants``
+    displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+
+    Returns
+    -------
+    (n_supercells, n_supercell_atoms, 3), eV/angstrom
+    """
+    full = full_second_order(constants)
+    n = len(full)
+    matrix = full.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
+    return -(numpy.asarray(displacements).reshape(-1, 3 * n) @ matrix.T).reshape(-1, n, 3)
+
+
+def check_charges(crystal, born, dielectric):
+    """Born charges that sum to zero, and the dielectric tensor, or a refusal."""
+    born, dielectric = numpy.asarray(born, float), numpy.asarray(dielectric, float)
+    if born.shape != (len(crystal.numbers), 3, 3) or dielectric.shape != (3, 3):
+        raise StudyError(
+            f"Born charges of shape {born.shape} and a dielectric tensor of shape {dielectric.shape} for "
+            f"{len(crystal.numbers)} atoms",
+            fix="give (n_atoms, 3, 3) charges of the primitive cell's atoms and a (3, 3) tensor",
+        )
+    finite = numpy.isfinite(born).all() and numpy.isfinite(dielectric).all()
+    if not finite or numpy.linalg.eigvalsh(dielectric + dielectric.T).min() <= 0:
+        raise StudyError(
+            "Born charges or dielectric tensor are not finite, or the tensor is not positive",
+            fix="calculate them again, or leave them out",
+        )
+    total, largest = born.sum(axis=0), numpy.abs(born).max()
+    if numpy.abs(total).max() > 0.2 * max(largest, 1e-300):
+        raise StudyError(
+            f"the Born charges sum to {numpy.abs(total).max():.2f} e instead of zero",
+            fix="calculate them with denser k points, or check the order of the atoms",
+        )
+    return born - total / len(born), dielectric

@@ -1,0 +1,120 @@
+"""What is wrong with the input of a fit, and how well a fit describes it."""
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+
+UNEXPLAINED = 0.9
+"""Relative force error above which forces and displacements cannot belong together."""
+
+OUTLIER = 10.0
+"""Error of one atom's force, over the median of its equivalents, beyond any distribution of model errors."""
+
+
+def check_input(basis, displacements, forces):
+    """Refuse input that no fit could use.
+
+    Parameters
+    ----------
+    basis : ``SymmetryBasis``
+    displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+    forces : (..., n_supercells, n_supercell_atoms, 3), eV/angstrom
+
+    Raises
+    ------
+    StudyError
+        For wrong shapes, values that are not finite, supercells without displacement, or the same supercell twice.
+    """
+    displacements, forces = numpy.asarray(displacements), numpy.asarray(forces)
+    expected = (basis.n_supercell_atoms, 3)
+    if displacements.ndim != 3 or displacements.shape[1:] != expected or not len(displacements):
+        raise StudyError(
+            f"displacements have the shape {displacements.shape}, the supercell asks for (n, {expected[0]}, 3)",
+            fix="give supercells of the crystal and repetitions that the basis was made for",
+        )
+    if forces.shape[-3:] != displacements.shape:
+        raise StudyError(
+            f"forces have the shape {forces.shape}, displacements {displacements.shape}",
+            fix="give one force for every displacement",
+        )
+    for name, array in (("displacement", displacements), ("force", forces)):
+        if not numpy.isfinite(array).all():
+            raise StudyError(
+                f"{int((~numpy.isfinite(array)).sum())} {name} components are not finite numbers",
+                fix="calculate these supercells again",
+            )
+    still = numpy.flatnonzero(numpy.abs(displacements).max(axis=(1, 2)) < 1e-8)
+    if len(still):
+        raise StudyError(
+            f"nothing is displaced in supercells {still.tolist()}",
+            fix="leave the undisplaced supercell out; its forces are the residual forces",
+        )
+    flat = numpy.round(displacements.reshape(len(displacements), -1), 7)
+    if len(numpy.unique(flat, axis=0)) < len(flat):
+        raise StudyError("the same displaced supercell is given twice", fix="give each supercell once")
+
+
+def check_explained(basis, forces, misfits, held_out_relative):
+    """Refuse a fit whose forces cannot belong to its displacements.
+
+    An order of atoms that differs between the two, or a supercell of another calculation, leaves errors as large as the
+    forces themselves: on all atoms, on all atoms of one kind, on single atoms, or in single supercells. Errors of a
+    force model are spread alike over the equivalent atoms and do not look so.
+
+    Parameters
+    ----------
+    basis : ``SymmetryBasis``
+    forces, misfits : (n_supercells, n_supercell_atoms, 3), eV/angstrom
+    held_out_relative : relative force error on held-out supercells, or NaN
+
+    Raises
+    ------
+    StudyError
+        Naming the atoms or supercells.
+    """
+    fix = "check that displacements and forces list the same atoms in the same order and the same cell"
+    overall = numpy.sqrt((misfits**2).mean() / (forces**2).mean())
+    if numpy.fmax(overall, held_out_relative) > UNEXPLAINED:
+        worst = numpy.fmax(overall, held_out_relative)
+        raise StudyError(
+            f"the fit explains nothing of supercells it has not seen (relative force error {worst:.2f})", fix=fix
+        )
+    by_kind = (len(forces), -1, basis.n_atoms)
+    error, size = (numpy.square(x).sum(axis=2).reshape(by_kind) for x in (misfits, forces))
+    size = numpy.maximum(size.mean(axis=(0, 1)), 1e-4 * size.mean())  # below a hundredth of the rest, forces are noise
+    kinds = numpy.flatnonzero(error.mean(axis=(0, 1)) > UNEXPLAINED**2 * size)
+    if len(kinds):
+        raise StudyError(f"the fit explains nothing of the forces on atoms {kinds.tolist()} of the cell", fix=fix)
+    median = numpy.median(error, axis=(0, 1))
+    strange = (error > OUTLIER**2 * median) & (error > UNEXPLAINED**2 * size)
+    if strange.any():
+        supercell, cell, kind = numpy.nonzero(strange)
+        atoms = numpy.unique(cell * basis.n_atoms + kind)
+        raise StudyError(
+            f"forces on atoms {atoms[:8].tolist()} in supercells {numpy.unique(supercell)[:8].tolist()} stand out from "
+            "those on all other equivalent atoms",
+            fix=fix + ", and that these calculations converged",
+        )
+
+
+def sum_rule_residuals(basis, rotational, parameters):
+    """Residuals of all sum rules, each relative to the largest term that enters it.
+
+    Parameters
+    ----------
+    basis : ``SymmetryBasis``
+    rotational : ``RotationalSumRules``
+    parameters : (n_free,)
+
+    Returns
+    -------
+    dict of numbers without unit
+    """
+    own = list(zip(basis.orders, basis.split(parameters)))
+    born_huang, huang = rotational.residuals(parameters)
+    return {
+        "acoustic_residual_max": max(order.acoustic_residual(values) for order, values in own),
+        "symmetry_residual_max": max(order.symmetry_residual for order, _ in own),
+        "born_huang_residual": born_huang,
+        "huang_residual": huang,
+    }

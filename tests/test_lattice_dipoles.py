@@ -1,0 +1,161 @@
+"""Dipole-dipole part of polar crystals: against phonopy, as a change that a full basis does not see, with real data."""
+
+import h5py
+import numpy
+import pytest
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.displacements import read_born, read_phonopy_yaml
+from phonoscreen.io.force_constants import full_second_order
+from phonoscreen.lattice.basis import build_basis, write_basis
+from phonoscreen.lattice.clusters import choose_cutoff
+from phonoscreen.lattice.dipoles import check_charges, dipole_constants, dipole_forces
+from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.settings import FitSettings
+from phonoscreen.lattice.stability import check_stability, corrected_frequencies_thz
+from phonoscreen.lattice.store import StoredForceConstants
+from phonoscreen.lattice.supercell import supercell_order
+from tests import prototype_crystals as prototypes
+from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points
+
+POLAR = ["nacl/phono3py_params_NaCl.yaml.xz", "mgo/phono3py_params_MgO-222rd-444rd.yaml.xz"]
+COMPOUNDS = ["2472-sro-fm-3m-225", "10695-zns-f-43m-216", "8399-cscdf3-pm-3m-221"]
+
+
+@pytest.fixture(scope="module", params=POLAR)
+def polar(request, reference):
+    data = read_phonopy_yaml(reference / "displaced_supercells" / request.param)
+    return data, (data.born, data.dielectric)
+
+
+def charges_of(crystal, charge=1.2, dielectric=2.6):
+    signs = numpy.where(numpy.arange(len(crystal.numbers)) % 2, -1, 1) * charge
+    signs = signs - signs.mean()
+    return signs[:, None, None] * numpy.eye(3), dielectric * numpy.eye(3)
+
+
+@pytest.mark.parametrize("repetitions", [(2, 2, 2), (3, 2, 2)])
+def test_it_is_phonopys_gonze_lee_part(repetitions):
+    from phonopy import Phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    crystal = prototypes.rocksalt()
+    born, dielectric = charges_of(crystal)
+    ours = full_second_order(dipole_constants(crystal, repetitions, born, dielectric))
+    cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions,
+                        masses=crystal.masses)  # fmt: skip
+    phonon = Phonopy(cell, numpy.diag(repetitions), primitive_matrix=numpy.eye(3), log_level=0)
+    phonon.force_constants = numpy.zeros_like(ours)
+    phonon.nac_params = {"born": born, "dielectric": dielectric, "factor": 14.399652}
+    phonon.dynamical_matrix.make_Gonze_nac_dataset()
+    rest = phonon.dynamical_matrix.short_range_force_constants
+    order = supercell_order(crystal, repetitions, phonon.supercell.cell, phonon.supercell.positions)
+    theirs = -rest[order][:, order] if len(rest) == len(order) else None
+    assert theirs is not None
+    assert numpy.abs(ours - theirs).max() < 1e-5 * numpy.abs(ours).max()
+
+
+def test_it_obeys_the_acoustic_sum_rule_and_exchange_of_atoms():
+    crystal = prototypes.perovskite()
+    born, dielectric = charges_of(crystal)
+    born[2:] = -0.4 * numpy.eye(3)
+    born[0], born[1] = 0.5 * numpy.eye(3), 0.7 * numpy.eye(3)
+    constants = dipole_constants(crystal, (2, 2, 2), born, dielectric)
+    full = full_second_order(constants)
+    scale = numpy.abs(full).max()
+    assert numpy.abs(constants.values.sum(axis=1)).max() < 1e-12 * scale
+    assert numpy.abs(full - full.transpose(1, 0, 3, 2)).max() < 1e-12 * scale
+    assert numpy.abs(dipole_forces(constants, numpy.ones((1, len(full), 3)))).max() < 1e-11 * scale
+
+
+def test_with_all_pairs_in_the_basis_subtraction_changes_nothing(polar):
+    data, charges = polar
+    basis = build_basis(data.crystal, data.repetitions, (None,))
+    fitter = ForceConstantFitter(basis)
+    plain = fitter.fit(data.crystal, data.displacements[:10], data.forces[:10])
+    rest = fitter.fit(data.crystal, data.displacements[:10], data.forces[:10], charges=charges)
+    total = basis.expand_second(rest.parameters).values
+    total = total + dipole_constants(data.crystal, data.repetitions, *charges).values
+    expected = basis.expand_second(plain.parameters).values
+    assert numpy.abs(total - expected).max() < 1e-9 * numpy.abs(expected).max()
+    assert rest.quality["force_error_relative"] == pytest.approx(plain.quality["force_error_relative"], rel=1e-6)
+    assert rest.quality["dipole_force_share"] > 0.05
+
+
+def test_a_cutoff_leaves_half_the_error_once_the_dipoles_are_subtracted(polar):
+    data, charges = polar
+    cutoff = choose_cutoff(data.crystal, data.repetitions, 20.0).value_angstrom  # as far as the supercell allows
+    basis = build_basis(data.crystal, data.repetitions, (cutoff, cutoff))
+    fitter, errors = ForceConstantFitter(basis), []
+    for known in (None, charges):
+        fitted = fitter.fit(data.crystal, data.displacements[:30], data.forces[:30], charges=known)
+        predicted = fitter.predict(data.crystal, fitted.parameters, data.displacements[30:40], charges=known)
+        misfit = predicted - data.forces[30:40]
+        errors.append(numpy.sqrt((misfit**2).mean() / (data.forces[30:40] ** 2).mean()))
+        assert fitted.quality["force_error_relative_held_out"] == pytest.approx(errors[-1], rel=0.2)
+    assert errors[0] > 0.05
+    assert errors[1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize("compound", COMPOUNDS)
+def test_corrected_frequencies_are_phonopys_with_the_same_born_file(reference, tmp_path, compound):
+    compound = read_compound(reference / "phonondb" / "force_sets" / f"materials-id-{compound}.tar.lzma", tmp_path)
+    crystal, second = compound.data.crystal, fit_compound(compound.data)
+    charges = read_born(compound.folder / "BORN", crystal, compound.unit_cell)
+    qpoints = numpy.array([[0.01, 0.02, 0.0], [0.1, 0.2, 0.3], [0.5, 0.5, 0.5]])
+    ours = corrected_frequencies_thz(crystal, second, qpoints, *charges)
+    phonon = phonopy_of_compound(compound, born=True)
+    phonon.run_qpoints(their_points(qpoints, crystal, phonon))
+    assert numpy.abs(ours - phonon.qpoints.frequencies).max() < 1e-4  # Coulomb constants differ in the seventh digit
+    plain = check_stability(crystal, second, 0.1)
+    assert check_stability(crystal, second, 0.1, charges=charges).stable == plain.stable
+    gamma = corrected_frequencies_thz(crystal, second, [[0.0, 0.0, 0.0]], *charges)
+    assert ours[0].max() - gamma[0].max() > 0.3  # LO above TO
+
+
+def test_stored_force_constants_contain_the_dipoles_again(polar, tmp_path):
+    data, charges = polar
+    basis = build_basis(data.crystal, data.repetitions, (None,))
+    fitter = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False))
+    committee = data.forces[None, :8] * numpy.array([1.0, 1.02])[:, None, None, None]
+    rest = fitter.fit(data.crystal, data.displacements[:8], data.forces[:8], committee, charges=charges)
+    plain = fitter.fit(data.crystal, data.displacements[:8], data.forces[:8], committee)
+    with h5py.File(tmp_path / "bases.h5", "w") as bases, h5py.File(tmp_path / "constants.h5", "w") as store:
+        write_basis(bases, basis)
+        group = store.create_group("polar")
+        group.attrs["basis_key"] = basis.key
+        arrays = {"parameters": rest.parameters, "parameters_committee": rest.parameters_committee,
+                  "born_charges": charges[0], "dielectric": charges[1], "cell": data.crystal.cell,
+                  "scaled_positions": data.crystal.scaled_positions, "numbers": data.crystal.numbers}  # fmt: skip
+        for name, array in arrays.items():
+            group[name] = array
+    with StoredForceConstants(tmp_path / "constants.h5", tmp_path / "bases.h5") as stored:
+        assert numpy.array_equal(stored.charges("polar")[0], charges[0])
+        sets = [stored.second_order("polar"), *stored.second_order_committee("polar")]
+    for own, parameters in zip(sets, [plain.parameters, *plain.parameters_committee]):
+        expected = basis.expand_second(parameters).values
+        assert numpy.abs(own.values - expected).max() < 1e-8 * numpy.abs(expected).max()
+
+
+@pytest.mark.parametrize("how", ["shape", "sum to", "not finite", "not positive"])
+def test_impossible_charges_are_refused_with_a_remedy(how):
+    crystal = prototypes.rocksalt()
+    born, dielectric = charges_of(crystal)
+    if how == "shape":
+        born = born[:1]
+    elif how == "sum to":
+        born = numpy.abs(born)
+    elif how == "not finite":
+        born[0, 0, 0] = numpy.nan
+    else:
+        dielectric = -dielectric
+    with pytest.raises(StudyError, match=how if how != "not positive" else "not positive") as failure:
+        check_charges(crystal, born, dielectric)
+    assert failure.value.fix
+
+
+def test_small_violations_of_neutrality_are_taken_off_evenly():
+    crystal = prototypes.rocksalt()
+    born, dielectric = charges_of(crystal)
+    neutral, _ = check_charges(crystal, born + 0.01, dielectric)
+    assert numpy.abs(neutral.sum(axis=0)).max() < 1e-14
