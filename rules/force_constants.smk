@@ -1,4 +1,9 @@
-ORDER_KEYS = ["second_cutoff_angstrom", "third_cutoff_angstrom", "third_shells", "fourth_cutoff_angstrom"]
+ORDER_KEYS = [
+    "second_cutoff_angstrom",
+    "third_cutoff_angstrom",
+    "third_shells",
+    "fourth_cutoff_angstrom",
+]
 FIT_KEYS = ["method", "in_sequence", "rotational_sum_rules"]
 
 
