@@ -82,5 +82,6 @@ rule check_stability:
     params:
         code=code_of("scripts/check_stability.py"),
         imaginary_threshold_thz=config["stability"]["imaginary_threshold_thz"],
+        non_analytic_correction=config["transport"]["non_analytic_correction"],
     script:
         "../scripts/check_stability.py"

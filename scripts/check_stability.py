@@ -21,6 +21,7 @@ def main(job):
                     store.second_order(structure_id),
                     job.params.imaginary_threshold_thz,
                     store.second_order_committee(structure_id),
+                    store.charges(structure_id) if job.params.non_analytic_correction else None,
                 )
                 status = "ok" if verdict.stable else "unstable"
                 return Outcome(values=verdict.values, arrays=verdict.arrays, status=status, reason=verdict.reason)

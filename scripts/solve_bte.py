@@ -28,6 +28,7 @@ def main(job):
                     store.third_order(structure_id),
                     transport,
                     committee,
+                    store.charges(structure_id) if transport["non_analytic_correction"] else None,
                 )
 
             run_shard(job, list(upstream["structure_id"]), solve, stage="solve_bte", upstream=upstream)

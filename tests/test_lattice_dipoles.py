@@ -3,8 +3,11 @@
 import h5py
 import numpy
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.io.displacements import read_born, read_phonopy_yaml
 from phonoscreen.io.force_constants import full_second_order
 from phonoscreen.lattice.basis import build_basis, write_basis
@@ -15,8 +18,13 @@ from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.lattice.stability import check_stability, corrected_frequencies_thz
 from phonoscreen.lattice.store import StoredForceConstants
 from phonoscreen.lattice.supercell import supercell_order
+from phonoscreen.reference.collected import CollectedEngine
+from phonoscreen.reference.labels import label_supercells
 from tests import prototype_crystals as prototypes
 from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points
+from tests.small_study import run_script
+from tests.test_lattice_phonons import springs
+from tests.test_transport_stage import TRANSPORT
 
 POLAR = ["nacl/phono3py_params_NaCl.yaml.xz", "mgo/phono3py_params_MgO-222rd-444rd.yaml.xz"]
 COMPOUNDS = ["2472-sro-fm-3m-225", "10695-zns-f-43m-216", "8399-cscdf3-pm-3m-221"]
@@ -159,3 +167,76 @@ def test_small_violations_of_neutrality_are_taken_off_evenly():
     born, dielectric = charges_of(crystal)
     neutral, _ = check_charges(crystal, born + 0.01, dielectric)
     assert numpy.abs(neutral.sum(axis=0)).max() < 1e-14
+
+
+def test_a_born_file_beside_collected_outputs_reaches_stability_and_conductivity(tmp_path):
+    """Springs and dipoles of a rocksalt as somebody's outputs, through the scripts of four stages."""
+    crystal, repetitions = prototypes.rocksalt(), (2, 2, 2)
+    born, dielectric = charges_of(crystal)
+    second = springs(crystal, repetitions, 4.0, 4.1)
+    second.values += dipole_constants(crystal, repetitions, born, dielectric).values
+    full, moves = full_second_order(second), 0.03 * numpy.random.default_rng(0).normal(size=(6, 16, 3))
+    atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    perfect = atoms.repeat(repetitions)
+    for number, move in enumerate([numpy.zeros((16, 3)), *moves]):
+        moved = perfect.copy()
+        moved.positions += move
+        moved.calc = SinglePointCalculator(moved, energy=0.0, forces=-numpy.einsum("abxy,by->ax", full, move))
+        (tmp_path / "outputs" / "salt").mkdir(parents=True, exist_ok=True)
+        moved.write(tmp_path / "outputs" / "salt" / f"{number}.extxyz")
+    rows = [dielectric, *born]
+    text = "\n".join(["14.4", *(" ".join(f"{x:.8f}" for x in row.ravel()) for row in rows)])
+    (tmp_path / "outputs" / "salt" / "BORN").write_text(text + "\n")
+    upstream = [{"structure_id": "salt", "stage": "before", "status": "ok", "reason": ""}]
+    for name in ("relaxed", "forces"):
+        write_records(upstream, tmp_path / f"{name}.parquet")
+    with h5py.File(tmp_path / "relaxed.h5", "w") as relaxed, h5py.File(tmp_path / "supercells.h5", "w") as supercells:
+        for key in ("cell", "scaled_positions", "numbers"):
+            relaxed[f"salt/{key}"] = supercells[f"salt/{key}"] = getattr(crystal, key)
+        supercells["salt/repetitions"], supercells["salt/displacements"] = repetitions, moves
+        labels = label_supercells(CollectedEngine(tmp_path / "outputs"), "salt", supercells["salt"], numpy.arange(6))
+    with h5py.File(tmp_path / "forces.h5", "w") as forces:
+        for name, array in labels.arrays.items():
+            forces[f"salt/{name}"] = array
+    supercell = {
+        "min_length_angstrom": 7.0, "max_atoms": 100, "reference_oversampling": 2, "reference_min": 4,
+        "network_oversampling": 4, "network_min": 5,
+    }  # fmt: skip
+    paths = {name: tmp_path / name for name in ("relaxed.h5", "supercells.h5", "forces.h5", "bases.h5", "constants.h5")}
+    run_script(
+        "build_symmetry_bases",
+        input={"arrays": [paths["relaxed.h5"]], "records": [tmp_path / "relaxed.parquet"]},
+        output={"bases": paths["bases.h5"], "assignment": tmp_path / "assignment.parquet"},
+        params={"supercell": supercell, "orders": {"third_cutoff_angstrom": 3.5}},
+    )
+    run_script(
+        "fit_force_constants",
+        input={"forces": paths["forces.h5"], "forces_records": tmp_path / "forces.parquet", "bases": paths["bases.h5"],
+               "supercells": paths["supercells.h5"], "assignment": tmp_path / "assignment.parquet"},
+        output={"arrays": paths["constants.h5"], "records": tmp_path / "constants.parquet"},
+        params={"fit": {"method": "least_squares"}, "learning_curve": False},
+    )  # fmt: skip
+    assert read_records(tmp_path / "constants.parquet")["dipole_force_share"][0] > 0.05
+    highest, kappa = {}, {}
+    for corrected in (True, False):
+        run_script(
+            "check_stability",
+            input={"force_constants": paths["constants.h5"], "records": tmp_path / "constants.parquet",
+                   "relaxed": paths["relaxed.h5"], "bases": paths["bases.h5"]},
+            output={"arrays": tmp_path / "stability.h5", "records": tmp_path / "stability.parquet"},
+            params={"imaginary_threshold_thz": 0.1, "non_analytic_correction": corrected},
+        )  # fmt: skip
+        run_script(
+            "solve_bte",
+            input={"force_constants": paths["constants.h5"], "records": tmp_path / "stability.parquet",
+                   "relaxed": paths["relaxed.h5"], "bases": paths["bases.h5"]},
+            output={"arrays": tmp_path / "transport.h5", "records": tmp_path / "transport.parquet"},
+            params={"transport": {**TRANSPORT, "committee": False, "non_analytic_correction": corrected}},
+        )  # fmt: skip
+        with h5py.File(tmp_path / "stability.h5") as store:
+            near_gamma = store["salt/band/frequencies_thz"][1]
+        highest[corrected] = near_gamma.max()
+        kappa[corrected] = read_records(tmp_path / "transport.parquet")["kappa_p_rta_w_per_m_k"][0]
+    assert highest[True] > highest[False] + 0.3  # LO-TO splitting
+    assert kappa[True] != kappa[False]
+    assert kappa[True] > 0

@@ -210,7 +210,7 @@ def test_scripts_carry_a_shard_from_relaxed_cells_to_verdicts(tmp_path):
             "relaxed": tmp_path / "relaxed.h5", "bases": tmp_path / "bases.h5",
         },
         output={"arrays": tmp_path / "stability.h5", "records": tmp_path / "stability.parquet"},
-        params={"imaginary_threshold_thz": 0.1},
+        params={"imaginary_threshold_thz": 0.1, "non_analytic_correction": True},
     )  # fmt: skip
     verdicts = read_records(tmp_path / "stability.parquet").set_index("structure_id")
     assert list(verdicts["status"]) == ["ok", "ok", "skipped"]

@@ -1,8 +1,8 @@
 """Outputs that already exist: a folder per structure with extended XYZ files (forces) or VASP outputs.
 
-``<folder>/<structure id>/`` holds any number of ``*.extxyz`` and ``vasprun*.xml`` files, in subfolders too. A supercell
-finds its forces by its displacements: cell, elements and positions must agree within 1e-4 angstrom, the atoms may come
-in another order.
+``<folder>/<structure id>/`` holds any number of ``*.extxyz`` and ``vasprun*.xml`` files, in subfolders too, and perhaps
+phonopy's file ``BORN`` for the primitive cell. A supercell finds its forces by its displacements: cell, elements and
+positions must agree within 1e-4 angstrom, the atoms may come in another order.
 """
 
 from pathlib import Path
@@ -11,6 +11,8 @@ import numpy
 from ase.io import read
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.displacements import read_born
+from phonoscreen.lattice.constants import Crystal
 from phonoscreen.reference.engine import check_results
 
 AGREEMENT_ANGSTROM = 1e-4
@@ -66,6 +68,14 @@ class CollectedEngine:
             f"none of {len(outputs)} outputs belongs to this supercell; {closest}", where=label,
             fix="calculate the supercells of results/supercells, with the same seed and relaxed cell",
         )  # fmt: skip
+
+    def charges(self, atoms, structure_id):
+        """Return Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) of a primitive cell, or None.
+
+        They are read from phonopy's file ``BORN`` in the structure's folder, if there is one.
+        """
+        path = self._folder / structure_id / "BORN"
+        return read_born(path, Crystal.from_ase(atoms)) if path.exists() else None
 
     def evaluate(self, atoms, label):
         """Raise: existing outputs cannot relax a structure."""

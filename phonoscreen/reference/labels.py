@@ -23,7 +23,8 @@ def label_supercells(engine, structure_id, group, indices):
     Returns
     -------
     Outcome with the arrays ``forces`` (n, n_atoms, 3) in eV/angstrom, ``supercell_index`` (n,), ``residual_forces``
-    (n_atoms, 3) of the undisplaced supercell in eV/angstrom, ``energies_ev`` (n,) and the attributes ``engine, model``
+    (n_atoms, 3) of the undisplaced supercell in eV/angstrom, ``energies_ev`` (n,), where the engine knows them
+    ``born_charges`` and ``dielectric``, and the attributes ``engine, model``
 
     Raises
     ------
@@ -36,7 +37,9 @@ def label_supercells(engine, structure_id, group, indices):
             f"supercells {indices.tolist()} wanted, {available} exist", where=structure_id,
             fix="raise supercell.network_oversampling",
         )  # fmt: skip
-    supercell = build_supercell(read_atoms(group), group["repetitions"][()])
+    primitive = read_atoms(group)
+    supercell = build_supercell(primitive, group["repetitions"][()])
+    charges = engine.charges(primitive, structure_id) if hasattr(engine, "charges") else None
     begin = time.perf_counter()
     _, residual_forces = engine.forces(supercell, f"{structure_id}/perfect")
     energies, forces = [], []
@@ -60,6 +63,7 @@ def label_supercells(engine, structure_id, group, indices):
             "supercell_index": indices,
             "residual_forces": residual_forces,
             "energies_ev": numpy.array(energies),
+            **(dict(zip(("born_charges", "dielectric"), charges)) if charges else {}),
         },
         attrs={"engine": engine.kind, "model": engine.name},
     )

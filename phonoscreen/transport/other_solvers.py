@@ -92,14 +92,24 @@ def read_conductivity(path):
     return numpy.loadtxt(path, ndmin=2)[0, 1:10].reshape(3, 3)
 
 
-def solve_structure_elsewhere(crystal, second, third, transport, committee=()):
+def solve_structure_elsewhere(crystal, second, third, transport, committee=(), charges=None):
     """As ``phonoscreen.transport.stage.solve_structure``, with the conductivities of ``transport["solver"]``.
 
     Harmonic properties, phase space and mode arrays are this project's; so is the coherence conductivity with ShengBTE,
     which has none.
+
+    Raises
+    ------
+    StudyError
+        If Born charges are given: only this project's solver takes them.
     """
     from phonoscreen.transport.stage import solve_structure
 
+    if charges is not None:
+        raise StudyError(
+            f"the non-analytic correction is not passed on to {transport['solver']}",
+            fix="set transport.solver to native, or transport.non_analytic_correction to false",
+        )
     outcome = solve_structure(crystal, second, third, transport, committee)
     if outcome.status == "unstable":
         return outcome

@@ -12,6 +12,7 @@ from phonoscreen.transport import units
 from phonoscreen.transport.harmonic import DynamicalMatrix
 from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.modes import UnstableCrystal
+from phonoscreen.transport.nonanalytic import GonzeCorrection
 from phonoscreen.transport.solve import Settings, solve
 from phonoscreen.transport.thermal import (
     heat_capacity,
@@ -34,7 +35,7 @@ def settings_of(transport):
     )
 
 
-def solve_structure(crystal, second, third, transport, committee=()):
+def solve_structure(crystal, second, third, transport, committee=(), charges=None):
     """Solve one structure with this project's own engine.
 
     Parameters
@@ -43,6 +44,7 @@ def solve_structure(crystal, second, third, transport, committee=()):
     second, third : ``SecondOrder`` and ``ThirdOrder``
     transport : the study's ``transport`` settings
     committee : pairs of ``SecondOrder`` and ``ThirdOrder`` of the members of a committee; their spread is recorded
+    charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) for the non-analytic correction, or None
 
     Returns
     -------
@@ -50,13 +52,14 @@ def solve_structure(crystal, second, third, transport, committee=()):
     """
     started, settings = time.process_time(), settings_of(transport)
     mesh = automatic_mesh(crystal, transport["mesh_density_angstrom"])
+    correction = None if charges is None else lambda *of: GonzeCorrection(*of, *charges)
     try:
-        solution = solve(crystal, second, third, mesh, settings)
+        solution = solve(crystal, second, third, mesh, settings, correction=correction)
     except UnstableCrystal as error:
         return Outcome(status="unstable", reason=str(error))
     outcome = describe(crystal, second, solution, settings)
     if committee:
-        outcome.values.update(committee_spread(crystal, committee, mesh, settings))
+        outcome.values.update(committee_spread(crystal, committee, mesh, settings, correction))
     outcome.values["seconds"] = time.process_time() - started
     return outcome
 
@@ -107,13 +110,13 @@ def describe(crystal, second, solution, settings):
     return outcome
 
 
-def committee_spread(crystal, committee, mesh, settings):
+def committee_spread(crystal, committee, mesh, settings, correction=None):
     """Return standard deviations over the committee of the relaxation-time conductivity and its companions."""
     quick = replace(settings, full_solution=False)
     rows = []
     for second, third in committee:
         try:
-            solution = solve(crystal, second, third, mesh, quick)
+            solution = solve(crystal, second, third, mesh, quick, correction=correction)
         except UnstableCrystal:
             continue
         msd = mean_square_displacements(solution.modes, crystal, settings.temperatures_k[0]).max()
