@@ -9,29 +9,32 @@ CUTOFF_ELASTIC = 2.5
 _SQRT_PI = math.sqrt(math.pi)
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
-def three_phonon(half, last, omega, drift, occupation, q0, first, second, counts, scale, rates, phase_space, transfer):
-    """Add the processes of one wave vector with a block of pairs of wave vectors, q + q1 + q2 = G.
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def three_phonon(
+    half, last, omega, drift, occupation, q0, low, first, second, counts, scale, rates, phase_space, transfer
+):
+    """Add the processes of some bands of one wave vector with pairs of wave vectors, q + q1 + q2 = G.
 
     Parameters
     ----------
-    half : (n_pairs, n_band1, n_band, 3n) third-order constants contracted with the eigenvectors at q and q1
+    half : (n_pairs, n_band1, n_some, 3n) third-order constants contracted with the eigenvectors at q and q1
     last : (n_q, n_band2, 3n) eigenvectors of the mesh as rows
     omega : (n_q, n_band) rad/ps
     drift : (n_q, n_band, 3) group velocities along the mesh steps, rad/ps: the broadening of a process is the norm of
         the difference of two of them
     occupation : (n_t, n_q, n_band) Bose-Einstein
-    q0 : index of q on the mesh
+    q0, low : index of q on the mesh, first of its bands in ``half``
     first, second : (n_pairs,) indices of q1 and q2
     counts : (n_pairs,) number of ordered pairs each entry stands for
     scale : prefactor of the rates, 1/ps
-    rates : (n_t, n_pairs, n_band, 2) absorption and emission rates are added, 1/ps
-    phase_space : (n_pairs, n_band, 2 + 2 n_t) P3 and weighted P3 of absorption and emission are added
+    rates : (n_t, n_band, 2) absorption and emission rates are added, 1/ps
+    phase_space : (n_band, 2 + 2 n_t) P3 and weighted P3 of absorption and emission are added
     transfer : (n_t, n_q, n_band1, n_band) rate at which the population of (q1, band1) feeds each band of q, or empty
     """
     n_pairs, n_bands, n_t = len(first), omega.shape[1], occupation.shape[0]
     with_transfer = transfer.shape[0] > 0
-    for p in numba.prange(n_pairs):
+    zero = last[0, 0, 0].real * 0
+    for p in range(n_pairs):
         i, j, count = first[p], second[p], counts[p]
         for s1 in range(n_bands):
             w1 = omega[i, s1]
@@ -47,46 +50,43 @@ def three_phonon(half, last, omega, drift, occupation, q0, first, second, counts
                     minus += (drift[i, s1, x] - drift[j, s2, x]) ** 2
                 plus, minus = math.sqrt(plus), math.sqrt(minus)
                 total, gap = w1 + w2, w2 - w1
-                for s in range(n_bands):
+                reach_plus, reach_minus = CUTOFF * plus, CUTOFF * minus
+                for r in range(half.shape[2]):
+                    s = low + r
                     w = omega[q0, s]
-                    if w <= 0.0:
-                        continue
                     up, down, out = w - gap, w + gap, w - total
-                    absorb1 = math.exp(-((up / plus) ** 2)) if abs(up) <= CUTOFF * plus and plus > 0.0 else 0.0
-                    absorb2 = math.exp(-((down / plus) ** 2)) if abs(down) <= CUTOFF * plus and plus > 0.0 else 0.0
-                    emit = math.exp(-((out / minus) ** 2)) if abs(out) <= CUTOFF * minus and minus > 0.0 else 0.0
-                    if absorb1 == 0.0 and absorb2 == 0.0 and emit == 0.0:
+                    near_up, near_down = abs(up) <= reach_plus, abs(down) <= reach_plus
+                    near_out = abs(out) <= reach_minus
+                    if w <= 0.0 or not (near_up or near_down or near_out):
                         continue
-                    if plus > 0.0:
-                        absorb1 /= plus * _SQRT_PI
-                        absorb2 /= plus * _SQRT_PI
-                    if minus > 0.0:
-                        emit /= minus * _SQRT_PI
-                    re, im = 0.0, 0.0
+                    absorb1 = math.exp(-((up / plus) ** 2)) / (plus * _SQRT_PI) if near_up and plus > 0.0 else 0.0
+                    absorb2 = math.exp(-((down / plus) ** 2)) / (plus * _SQRT_PI) if near_down and plus > 0.0 else 0.0
+                    emit = math.exp(-((out / minus) ** 2)) / (minus * _SQRT_PI) if near_out and minus > 0.0 else 0.0
+                    re, im = zero, zero
                     for c in range(last.shape[2]):
-                        a, b = half[p, s1, s, c], last[j, s2, c]
+                        a, b = half[p, s1, r, c], last[j, s2, c]
                         re += a.real * b.real - a.imag * b.imag
                         im += a.real * b.imag + a.imag * b.real
                     inverse = 1.0 / (w * w1 * w2)
-                    strength = scale * (re * re + im * im)
+                    strength = scale * (float(re) ** 2 + float(im) ** 2)
                     half_count = 0.5 * count
-                    phase_space[p, s, 0] += half_count * (absorb1 + absorb2)
-                    phase_space[p, s, 1] += count * emit
+                    phase_space[s, 0] += half_count * (absorb1 + absorb2)
+                    phase_space[s, 1] += count * emit
                     for t in range(n_t):
                         n1, n2 = occupation[t, i, s1], occupation[t, j, s2]
                         absorb = half_count * inverse * (n1 - n2) * (absorb1 - absorb2)
                         created = half_count * inverse * (1.0 + n1 + n2) * emit
-                        phase_space[p, s, 2 + 2 * t] += absorb
-                        phase_space[p, s, 3 + 2 * t] += created
-                        rates[t, p, s, 0] += strength * absorb
-                        rates[t, p, s, 1] += strength * created
+                        phase_space[s, 2 + 2 * t] += absorb
+                        phase_space[s, 3 + 2 * t] += created
+                        rates[t, s, 0] += strength * absorb
+                        rates[t, s, 1] += strength * created
                         if with_transfer:
                             moved = strength * (absorb + created)
                             transfer[t, i, s1, s] -= moved
                             transfer[t, j, s2, s] -= moved
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def sum_triplets(where, phases, values, sums):
     """Add each triplet's constants, times its phase, to the block of its first atom and its slot.
 
@@ -105,7 +105,7 @@ def sum_triplets(where, phases, values, sums):
                 sums[a, x, slot, k] += phase * values[t, 9 * x + k]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def fold_on_wedge(transfer, touched, star, rotations, operation, rows):
     """Express what the whole mesh feeds into one wave vector through the irreducible points.
 
@@ -130,7 +130,7 @@ def fold_on_wedge(transfer, touched, star, rotations, operation, rows):
                     transfer[q, s1, s] = 0.0
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def elastic(vectors, last, omega, widths, variance, irreducible, rates):
     """Add isotope scattering rates, S. Tamura, Phys. Rev. B 27, 858 (1983), without the prefactor.
 

@@ -106,41 +106,69 @@ class EwaldCorrection:
         self._scale = self._scale / numpy.sqrt(numpy.outer(masses, masses))
         radius = numpy.sqrt(self._limit / numpy.linalg.eigvalsh(self.epsilon).min())
         reach = numpy.ceil(radius * numpy.linalg.norm(numpy.linalg.inv(self._reciprocal), axis=0)).astype(int) + 1
-        self._shifts = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
-        n = len(crystal.masses)
+        shifts = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
+        self._vectors = shifts @ self._reciprocal
+        n, between = len(crystal.masses), self._positions[:, None] - self._positions
+        self._between = between
+        waves = numpy.exp(1j * numpy.einsum("gx,abx->gab", self._vectors, between))
+        powers = [
+            numpy.ones((len(shifts), 1)),
+            self._vectors,
+            (self._vectors[:, :, None] * self._vectors[:, None]).reshape(-1, 9),
+        ]
+        self._table = (waves[..., None] * numpy.concatenate(powers, axis=1)[:, None, None]).reshape(len(shifts), -1)
         # the sum over all atoms at q = 0 is taken from each atom's own block: no force when the crystal moves rigidly
-        total = self._sum(numpy.zeros(3), False)[0].reshape(n, 3, n, 3).sum(axis=2)
+        total = self._sum(numpy.zeros((1, 3)), False)[0].reshape(n, 3, n, 3).sum(axis=2)
         self._own = numpy.zeros((n, 3, n, 3))
         self._own[numpy.arange(n), :, numpy.arange(n), :] = total.real
         self._own = self._own.reshape(3 * n, 3 * n)
 
     def matrices(self, q, gradient):
         """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""
-        sums = [self._sum(point, gradient) for point in numpy.asarray(q, float)]
-        matrix = numpy.array([value - self._own for value, _ in sums]) * self._scale
-        return matrix, numpy.array([slope for _, slope in sums]) * self._scale if gradient else None
+        q = numpy.asarray(q, float)
+        blocks = numpy.array_split(q, max(1, len(q) * len(self._vectors) // 2**18))
+        sums = [self._sum(block, gradient) for block in blocks]
+        matrix = (numpy.concatenate([value for value, _ in sums]) - self._own) * self._scale
+        return matrix, numpy.concatenate([slope for _, slope in sums]) * self._scale if gradient else None
 
     def _sum(self, q, gradient):
-        k = (self._shifts + q) @ self._reciprocal
+        """Return the sum over reciprocal vectors (n_q, 3n, 3n) and its derivative (n_q, 3, 3n, 3n) or None."""
+        q = (q - numpy.rint(q)) @ self._reciprocal
+        k = self._vectors + q[:, None]
         screened = k @ (self.epsilon + self.epsilon.T) / 2
-        norm = (k * screened).sum(axis=1)
-        inside = (norm > 1e-10) & (norm < self._limit)
-        k, screened, norm = k[inside], screened[inside], norm[inside]
-        weight = numpy.exp(-norm / (4 * self._alpha)) / norm
-        phases = numpy.exp(1j * k @ self._positions.T)
-        charge = numpy.einsum("kx,axi->kai", k, self.born)
-        wave = (charge * phases[:, :, None]).reshape(len(k), 3 * len(self.born))
-        matrix = (wave * weight[:, None]).T @ wave.conj()
+        norm = (k * screened).sum(axis=2)
+        inverse = numpy.divide(
+            1.0, norm, out=numpy.zeros_like(norm), where=(norm > 1e-10) & (norm < self._limit)
+        )  # fmt: skip
+        weight = numpy.exp(-norm / (4 * self._alpha)) * inverse
+        phase = numpy.exp(1j * numpy.einsum("qx,abx->qab", q, self._between))[..., None, None]
+        first, second = self._moments(weight, q)
+        matrix = self._between_charges(second * phase)
         if not gradient:
             return matrix, None
         slope = []
         for axis in range(3):
-            along = self.born[:, axis][None] + 1j * self._positions[:, axis][None, :, None] * charge
-            tilted = (along * phases[:, :, None]).reshape(wave.shape)
-            decay = -2 * screened[:, axis] * (1 / (4 * self._alpha) + 1 / norm) * weight
-            part = (tilted * weight[:, None]).T @ wave.conj()
-            slope.append(part + part.conj().T + (wave * decay[:, None]).T @ wave.conj())
-        return matrix, numpy.array(slope)
+            decay = -2 * screened[..., axis] * (1 / (4 * self._alpha) + inverse) * weight
+            change = self._moments(decay, q)[1]
+            change[..., axis, :] += first
+            change[..., axis] += first
+            turn = 1j * self._between[:, :, axis, None, None]
+            slope.append(self._between_charges((change + turn * second) * phase))
+        return matrix, numpy.stack(slope, axis=1)
+
+    def _moments(self, weight, q):
+        """Return sum_G weight exp(i G.(tau_a - tau_b)) k and the same with k k: (n_q, n, n, 3), (n_q, n, n, 3, 3)."""
+        n = len(self.born)
+        sums = (weight @ self._table.view(float)).view(complex).reshape(len(q), n, n, 13)
+        zeroth, first, second = sums[..., 0, None], sums[..., 1:4], sums[..., 4:].reshape(len(q), n, n, 3, 3)
+        q = q[:, None, None]
+        moved = first + q * zeroth
+        return moved, second + q[..., :, None] * first[..., None, :] + moved[..., :, None] * q[..., None, :]
+
+    def _between_charges(self, tensors):
+        """Contract (n_q, n, n, 3, 3) with the charges of both atoms: (n_q, 3n, 3n)."""
+        found = numpy.einsum("axi,qabxy,byj->qaibj", self.born, tensors, self.born, optimize=True)
+        return found.reshape(len(tensors), 3 * len(self.born), -1)
 
 
 class GonzeCorrection:

@@ -34,8 +34,9 @@ class Settings:
     iterations_max, tolerance : of the iteration
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
     imaginary_threshold_thz : see ``solve_mesh_modes``
-    single_precision : matrix elements in single precision
+    single_precision : three-phonon matrix elements in single precision
     memory_gib : largest matrix of the full solution kept in memory, see ``three_phonon_rates``
+    threads : threads that share the irreducible wave vectors
     """
 
     temperatures_k: tuple = (300.0,)
@@ -50,6 +51,7 @@ class Settings:
     imaginary_threshold_thz: float = 0.1
     single_precision: bool = False
     memory_gib: float = 16.0
+    threads: int = 1
 
     def __post_init__(self):
         self.temperatures_k = tuple(float(t) for t in numpy.atleast_1d(self.temperatures_k))
@@ -121,7 +123,7 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     rates = three_phonon_rates(
         crystal, third, modes, settings.temperatures_k, scalebroad=settings.scalebroad, reduce=by_sets,
         transfer=settings.full_solution, memory_gib=settings.memory_gib, progress=progress,
-        dtype=numpy.complex64 if settings.single_precision else numpy.complex128,
+        dtype=numpy.complex64 if settings.single_precision else numpy.complex128, threads=settings.threads,
     )  # fmt: skip
     isotope = numpy.zeros_like(modes.omega)
     if settings.isotopes:
