@@ -17,7 +17,7 @@ rule converge_transport:
     benchmark:
         "benchmarks/converge_transport.tsv"
     conda:
-        "../envs/lattice.yaml"
+        "../envs/checks.yaml"
     params:
         code=code_of("scripts/converge_transport.py"),
         convergence=config["convergence"],

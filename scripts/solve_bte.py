@@ -6,31 +6,31 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.lattice.store import StoredForceConstants, read_crystal
-from phonoscreen.transport.stage import choose_solver
+from phonoscreen.transport.stage import Task, choose_solver
 
 
 def main(job):
-    transport = job.params.transport
-    solve_structure = choose_solver(transport["solver"])
-    upstream = read_records(job.input.records)
+    transport, upstream = job.params.transport, read_records(job.input.records)
 
     with h5py.File(job.input.relaxed) as relaxed:
         with StoredForceConstants(job.input.force_constants, job.input.bases) as store:
 
-            def solve(structure_id):
+            def read(structure_id):
                 committee = ()
                 if transport["committee"]:
                     seconds = store.second_order_committee(structure_id)
                     committee = tuple(zip(seconds, store.third_order_committee(structure_id), strict=True))
-                return solve_structure(
+                return Task(
                     read_crystal(relaxed[structure_id]),
                     store.second_order(structure_id),
                     store.third_order(structure_id),
-                    transport,
                     committee,
                     store.charges(structure_id) if transport["non_analytic_correction"] else None,
                 )
 
+            stable = upstream.loc[upstream["status"] == "ok", "structure_id"]
+            keys = {structure_id: store.basis_key(structure_id) for structure_id in stable}
+            solve = choose_solver(read, keys, transport)
             run_shard(job, list(upstream["structure_id"]), solve, stage="solve_bte", upstream=upstream)
 
 

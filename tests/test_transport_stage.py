@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy
 import pandas
 import pytest
+import torch
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 
@@ -14,11 +15,12 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.figures.convergence import draw
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.transport.solve import Settings, solve
-from phonoscreen.transport.stage import choose_solver, solve_structure
+from phonoscreen.transport.stage import BatchSolver, Task, choose_solver, solve_structure
 from tests.transport_models import rocksalt
 
 TRANSPORT = {"solver": "native", "temperature_k": 300, "mesh_density_angstrom": 20, "scalebroad": 1.0, "isotopes": True,
-             "iterations_max": 500, "iterations_tolerance": 1e-5, "memory_gib": 1, "command": None}  # fmt: skip
+             "iterations_max": 500, "iterations_tolerance": 1e-5, "memory_gib": 1, "command": None,
+             "device": "cpu"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def cubic():
 
 
 def test_solved_structure_has_modes_that_sum_to_its_conductivities(cubic):
-    outcome = solve_structure(*cubic, TRANSPORT)
+    outcome = solve_structure(Task(*cubic), TRANSPORT)
     assert outcome.status == "ok" and outcome.values["mesh"] == "7 7 7"
     for name in ("kappa_p", "kappa_c"):
         assert outcome.arrays[f"{name}_modes"].sum() == pytest.approx(outcome.values[f"{name}_w_per_m_k"], rel=1e-9)
@@ -39,16 +41,16 @@ def test_solved_structure_has_modes_that_sum_to_its_conductivities(cubic):
 
 def test_unstable_and_unconverged_structures_are_recorded(cubic):
     crystal, second, third = cubic
-    unstable = solve_structure(crystal, dataclasses.replace(second, values=-second.values), third, TRANSPORT)
+    unstable = solve_structure(Task(crystal, dataclasses.replace(second, values=-second.values), third), TRANSPORT)
     assert unstable.status == "unstable" and "imaginary" in unstable.reason
-    hasty = solve_structure(crystal, second, third, {**TRANSPORT, "iterations_max": 1, "iterations_tolerance": 1e-12})
+    hasty = solve_structure(Task(*cubic), {**TRANSPORT, "iterations_max": 1, "iterations_tolerance": 1e-12})
     assert hasty.status == "not_converged" and "1 steps" in hasty.reason
 
 
 def test_committee_spread_is_that_of_its_members(cubic):
     crystal, second, third = cubic
     members = [(second, dataclasses.replace(third, values=third.values * s)) for s in (0.9, 1.0, 1.1)]
-    outcome = solve_structure(crystal, second, third, {**TRANSPORT, "isotopes": False}, members)
+    outcome = solve_structure(Task(*cubic, members), {**TRANSPORT, "isotopes": False})
     kappa = outcome.values["kappa_p_rta_w_per_m_k"]  # rates go with the square of the third order
     expected = numpy.std([kappa / s**2 for s in (0.9, 1.0, 1.1)], ddof=1)
     assert outcome.values["kappa_p_rta_std_w_per_m_k"] == pytest.approx(expected, rel=1e-6)
@@ -56,8 +58,47 @@ def test_committee_spread_is_that_of_its_members(cubic):
 
 
 def test_unknown_solver_is_refused():
-    with pytest.raises(StudyError, match="none of native"):
-        choose_solver("magic")
+    with pytest.raises(StudyError, match="native, shengbte and phono3py"):
+        choose_solver(None, {}, {**TRANSPORT, "solver": "magic"})
+    with pytest.raises(StudyError, match="only native runs on cuda"):
+        choose_solver(None, {}, {**TRANSPORT, "solver": "phono3py", "device": "cuda"})
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batch_gives_what_the_structures_give_alone(cubic, device):
+    """Two stable structures, an unstable one and one that cannot be read, in one shard, through PyTorch."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU on this machine")
+    crystal, second, third = cubic
+    soft = dataclasses.replace(second, values=-second.values)
+    weak = dataclasses.replace(third, values=0.7 * third.values)
+    tasks = {"first": Task(*cubic, ((second, weak), (second, third))), "unstable": Task(crystal, soft, third),
+             "second": Task(crystal, second, weak), "broken": None}  # fmt: skip
+    read_ids = []
+
+    def read(structure_id):
+        read_ids.append(structure_id)
+        if tasks[structure_id] is None:
+            raise StudyError("broken file")
+        return tasks[structure_id]
+
+    solver = BatchSolver(read, dict.fromkeys(tasks, "one basis"), TRANSPORT, device=device)
+    for name in ("first", "unstable", "second"):
+        alone, batched = solve_structure(tasks[name], TRANSPORT), solver(name)
+        assert batched.status == alone.status
+        for key in set(alone.values) - {"seconds"}:
+            expected = alone.values[key]
+            assert batched.values[key] == (
+                expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-9)
+            ), key
+        for key, array in alone.arrays.items():
+            assert batched.arrays[key] == pytest.approx(array, rel=1e-8, abs=1e-8 * numpy.abs(array).max()), key
+    assert read_ids.count("second") == 1
+    if not torch.cuda.is_available():
+        with pytest.raises(StudyError, match="no GPU"):
+            BatchSolver(read, {"first": "one basis"}, TRANSPORT)("first")
+    with pytest.raises(StudyError, match="broken file"):
+        solver("broken")
 
 
 def test_matrix_of_the_full_solution_beyond_the_memory_is_a_file(cubic, monkeypatch):

@@ -13,7 +13,7 @@ from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.settings import FitSettings, OrderSettings
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
-from phonoscreen.transport.stage import solve_structure
+from phonoscreen.transport.stage import Task, solve_structure
 
 LONGER_ANGSTROM = 0.01
 """Supercell vectors of the larger supercell must exceed those of the study's own by at least this."""
@@ -67,7 +67,6 @@ def _solve(atoms, crystal, structure_id, engine, settings, force_constants, tran
     residual = engine.forces(perfect, structure_id)[1]
     fitter = ForceConstantFitter(basis, FitSettings.from_section(force_constants))
     fitted = fitter.fit(crystal, moves, numpy.array(forces), residual_forces=residual)
-    outcome = solve_structure(
-        crystal, basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters), transport
-    )
+    task = Task(crystal, basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters))
+    outcome = solve_structure(task, transport)
     return assigned, outcome.values

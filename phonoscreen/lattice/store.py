@@ -43,6 +43,10 @@ class StoredForceConstants:
     def __contains__(self, structure_id):
         return structure_id in self._store
 
+    def basis_key(self, structure_id):
+        """Key of the symmetry basis of one structure; structures with the same key share triplets and maps."""
+        return str(self._store[structure_id].attrs["basis_key"])
+
     def second_order(self, structure_id):
         """``SecondOrder`` of one structure, its dipole-dipole part included."""
         return self._expand_second(structure_id, [self._store[structure_id]["parameters"][:]])[0]
@@ -75,7 +79,7 @@ class StoredForceConstants:
         return expanded
 
     def _basis_of(self, structure_id):
-        return self.basis(str(self._store[structure_id].attrs["basis_key"]))
+        return self.basis(self.basis_key(structure_id))
 
     def _committee(self, structure_id):
         group = self._store[structure_id]

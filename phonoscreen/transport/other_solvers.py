@@ -9,9 +9,11 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport.mesh import automatic_mesh
+from phonoscreen.transport.units import COULOMB
 
 
-def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes=True, full_solution=False):
+def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes=True, full_solution=False,
+                       charges=None):  # fmt: skip
     """Solve with phono3py (tetrahedron method).
 
     A. Togo, L. Chaput, T. Tadano, I. Tanaka, J. Phys.: Condens. Matter 35, 353001 (2023).
@@ -24,6 +26,7 @@ def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes
     temperature_k : kelvin
     isotopes : include isotope scattering
     full_solution : also solve beyond the relaxation-time approximation
+    charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) for the non-analytic correction, or None
 
     Returns
     -------
@@ -32,6 +35,8 @@ def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes
     from phonoscreen.io.phono3py import to_phono3py
 
     program = to_phono3py(crystal, second, third)
+    if charges is not None:
+        program.nac_params = {"born": charges[0], "dielectric": charges[1], "factor": COULOMB}
     program.mesh_numbers = list(mesh)
     program.init_phph_interaction()
     options = {"temperatures": [temperature_k], "is_isotope": isotopes}
@@ -44,7 +49,7 @@ def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes
     return result
 
 
-def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport):
+def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, charges=None):
     """Write a folder for ShengBTE, run the user's executable in it and read the conductivities.
 
     Parameters
@@ -52,6 +57,7 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport):
     crystal, second, third, mesh, temperature_k : as in ``solve_with_phono3py``
     transport : the study's ``transport`` settings; ``command`` is the executable with its arguments, such as
         ``mpirun -n 8 ShengBTE``
+    charges : as in ``solve_with_phono3py``
 
     Returns
     -------
@@ -68,11 +74,13 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport):
     if not command:
         raise StudyError("transport.solver is shengbte, but transport.command is not set",
                          fix="set it to your executable, for example: mpirun -n 8 ShengBTE")  # fmt: skip
+    born, epsilon = charges or (None, None)
     with tempfile.TemporaryDirectory() as folder:
         write_directory(
             crystal, second, third, folder, mesh=mesh, temperature_k=temperature_k,
             scalebroad=transport["scalebroad"], isotopes=transport["isotopes"],
             iterations_max=transport["iterations_max"], tolerance=transport["iterations_tolerance"],
+            born=born, epsilon=epsilon,
         )  # fmt: skip
         try:
             done = subprocess.run(shlex.split(command), cwd=folder, capture_output=True, text=True)
@@ -92,33 +100,25 @@ def read_conductivity(path):
     return numpy.loadtxt(path, ndmin=2)[0, 1:10].reshape(3, 3)
 
 
-def solve_structure_elsewhere(crystal, second, third, transport, committee=(), charges=None):
+def solve_structure_elsewhere(task, transport):
     """As ``phonoscreen.transport.stage.solve_structure``, with the conductivities of ``transport["solver"]``.
 
     Harmonic properties, phase space and mode arrays are this project's; so is the coherence conductivity with ShengBTE,
     which has none.
-
-    Raises
-    ------
-    StudyError
-        If Born charges are given: only this project's solver takes them.
     """
     from phonoscreen.transport.stage import solve_structure
 
-    if charges is not None:
-        raise StudyError(
-            f"the non-analytic correction is not passed on to {transport['solver']}",
-            fix="set transport.solver to native, or transport.non_analytic_correction to false",
-        )
-    outcome = solve_structure(crystal, second, third, transport, committee)
+    outcome = solve_structure(task, transport)
     if outcome.status == "unstable":
         return outcome
-    mesh, temperature = automatic_mesh(crystal, transport["mesh_density_angstrom"]), transport["temperature_k"]
+    mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
+    arguments = (task.crystal, task.second, task.third, mesh, transport["temperature_k"])
     if transport["solver"] == "phono3py":
-        found = solve_with_phono3py(crystal, second, third, mesh, temperature, isotopes=transport["isotopes"],
-                                    full_solution=True)  # fmt: skip
+        found = solve_with_phono3py(
+            *arguments, isotopes=transport["isotopes"], full_solution=True, charges=task.charges
+        )
     else:
-        found = solve_with_shengbte(crystal, second, third, mesh, temperature, transport)
+        found = solve_with_shengbte(*arguments, transport, charges=task.charges)
     names = {"rta": "kappa_p_rta_w_per_m_k", "full": "kappa_p_w_per_m_k", "coherence": "kappa_c_w_per_m_k"}
     outcome.values |= {names[key]: float(numpy.trace(tensor) / 3) for key, tensor in found.items()}
     outcome.status, outcome.reason = "ok", ""

@@ -15,7 +15,7 @@ from phonoscreen.transport.boltzmann import (
 from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
 from phonoscreen.transport.mesh import build_mesh
-from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
+from phonoscreen.transport.modes import MeshModes, UnstableCrystal, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
 
 
@@ -112,19 +112,72 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
         On input that does not fit together.
     """
     settings = settings or Settings()
+    modes = _modes(crystal, second, mesh, settings, correction)
+    rates = three_phonon_rates(
+        crystal, third, modes, settings.temperatures_k, scalebroad=settings.scalebroad,
+        reduce=settings.degeneracy == "sets", transfer=settings.full_solution, memory_gib=settings.memory_gib,
+        dtype=numpy.complex64 if settings.single_precision else numpy.complex128, threads=settings.threads,
+        progress=progress,
+    )  # fmt: skip
+    return _conductivities(crystal, modes, rates, settings)
+
+
+def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
+    """Solve crystals that share the mesh and the list of triplets at once, on a GPU.
+
+    Parameters
+    ----------
+    tasks : list of (crystal, second, third, correction), see ``solve``
+    mesh : three integers
+    settings : Settings with ``degeneracy="sets"``
+    device : of PyTorch
+
+    Returns
+    -------
+    list of Solution, or of the UnstableCrystal that a crystal raised
+
+    Raises
+    ------
+    StudyError
+        On input that does not fit together, or without the device.
+    """
+    import torch
+
+    from phonoscreen.transport.batch import three_phonon_rates_batch
+
+    settings = settings or Settings()
+    if settings.degeneracy != "sets":
+        raise StudyError("batches treat degenerate bands by sets", where="transport", fix="solve one by one")
+    found, stable = [None] * len(tasks), []
+    for k, (crystal, second, _, correction) in enumerate(tasks):
+        try:
+            stable.append((k, _modes(crystal, second, mesh, settings, correction)))
+        except UnstableCrystal as error:
+            found[k] = error
+    if stable:
+        rates = three_phonon_rates_batch(
+            [tasks[k][0] for k, _ in stable], [tasks[k][2] for k, _ in stable], [modes for _, modes in stable],
+            settings.temperatures_k, device=device, scalebroad=settings.scalebroad, transfer=settings.full_solution,
+            dtype=torch.complex64 if settings.single_precision else torch.complex128,
+        )  # fmt: skip
+        for (k, modes), own in zip(stable, rates, strict=True):
+            found[k] = _conductivities(tasks[k][0], modes, own, settings)
+    return found
+
+
+def _modes(crystal, second, mesh, settings, correction):
     check_crystal(crystal)
     if not hasattr(mesh, "irreducible"):
         mesh = build_mesh(crystal, mesh)
-    matrix = DynamicalMatrix(crystal, second, correction)
-    by_sets = settings.degeneracy == "sets"
-    modes = solve_mesh_modes(
-        matrix, mesh, degeneracy=settings.degeneracy, imaginary_threshold_thz=settings.imaginary_threshold_thz
-    )
-    rates = three_phonon_rates(
-        crystal, third, modes, settings.temperatures_k, scalebroad=settings.scalebroad, reduce=by_sets,
-        transfer=settings.full_solution, memory_gib=settings.memory_gib, progress=progress,
-        dtype=numpy.complex64 if settings.single_precision else numpy.complex128, threads=settings.threads,
+    return solve_mesh_modes(
+        DynamicalMatrix(crystal, second, correction), mesh, degeneracy=settings.degeneracy,
+        imaginary_threshold_thz=settings.imaginary_threshold_thz,
     )  # fmt: skip
+
+
+def _conductivities(crystal, modes, rates, settings):
+    """Return the Solution that modes and three-phonon rates give."""
+    by_sets = settings.degeneracy == "sets"
     isotope = numpy.zeros_like(modes.omega)
     if settings.isotopes:
         variances = settings.mass_variances

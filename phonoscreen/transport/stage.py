@@ -1,19 +1,20 @@
 """Solve the Boltzmann equation of one structure of a study and put the result in records and arrays."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy
 from ase.data import chemical_symbols
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.lattice.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.transport import units
 from phonoscreen.transport.harmonic import DynamicalMatrix
 from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.modes import UnstableCrystal
 from phonoscreen.transport.nonanalytic import GonzeCorrection
-from phonoscreen.transport.solve import Settings, solve
+from phonoscreen.transport.solve import Settings, solve, solve_batch
 from phonoscreen.transport.thermal import (
     heat_capacity,
     mean_square_displacements,
@@ -35,38 +36,124 @@ def settings_of(transport):
     )
 
 
-def solve_structure(crystal, second, third, transport, committee=(), charges=None):
+@dataclass
+class Task:
+    """One structure to be solved.
+
+    Attributes
+    ----------
+    crystal : ``phonoscreen.lattice.constants.Crystal``
+    second, third : ``SecondOrder`` and ``ThirdOrder``
+    committee : pairs of ``SecondOrder`` and ``ThirdOrder`` of the members of a committee; their spread is recorded
+    charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) for the non-analytic correction, or None
+    """
+
+    crystal: Crystal
+    second: SecondOrder
+    third: ThirdOrder
+    committee: tuple = ()
+    charges: tuple | None = None
+
+    def correction(self, *of):
+        """Return the long-range correction for (crystal, constants), None without charges."""
+        return None if self.charges is None else GonzeCorrection(*of, *self.charges)
+
+
+def solve_structure(task, transport):
     """Solve one structure with this project's own engine.
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``
-    second, third : ``SecondOrder`` and ``ThirdOrder``
+    task : Task
     transport : the study's ``transport`` settings
-    committee : pairs of ``SecondOrder`` and ``ThirdOrder`` of the members of a committee; their spread is recorded
-    charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) for the non-analytic correction, or None
 
     Returns
     -------
     Outcome: ``not_converged`` if the iteration did not reach its tolerance, ``unstable`` on imaginary frequencies
     """
     started, settings = time.process_time(), settings_of(transport)
-    mesh = automatic_mesh(crystal, transport["mesh_density_angstrom"])
-    correction = None if charges is None else lambda *of: GonzeCorrection(*of, *charges)
-    try:
-        solution = solve(crystal, second, third, mesh, settings, correction=correction)
-    except UnstableCrystal as error:
-        return Outcome(status="unstable", reason=str(error))
-    outcome = describe(crystal, second, solution, settings)
-    if committee:
-        outcome.values.update(committee_spread(crystal, committee, mesh, settings, correction))
+    mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
+
+    def attempt(second, third, settings):
+        try:
+            return solve(task.crystal, second, third, mesh, settings, correction=task.correction)
+        except UnstableCrystal as error:
+            return error
+
+    solution = attempt(task.second, task.third, settings)
+    quick = replace(settings, full_solution=False)
+    stable = not isinstance(solution, UnstableCrystal)
+    members = [attempt(*member, quick) for member in task.committee] if stable else []
+    outcome = describe(task, solution, members, settings)
     outcome.values["seconds"] = time.process_time() - started
     return outcome
 
 
-def describe(crystal, second, solution, settings):
-    """Return the Outcome of a solution at the first of its temperatures."""
-    modes, temperature = solution.modes, settings.temperatures_k[0]
+class BatchSolver:
+    """Solves structures in batches that share basis and mesh, on a GPU; called for one structure at a time.
+
+    Parameters
+    ----------
+    read : function of a structure id that returns its Task
+    keys : dict of ids to the key of the symmetry basis, all structures of the shard that may be asked for
+    transport : the study's ``transport`` settings
+    device : of PyTorch
+    """
+
+    SIZE = 32
+
+    def __init__(self, read, keys, transport, device="cuda"):
+        self._read, self._keys, self._transport, self._device = read, dict(keys), transport, device
+        self._settings, self._outcomes = settings_of(transport), {}
+
+    def __call__(self, structure_id):
+        """Return the Outcome of a structure, solving its batch first if that has not been done."""
+        if structure_id not in self._outcomes:
+            started, (mesh, tasks) = time.process_time(), self._batch(structure_id)
+            outcomes = self._solve(mesh, tasks)
+            for outcome in outcomes.values():
+                outcome.values["seconds"] = (time.process_time() - started) / len(outcomes)
+            self._outcomes |= outcomes
+        return self._outcomes.pop(structure_id)
+
+    def _batch(self, structure_id):
+        """Return the mesh of a structure, and the tasks of it and of others with the same basis and mesh."""
+        density, key = self._transport["mesh_density_angstrom"], self._keys.pop(structure_id)
+        tasks = {structure_id: self._read(structure_id)}
+        mesh = automatic_mesh(tasks[structure_id].crystal, density)
+        for other in [name for name, own in self._keys.items() if own == key]:
+            if len(tasks) == self.SIZE:
+                break
+            try:
+                task = self._read(other)
+            except (StudyError, KeyError, ValueError, OSError):
+                continue  # recorded when its turn comes
+            if automatic_mesh(task.crystal, density) == mesh:
+                tasks[other] = task
+                del self._keys[other]
+        return mesh, tasks
+
+    def _solve(self, mesh, tasks):
+        def run(tasks, settings):
+            return solve_batch(tasks, mesh, settings, device=self._device) if tasks else []
+
+        own = run([(t.crystal, t.second, t.third, t.correction) for t in tasks.values()], self._settings)
+        stable = [task for task, s in zip(tasks.values(), own, strict=True) if not isinstance(s, UnstableCrystal)]
+        members = [(t.crystal, *member, t.correction) for t in stable for member in t.committee]
+        spread = iter(run(members, replace(self._settings, full_solution=False)))
+        outcomes = {}
+        for (name, task), solution in zip(tasks.items(), own, strict=True):
+            unstable = isinstance(solution, UnstableCrystal)
+            found = [] if unstable else [next(spread) for _ in task.committee]
+            outcomes[name] = describe(task, solution, found, self._settings)
+        return outcomes
+
+
+def describe(task, solution, members, settings):
+    """Return the Outcome of a solution, or of its UnstableCrystal, with the spread of a committee's solutions."""
+    if isinstance(solution, UnstableCrystal):
+        return Outcome(status="unstable", reason=str(solution))
+    crystal, modes, temperature = task.crystal, solution.modes, settings.temperatures_k[0]
     full, n_q = solution.full[0], len(modes.mesh.points)
     msd = mean_square_displacements(modes, crystal, temperature)
     space = phase_space(solution.rates, modes)["total"]
@@ -77,7 +164,7 @@ def describe(crystal, second, solution, settings):
         "kappa_c_w_per_m_k": _mean(solution.coherence[0]),
         "heat_capacity_j_per_m3_k": heat_capacity(modes, crystal.volume, temperature),
         "heat_capacity_j_per_mol_k": molar_heat_capacity(modes, temperature),
-        "sound_velocity_m_per_s": sound_velocities(DynamicalMatrix(crystal, second)).debye_m_per_s,
+        "sound_velocity_m_per_s": sound_velocities(DynamicalMatrix(crystal, task.second)).debye_m_per_s,
         "p3_total": float((space * modes.mesh.weights[:, None]).sum()),
         "msd_max_angstrom2": float(msd.max()),
         "msd_max_element": chemical_symbols[int(crystal.numbers[msd.argmax()])],
@@ -100,6 +187,8 @@ def describe(crystal, second, solution, settings):
         "kappa_c_tensor_w_per_m_k": solution.coherence[0],
         "msd_angstrom2": msd,
     }
+    if members:
+        values |= committee_spread(crystal, members, temperature)
     outcome = Outcome(values=values, arrays=arrays)
     if not full.converged:
         outcome.status = "not_converged"
@@ -110,17 +199,13 @@ def describe(crystal, second, solution, settings):
     return outcome
 
 
-def committee_spread(crystal, committee, mesh, settings, correction=None):
-    """Return standard deviations over the committee of the relaxation-time conductivity and its companions."""
-    quick = replace(settings, full_solution=False)
+def committee_spread(crystal, members, temperature_k):
+    """Return standard deviations over the stable members of a committee, in the relaxation-time approximation."""
     rows = []
-    for second, third in committee:
-        try:
-            solution = solve(crystal, second, third, mesh, quick, correction=correction)
-        except UnstableCrystal:
-            continue
-        msd = mean_square_displacements(solution.modes, crystal, settings.temperatures_k[0]).max()
-        rows.append((_mean(solution.rta[0].kappa), _mean(solution.coherence[0]), msd))
+    for solution in members:
+        if not isinstance(solution, UnstableCrystal):
+            msd = mean_square_displacements(solution.modes, crystal, temperature_k).max()
+            rows.append((_mean(solution.rta[0].kappa), _mean(solution.coherence[0]), msd))
     names = ("kappa_p_rta_std_w_per_m_k", "kappa_c_std_w_per_m_k", "msd_max_std_angstrom2")
     spread = numpy.std(rows, axis=0, ddof=1) if len(rows) > 1 else [numpy.nan] * 3
     return {**{name: float(value) for name, value in zip(names, spread, strict=True)}, "committee_solved": len(rows)}
@@ -130,18 +215,26 @@ def _mean(tensor):
     return float(numpy.trace(tensor) / 3)
 
 
-def choose_solver(name):
-    """Return the function that solves a structure as ``solve_structure`` does.
+def choose_solver(read, keys, transport):
+    """Return the function of a structure id that solves it.
+
+    Parameters
+    ----------
+    read, keys, transport : as for ``BatchSolver``
 
     Raises
     ------
     StudyError
-        If the name is none of native, shengbte, phono3py.
+        If the solver is none of native, shengbte, phono3py, or another than native is asked for on a GPU.
     """
-    if name == "native":
-        return solve_structure
-    if name in ("shengbte", "phono3py"):
+    solver, device = transport["solver"], transport["device"]
+    if solver == "native" and device == "cuda":
+        return BatchSolver(read, keys, transport)
+    if solver == "native":
+        return lambda structure_id: solve_structure(read(structure_id), transport)
+    if solver in ("shengbte", "phono3py") and device == "cpu":
         from phonoscreen.transport.other_solvers import solve_structure_elsewhere
 
-        return solve_structure_elsewhere
-    raise StudyError(f"transport.solver {name!r} is none of native, shengbte, phono3py", fix="correct config.yaml")
+        return lambda structure_id: solve_structure_elsewhere(read(structure_id), transport)
+    raise StudyError(f"transport.solver {solver!r} on device {device!r}: only native runs on cuda, and the solvers are "
+                     "native, shengbte and phono3py", fix="correct config.yaml")  # fmt: skip
