@@ -6,7 +6,7 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test lint benchmark-force-constants benchmark-phonondb benchmark-transport
+.PHONY: run test lint experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -21,6 +21,16 @@ test: .venv/.complete
 	GPAW_CONFIG=$(CURDIR)/envs/gpaw_siteconfig.py $(BIN)/python -m pip install --quiet $(GPAW) \
 		|| echo "GPAW was not built (it needs a C compiler): the bonding stage will record so for each structure"
 	touch $@
+
+# The experiment on force models, in a folder of its own; continues where it stopped.
+experiment-models: .venv/.complete
+	mkdir -p runs/experiment
+	ln -sfn $(CURDIR)/resources $(CURDIR)/config.yaml runs/experiment/
+	$(BIN)/snakemake --profile experiment --directory runs/experiment experiment
+
+# Its models against real DFT forces, found through PHONOSCREEN_REFERENCE.
+experiment-dft: .venv/.complete
+	$(BIN)/python -m tests.benchmarks.real_dft
 
 lint: .venv/.complete
 	$(BIN)/ruff check .
