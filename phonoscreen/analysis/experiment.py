@@ -14,6 +14,10 @@ POINT = ["model", "size", "repeat"]
 KAPPA, COHERENCE, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2"
 PAPER_SIZE = 3182
 PAIRS_MIN = 5
+_CONDUCTIVITY = [
+    "log_kappa_mae", "log_kappa_r2", "log_kappa_bias", "log_coherence_ratio_mae", "n_kappa_below_one",
+    "coherence_ratio_below_one_reference", "coherence_ratio_below_one_predicted", "msd_max_mae_angstrom2",
+]  # fmt: skip
 
 
 def read_points(points, paths):
@@ -168,7 +172,7 @@ def property_table(phonons):
         }
         row |= {"frequency_error_mean": errors.mean(), "frequency_error_median": errors.median()}
         rows.append({**row, **_conductivity(group)})
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows).reindex(columns=[*rows[0], *(c for c in _CONDUCTIVITY if c not in rows[0])])
 
 
 def _ratio(hits, claimed):
