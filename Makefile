@@ -22,15 +22,21 @@ test: .venv/.complete
 		|| echo "GPAW was not built (it needs a C compiler): the bonding stage will record so for each structure"
 	touch $@
 
-# The experiment on force models, in a folder of its own; continues where it stopped.
+# The experiment on force models, in a folder of its own; continues where it stopped. SCALE=3 takes three times the compounds (at most 7).
+SCALE ?= 1
+EXPERIMENT := runs/experiment-$(SCALE)
 experiment-models: .venv/.complete
-	mkdir -p runs/experiment
-	ln -sfn $(CURDIR)/resources $(CURDIR)/config.yaml runs/experiment/
-	$(BIN)/snakemake --profile experiment --directory runs/experiment experiment
+	mkdir -p $(EXPERIMENT)
+	ln -sfn $(CURDIR)/resources $(CURDIR)/config.yaml $(EXPERIMENT)/
+	$(BIN)/python -m phonoscreen.structures.substitution resources/experiment_families.yaml resources/pool.csv \
+		--scale $(SCALE) > $(EXPERIMENT)/pool.csv
+	printf 'source: {path: pool.csv}\nexperiment: {scale: $(SCALE)}\n' > $(EXPERIMENT)/scale.yaml
+	$(BIN)/snakemake --profile experiment --directory $(EXPERIMENT) \
+		--configfile profiles/experiment/study.yaml $(EXPERIMENT)/scale.yaml -- experiment
 
 # Its models against real DFT forces, found through PHONOSCREEN_REFERENCE.
 experiment-dft: .venv/.complete
-	$(BIN)/python -m tests.benchmarks.real_dft
+	$(BIN)/python -m tests.benchmarks.real_dft --models $(EXPERIMENT)/results/experiment
 
 lint: .venv/.complete
 	$(BIN)/ruff check .

@@ -148,11 +148,13 @@ def test_replay_starts_equal_grows_as_asked_and_measures_unseen_compounds(tmp_pa
 
 
 def test_points_and_sources_of_the_curves():
-    settings = {"models": {"one": {}, "two": {}}, "learning_curve": [[25, 2], [240, 1]], "committee": 3}
+    settings = {"models": {"one": {}, "two": {}}, "learning_curve": [[25, 2], [240, 1]], "committee": 3, "scale": 1}
     points = curve_points(settings)
     assert [(p["size"], p["repeat"], len(p["members"])) for p in points if p["model"] == "one"] == [
         (25, 0, 1), (25, 1, 1), (240, 0, 3)
     ]  # fmt: skip
+    larger = [(p["size"], len(p["members"])) for p in curve_points({**settings, "scale": 3}) if p["model"] == "one"]
+    assert larger[2:] == [(240, 1), (480, 1), (720, 3)]
     assert list(curve_sources(points))[:3] == ["one-25", "one-240", "one-240-committee"]
 
 

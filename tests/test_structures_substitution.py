@@ -66,8 +66,12 @@ def test_families_take_turns_and_no_element_stands_on_two_sites():
 
 
 def test_known_compounds_come_first_and_are_not_drawn_again():
-    table = draw_pool({"225-AB": {"compounds": 3, "families": [["Na K", "Cl Br"]]}}, known(), 5)
+    table = draw_pool({"225-AB": {"compounds": 6, "families": [["Na K", "Cl Br"]]}}, known(), 5)
     assert set(known().query("prototype == '225-AB'")["formula"]) == set(table["formula"])
+    salts = {"225-AB": [["Na K", "Cl Br"]], "216-AB": [["Zn Cd Hg", "S Se Te"]]}
+    asked = {name: {"compounds": 3, "families": families} for name, families in salts.items()}
+    sizes = draw_pool(asked, known(), 5, scale=3)["prototype"].value_counts().to_dict()
+    assert sizes == {"216-AB": 10, "225-AB": 8}, "six known rocksalts and two drawn are all there are; the rest fill up"
     more = draw_pool({"221-AB": {"compounds": 7, "families": [["Cs Rb", "Cl Br"]]}}, known(), 5)
     assert sorted(more["formula"]) == ["AgY", "CsBr", "CsCl", "CsI", "RbBr", "RbCl"]
 

@@ -49,7 +49,7 @@ def substitute(structure_type, families, seed):
     return list(dict.fromkeys(formula for formula in chain(*zip_longest(*turns)) if formula))
 
 
-def draw_pool(families, known, seed):
+def draw_pool(families, known, seed, scale=1):
     """The pool: known compounds of each structure type, then drawn ones up to the number asked for.
 
     Every class is divided into compounds to train on and compounds never seen (part ``validation``), a fifth of each.
@@ -59,21 +59,22 @@ def draw_pool(families, known, seed):
     families : dict from structure type to ``compounds`` and ``families`` (``resources/experiment_families.yaml``)
     known : table with ``structure_id, formula, prototype`` of compounds known to exist
     seed : decides the draw
+    scale : draw this many times the compounds asked for; where the families of a structure type are exhausted, the
+        others take turns in filling up
 
     Returns
     -------
     pandas.DataFrame with the columns of a pool (``phonoscreen.structures.sources.read_pool``)
     """
-    rows = []
+    chosen, left = {}, []
     for structure_type, asked in families.items():
-        group, space_group = known[known["prototype"] == structure_type], structure_type.split("-")[0]
-        compositions = {frozenset(parse_formula(formula)) for formula in group["formula"]}
-        chosen = list(group[["structure_id", "formula"]].itertuples(index=False, name=None))
-        for formula in substitute(structure_type, asked["families"], seed):
-            if len(chosen) < asked["compounds"] and frozenset(parse_formula(formula)) not in compositions:
-                chosen.append((f"{formula.lower()}-{space_group}", formula))
-                compositions.add(frozenset(parse_formula(formula)))
-        rows += [(structure_id, formula, structure_type) for structure_id, formula in chosen]
+        candidates, wanted = _candidates(structure_type, asked["families"], known, seed), scale * asked["compounds"]
+        chosen[structure_type] = candidates[:wanted]
+        left.append([(structure_type, one) for one in candidates[wanted:]])
+    missing = scale * sum(asked["compounds"] for asked in families.values()) - sum(map(len, chosen.values()))
+    for structure_type, one in [pair for pair in chain(*zip_longest(*left)) if pair][:missing]:
+        chosen[structure_type].append(one)
+    rows = [(*one, structure_type) for structure_type, compounds in chosen.items() for one in compounds]
     table = pandas.DataFrame(rows, columns=COLUMNS[:3])
     classes = {row.structure_id: "-".join(row.prototype.split("-")[:2]) for row in table.itertuples()}
     unseen = round(UNSEEN_FRACTION * len(table))
@@ -82,16 +83,30 @@ def draw_pool(families, known, seed):
     return table
 
 
+def _candidates(structure_type, families, known, seed):
+    """Return (structure id, formula) of a structure type: known compounds, then all that can be drawn, in order."""
+    group, space_group = known[known["prototype"] == structure_type], structure_type.split("-")[0]
+    compounds = list(group[["structure_id", "formula"]].itertuples(index=False, name=None))
+    compositions = {frozenset(parse_formula(formula)) for formula in group["formula"]}
+    for formula in substitute(structure_type, families, seed):
+        if frozenset(parse_formula(formula)) not in compositions:
+            compounds.append((f"{formula.lower()}-{space_group}", formula))
+            compositions.add(frozenset(parse_formula(formula)))
+    return compounds
+
+
 def main():
     """Print the pool of a file of families."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("families", help="YAML: structure type -> compounds, families")
     parser.add_argument("known", help="CSV of compounds known to exist, taken first")
     parser.add_argument("--seed", type=int, default=61)
+    parser.add_argument("--scale", type=int, default=1, help="times the compounds of the file")
     arguments = parser.parse_args()
     with open(arguments.families) as stream:
         families = yaml.safe_load(stream)
-    draw_pool(families, pandas.read_csv(arguments.known, dtype=str), arguments.seed).to_csv(sys.stdout, index=False)
+    known = pandas.read_csv(arguments.known, dtype=str)
+    draw_pool(families, known, arguments.seed, arguments.scale).to_csv(sys.stdout, index=False)
 
 
 if __name__ == "__main__":

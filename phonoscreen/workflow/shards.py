@@ -14,6 +14,8 @@ def member_names(count):
 def curve_points(experiment):
     """Return the points of the experiment's learning curves.
 
+    With ``scale`` the curve goes on by doubling up to that many times its last size.
+
     Parameters
     ----------
     experiment : section ``experiment`` of the settings
@@ -23,7 +25,10 @@ def curve_points(experiment):
     list of dicts with ``model, size, repeat`` and ``members``: names of the members trained there, a committee at the
     first repeat of the largest size, one member elsewhere
     """
-    largest = max(size for size, _ in experiment["learning_curve"])
+    curve = list(experiment["learning_curve"])
+    largest = experiment["scale"] * curve[-1][0]
+    while curve[-1][0] < largest:
+        curve.append([min(2 * curve[-1][0], largest), 1])
     return [
         {
             "model": model,
@@ -32,7 +37,7 @@ def curve_points(experiment):
             "members": member_names(experiment["committee"] if (size, repeat) == (largest, 0) else 1),
         }
         for model in experiment["models"]
-        for size, repeats in experiment["learning_curve"]
+        for size, repeats in curve
         for repeat in range(repeats)
     ]
 

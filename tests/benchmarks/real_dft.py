@@ -103,7 +103,7 @@ def summary(table):
 def main():
     """Print the summary; skip with a message where the data or the models are missing."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", type=Path, default=Path("runs/experiment/results/experiment"))
+    parser.add_argument("--models", type=Path, default=Path("runs/experiment-1/results/experiment"))
     parser.add_argument("--potential", help="universal potential to measure too, for example 7net-l3i5")
     parser.add_argument("--every", type=int, default=1, help="every Nth compound only")
     parser.add_argument("--table", help="write the rows of all compounds to this CSV file")
