@@ -10,6 +10,7 @@ COMMANDS = {
     "lineage": ("phonoscreen.audit.lineage", "what made a result, from what, and whether it still matches"),
     "fit": ("phonoscreen.lattice.cli", "force constants of one crystal from displacements and forces"),
     "bte": ("phonoscreen.transport.cli", "phonon Boltzmann equation in a ShengBTE directory"),
+    "export": ("phonoscreen.transport.export", "one structure of a study as input of ShengBTE and phono3py"),
     "predict": ("phonoscreen.forcefield.cli", "forces of structures from a published model"),
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.constants import Crystal
-from phonoscreen.transport import thermal, units
+from phonoscreen.transport import kernels, thermal, units
 from phonoscreen.transport.boltzmann import coherence_conductivity, iterate, relaxation_time, velocity_products
 from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
@@ -240,6 +240,31 @@ def test_collisions_obey_detailed_balance_and_produce_entropy(cubic):
     assert numpy.linalg.eigvalsh(2 * numpy.diag(total) - fed - fed.T).min() > -1e-9 * total.max()
 
 
+@pytest.mark.parametrize("w", numpy.linspace(0.5, 12.0, 24))
+def test_every_process_conserves_energy_within_two_widths(w):
+    """One mode at each of three wave vectors: only detunings below two widths scatter, with a Gaussian's weight."""
+    w1, w2, plus, minus = 3.0, 5.0, 0.8, 0.4
+    omega = numpy.array([[w], [w1], [w2]])
+    drift = numpy.zeros((3, 1, 3))
+    drift[1, 0, 0], drift[2, 0, 0] = (plus + minus) / 2, (plus - minus) / 2
+    occupation, last = units.bose(omega, T)[None], numpy.full((3, 1, 1), 0.6 + 0.8j)
+    rates, space, transfer = numpy.zeros((1, 1, 2)), numpy.zeros((1, 4)), numpy.zeros((1, 3, 1, 1))
+    one = numpy.array([1]), numpy.array([2]), numpy.array([1.0])
+    half = numpy.ones((1, 1, 1, 1), complex)
+    kernels.three_phonon(half, last, omega, drift, occupation, 0, 0, *one, 1.0, rates, space, transfer)
+
+    def gauss(detuning, width):
+        return numpy.exp(-((detuning / width) ** 2)) / width / numpy.sqrt(numpy.pi) * (abs(detuning) <= 2 * width)
+
+    n1, n2 = occupation[0, 1, 0], occupation[0, 2, 0]
+    absorption = (n1 - n2) * (gauss(w + w1 - w2, plus) - gauss(w + w2 - w1, plus)) / 2 / (w * w1 * w2)
+    emission = (1 + n1 + n2) * gauss(w - w1 - w2, minus) / 2 / (w * w1 * w2)
+    assert rates[0, 0] == pytest.approx([absorption, emission], rel=1e-9, abs=1e-15)
+    assert transfer[0, 1:, 0, 0] == pytest.approx(-rates.sum(), rel=1e-12)
+    scatters = abs(w + w1 - w2) <= 2 * plus or abs(w + w2 - w1) <= 2 * plus or abs(w - w1 - w2) <= 2 * minus
+    assert scatters == bool(space.any())
+
+
 def test_heat_capacity_and_displacements_reach_the_classical_limit(cubic, solved):
     crystal, modes = cubic[0], solved.modes
     hot = 2e4
@@ -306,11 +331,20 @@ def test_wrong_input_is_refused(cubic):
     crystal, second, third = cubic
     broken = second.values.copy()
     broken[0, 1, 0, 1] += 5.0
+    uneven = third.values.copy()
+    uneven[3, 0, 1, 2] += 5.0
     cases = {
-        "exchanged": (crystal, dataclasses.replace(second, values=broken), third, (3, 3, 3), {}),
+        "two atoms are exchanged": (crystal, dataclasses.replace(second, values=broken), third, (3, 3, 3), {}),
         "NaN": (crystal, dataclasses.replace(second, values=second.values * numpy.nan), third, (3, 3, 3), {}),
         "shape": (crystal, dataclasses.replace(second, repetitions=(2, 2, 2)), third, (3, 3, 3), {}),
         "third-order": (crystal, second, dataclasses.replace(third, values=third.values * numpy.nan), (3, 3, 3), {}),
+        "second and third atom are exchanged": (
+            crystal,
+            second,
+            dataclasses.replace(third, values=uneven),
+            (3, 3, 3),
+            {},
+        ),
         "name atom": (crystal, second, dataclasses.replace(third, atoms=third.atoms + 1), (3, 3, 3), {}),
         "one point": (crystal, second, third, (1, 1, 1), {}),
         "positive integers": (crystal, second, third, (0, 3, 3), {}),

@@ -20,7 +20,9 @@ import yaml
 from ase.build import bulk
 from ase.io import read, write
 
+from phonoscreen.__main__ import main
 from phonoscreen.audit.lineage import Lineage, describe
+from phonoscreen.transport.other_solvers import read_conductivity
 from tests.conftest import ROOT
 
 COMPOUNDS = [
@@ -243,3 +245,22 @@ def test_the_summary_reads_by_itself(untouched):
     assert "<html" in page and 'src="http' not in page and "7net-0" in page
     assert "not attempted" in (untouched.folder / "results/summary.md").read_text().lower()
     assert Path(untouched.folder / "results/model/card.md").exists()
+
+
+def test_an_exported_structure_solved_alone_gives_the_conductivity_of_the_study(untouched, tmp_path, capsys):
+    """Through ShengBTE's files and through phono3py's."""
+    solved = untouched.records("transport/reference/0000.parquet")
+    row = solved[solved["status"] == "ok"].iloc[0]
+    folders = {"shengbte": tmp_path / "shengbte", "phono3py": tmp_path / "phono3py"}
+    grid = ["--grid", *row["mesh"].split()]
+    words = ["export", row.name, "--results", untouched.folder / "results", "--out", folders["shengbte"], *grid]
+    assert main([str(word) for word in words]) == 0
+    folders["phono3py"].mkdir()
+    for name in ("phono3py.yaml", "fc2.hdf5", "fc3.hdf5"):
+        (folders["shengbte"] / name).rename(folders["phono3py"] / name)
+    for folder in folders.values():
+        assert main(["bte", str(folder), *grid, "--threads", "1", "--quiet"]) == 0
+        kappa = read_conductivity(folder / "BTE.KappaTensorVsT_CONV")[0, 0]
+        assert kappa == pytest.approx(row["kappa_p_w_per_m_k"], rel=1e-4)
+    assert main(["export", "unobtainium", "--results", str(untouched.folder / "results")]) == 2
+    assert "unobtainium is not in" in capsys.readouterr().err

@@ -117,10 +117,10 @@ def _read_phono3py(path, mesh, temperatures_k, scalebroad, settings):
             f"{path} cannot be read by phono3py: {error}", where="transport",
             fix="give a YAML file of phono3py with force constants or forces beside it",
         ) from error  # fmt: skip
+    if program.fc2 is None or program.fc3 is None:
+        raise StudyError(f"no force constants beside {path}", where="transport",
+                         fix="put fc2.hdf5 and fc3.hdf5 there, or FORCES_FC3, or forces in the YAML file")  # fmt: skip
     crystal, second, third = from_phono3py(program)
-    if third is None:
-        raise StudyError(f"no third-order force constants beside {path}", where="transport",
-                         fix="put fc3.hdf5 or FORCES_FC3 there, or forces in the YAML file")  # fmt: skip
     settings = Settings(temperatures_k=tuple(temperatures_k or (300.0,)),
                         scalebroad=1.0 if scalebroad is None else scalebroad, **settings)  # fmt: skip
     correction, charges = None, program.nac_params
