@@ -3,14 +3,10 @@
 import numpy
 import pytest
 from ase import Atoms
-from ase.calculators.lj import LennardJones
 
-from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.displacements import read_phonopy_yaml
 from phonoscreen.lattice.basis import build_basis
 from phonoscreen.lattice.clusters import neighbour_shells
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.fit_matrix import FitMatrix
 from phonoscreen.lattice.normal_equations import NormalEquations
@@ -189,46 +185,6 @@ def test_sparse_methods_recover_sparse_force_constants_from_few_supercells(metho
     assert fitted.quality["n_nonzero_second"] + fitted.quality["n_nonzero_third"] < 0.8 * basis.n_free
 
 
-def lennard_jones(rc):
-    return LennardJones(sigma=2.6, epsilon=0.2, rc=rc, smooth=True, ro=0.75 * rc)
-
-
-def test_second_and_third_order_of_a_known_potential():
-    """Argon-like fcc crystal: finite differences of the forces against the fit to random displacements."""
-    crystal = Crystal.from_ase(Atoms("Ar", cell=4.05 * prototypes.FCC, scaled_positions=[[0, 0, 0]], pbc=True))
-    repetitions, calculator = (4, 4, 4), lennard_jones(4.4)
-    basis = build_basis(crystal, repetitions, (None, 4.6))
-    step, single = 1e-3, numpy.zeros((4, basis.n_supercell_atoms, 3))
-    single[0, 0, 0], single[1, 0, 0] = step, -step
-    plus_minus = ase_forces(crystal, repetitions, single[:2], calculator)
-    exact_second = -(plus_minus[0] - plus_minus[1])[:, :] / (2 * step)  # Phi_{a b, 0 x}
-    exact_third = -(plus_minus[0] + plus_minus[1]) / step**2  # Phi_{a b, 0 x, 0 x}
-    displacements = random_displacements(basis, 12, length=0.005)
-    fitted = ForceConstantFitter(basis).fit(
-        crystal, displacements, ase_forces(crystal, repetitions, displacements, calculator)
-    )
-    second, third = basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters)
-    assert numpy.abs(second.values[0][:, 0] - exact_second).max() < 1e-3 * numpy.abs(exact_second).max()
-    own = numpy.zeros_like(exact_third)
-    for (b, c), values in zip(third.cells, third.values):
-        if not b.any():
-            own[numpy.ravel_multi_index(tuple(c % 4), repetitions)] += values[0, 0]
-    assert numpy.abs(own - exact_third).max() < 0.02 * numpy.abs(exact_third).max()
-
-
-def test_force_constants_do_not_depend_on_the_supercell():
-    crystal, frequencies = prototypes.rocksalt("LiF", a=3.9), []
-    for repetitions in ((4, 4, 4), (5, 5, 5)):
-        basis = build_basis(crystal, repetitions, (None,))
-        displacements = random_displacements(basis, 4, length=1e-4)
-        forces = ase_forces(crystal, repetitions, displacements, lennard_jones(4.0))
-        second = basis.expand_second(ForceConstantFitter(basis).fit(crystal, displacements, forces).parameters)
-        qpoints = numpy.random.default_rng(0).random((6, 3))
-        matrices = HarmonicLattice(crystal, repetitions).dynamical_matrices(second, qpoints)
-        frequencies.append(numpy.linalg.eigvalsh(matrices))
-    assert numpy.abs(frequencies[0] - frequencies[1]).max() < 1e-4 * numpy.abs(frequencies[0]).max()
-
-
 def test_rotational_sum_rules_hold_for_a_potential_and_are_enforced_otherwise():
     crystal = prototypes.elpasolite()
     basis = build_basis(crystal, (2, 2, 2), (None,))
@@ -263,51 +219,3 @@ def test_real_dft_forces_of_polar_crystals_within_a_few_thousandths(reference, c
         unseen = data.displacements[30:40], data.forces[None, 30:40]
         unseen = NormalEquations(FitMatrix(fitter.basis), *unseen, 1).without()
         assert unseen.error(fitted.parameters)[1] < limit
-
-
-def spoil(displacements, forces, how):
-    displacements, forces = displacements.copy(), forces.copy()
-    if how == "force components are not finite":
-        forces[1, 4, 2] = numpy.nan
-    elif how == "nothing is displaced":
-        displacements[2] = 0.0
-    elif how == "given twice":
-        displacements[3], forces[3] = displacements[0], forces[0]
-    elif how == "shape":
-        displacements, forces = displacements[:, :-1], forces[:, :-1]
-    elif how == "one force for every":
-        forces = forces[:-1]
-    elif how == "explains nothing":
-        forces = forces[:, numpy.random.default_rng(0).permutation(forces.shape[1])]
-    elif how == "all forces vanish":
-        forces[:] = 0.0
-    elif how == "determine fewer|do not act":
-        displacements[:, :, 1:] = 0.0
-        displacements[:, 1:] = 0.0
-        displacements[:, 0, 0] = 0.01 * numpy.arange(1, len(displacements) + 1)
-    return displacements, forces
-
-
-@pytest.mark.parametrize(
-    "how",
-    ["force components are not finite", "nothing is displaced", "given twice", "shape", "one force for every",
-     "explains nothing",     "all forces vanish", "determine fewer|do not act"],
-)  # fmt: skip
-def test_bad_input_is_refused_with_a_remedy(synthetic, how):
-    crystal, basis, _, displacements, forces = synthetic
-    fitter = ForceConstantFitter(basis)
-    with pytest.raises(StudyError, match=how) as failure:
-        fitter.fit(crystal, *spoil(displacements, forces, how))
-    assert failure.value.fix
-
-
-def test_too_few_equations_are_refused_with_the_number_that_serves():
-    crystal = prototypes.half_heusler()
-    basis = build_basis(crystal, (3, 3, 3), (None, 5.0))
-    displacements = random_displacements(basis, 1)
-    forces = model_forces(basis, numpy.ones(basis.n_free), displacements)
-    with pytest.raises(StudyError, match="243 force components for 458 free force constants") as failure:
-        ForceConstantFitter(basis).fit(crystal, displacements, forces)
-    assert "4 times as many displaced supercells" in failure.value.fix
-    with pytest.raises(StudyError, match="cross-validation needs at least two supercells"):
-        ForceConstantFitter(basis, FitSettings("lasso")).fit(crystal, displacements, forces)

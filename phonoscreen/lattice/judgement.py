@@ -7,8 +7,11 @@ from phonoscreen.audit.errors import StudyError
 UNEXPLAINED = 0.9
 """Relative force error above which forces and displacements cannot belong together."""
 
-OUTLIER = 10.0
-"""Error of one atom's force, over the median of its equivalents, beyond any distribution of model errors."""
+OUTLIER = 6.0
+"""Error of one atom's force in one supercell, over the median of all its equivalents, that no distribution explains."""
+
+OUTLIER_MEAN = 3.0
+"""The same for the mean over supercells of one atom, and over the atoms of one supercell."""
 
 
 def check_input(basis, displacements, forces):
@@ -85,16 +88,30 @@ def check_explained(basis, forces, misfits, held_out_relative):
     kinds = numpy.flatnonzero(error.mean(axis=(0, 1)) > UNEXPLAINED**2 * size)
     if len(kinds):
         raise StudyError(f"the fit explains nothing of the forces on atoms {kinds.tolist()} of the cell", fix=fix)
-    median = numpy.median(error, axis=(0, 1))
-    strange = (error > OUTLIER**2 * median) & (error > UNEXPLAINED**2 * size)
-    if strange.any():
-        supercell, cell, kind = numpy.nonzero(strange)
-        atoms = numpy.unique(cell * basis.n_atoms + kind)
+    single = _standing_out(error, (0, 1), OUTLIER, size)
+    of_atoms = _standing_out(error.mean(axis=0), 0, OUTLIER_MEAN, size)
+    of_supercells = _standing_out(error.mean(axis=1), 0, OUTLIER_MEAN, size)
+    if single.any() or of_atoms.any() or of_supercells.any():
+        where = []
+        if of_atoms.any():
+            cell, kind = numpy.nonzero(of_atoms)
+            where.append(f"on atoms {(cell * basis.n_atoms + kind)[:8].tolist()}")
+        if of_supercells.any():
+            where.append(f"in supercells {numpy.flatnonzero(of_supercells.any(axis=1))[:8].tolist()}")
+        if not where:
+            supercell, cell, kind = numpy.nonzero(single)
+            where.append(f"on atoms {numpy.unique(cell * basis.n_atoms + kind)[:8].tolist()} in supercells "
+                         f"{numpy.unique(supercell)[:8].tolist()}")  # fmt: skip
         raise StudyError(
-            f"forces on atoms {atoms[:8].tolist()} in supercells {numpy.unique(supercell)[:8].tolist()} stand out from "
-            "those on all other equivalent atoms",
+            f"forces {' and '.join(where)} stand out from those on all equivalent atoms: the fit explains nothing of "
+            "them",
             fix=fix + ", and that these calculations converged",
         )
+
+
+def _standing_out(error, axes, factor, size):
+    """Squared errors that exceed both the median of their equivalents by a factor and the size of the forces."""
+    return (error > factor**2 * numpy.median(error, axis=axes)) & (error > UNEXPLAINED**2 * size)
 
 
 def sum_rule_residuals(basis, rotational, parameters):

@@ -41,14 +41,14 @@ class RotationalSumRules:
         self._born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
         huang = (two @ second.tensors).toarray().reshape(9, 9, -1)
         self._huang = (huang - huang.swapaxes(0, 1)).reshape(81, -1)
-        self._sizes = numpy.abs(born).max(axis=(0, 1, 2, 3)), numpy.abs(huang).max(axis=(0, 1))
+        self._tensors, self._reach = second.tensors, float(numpy.sqrt(numpy.trace(products.max(axis=0).reshape(3, 3))))
         _, strength, independent = numpy.linalg.svd(numpy.concatenate([self._born, self._huang]), full_matrices=False)
         independent = independent[strength > 1e-8]
         self.constraints = numpy.zeros((len(independent), basis.n_free))
         self.constraints[:, : second.n_free] = independent
 
     def residuals(self, parameters):
-        """Violation of both conditions, relative to the largest moments that enter them.
+        """Largest violation of both conditions, relative to the largest force constant times the longest vector.
 
         Parameters
         ----------
@@ -56,12 +56,12 @@ class RotationalSumRules:
 
         Returns
         -------
-        born_huang, huang : numbers without unit
+        born_huang, huang : numbers without unit; for Huang the vector counts twice
         """
         own = parameters[: self._born.shape[1]]
-        sizes = [max(float((numpy.abs(own) * size).max()), 1e-300) for size in self._sizes]
-        worst = [float(numpy.abs(rows @ own).max()) for rows in (self._born, self._huang)]
-        return worst[0] / sizes[0], worst[1] / sizes[1]
+        size = max(float(numpy.abs(self._tensors @ own).max()), 1e-300)
+        born, huang = (float(numpy.abs(rows @ own).max()) for rows in (self._born, self._huang))
+        return born / (size * self._reach), huang / (size * self._reach**2)
 
 
 def enforce(constraints, factor, parameters):
