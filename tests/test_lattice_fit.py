@@ -10,7 +10,7 @@ from phonoscreen.lattice.clusters import neighbour_shells
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.fit_matrix import FitMatrix
 from phonoscreen.lattice.normal_equations import NormalEquations
-from phonoscreen.lattice.orders import METHODS, plan_blocks, solve_blocks
+from phonoscreen.lattice.orders import METHODS
 from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.lattice.sum_rules import RotationalSumRules
 from tests import prototype_crystals as prototypes
@@ -111,56 +111,6 @@ def test_normal_equations_are_those_of_the_whole_matrix(synthetic):
     guess = numpy.ones(basis.n_free)
     misfit = fit_matrix.arrange(forces) - matrix @ guess
     assert sums.error(guess)[0] == pytest.approx(numpy.sqrt((misfit**2).mean()), rel=1e-10)
-
-
-def test_least_squares_gives_hiphives_force_constants():
-    from hiphive import ClusterSpace, ForceConstantPotential, StructureContainer
-    from trainstation import Optimizer
-
-    crystal, repetitions = prototypes.rocksalt(), (3, 3, 3)
-    basis = build_basis(crystal, repetitions, (5.2, 4.4))
-    displacements = random_displacements(basis, 3)
-    rough = build_basis(crystal, repetitions, (None, 5.2))
-    parameters = numpy.random.default_rng(1).normal(size=rough.n_free)
-    forces = model_forces(
-        rough, parameters, displacements
-    )  # not representable, so that a least squares problem is left
-    atoms = repeated(crystal, repetitions)
-    space = ClusterSpace(repeated(crystal, (1, 1, 1)), [5.2, 4.4])
-    assert space.n_dofs == basis.n_free
-    container = StructureContainer(space)
-    for moves, own in zip(displacements, forces):
-        structure = atoms.copy()
-        structure.arrays["displacements"], structure.arrays["forces"] = moves, own
-        container.add_structure(structure)
-    optimizer = Optimizer(container.get_fit_data(), train_size=1.0, standardize=False)
-    optimizer.train()
-    theirs = ForceConstantPotential(space, optimizer.parameters).get_force_constants(atoms)
-    fitted = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, displacements, forces)
-    second, third = basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters)
-    scale = numpy.abs(theirs.get_fc_array(2)).max()
-    assert numpy.abs(second.values - theirs.get_fc_array(2)[: basis.n_atoms]).max() < 1e-8 * scale
-    full = theirs.get_fc_array(3)
-    scale = numpy.abs(full).max()
-    for (i, j, k), (b, c), values in zip(third.atoms, third.cells, third.values):
-        sites = [int(numpy.ravel_multi_index(tuple(x % 3), repetitions)) * basis.n_atoms for x in (b, c)]
-        assert numpy.abs(values - full[i, sites[0] + j, sites[1] + k]).max() < 1e-8 * scale
-
-
-def test_lasso_predicts_what_scikit_learn_predicts_from_the_whole_matrix(synthetic):
-    from sklearn.linear_model import Lasso
-
-    _, basis, _, displacements, forces = synthetic
-    forces = forces + 0.05 * forces.std() * numpy.random.default_rng(0).normal(size=forces.shape)
-    fit_matrix = FitMatrix(basis)
-    equations = NormalEquations(fit_matrix, displacements, forces[None], 4)
-    solution = solve_blocks(plan_blocks([basis.n_free], ["lasso"], False), equations)
-    matrix, target = fit_matrix.matrix(displacements), fit_matrix.arrange(forces)
-    scale = 1 / numpy.linalg.norm(matrix, axis=0)
-    alpha = solution.penalties[0] * numpy.abs((matrix * scale).T @ target).max() / len(target)
-    theirs = Lasso(alpha=alpha, fit_intercept=False, tol=1e-9, max_iter=100000).fit(matrix * scale, target).coef_
-    difference = matrix @ (theirs * scale - solution.parameters[:, 0])
-    assert numpy.linalg.norm(difference) < 2e-3 * numpy.linalg.norm(target)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "least_squares"])

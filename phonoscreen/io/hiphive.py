@@ -11,6 +11,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.force_constants import full_second_order
 from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
+from phonoscreen.lattice.fit_matrix import FitMatrix
 from phonoscreen.lattice.supercell import cell_index, supercell_cells
 
 
@@ -40,6 +41,50 @@ def to_hiphive(crystal, second_order, third_order=None):
             table.update({tuple(int(x) for x in sites[t]): third_order.values[t] for t in chosen})
     atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     return ForceConstants.from_sparse_dict(table, atoms.repeat(second_order.repetitions))
+
+
+def hiphive_parameters(cluster_space, basis, parameters):
+    """Parameters of a hiphive cluster space for the same force constants.
+
+    With them, ``hiphive.ForceConstantPotential(cluster_space, parameters)`` holds for every supercell.
+
+    Parameters
+    ----------
+    cluster_space : ``hiphive.ClusterSpace`` of the same primitive cell and cutoffs
+    basis : ``SymmetryBasis`` whose second order has a cutoff
+    parameters : (n_free,), eV/angstrom^order
+
+    Returns
+    -------
+    (n_dofs,) in the order and units of the cluster space
+
+    Raises
+    ------
+    StudyError
+        If the cluster space does not hold the same force constants.
+    """
+    from hiphive import StructureContainer
+
+    fit_matrix, container = FitMatrix(basis), StructureContainer(cluster_space)
+    atoms = cluster_space.primitive_structure.repeat(basis.repetitions)
+    rng = numpy.random.default_rng(0)
+    n_supercells = 1 + 2 * cluster_space.n_dofs // (3 * len(atoms))
+    displacements = rng.normal(size=(n_supercells, len(atoms), 3))
+    forces = fit_matrix.supercells(fit_matrix.matrix(displacements) @ parameters)
+    for moves, own in zip(displacements, forces):
+        structure = atoms.copy()
+        structure.arrays["displacements"], structure.arrays["forces"] = moves, own
+        container.add_structure(structure)
+    matrix, target = container.get_fit_data()
+    theirs = numpy.linalg.lstsq(matrix, target, rcond=None)[0]
+    misfit = numpy.linalg.norm(matrix @ theirs - target)
+    if cluster_space.n_dofs != basis.n_free or misfit > 1e-8 * numpy.linalg.norm(target):
+        raise StudyError(
+            f"the cluster space has {cluster_space.n_dofs} parameters, the basis {basis.n_free}, and they describe "
+            "different force constants",
+            fix="make the cluster space of the same primitive cell with the cutoffs of the basis, the second order too",
+        )
+    return theirs
 
 
 def from_hiphive(force_constants, crystal, repetitions):

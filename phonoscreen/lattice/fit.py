@@ -92,7 +92,7 @@ class ForceConstantFitter:
         parameters, changed = self._obey_rotations(rotational, every, factor, solution.parameters)
         misfits = equations.misfits(parameters[:, 0])
         rms = float(numpy.sqrt((given[0] ** 2).mean()))
-        check_explained(self.basis, given[0], misfits, solution.held_out / rms)
+        check_explained(self.basis, moves, given[0], misfits, solution.held_out / rms)
         quality = {
             "method": ", ".join(dict.fromkeys(self.methods)),
             "in_sequence": self.settings.in_sequence,

@@ -57,17 +57,18 @@ def check_input(basis, displacements, forces):
         raise StudyError("the same displaced supercell is given twice", fix="give each supercell once")
 
 
-def check_explained(basis, forces, misfits, held_out_relative):
+def check_explained(basis, displacements, forces, misfits, held_out_relative):
     """Refuse a fit whose forces cannot belong to its displacements.
 
     An order of atoms that differs between the two, or a supercell of another calculation, leaves errors as large as the
     forces themselves: on all atoms, on all atoms of one kind, on single atoms, or in single supercells. Errors of a
-    force model are spread alike over the equivalent atoms and do not look so.
+    force model are spread alike over the equivalent atoms and do not look so. Single atoms and supercells are compared
+    only where most atoms are displaced: else equivalent atoms do not feel equal forces.
 
     Parameters
     ----------
     basis : ``SymmetryBasis``
-    forces, misfits : (n_supercells, n_supercell_atoms, 3), eV/angstrom
+    displacements, forces, misfits : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom
     held_out_relative : relative force error on held-out supercells, or NaN
 
     Raises
@@ -82,6 +83,8 @@ def check_explained(basis, forces, misfits, held_out_relative):
         raise StudyError(
             f"the fit explains nothing of supercells it has not seen (relative force error {worst:.2f})", fix=fix
         )
+    if (numpy.abs(displacements) > 1e-8).any(axis=2).mean() < 0.5:
+        return
     by_kind = (len(forces), -1, basis.n_atoms)
     error, size = (numpy.square(x).sum(axis=2).reshape(by_kind) for x in (misfits, forces))
     size = numpy.maximum(size.mean(axis=(0, 1)), 1e-4 * size.mean())  # below a hundredth of the rest, forces are noise

@@ -19,6 +19,10 @@ adaptive LASSO: the same with columns weighted by a first estimate; ARDR: limits
 squared forces, above which columns are left out."""
 
 
+TOLERANCE = 1e-8
+"""Duality gap at which a LASSO is solved, over the squared forces: predicted forces are exact to its square root."""
+
+
 def sparse_path(method, sums, number, penalties):
     """Parameters of a sparse method for several penalties.
 
@@ -60,7 +64,7 @@ def _scaled_lasso(sums, number, penalties, scale):
     root = (numpy.sqrt(values[keep]) * vectors[:, keep]).T
     target = (vectors[:, keep].T @ moment) / numpy.sqrt(values[keep])
     alphas = penalties * numpy.abs(moment).max() / len(target)
-    _, path, _ = lasso_path(numpy.asfortranarray(root), target, alphas=alphas, max_iter=5000, tol=1e-6)
+    _, path, _ = lasso_path(numpy.asfortranarray(root), target, alphas=alphas, max_iter=100000, tol=TOLERANCE)
     return path.T
 
 
