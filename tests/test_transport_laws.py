@@ -15,7 +15,7 @@ from phonoscreen.transport.mesh import automatic_mesh, build_mesh
 from phonoscreen.transport.modes import UnstableCrystal, broadening_steps, solve_mesh_modes
 from phonoscreen.transport.scattering import pairs_of, three_phonon_rates
 from phonoscreen.transport.solve import Settings, solve
-from tests.transport_models import rocksalt
+from tests.transport_models import hexagonal, rocksalt
 
 T = 300.0
 TETRAGONAL = (1.0, 1.0, 1.1)
@@ -107,11 +107,13 @@ def full_mesh(cubic, shape):
     return modes, rates, linewidth
 
 
-def test_irreducible_and_full_mesh_agree(cubic):
-    volume = cubic[0].volume
-    modes, rates, linewidth = full_mesh(cubic, (5, 5, 5))
+@pytest.mark.parametrize(("make", "shape"), [(rocksalt, (5, 5, 5)), (hexagonal, (4, 4, 3))])
+def test_irreducible_and_full_mesh_agree(make, shape):
+    model = make()
+    volume = model[0].volume
+    modes, rates, linewidth = full_mesh(model, shape)
     products = velocity_products(modes)
-    wedge = solve(*cubic, (5, 5, 5), Settings(tolerance=1e-9, isotopes=False))
+    wedge = solve(*model, shape, Settings(tolerance=1e-9, isotopes=False))
     full = iterate(modes, linewidth, rates.transfer[0], products, volume, T, tolerance=1e-9)
     assert full.kappa == pytest.approx(wedge.full[0].kappa, rel=1e-6, abs=1e-8)
     assert relaxation_time(modes, linewidth, products, volume, T).kappa == pytest.approx(
@@ -132,6 +134,13 @@ def test_conductivity_is_symmetric_positive_and_has_the_symmetry_of_the_crystal(
     x, y, z = numpy.diag(solution.full[0].kappa)
     assert (x == pytest.approx(y, rel=1e-9)) == (stretch[0] == stretch[1])
     assert (x == pytest.approx(z, rel=1e-9)) == (stretch[0] == stretch[2])
+
+
+def test_hexagonal_crystal_conducts_alike_in_its_basal_plane():
+    for kappa in kappas(solve(*hexagonal(), (6, 6, 4))):
+        x, y, z = numpy.diag(kappa)
+        assert x == pytest.approx(y, rel=1e-9) and abs(x / z - 1) > 0.05
+        assert kappa - numpy.diag([x, y, z]) == pytest.approx(0, abs=1e-9 * x)
 
 
 def test_conductivity_turns_with_the_crystal():

@@ -108,3 +108,12 @@ def conventional_rocksalt(length=2.8, repetitions=(2, 2, 2)):
         return near(r) if first != second and r < 1.3 * length else far(r) if r < 1.6 * length else None
 
     return crystal, *central_forces(crystal, bonds, 1.6 * length, repetitions)
+
+
+def hexagonal(repetitions=(4, 4, 3)):
+    """Hexagonal close packing of one element: a non-symmorphic group, degenerate bands on its faces."""
+    a, c = 3.2, 5.3
+    cell = numpy.array([[a, 0, 0], [-a / 2, a * 3**0.5 / 2, 0], [0, 0, c]])
+    points = numpy.array([[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]])
+    crystal = Crystal(cell, points, numpy.array([12, 12]), numpy.array([24.3, 24.3]))
+    return crystal, *central_forces(crystal, lambda _a, _b, r: morse(0.3, 1.3, a)(r), 4.8, repetitions)

@@ -54,6 +54,10 @@ class ThirdOrderTransform:
         """Whether so many wave vectors are cheaper axis by axis (small matrix products run at half the speed)."""
         return n_pairs * len(self._near) > 2 * self._by_axis_cost
 
+    def products(self, n_pairs):
+        """Number of complex products that ``carry`` takes for each column, at most."""
+        return self._by_axis_cost if self.by_axis(n_pairs) else n_pairs * len(self._near)
+
     def scratch(self, n_bands):
         """Return the arrays that one thread works in, for ``n_bands`` bands of q at a time."""
         sizes, counts = self._mesh.shape[::-1], [len(values) for values, _ in self._axes]
