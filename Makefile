@@ -51,4 +51,5 @@ benchmark-phonondb: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.phonondb_frequencies
 
 benchmark-transport: .venv/.complete
+	$(BIN)/python -m tests.benchmarks.accuracy_transport
 	$(BIN)/python -m tests.benchmarks.bench_transport --figure docs/images/transport_cost.png
