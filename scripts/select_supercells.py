@@ -23,8 +23,10 @@ def main(job):
     candidates = worst[worst.epsilon_max_mev_per_angstrom > job.params.threshold_mev_per_angstrom]
     candidates = candidates.reset_index(drop=True)
     converged, reason = judge_convergence(len(candidates), before, job.params.converged_change)
+    labelled = [*manifest.index[manifest.part == "training"], *(name for name, _ in taken)]
     chosen = candidates.iloc[:0] if converged else select(
-        candidates, job.params.strategy, job.params.select_max, seed=job.params.seed, formulas=manifest.formula
+        candidates, job.params.strategy, job.params.select_max, seed=job.params.seed, formulas=manifest.formula,
+        labelled=labelled,
     )  # fmt: skip
     write_table(chosen, job.output.selection)
     verdict = {"recommended": len(candidates), "selected": len(chosen), "converged": converged, "reason": reason}

@@ -16,6 +16,7 @@ from phonoscreen.experiment.forces import atom_errors, point_errors
 from phonoscreen.experiment.selection_trial import Oracle, replay
 from phonoscreen.experiment.subsets import compounds_to_predict, first_compounds, training_order
 from phonoscreen.forcefield.calibration import calibration_bins, calibration_factor, checked_factor
+from phonoscreen.forcefield.selection import select
 from phonoscreen.workflow.shards import curve_points, curve_sources
 from tests.conftest import ROOT
 from tests.forcefield_crystals import SETTINGS, TRAINING, write_metals
@@ -128,6 +129,20 @@ def test_a_power_law_is_found_and_its_interval_holds_the_truth():
     truth = 3 * 3182**-0.3 * numpy.exp(0.5**2 / 2 + 0.2**2 / 2 + 0.1**2 / 2)
     assert low < truth < high and law.exponent == pytest.approx(0.3, abs=0.1)
     assert high - low < truth, "seventy compounds tell more than the order of magnitude"
+
+
+def test_diverse_selection_leaves_out_what_is_like_the_labelled_compounds():
+    formulas = {"salt": "NaCl", "salt again": "KCl", "alloy": "CuPd", "alloy again": "NiPd"}
+    columns = {"shard": "0000", "supercell_index": 0, "epsilon_max_mev_per_angstrom": [100.0, 99.0, 98.0, 97.0]}
+    candidates = pandas.DataFrame({"structure_id": list(formulas), **columns})
+
+    def chosen(labelled):
+        return list(select(candidates, "diverse", 2, seed=1, formulas=formulas, labelled=labelled).structure_id)
+
+    assert chosen([]) == ["salt", "alloy"]
+    assert chosen(["salt"])[0].startswith("alloy") and chosen(["alloy"])[0].startswith("salt")
+    sure = candidates.assign(epsilon_max_mev_per_angstrom=[100.0, 99.0, 0.01, 0.01])
+    assert list(select(sure, "diverse", 2, seed=1, formulas=formulas).structure_id) == ["salt", "salt again"]
 
 
 def test_replay_starts_equal_grows_as_asked_and_measures_unseen_compounds(tmp_path):

@@ -96,7 +96,7 @@ def replay(oracle, strategy, settings, training, *, members, start, per_round, r
             candidates = worst_supercells(oracle.query(committee, chosen), set())
             taken = select(
                 candidates, strategy, per_round, seed=derive_seed(seed, "replay", number),
-                formulas=oracle.manifest.formula,
+                formulas=oracle.manifest.formula, labelled=chosen,
             )  # fmt: skip
             chosen = [*chosen, *taken.structure_id]
     return pandas.DataFrame(rows)

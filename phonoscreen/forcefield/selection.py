@@ -37,16 +37,18 @@ def worst_supercells(uncertainty, selected_before):
     return table.sort_values(COLUMNS[3:] + COLUMNS[:1], ascending=[False, True], ignore_index=True)
 
 
-def select(candidates, strategy, select_max, *, seed, formulas=None):
+def select(candidates, strategy, select_max, *, seed, formulas=None, labelled=()):
     """Return the candidates that get a reference calculation.
 
     Parameters
     ----------
     candidates : worst supercells above the threshold, the most uncertain first
-    strategy : ``worst_supercell`` takes the most uncertain; ``diverse`` starts with the most uncertain and adds the
-        one whose composition is farthest from those taken; ``random`` is the control
+    strategy : ``worst_supercell`` takes the most uncertain; ``diverse`` takes, one after another, the one with the
+        largest product of its uncertainty and the distance of its composition from the nearest one labelled or taken;
+        ``random`` is the control
     select_max : at most this many
     formulas : mapping structure id -> formula, for ``diverse``
+    labelled : ids of the structures that have labels already, for ``diverse``
 
     Raises
     ------
@@ -60,7 +62,12 @@ def select(candidates, strategy, select_max, *, seed, formulas=None):
     if strategy == "random":
         order = sorted(range(len(candidates)), key=lambda n: derive_seed(seed, candidates.structure_id[n], "random"))
     elif strategy == "diverse":
-        order = _farthest_first([composition_vector(formulas[name]) for name in candidates.structure_id], select_max)
+        order = _uncertain_and_far(
+            candidates.epsilon_max_mev_per_angstrom.to_numpy(),
+            [composition_vector(formulas[name]) for name in candidates.structure_id],
+            [composition_vector(formulas[name]) for name in labelled],
+            select_max,
+        )
     else:
         order = range(len(candidates))
     return candidates.iloc[list(order)[:select_max]].reset_index(drop=True)
@@ -73,14 +80,18 @@ def composition_vector(formula):
     return numpy.concatenate([attributes.mean(axis=0), attributes.std(axis=0)])
 
 
-def _farthest_first(vectors, count):
+def _uncertain_and_far(epsilon, vectors, labelled, count):
+    """Indices in the order of the strategy ``diverse``; with nothing labelled, the most uncertain comes first."""
     if len(vectors) == 0:
         return []
-    vectors = numpy.array(vectors)
-    order, nearest = [0], numpy.linalg.norm(vectors - vectors[0], axis=1)
+    vectors, order = numpy.array(vectors), []
+    nearest = numpy.full(len(vectors), numpy.inf)
+    for vector in labelled:
+        nearest = numpy.minimum(nearest, numpy.linalg.norm(vectors - vector, axis=1))
     while len(order) < min(count, len(vectors)):
-        nearest[order] = -1.0
-        order.append(int(nearest.argmax()))
+        worth = epsilon * (nearest if numpy.isfinite(nearest).all() else 1.0)
+        worth[order] = -1.0
+        order.append(int(worth.argmax()))
         nearest = numpy.minimum(nearest, numpy.linalg.norm(vectors - vectors[order[-1]], axis=1))
     return order
 
