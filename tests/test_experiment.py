@@ -139,7 +139,7 @@ def test_diverse_selection_leaves_out_what_is_like_the_labelled_compounds():
     def chosen(labelled):
         return list(select(candidates, "diverse", 2, seed=1, formulas=formulas, labelled=labelled).structure_id)
 
-    assert chosen([]) == ["salt", "alloy"]
+    assert [name.split()[0] for name in chosen([])] == ["salt", "alloy"]
     assert chosen(["salt"])[0].startswith("alloy") and chosen(["alloy"])[0].startswith("salt")
     sure = candidates.assign(epsilon_max_mev_per_angstrom=[100.0, 99.0, 0.01, 0.01])
     assert list(select(sure, "diverse", 2, seed=1, formulas=formulas).structure_id) == ["salt", "salt again"]
