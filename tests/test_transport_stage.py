@@ -73,7 +73,8 @@ def test_batch_gives_what_the_structures_give_alone(cubic, device):
     soft = dataclasses.replace(second, values=-second.values)
     weak = dataclasses.replace(third, values=0.7 * third.values)
     tasks = {"first": Task(*cubic, ((second, weak), (second, third))), "unstable": Task(crystal, soft, third),
-             "second": Task(crystal, second, weak), "broken": None}  # fmt: skip
+             "second": Task(crystal, second, weak), "broken": None,
+             "spoilt": Task(crystal, second, dataclasses.replace(third, values=third.values * numpy.nan))}  # fmt: skip
     read_ids = []
 
     def read(structure_id):
@@ -83,7 +84,7 @@ def test_batch_gives_what_the_structures_give_alone(cubic, device):
         return tasks[structure_id]
 
     solver = BatchSolver(read, dict.fromkeys(tasks, "one basis"), TRANSPORT, device=device)
-    for name in ("first", "unstable", "second"):
+    for name in ("first", "unstable", "second", "spoilt"):
         alone, batched = solve_structure(tasks[name], TRANSPORT), solver(name)
         assert batched.status == alone.status
         for key in set(alone.values) - {"seconds"}:

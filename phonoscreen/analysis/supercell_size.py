@@ -5,6 +5,7 @@ from dataclasses import replace
 import h5py
 import numpy
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.lattice.assignment import BasisAssigner
@@ -69,4 +70,6 @@ def _solve(atoms, crystal, structure_id, engine, settings, force_constants, tran
     fitted = fitter.fit(crystal, moves, numpy.array(forces), residual_forces=residual)
     task = Task(crystal, basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters))
     outcome = solve_structure(task, transport)
+    if outcome.status in ("unstable", "failed"):
+        raise StudyError(f"supercell {assigned['repetitions']}: {outcome.reason}", where="stage check_supercells")
     return assigned, outcome.values

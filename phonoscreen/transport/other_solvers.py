@@ -109,7 +109,7 @@ def solve_structure_elsewhere(task, transport):
     from phonoscreen.transport.stage import solve_structure
 
     outcome = solve_structure(task, transport)
-    if outcome.status == "unstable":
+    if outcome.status in ("unstable", "failed"):
         return outcome
     mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
     arguments = (task.crystal, task.second, task.third, mesh, transport["temperature_k"])

@@ -15,8 +15,9 @@ from phonoscreen.transport.boltzmann import (
 from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
 from phonoscreen.transport.mesh import build_mesh
-from phonoscreen.transport.modes import MeshModes, UnstableCrystal, solve_mesh_modes
+from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
+from phonoscreen.transport.third_order import check_third_order
 
 
 @dataclass
@@ -134,12 +135,12 @@ def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
 
     Returns
     -------
-    list of Solution, or of the UnstableCrystal that a crystal raised
+    list of Solution, or of the StudyError that a crystal raised (UnstableCrystal on imaginary frequencies)
 
     Raises
     ------
     StudyError
-        On input that does not fit together, or without the device.
+        If the crystals do not share mesh and triplets, or without the device.
     """
     import torch
 
@@ -149,10 +150,11 @@ def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
     if settings.degeneracy != "sets":
         raise StudyError("batches treat degenerate bands by sets", where="transport", fix="solve one by one")
     found, stable = [None] * len(tasks), []
-    for k, (crystal, second, _, correction) in enumerate(tasks):
+    for k, (crystal, second, third, correction) in enumerate(tasks):
         try:
+            check_third_order(third, len(crystal.masses))
             stable.append((k, _modes(crystal, second, mesh, settings, correction)))
-        except UnstableCrystal as error:
+        except StudyError as error:
             found[k] = error
     if stable:
         rates = three_phonon_rates_batch(

@@ -69,7 +69,8 @@ def solve_structure(task, transport):
 
     Returns
     -------
-    Outcome: ``not_converged`` if the iteration did not reach its tolerance, ``unstable`` on imaginary frequencies
+    Outcome: ``not_converged`` if the iteration did not reach its tolerance, ``unstable`` on imaginary frequencies,
+    ``failed`` on input that does not fit together
     """
     started, settings = time.process_time(), settings_of(transport)
     mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
@@ -77,13 +78,13 @@ def solve_structure(task, transport):
     def attempt(second, third, settings):
         try:
             return solve(task.crystal, second, third, mesh, settings, correction=task.correction)
-        except UnstableCrystal as error:
+        except StudyError as error:
             return error
 
     solution = attempt(task.second, task.third, settings)
     quick = replace(settings, full_solution=False)
-    stable = not isinstance(solution, UnstableCrystal)
-    members = [attempt(*member, quick) for member in task.committee] if stable else []
+    solved = not isinstance(solution, StudyError)
+    members = [attempt(*member, quick) for member in task.committee] if solved else []
     outcome = describe(task, solution, members, settings)
     outcome.values["seconds"] = time.process_time() - started
     return outcome
@@ -138,21 +139,21 @@ class BatchSolver:
             return solve_batch(tasks, mesh, settings, device=self._device) if tasks else []
 
         own = run([(t.crystal, t.second, t.third, t.correction) for t in tasks.values()], self._settings)
-        stable = [task for task, s in zip(tasks.values(), own, strict=True) if not isinstance(s, UnstableCrystal)]
-        members = [(t.crystal, *member, t.correction) for t in stable for member in t.committee]
+        solved = [task for task, s in zip(tasks.values(), own, strict=True) if not isinstance(s, StudyError)]
+        members = [(t.crystal, *member, t.correction) for t in solved for member in t.committee]
         spread = iter(run(members, replace(self._settings, full_solution=False)))
         outcomes = {}
         for (name, task), solution in zip(tasks.items(), own, strict=True):
-            unstable = isinstance(solution, UnstableCrystal)
-            found = [] if unstable else [next(spread) for _ in task.committee]
+            found = [] if isinstance(solution, StudyError) else [next(spread) for _ in task.committee]
             outcomes[name] = describe(task, solution, found, self._settings)
         return outcomes
 
 
 def describe(task, solution, members, settings):
-    """Return the Outcome of a solution, or of its UnstableCrystal, with the spread of a committee's solutions."""
-    if isinstance(solution, UnstableCrystal):
-        return Outcome(status="unstable", reason=str(solution))
+    """Return the Outcome of a solution, or of its StudyError, with the spread of a committee's solutions."""
+    if isinstance(solution, StudyError):
+        unstable = isinstance(solution, UnstableCrystal)
+        return Outcome(status="unstable" if unstable else "failed", reason=str(solution))
     crystal, modes, temperature = task.crystal, solution.modes, settings.temperatures_k[0]
     full, n_q = solution.full[0], len(modes.mesh.points)
     msd = mean_square_displacements(modes, crystal, temperature)
@@ -203,7 +204,7 @@ def committee_spread(crystal, members, temperature_k):
     """Return standard deviations over the stable members of a committee, in the relaxation-time approximation."""
     rows = []
     for solution in members:
-        if not isinstance(solution, UnstableCrystal):
+        if not isinstance(solution, StudyError):
             msd = mean_square_displacements(solution.modes, crystal, temperature_k).max()
             rows.append((_mean(solution.rta[0].kappa), _mean(solution.coherence[0]), msd))
     names = ("kappa_p_rta_std_w_per_m_k", "kappa_c_std_w_per_m_k", "msd_max_std_angstrom2")
