@@ -87,6 +87,7 @@ rule train_point:
     params:
         code=code_of("scripts/train_point.py"),
         model=settings_of_model,
+        largest=max(point["size"] for point in POINTS),
         seed=config["seed"],
     script:
         "../scripts/train_point.py"

@@ -7,6 +7,7 @@ import torch
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.experiment.subsets import training_for_size
 from phonoscreen.forcefield.dataset import Dataset
 from phonoscreen.forcefield.model import save_model
 from phonoscreen.forcefield.training import train_member
@@ -14,7 +15,8 @@ from phonoscreen.forcefield.training import train_member
 
 def main(job):
     torch.set_num_threads(job.threads)
-    settings, training = job.params.model["force_model"], job.params.model["training"]
+    settings, size = job.params.model["force_model"], int(job.wildcards.size)
+    training = training_for_size(job.params.model["training"], size, job.params.largest)
     checkpoint = Path(f"{job.output.weights}.checkpoint.{job.key}")
     member = int(job.wildcards.member)
     model, history = train_member(

@@ -14,7 +14,7 @@ from phonoscreen.analysis.power_law import fit_power_law, learning_curve
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.experiment.forces import atom_errors, point_errors
 from phonoscreen.experiment.selection_trial import Oracle, replay
-from phonoscreen.experiment.subsets import compounds_to_predict, first_compounds, training_order
+from phonoscreen.experiment.subsets import compounds_to_predict, first_compounds, training_for_size, training_order
 from phonoscreen.forcefield.calibration import calibration_bins, calibration_factor, checked_factor
 from phonoscreen.forcefield.selection import select
 from phonoscreen.workflow.shards import curve_points, curve_sources
@@ -34,6 +34,12 @@ def test_subsets_are_nested_and_hold_every_class_in_proportion():
     assert first_compounds(CLASSES, 11, 3) == first_compounds(CLASSES, 22, 3)[:11]
     with pytest.raises(StudyError, match="56 compounds to train on wanted, 55 labelled"):
         first_compounds(CLASSES, 56, 3)
+
+
+def test_few_compounds_are_trained_longer_and_the_largest_set_as_set():
+    training = {"epochs": 40, "learning_rate": 0.1}
+    assert training_for_size(training, 240, 240) == training
+    assert training_for_size(training, 60, 240) == {"epochs": 80, "learning_rate": 0.1}
 
 
 def test_phonons_are_compared_on_all_unseen_and_as_many_known_compounds():

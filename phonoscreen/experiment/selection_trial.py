@@ -9,7 +9,7 @@ import pandas
 from phonoscreen.analysis.pooled import pooled
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.experiment.forces import point_errors
-from phonoscreen.experiment.subsets import first_compounds
+from phonoscreen.experiment.subsets import first_compounds, training_for_size
 from phonoscreen.forcefield.committee import Committee, uncertainty
 from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
 from phonoscreen.forcefield.selection import select, worst_supercells
@@ -90,7 +90,8 @@ def replay(oracle, strategy, settings, training, *, members, start, per_round, r
     """
     chosen, rows = first_compounds(oracle.classes(), start, seed), []
     for number in range(rounds + 1):
-        committee = oracle.train(chosen, settings, training, members, seed)
+        for_size = training_for_size(training, len(chosen), start + rounds * per_round)
+        committee = oracle.train(chosen, settings, for_size, members, seed)
         rows.append({"round": number, "n_compounds": len(chosen), **oracle.errors(committee)})
         if number < rounds:
             candidates = worst_supercells(oracle.query(committee, chosen), set())

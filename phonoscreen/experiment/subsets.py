@@ -61,6 +61,20 @@ def paths_by_structure(paths):
     return found
 
 
+def training_for_size(training, size, largest):
+    """Return the section ``training`` with more epochs for a smaller training set.
+
+    Epochs grow as the square root of largest over size, so that few compounds are not trained with few steps only; early
+    stopping ends what is too long.
+
+    Parameters
+    ----------
+    training : section ``training``, whose epochs are those of the largest training set
+    size, largest : compounds
+    """
+    return {**training, "epochs": round(training["epochs"] * (largest / size) ** 0.5)}
+
+
 def compounds_to_predict(manifest, dataset, seed):
     """Return the compounds whose phonons are compared: those never seen, and as many of the known ones.
 
