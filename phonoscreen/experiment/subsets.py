@@ -64,8 +64,8 @@ def paths_by_structure(paths):
 def training_for_size(training, size, largest):
     """Return the section ``training`` with more epochs for a smaller training set.
 
-    Epochs grow as the square root of largest over size, so that few compounds are not trained with few steps only; early
-    stopping ends what is too long.
+    Epochs grow as the square root of largest over size, so that few compounds are not trained with few steps only;
+    early stopping ends what is too long.
 
     Parameters
     ----------
