@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pandas
@@ -9,35 +10,26 @@ import torch
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
-from phonoscreen.forcefield.dataset import Dataset
-from phonoscreen.forcefield.model import load_model, save_model
-from phonoscreen.forcefield.training import HISTORY, train_member
+from phonoscreen.forcefield.member import train_to_files
+from phonoscreen.forcefield.model import read_model_json, write_json
+from phonoscreen.forcefield.training import HISTORY
 
 
 def main(job):
     torch.set_num_threads(job.threads)
-    number, member = int(job.wildcards.round), int(job.wildcards.member)
-    previous, convergence = job.input.get("previous", []), job.input.get("convergence", [])
-    start = load_model(*previous, job.params.force_model["device"]) if previous else None
-    checkpoint = Path(f"{job.output.weights}.checkpoint.{job.key}")
+    number, previous = int(job.wildcards.round), [str(path) for path in job.input.get("previous", [])]
+    convergence = job.input.get("convergence", [])
     if any(json.loads(Path(path).read_text())["selected"] == 0 for path in convergence):
-        logging.info("nothing was selected in the round before: member %d is copied, not trained", member)
-        model, history = start, pandas.DataFrame(columns=HISTORY)
-    else:
-        model, history = train_member(
-            job.input.dataset, job.params.force_model, job.params.training,
-            seed=job.params.seed, member=member, round_number=number, start=start, checkpoint=checkpoint,
-            device=job.params.force_model["device"],
-        )  # fmt: skip
-    dataset = Dataset(job.input.dataset, model.cutoff_angstrom)
-    save_model(
-        model, job.output.weights, job.output.settings, elements=dataset.elements(), round=number, member=member,
-        training=dict(job.params.training), label_engine=dataset.store.attrs["engine"],
-        label_model=dataset.store.attrs["model"],
+        logging.info("nothing was selected in the round before: the member is copied, not trained")
+        shutil.copyfile(previous[0], job.output.weights)
+        write_json({**read_model_json(previous[1]), "round": number}, job.output.settings)
+        write_table(pandas.DataFrame(columns=HISTORY), job.output.history)
+        return
+    train_to_files(
+        job.input.dataset, job.params.force_model, job.params.training, weights=job.output.weights,
+        model=job.output.settings, history=job.output.history, seed=job.params.seed,
+        member=int(job.wildcards.member), round_number=number, key=job.key, start=previous,
     )  # fmt: skip
-    write_table(history, job.output.history)
-    for stale in checkpoint.parent.glob(f"{Path(job.output.weights).name}.checkpoint.*"):
-        stale.unlink()
 
 
 run_job(snakemake, main)

@@ -5,9 +5,17 @@ Every process sees the same order of the data and takes its share of each batch;
 also works in a single process, where it does nothing.
 """
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+import phonoscreen
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.model import choose_device
 
 
@@ -63,32 +71,56 @@ def total(sums):
     return sums.cpu()
 
 
-def run_in_processes(n_processes, function, *arguments, folder):
-    """Call ``function(*arguments)`` in several processes that can use this module; returns when all have ended.
+def run_processes(n_processes, module, argument, meeting):
+    """Run ``python -m module argument`` in several processes that ``join`` finds; returns when all have ended.
 
     Parameters
     ----------
-    n_processes : how many; with 1 the function runs in this process
-    function : of a module (it is sent by name)
-    folder : where the processes find each other
+    n_processes : how many
+    module : name of a module with a command line
+    argument : its argument
+    meeting : path of a file through which the processes find each other; removed afterwards
 
     Raises
     ------
-    Exception
-        Of the first process that fails.
+    StudyError
+        If a process fails; the others are ended.
     """
-    if n_processes == 1:
-        function(*arguments)
-        return
-    meeting = f"{folder}/processes"
-    torch.multiprocessing.spawn(_enter, (n_processes, meeting, function, arguments), nprocs=n_processes)
-
-
-def _enter(number, n_processes, meeting, function, arguments):
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=number, world_size=n_processes)
+    Path(meeting).unlink(missing_ok=True)
+    root = str(Path(phonoscreen.__file__).parents[1])
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, inherited] if inherited else [root])}
+    environment |= {"PHONOSCREEN_MEETING": str(Path(meeting).resolve()), "PHONOSCREEN_PROCESSES": str(n_processes)}
+    command = [sys.executable, "-m", module, str(argument)]
+    running = [
+        subprocess.Popen(command, env={**environment, "PHONOSCREEN_RANK": str(number)}) for number in range(n_processes)
+    ]
     try:
-        function(*arguments)
+        while any(process.poll() is None for process in running):
+            if any(process.poll() for process in running):
+                break
+            time.sleep(0.1)
     finally:
-        torch.distributed.destroy_process_group()
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+        Path(meeting).unlink(missing_ok=True)
+    codes = [process.returncode for process in running]
+    if any(codes):
+        raise StudyError(
+            f"of {n_processes} processes of {module} one failed (exit codes {codes})", where="run_processes",
+            fix="see its error above; training.processes: 1 works in this process",
+        )  # fmt: skip
+
+
+def join():
+    """Join the processes that ``run_processes`` started; nothing happens in a process of its own."""
+    if "PHONOSCREEN_RANK" in os.environ:
+        torch.set_num_threads(1)
+        torch.distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo",
+            init_method=f"file://{os.environ['PHONOSCREEN_MEETING']}",
+            rank=int(os.environ["PHONOSCREEN_RANK"]),
+            world_size=int(os.environ["PHONOSCREEN_PROCESSES"]),
+        )

@@ -123,12 +123,12 @@ def _class_of(kind):
     )
 
 
-def perceptron(widths, dtype):
+def perceptron(widths, dtype, bias_of_last=True):
     """Return a multilayer perceptron with SiLU between the layers."""
     layers = []
-    for wide, narrow in zip(widths, widths[1:]):
+    for wide, narrow in zip(widths[:-2], widths[1:-1]):
         layers += [torch.nn.Linear(wide, narrow, dtype=dtype), torch.nn.SiLU()]
-    return torch.nn.Sequential(*layers[:-1])
+    return torch.nn.Sequential(*layers, torch.nn.Linear(*widths[-2:], bias=bias_of_last, dtype=dtype))
 
 
 def to_device(description, device):

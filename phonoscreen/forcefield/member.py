@@ -1,0 +1,67 @@
+"""One member of the committee from data to files: in one or several processes, continued after a kill."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from phonoscreen.audit.records import write_table
+from phonoscreen.forcefield import distributed
+from phonoscreen.forcefield.dataset import Dataset
+from phonoscreen.forcefield.model import load_model, save_model, write_json
+from phonoscreen.forcefield.training import train_member
+
+
+def train_to_files(
+    dataset_path, settings, training, *, weights, model, history, seed, member, round_number, key, start=None
+):
+    """Train a member and write its weights, settings and history; an interrupted training of the same key goes on.
+
+    Parameters
+    ----------
+    dataset_path, settings, training, seed, member, round_number : see ``phonoscreen.forcefield.training.train_member``;
+        ``training["processes"]`` share the batches
+    weights, model, history : files to write (safetensors, JSON, Parquet)
+    key : what the result depends on besides the arguments (code, inputs); names the checkpoint
+    start : (weights, settings) paths of the member of the round before, or None
+    """
+    task = {
+        "dataset": str(dataset_path), "settings": dict(settings), "training": dict(training), "weights": str(weights),
+        "model": str(model), "history": str(history), "seed": seed, "member": member, "round": round_number,
+        "start": [str(path) for path in start] if start else None, "checkpoint": f"{weights}.checkpoint.{key}",
+    }  # fmt: skip
+    if training["processes"] == 1:
+        _run(task)
+    else:
+        description = f"{weights}.checkpoint.task.json"
+        write_json(task, description)
+        distributed.run_processes(
+            training["processes"], "phonoscreen.forcefield.member", description, f"{weights}.checkpoint.meeting"
+        )
+    for stale in Path(weights).parent.glob(f"{Path(weights).name}.checkpoint.*"):
+        stale.unlink()
+
+
+def _run(task):
+    settings = task["settings"]
+    start = load_model(*task["start"], "cpu") if task["start"] else None
+    model, history = train_member(
+        task["dataset"], settings, task["training"], seed=task["seed"], member=task["member"],
+        round_number=task["round"], start=start, checkpoint=task["checkpoint"], device=settings["device"],
+    )  # fmt: skip
+    if distributed.is_first():
+        dataset = Dataset(task["dataset"], model.cutoff_angstrom)
+        save_model(
+            model, task["weights"], task["model"], elements=dataset.elements(), round=task["round"],
+            member=task["member"], training=task["training"], label_engine=dataset.store.attrs["engine"],
+            label_model=dataset.store.attrs["model"],
+        )  # fmt: skip
+        write_table(history, task["history"])
+
+
+if __name__ == "__main__":
+    distributed.join()
+    logging.basicConfig(
+        level=logging.INFO if distributed.is_first() else logging.WARNING, format="%(asctime)s %(message)s"
+    )
+    _run(json.loads(Path(sys.argv[1]).read_text()))
