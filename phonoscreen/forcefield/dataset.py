@@ -44,14 +44,16 @@ class Supercells:
 
     def neighbours(self, cutoff_angstrom):
         """Return the neighbour list that serves all displacements of this structure."""
-        return SupercellNeighbours(self.crystal, self.repetitions, cutoff_angstrom, self._largest_displacement())
+        return SupercellNeighbours(self.crystal, self.repetitions, cutoff_angstrom, self.displacement_max_angstrom)
 
     def undisplaced(self, cutoff_angstrom):
         """Return the neighbourhoods in the undisplaced primitive cell, neighbours in the order of ``neighbours``."""
-        once = SupercellNeighbours(self.crystal, (1, 1, 1), cutoff_angstrom, self._largest_displacement())
+        once = SupercellNeighbours(self.crystal, (1, 1, 1), cutoff_angstrom, self.displacement_max_angstrom)
         return once.displaced(numpy.zeros((len(self.crystal.numbers), 3)))
 
-    def _largest_displacement(self):
+    @property
+    def displacement_max_angstrom(self):
+        """Length of the largest displacement."""
         largest = numpy.linalg.norm(self.displacements, axis=-1).max(initial=0.0)
         if not numpy.isfinite(largest):
             raise StudyError("displacements hold values that are not finite", where="Supercells", fix="displace again")
@@ -73,7 +75,7 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
     selected : list over rounds of dict structure id -> path with the labels of the supercells selected there
     path : HDF5 file to write; one group per structure: ``cell, scaled_positions, numbers, repetitions,
         displacements`` and ``forces`` (n_supercells, n_atoms, 3), ``round`` (n_supercells,), attributes ``split,
-        weight, force_rms_ev_per_angstrom``
+        weight, force_rms_ev_per_angstrom, displacement_max_angstrom``
     held_out_fraction : part of the structures used for early stopping only
     supercells_max : at most this many initially labelled supercells per structure (None: all)
     weights : dict structure id -> weight in the loss, or None; structures not in it weigh 1
@@ -128,6 +130,7 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
             group["round"] = numpy.concatenate(origin)[first]
             group["supercell_index"] = indices
             group.attrs["split"] = split
+            group.attrs["displacement_max_angstrom"] = data.displacement_max_angstrom
             group.attrs["weight"] = float((weights or {}).get(structure_id, 1.0))
             group.attrs["force_rms_ev_per_angstrom"] = float(numpy.sqrt((forces**2).mean()))
             rows.append(
@@ -150,7 +153,7 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
 
 
 class Dataset:
-    """Reader of an assembled dataset; supercells are read when asked for.
+    """Reader of an assembled dataset: of each structure only a few numbers are kept, supercells are read when needed.
 
     Parameters
     ----------
@@ -161,49 +164,51 @@ class Dataset:
     def __init__(self, path, cutoff_angstrom):
         self.store = h5py.File(path)
         self.cutoff_angstrom = cutoff_angstrom
-        self._neighbours = (None, None)
+        self._facts = {}
+        for structure_id, group in sorted(self.store.items()):
+            shape = group["forces"].shape
+            self._facts[structure_id] = {**group.attrs, "n_supercells": shape[0], "n_atoms": shape[1]}
 
     def supercells(self, split):
         """Return [(structure id, supercell number)] of a split, in the order of the ids."""
         return [
             (structure_id, number)
-            for structure_id, group in sorted(self.store.items())
-            if group.attrs["split"] == split
-            for number in range(len(group["forces"]))
+            for structure_id, facts in self._facts.items()
+            if facts["split"] == split
+            for number in range(facts["n_supercells"])
         ]
 
     def n_atoms(self, structure_id):
         """Atoms of one supercell of a structure."""
-        return self.store[structure_id]["forces"].shape[1]
+        return self._facts[structure_id]["n_atoms"]
 
-    def weights(self, split, relative_floor_mev_per_angstrom):
+    def weights(self, relative_floor_mev_per_angstrom):
         """Return the weight of each structure's mean squared error in the loss, angstrom^2/eV^2.
 
         The loss is dimensionless: the squared error over ``rms^2 + floor^2``, where rms is the force RMS of the
-        structure; without a floor over the mean rms^2 of the structures of the split.
+        structure; without a floor over the mean rms^2 of the structures of the training split.
 
         Parameters
         ----------
-        split : whose force RMS is the unit where there is no floor
         relative_floor_mev_per_angstrom : number or None
 
         Returns
         -------
-        dict structure id -> weight, of all splits
+        dict structure id -> weight, of both splits
         """
-        attributes = {structure_id: dict(group.attrs) for structure_id, group in self.store.items()}
-        square = {structure_id: float(a["force_rms_ev_per_angstrom"]) ** 2 for structure_id, a in attributes.items()}
+        square = {name: float(facts["force_rms_ev_per_angstrom"]) ** 2 for name, facts in self._facts.items()}
         if relative_floor_mev_per_angstrom is None:
-            mean = numpy.mean([square[name] for name, a in attributes.items() if a["split"] == split])
+            mean = numpy.mean([square[name] for name, facts in self._facts.items() if facts["split"] == "training"])
             unit = dict.fromkeys(square, max(mean, 1e-12))
         else:
             floor = (1e-3 * relative_floor_mev_per_angstrom) ** 2
-            unit = {structure_id: value + floor for structure_id, value in square.items()}
-        return {structure_id: float(a["weight"]) / unit[structure_id] for structure_id, a in attributes.items()}
+            unit = {name: value + floor for name, value in square.items()}
+        return {name: float(facts["weight"]) / unit[name] for name, facts in self._facts.items()}
 
     def undisplaced(self, supercell):
         """Return the neighbourhoods of the undisplaced primitive cell (see ``Supercells.undisplaced``)."""
-        return Supercells.read(self.store[supercell[0]]).undisplaced(self.cutoff_angstrom)
+        crystal, _ = self._crystal(supercell[0])
+        return self._neighbours(supercell[0], crystal, (1, 1, 1)).displaced(numpy.zeros((len(crystal.numbers), 3)))
 
     def forces(self, supercell):
         """Return the reference forces of one supercell, (n_atoms, 3), eV/angstrom."""
@@ -212,13 +217,21 @@ class Dataset:
 
     def elements(self):
         """Atomic numbers that occur in the training split."""
-        groups = (group for group in self.store.values() if group.attrs["split"] == "training")
-        return sorted({int(number) for group in groups for number in group["numbers"][:]})
+        ids = [structure_id for structure_id, facts in self._facts.items() if facts["split"] == "training"]
+        return sorted({int(number) for structure_id in ids for number in self.store[structure_id]["numbers"][:]})
 
     def read(self, supercell):
         """Return (``Neighbourhoods``, (n_atoms, 3) forces) of one supercell."""
         structure_id, number = supercell
+        neighbours = self._neighbours(structure_id, *self._crystal(structure_id))
+        return neighbours.displaced(self.store[structure_id]["displacements"][number]), self.forces(supercell)
+
+    def _crystal(self, structure_id):
         group = self.store[structure_id]
-        if self._neighbours[0] != structure_id:
-            self._neighbours = structure_id, Supercells.read(group).neighbours(self.cutoff_angstrom)
-        return self._neighbours[1].displaced(group["displacements"][number]), self.forces(supercell)
+        return Crystal(group["cell"][:], group["scaled_positions"][:], group["numbers"][:], None), group["repetitions"][
+            :
+        ]
+
+    def _neighbours(self, structure_id, crystal, repetitions):
+        largest = float(self._facts[structure_id]["displacement_max_angstrom"])
+        return SupercellNeighbours(crystal, repetitions, self.cutoff_angstrom, largest)

@@ -95,7 +95,7 @@ def train_member(
     supercells, held_out = dataset.supercells("training"), dataset.supercells("held_out")
     if not supercells:
         raise StudyError("no supercell to train on", where=f"member {member}", fix="check rounds/*/dataset.parquet")
-    weights = dataset.weights("training", training["relative_floor_mev_per_angstrom"])
+    weights = dataset.weights(training["relative_floor_mev_per_angstrom"])
     state = _read_checkpoint(checkpoint)
     model = start if start is not None else create_model(settings, derive_seed(seed, *purpose, "weights"))
     if state is None and start is None:
