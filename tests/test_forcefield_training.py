@@ -1,5 +1,6 @@
 """Data sets and training: splits, exact resume after a kill, bounded memory, warm start, and that it learns."""
 
+import json
 import os
 import signal
 import subprocess
@@ -156,3 +157,19 @@ def test_training_killed_at_any_epoch_continues_to_the_same_weights(metals, tmp_
     subprocess.run(command("killed"), env=environment, check=True)
     assert (tmp_path / "killed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     assert (tmp_path / "killed.csv").read_text() == (tmp_path / "whole.csv").read_text()
+
+
+def test_memory_does_not_grow_with_the_data():
+    """Ten times the data, the same peak memory up to what an index of the supercells takes.
+
+    The prepared supercells of the larger set would fill about 70 MiB.
+    """
+    peaks = []
+    for n_environments in (6_000, 60_000):
+        command = ["-m", "tests.benchmarks.stream_training", "--environments", str(n_environments), "--cache-mib", "4"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        run = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+        )
+        peaks.append(json.loads(run.stdout)["peak_memory_mib"])
+    assert peaks[1] - peaks[0] < 30
