@@ -6,7 +6,7 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test lint experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-transport
+.PHONY: run test lint experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-forces benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -49,6 +49,9 @@ benchmark-force-constants: .venv/.complete
 
 benchmark-phonondb: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.phonondb_frequencies
+
+benchmark-forces: .venv/.complete
+	$(BIN)/python -m tests.benchmarks.bench_forces
 
 benchmark-transport: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.accuracy_transport

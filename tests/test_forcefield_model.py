@@ -163,7 +163,7 @@ def test_files_that_are_no_model_are_refused(model, tmp_path):
 
 
 def test_the_conservative_model_has_no_net_force_and_is_the_gradient_of_its_energy():
-    model, atoms, step = made("equivariant"), random_solid(3), 1e-4
+    model, atoms, step = made("equivariant"), random_solid(3), 1e-5
 
     def energy(moved):
         return float(model.energies(model.describe(atoms_neighbourhoods(moved, model.cutoff_angstrom))).sum())

@@ -14,7 +14,7 @@ Multiscale Model. Simul. 14, 1153 (2016)) and the atomic cluster expansion (Drau
 import numpy
 import torch
 
-from phonoscreen.forcefield.elements import SYMBOLS, element_attributes, element_radii_angstrom
+from phonoscreen.forcefield.elements import N_DESCRIPTORS, SYMBOLS, element_descriptors, element_radii_angstrom
 from phonoscreen.forcefield.model import ForceModel, perceptron, to_device
 from phonoscreen.forcefield.moments import (
     DEGREES,
@@ -24,9 +24,9 @@ from phonoscreen.forcefield.moments import (
     pair_gradients,
 )
 
-CALIBRATION_SUPERCELLS = 64
+CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 64, 0.02
 RADIAL_FUNCTIONS = 10
-EMBEDDING, EMBEDDING_HIDDEN, PAIR_HIDDEN = 6, 16, 32
+EMBEDDING, EMBEDDING_HIDDEN, PAIR_HIDDEN, COEFFICIENT_HIDDEN = 12, 16, 32, 32
 PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
 MEAN_SCALE_ANGSTROM = 2.8  # of the sum of two radii
 TRIPLES = ((1, 1, 2), (2, 2, 2), (1, 2, 3), (2, 3, 3))
@@ -43,12 +43,12 @@ class EquivariantPotential(ForceModel):
     def __init__(self, settings):
         super().__init__(settings)
         self.channels = settings["channels"]
-        attributes = torch.as_tensor(element_attributes(sorted(SYMBOLS))[:, 1:], dtype=self.dtype)
-        table = attributes.new_zeros(max(SYMBOLS) + 1, attributes.shape[1])
-        table[sorted(SYMBOLS)] = (attributes - attributes.mean(dim=0)) / attributes.std(dim=0)
-        self.register_buffer("attributes", table, persistent=False)
+        numbers = sorted(SYMBOLS)
+        descriptors = torch.zeros(max(numbers) + 1, N_DESCRIPTORS, dtype=self.dtype)
+        descriptors[numbers] = torch.as_tensor(element_descriptors(numbers), dtype=self.dtype)
+        self.register_buffer("descriptors", descriptors, persistent=False)
         n_outputs = RADIAL_FUNCTIONS * len(DEGREES) * self.channels
-        self.embedding = perceptron([table.shape[1], EMBEDDING_HIDDEN, EMBEDDING], self.dtype)
+        self.embedding = perceptron([N_DESCRIPTORS, EMBEDDING_HIDDEN, EMBEDDING], self.dtype)
         self.radial = perceptron([2 * EMBEDDING + 1, PAIR_HIDDEN, n_outputs], self.dtype)
         self.product_mixing = self._mixing(PRODUCTS)
         self.triple_mixing = self._mixing(TRIPLE_PRODUCTS)
@@ -56,9 +56,11 @@ class EquivariantPotential(ForceModel):
             self.register_buffer(f"coupling{number}", coupling_coefficients(*triple).to(self.dtype), persistent=False)
         n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
         self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype, bias_of_last=False)
+        self.coefficients = perceptron([EMBEDDING + self.channels, COEFFICIENT_HIDDEN, n_invariants], self.dtype)
         self.register_buffer("moment_scale", torch.ones(16, 1, dtype=self.dtype))
         self.register_buffer("invariant_mean", torch.zeros(n_invariants, dtype=self.dtype))
         self.register_buffer("invariant_scale", torch.ones(n_invariants, dtype=self.dtype))
+        self.register_buffer("invariant_change", torch.ones(n_invariants, dtype=self.dtype))
 
     def _mixing(self, outputs):
         """Return two matrices per degree that mix the channels of the moments."""
@@ -75,9 +77,14 @@ class EquivariantPotential(ForceModel):
         invariants = self._invariants(moments)
         self.invariant_mean.copy_(invariants.mean(dim=0))
         self.invariant_scale.copy_(invariants.std(dim=0) + 1e-3)
+        moves = numpy.random.default_rng([seed, 1]).normal(size=(len(moments), 3)) * CALIBRATION_MOVE_ANGSTROM
+        moves, (weights, vectors, pairs) = torch.as_tensor(moves, dtype=self.dtype), self._pair_inputs(batch)
+        moved = neighbour_moments(weights, vectors + moves[pairs.neighbours] - moves[pairs.centres], pairs)
+        change = (self._invariants(moved) - invariants) / CALIBRATION_MOVE_ANGSTROM
+        self.invariant_change.copy_((change**2).mean(dim=0).sqrt() + 1e-6)
 
     def describe(self, neighbourhoods, undisplaced=None):
-        element_attributes(neighbourhoods.numbers)  # refuses unknown elements
+        element_descriptors(neighbourhoods.numbers)  # refuses unknown elements
         species, slots = numpy.unique(neighbourhoods.numbers, return_inverse=True)
         slot_of = numpy.zeros(256, dtype=numpy.int32)
         slot_of[species] = numpy.arange(len(species))
@@ -97,7 +104,7 @@ class EquivariantPotential(ForceModel):
         return description
 
     def _embed(self, numbers):
-        return self.embedding(self.attributes[numbers])
+        return self.embedding(self.descriptors[numbers])
 
     def _pair_inputs(self, batch):
         """Return weights of the radial functions, vectors and pairs (see ``neighbour_moments``)."""
@@ -125,8 +132,17 @@ class EquivariantPotential(ForceModel):
         return torch.cat(invariants, dim=1)
 
     def _energies(self, moments, numbers):
-        invariants = (self._invariants(moments) - self.invariant_mean) / self.invariant_scale
-        return self.network(torch.cat([invariants, self._embed(numbers)], dim=1))[:, 0]
+        """Return the energy of every atom, eV: a perceptron of all invariants, and a sum of them.
+
+        The coefficients of the sum depend on the element and on the scalar moments. The perceptron sees differences
+        between compounds; the sum is scaled by how much each invariant changes under small moves, so that the small
+        changes that make the forces are learned as easily.
+        """
+        centred = self._invariants(moments) - self.invariant_mean
+        scaled, element = centred / self.invariant_scale, self._embed(numbers)
+        coefficients = self.coefficients(torch.cat([element, scaled[:, : self.channels]], dim=1))
+        linear = (coefficients * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
+        return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0]
 
     def _forces(self, batch):
         """Return minus the gradient of the energy, (n_atoms, 3); differentiable where gradients are enabled."""
