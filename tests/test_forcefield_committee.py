@@ -10,36 +10,32 @@ import pandas
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.calculator import ForceModelCalculator
 from phonoscreen.forcefield.cli import add_parser
 from phonoscreen.forcefield.committee import Committee, uncertainty
-from phonoscreen.forcefield.dataset import Dataset, Supercells, assemble_dataset
-from phonoscreen.forcefield.model import save_model
+from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
+from phonoscreen.forcefield.member import train_to_files
+from phonoscreen.forcefield.predict import predict_files
 from phonoscreen.forcefield.publish import load_published, publish_model
 from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
-from phonoscreen.forcefield.training import train_member
 from phonoscreen.forcefield.validation import force_errors
 from phonoscreen.lattice.constants import Crystal
 from tests.forcefield_crystals import SETTINGS, TRAINING, random_moves, write_metals
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Folder of a published committee of two, trained for two epochs."""
-    folder = tmp_path_factory.mktemp("published")
+def publish(folder, kind):
+    """Publish a committee of two, trained for two epochs; return its folder."""
     labels, supercells = write_metals(folder)
     table = assemble_dataset(labels, supercells, [], folder / "dataset.h5", held_out_fraction=0.2, seed=1)
-    dataset, members = Dataset(folder / "dataset.h5", 4.0), []
+    members = []
     for member in range(2):
-        model, _ = train_member(
-            folder / "dataset.h5", SETTINGS, {**TRAINING, "epochs": 2}, seed=1, member=member, round_number=0
-        )
         members.append((folder / f"{member}.safetensors", folder / f"{member}.json"))
-        save_model(
-            model, *members[-1], elements=dataset.elements(), round=0, member=member, label_engine="emt",
-            label_model="ase",
+        train_to_files(
+            folder / "dataset.h5", {**SETTINGS, "kind": kind}, {**TRAINING, "epochs": 2}, weights=members[-1][0],
+            model=members[-1][1], history=folder / "history.parquet", seed=1, member=member, round_number=0, key="k",
         )  # fmt: skip
     target = folder / "model"
     target.mkdir()
@@ -49,6 +45,18 @@ def published(tmp_path_factory):
         validation=pandas.DataFrame({"status": []}), code="0123", licence="CC-BY-4.0",
     )  # fmt: skip
     return target
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Folder of a published Elemental-SDNNFF."""
+    return publish(tmp_path_factory.mktemp("published"), "elemental_sdnnff")
+
+
+@pytest.fixture(scope="module")
+def conservative(tmp_path_factory):
+    """Folder of a published equivariant model."""
+    return publish(tmp_path_factory.mktemp("conservative"), "equivariant")
 
 
 def test_epsilon_is_equation_3_by_hand():
@@ -156,18 +164,73 @@ def test_the_calculator_is_the_mean_of_the_committee(published):
     assert not numpy.allclose(atoms.get_forces(), forces)
 
 
-def test_predict_writes_forces_and_reports_nonsense(published, tmp_path, capsys):
-    good = bulk("Cu", "fcc", a=3.59).repeat(2)
-    good.positions += random_moves(1, 8, 3)[0]
-    ase.io.write(tmp_path / "in.extxyz", [good, Atoms("Cu", pbc=False), Atoms("U2", cell=3 * numpy.eye(3),
-                 positions=[(0, 0, 0), (1.5, 1.5, 1.5)], pbc=True)])  # fmt: skip
+def predict(structures, model, output):
+    """Run the command; return its exit code."""
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(
-        ["predict", str(tmp_path / "in.extxyz"), "--model", str(published), "--output", str(tmp_path / "out.extxyz")]
-    )
-    assert arguments.run(arguments) == 1
+    arguments = parser.parse_args(["predict", str(structures), "--model", str(model), "--output", str(output)])
+    return arguments.run(arguments)
+
+
+def test_forces_of_the_calculator_are_the_slope_of_its_energy(conservative, published):
+    atoms = bulk("Cu", "fcc", a=3.59).repeat(2)
+    atoms.positions += random_moves(1, 8, 2)[0]
+    atoms.calc = ForceModelCalculator(conservative, "cpu", dtype="float64")
+    force, ends = atoms.get_forces()[3, 1], []
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.positions[3, 1] += sign * 1e-4
+        moved.calc = atoms.calc
+        ends.append(moved.get_potential_energy())
+    assert force == pytest.approx(-(ends[0] - ends[1]) / 2e-4, rel=1e-5)
+    single = ForceModelCalculator(conservative, "cpu", dtype="float32").get_forces(atoms)
+    assert numpy.abs(single - atoms.get_forces()).max() < 1e-5 * numpy.abs(single).max()
+    lone = Atoms("Cu")
+    lone.calc = atoms.calc
+    assert not lone.get_forces().any()
+    with pytest.raises(PropertyNotImplementedError):
+        ForceModelCalculator(published, "cpu").get_potential_energy(atoms)
+
+
+def test_predict_writes_forces_and_reports_nonsense(published, tmp_path):
+    good = bulk("Cu", "fcc", a=3.59).repeat(2)
+    good.positions += random_moves(1, 8, 3)[0]
+    lone, unknown = Atoms("Cu", pbc=False), bulk("U", "fcc", a=4.4)
+    doubled = Atoms("Cu2", positions=[(0, 0, 0), (0, 0, 0.1)], cell=4 * numpy.eye(3), pbc=True)
+    ase.io.write(tmp_path / "in.extxyz", [good, lone, unknown, doubled])
+    assert predict(tmp_path / "in.extxyz", published, tmp_path / "out.extxyz") == 1
     results = ase.io.read(tmp_path / "out.extxyz", index=":")
     assert len(results) == 1 and results[0].get_forces().shape == (8, 3)
-    told = capsys.readouterr().err
-    assert "#1" in told and "no frame" in told and "#2" in told and "[92]" in told
+    records = pandas.read_csv(tmp_path / "out.extxyz.records.csv")
+    assert records.status.tolist() == ["ok", "failed", "failed", "failed"]
+    for reason, words in zip(records.reason[1:], ("no frame", r"[92]", "0.100 A apart"), strict=True):
+        assert words in reason
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_predict_goes_on_where_it_was_killed(published, tmp_path, monkeypatch):
+    cells = []
+    for seed in range(5):
+        cells.append(bulk("Cu", "fcc", a=3.59).repeat(2))
+        cells[-1].positions += random_moves(1, 8, seed)[0]
+    ase.io.write(tmp_path / "in.extxyz", cells)
+    predict_files([tmp_path / "in.extxyz"], published, tmp_path / "whole.extxyz", device="cpu", batch_environments=8)
+
+    calls, compute = [], Committee.forces
+
+    def killed(self, neighbourhoods):
+        calls.append(len(neighbourhoods))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(self, neighbourhoods)
+
+    monkeypatch.setattr(Committee, "forces", killed)
+    arguments = [tmp_path / "in.extxyz"], published, tmp_path / "out.extxyz"
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(*arguments, device="cpu", batch_environments=8)
+    assert not (tmp_path / "out.extxyz").exists()
+    partial = next(path for path in tmp_path.glob("out.extxyz.partial*"))
+    partial.write_text(partial.read_text() + "half a struc")  # written, but not recorded
+    assert predict_files(*arguments, device="cpu", batch_environments=8) == (5, 0)
+    assert len(calls) == 3 + 3  # the third was killed; two were done
+    assert (tmp_path / "out.extxyz").read_text() == (tmp_path / "whole.extxyz").read_text()

@@ -1,45 +1,28 @@
 """``phonoscreen predict``: forces of a published model on structures of the user."""
 
-import sys
-
-import numpy
-
-from phonoscreen.audit.errors import StudyError
-
 
 def add_parser(subparsers):
     """Add the ``predict`` command."""
     parser = subparsers.add_parser("predict", help="forces of a published model on structures of any file ASE reads")
     parser.add_argument("structures", nargs="+", help="files with one or several structures (extxyz, CIF, POSCAR, ...)")
     parser.add_argument("--model", required=True, help="folder of a published model")
-    parser.add_argument("--output", default="forces.extxyz", help="extended XYZ to write")
+    parser.add_argument(
+        "--output", default="forces.extxyz", help="extended XYZ to write; records go to OUTPUT.records.csv"
+    )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--dtype", default=None, choices=["float32", "float64"], help="precision (default: as trained)")
     parser.set_defaults(run=predict)
 
 
 def predict(arguments):
-    """Write the structures with forces and the committee's uncertainty per atom; failures are reported, not fatal."""
-    import ase.io
-    from ase.calculators.singlepoint import SinglePointCalculator
+    """Write structures with forces and uncertainties; failures are recorded, not fatal."""
+    import logging
 
-    from phonoscreen.forcefield.calculator import ForceModelCalculator
+    from phonoscreen.forcefield.predict import predict_files
 
-    calculator = ForceModelCalculator(arguments.model, arguments.device)
-    done, failed = [], 0
-    for path in arguments.structures:
-        for number, atoms in enumerate(ase.io.read(path, index=":")):
-            try:
-                calculator.calculate(atoms)
-            except StudyError as error:
-                failed += 1
-                print(f"{path}#{number}: {error}", file=sys.stderr)
-                continue
-            forces, spread = calculator.results["forces"], calculator.results["uncertainty"]
-            atoms.calc = SinglePointCalculator(atoms, forces=forces)
-            atoms.set_array("uncertainty", spread)
-            done.append(atoms)
-            rms = 1e3 * numpy.sqrt((forces**2).mean())
-            print(f"{path}#{number}: RMS force {rms:.1f} meV/A, largest uncertainty {1e3 * spread.max():.1f} meV/A")
-    if done:
-        ase.io.write(arguments.output, done, format="extxyz")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    good, failed = predict_files(
+        arguments.structures, arguments.model, arguments.output, device=arguments.device, dtype=arguments.dtype
+    )
+    print(f"{arguments.output}: {good} structures with forces, {failed} without (see {arguments.output}.records.csv)")
     return 1 if failed else 0

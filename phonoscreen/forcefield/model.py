@@ -160,8 +160,13 @@ def save_model(model, weights_path, settings_path, **facts):
     write_json(content, settings_path)
 
 
-def load_model(weights_path, settings_path, device="auto"):
+def load_model(weights_path, settings_path, device="auto", dtype=None):
     """Return a model from its safetensors and JSON files; no code is read from either.
+
+    Parameters
+    ----------
+    device : auto, cpu or cuda
+    dtype : float32 or float64; None: as trained
 
     Raises
     ------
@@ -169,7 +174,7 @@ def load_model(weights_path, settings_path, device="auto"):
         If the files are not a phonoscreen force model or do not fit together.
     """
     content = read_model_json(settings_path)
-    model = _class_of(content["kind"])(content["settings"])
+    model = _class_of(content["kind"])({**content["settings"], **({"dtype": dtype} if dtype else {})})
     try:
         model.load_state_dict(load_file(str(weights_path)))
     except (RuntimeError, OSError, SafetensorError) as error:

@@ -62,8 +62,8 @@ def publish_model(
     return content
 
 
-def load_published(folder, device="auto"):
-    """Return the committee of a published model and its ``model.json``.
+def load_published(folder, device="auto", dtype=None):
+    """Return the committee of a published model and its ``model.json`` (device and dtype: see ``load_model``).
 
     Raises
     ------
@@ -82,7 +82,7 @@ def load_published(folder, device="auto"):
             raise StudyError(
                 f"{name} is not the file that was published", where=str(folder), fix="copy the model again"
             )
-        members.append(load_model(folder / name, folder / "model.json", device))
+        members.append(load_model(folder / name, folder / "model.json", device, dtype))
     return Committee(members), content
 
 
