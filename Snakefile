@@ -6,6 +6,7 @@ from snakemake.utils import min_version
 
 from phonoscreen.workflow.code import code_of
 from phonoscreen.workflow.inputs import (
+    ablations,
     augmentation,
     engine_settings,
     experiment_model,
@@ -81,6 +82,7 @@ rule all:
 include: "rules/structures.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"
+include: "rules/ablation.smk"
 include: "rules/force_constants.smk"
 include: "rules/transport.smk"
 include: "rules/convergence.smk"

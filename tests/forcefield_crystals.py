@@ -17,6 +17,7 @@ SETTINGS = {
     "mesh_spacing_angstrom": 1.2,
     "width_over_spacing": 0.7,
     "frames": 3,
+    "element_channels": ["presence", "period", "group", "electronegativity", "covalent_radius"],
     "components_per_parity": 12,
     "channels": 6,
     "hidden": [32, 16],

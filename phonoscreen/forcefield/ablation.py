@@ -1,60 +1,56 @@
-"""What each choice of the force model is worth: train with changed settings, compare on held-out structures.
+"""What each choice of the force models is worth: train with changed settings, compare on held-out structures.
 
-``python -m phonoscreen.forcefield.ablation DATASET MEMBER_JSON CHANGE...``, for example
-``results/rounds/0/dataset.h5 results/rounds/0/members/0/model.json frames=1 "components_per_parity=16 frames=6"``.
+The target ``ablation`` makes the table of ``config.yaml``; for any data set and any change:
+``python -m phonoscreen.forcefield.ablation DATASET [--model equivariant] [CHANGE...]``, for example
+``results/rounds/0/dataset.h5 --model elemental_sdnnff frames=1 "components_per_parity=16 frames=6"``.
 """
 
 import argparse
-import json
 import time
+from pathlib import Path
 
 import numpy
 import pandas
+import yaml
 
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import Dataset, Supercells
-from phonoscreen.forcefield.model import read_model_json
 from phonoscreen.forcefield.training import train_member
+from phonoscreen.workflow.inputs import ablations
 
 
-def ablate(dataset_path, settings, training, changes, *, seed=0):
-    """Train one member for each change of the settings and measure it on the held-out structures.
+def measure(dataset_path, seed, *, model, change, force_model, training):
+    """Train one member and measure it on the held-out structures.
 
     The held-out structures also stop the training early, so the errors are a little too good, for all alike.
 
     Parameters
     ----------
     dataset_path : HDF5 file of ``assemble_dataset``
-    settings, training : the config sections ``force_model`` and ``training``
-    changes : list of dicts; keys are settings of either section
+    model, change : name of the model and dict of the settings changed, for the table only
+    force_model, training : the config sections, already changed
 
     Returns
     -------
-    pandas.DataFrame, one row per change: force RMSE over all held-out force components, in meV/angstrom, the RMS over
-    structures of RMSE / RMS force, parameters, and processor seconds of the training
+    pandas.DataFrame of one row: force RMSE over all held-out force components in meV/angstrom, the RMS over structures
+    of RMSE / RMS force, epochs, parameters, and processor seconds of the training
     """
-    rows = []
-    for change in changes:
-        model_settings = {**settings, **{key: value for key, value in change.items() if key not in training}}
-        training_settings = {**training, **{key: value for key, value in change.items() if key in training}}
-        begin = time.process_time()
-        model, history = train_member(
-            dataset_path, model_settings, training_settings, seed=seed, member=0, round_number=0,
-            device=settings["device"],
-        )  # fmt: skip
-        seconds = time.process_time() - begin
-        absolute, relative = held_out_errors(Committee([model]), dataset_path)
-        rows.append(
-            {
-                "change": " ".join(f"{key}={value}" for key, value in change.items()) or "none",
-                "force_rmse_mev_per_angstrom": absolute,
-                "force_rmse_relative": relative,
-                "epochs": len(history),
-                "parameters": sum(weights.numel() for weights in model.parameters()),
-                "training_cpu_seconds": seconds,
-            }
-        )
-    return pandas.DataFrame(rows)
+    begin = time.process_time()
+    trained, history = train_member(
+        dataset_path, force_model, training, seed=seed, member=0, round_number=0, device=force_model["device"]
+    )
+    seconds = time.process_time() - begin
+    absolute, relative = held_out_errors(Committee([trained]), dataset_path)
+    row = {
+        "model": model,
+        "change": " ".join(f"{key}={value}" for key, value in change.items()) or "none",
+        "force_rmse_mev_per_angstrom": absolute,
+        "force_rmse_relative": relative,
+        "epochs": len(history),
+        "parameters": sum(weights.numel() for weights in trained.parameters()),
+        "training_cpu_seconds": seconds,
+    }
+    return pandas.DataFrame([row])
 
 
 def held_out_errors(committee, dataset_path):
@@ -71,19 +67,20 @@ def held_out_errors(committee, dataset_path):
 
 
 def main():
-    """Print the table of the changes given on the command line; the unchanged settings come first."""
+    """Print the table of the changes in the settings, or of those given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("dataset", help="dataset.h5 of a round")
-    parser.add_argument("member", help="model.json of a member trained on it")
+    parser.add_argument("dataset", help="dataset.h5 of a round or of the experiment")
+    parser.add_argument("--settings", default="config.yaml", help="YAML file with the settings of the study")
+    parser.add_argument("--model", help="only this model of experiment/models")
     parser.add_argument("changes", nargs="*", help="settings as key=value, several in one argument change together")
     arguments = parser.parse_args()
-    content = read_model_json(arguments.member)
-    changes = [{}] + [
-        {key: json.loads(value) for key, value in (part.split("=", 1) for part in change.split())}
-        for change in arguments.changes
-    ]
-    table = ablate(arguments.dataset, content["settings"], content["training"], changes)
-    print(table.to_string(index=False, float_format="{:.2f}".format))
+    config = yaml.safe_load(Path(arguments.settings).read_text())
+    names = [arguments.model] if arguments.model else list(config["ablation"])
+    if arguments.changes:
+        changes = [{k: yaml.safe_load(v) for k, v in (p.split("=", 1) for p in c.split())} for c in arguments.changes]
+        config["ablation"] = dict.fromkeys(names, [{}, *changes])
+    rows = [measure(arguments.dataset, config["seed"], **t) for t in ablations(config) if t["model"] in names]
+    print(pandas.concat(rows).to_string(index=False, float_format="{:.2f}".format))
 
 
 if __name__ == "__main__":

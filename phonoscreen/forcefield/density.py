@@ -27,13 +27,14 @@ class DensityMesh:
     cutoff_angstrom : R_c
     spacing_angstrom : h
     width_over_spacing : sigma / h, at least 0.6 (narrower Gaussians do not see a displacement of 0.03 angstrom)
+    channels : element attributes that weight the density, of ``elements.ATTRIBUTES``
 
     Attributes
     ----------
     points : (n_points, 3) integers a, b, c >= 0 of the values of one element attribute
     """
 
-    def __init__(self, cutoff_angstrom, spacing_angstrom, width_over_spacing):
+    def __init__(self, cutoff_angstrom, spacing_angstrom, width_over_spacing, channels=ATTRIBUTES):
         if not (cutoff_angstrom > 0 and 0 < spacing_angstrom <= cutoff_angstrom and width_over_spacing >= 0.6):
             raise StudyError(
                 f"mesh of cutoff {cutoff_angstrom} A, spacing {spacing_angstrom} A, width/spacing {width_over_spacing}",
@@ -42,6 +43,7 @@ class DensityMesh:
             )
         self.cutoff_angstrom, self.spacing_angstrom = float(cutoff_angstrom), float(spacing_angstrom)
         self.width_angstrom = width_over_spacing * self.spacing_angstrom
+        self.channels = [ATTRIBUTES.index(name) for name in channels]
         self.reach = int(self.cutoff_angstrom / self.spacing_angstrom + 1e-9)
         radius_squared = (self.cutoff_angstrom / self.spacing_angstrom) ** 2 + 1e-9
         columns, self.points, self.sizes = [], [], []
@@ -60,12 +62,12 @@ class DensityMesh:
     @property
     def n_values(self):
         """Length of one density vector."""
-        return len(self.points) * len(ATTRIBUTES)
+        return len(self.points) * len(self.channels)
 
     @property
     def parts(self):
         """Slice of the density vector for each of the eight parities."""
-        ends = numpy.cumsum([0, *self.sizes]) * len(ATTRIBUTES)
+        ends = numpy.cumsum([0, *self.sizes]) * len(self.channels)
         return [slice(begin, end) for begin, end in zip(ends, ends[1:])]
 
     def density(self, neighbourhoods, frames):
@@ -76,10 +78,11 @@ class DensityMesh:
         (n_frames, n_values) float32; parity after parity (``parts``), in each one element attribute after the other
         """
         species, slots = numpy.unique(neighbourhoods.neighbour_numbers, return_inverse=True)
+        weights = numpy.ascontiguousarray(element_attributes(species)[:, self.channels], dtype=numpy.float32)
         return _density(
             neighbourhoods.offsets.astype(numpy.int64), slots.astype(numpy.int64),
             numpy.ascontiguousarray(neighbourhoods.vectors, dtype=float), frames.centres, frames.rotations,
-            element_attributes(species).astype(numpy.float32), self.columns.astype(numpy.int64),
+            weights, self.columns.astype(numpy.int64),
             numpy.cumsum([0, *self.sizes]), self.reach, self.spacing_angstrom, self.width_angstrom,
             self.cutoff_angstrom,
         )  # fmt: skip

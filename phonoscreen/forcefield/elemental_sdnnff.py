@@ -33,7 +33,10 @@ class ElementalSDNNFF(ForceModel):
     def __init__(self, settings):
         super().__init__(settings)
         self.mesh = DensityMesh(
-            settings["cutoff_angstrom"], settings["mesh_spacing_angstrom"], settings["width_over_spacing"]
+            settings["cutoff_angstrom"],
+            settings["mesh_spacing_angstrom"],
+            settings["width_over_spacing"],
+            settings["element_channels"],
         )
         self.n_frames = settings["frames"]
         parities = torch.tensor(PARITIES)

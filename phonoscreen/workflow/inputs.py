@@ -56,3 +56,15 @@ def replayed_model(config):
     selection = config["experiment"]["selection"]
     model = experiment_model(config, selection["model"])
     return {**model, "training": {**model["training"], **selection["training"]}}
+
+
+def ablations(config):
+    """Return the trainings of the ablation, a list of dicts with ``model, change, force_model, training``."""
+    trainings = []
+    for name, changes in config["ablation"].items():
+        model = experiment_model(config, name)
+        for change in changes:
+            changed = {s: {k: v for k, v in change.items() if k in model[s]} for s in ("force_model", "training")}
+            sections = {section: {**model[section], **changed[section]} for section in changed}
+            trainings.append({"model": name, "change": change, **sections})
+    return trainings

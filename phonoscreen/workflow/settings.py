@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.workflow.inputs import experiment_model, replayed_model
+from phonoscreen.workflow.inputs import ablations, experiment_model, replayed_model
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.json"
 UNITS = {
@@ -49,11 +49,12 @@ def _sorted_errors(schema, config):
 
 
 def _experiment_errors(schema, config):
-    """Errors of the sections ``force_model`` and ``training`` as the models of the experiment change them."""
+    """Errors of the sections ``force_model`` and ``training`` as the experiment and the ablation change them."""
     selection = config["experiment"]["selection"]["model"]
     if selection in config["experiment"]["models"]:
         sections = [replayed_model(config)]
         sections += [experiment_model(config, name) for name in config["experiment"]["models"]]
+        sections += [{s: training[s] for s in ("force_model", "training")} for training in ablations(config)]
         for changed in sections:
             yield from _sorted_errors(schema, {**config, **changed})
 
@@ -109,6 +110,11 @@ def _contradictions(config):
             f"supercell/min_length_angstrom ({length / 2})",
             f"raise supercell/min_length_angstrom to {2 * cutoff} or lower the cutoff",
         )
+    for name, changes in config["ablation"].items():
+        known = {*config["force_model"], *config["training"]}
+        unknown = sorted({key for change in changes for key in change} - known)
+        if unknown:
+            yield f"ablation/{name} changes {', '.join(unknown)}", "use settings of force_model or training"
     experiment = config["experiment"]
     if experiment["selection"]["model"] not in experiment["models"]:
         yield (

@@ -1,0 +1,47 @@
+ABLATIONS = ablations(config)
+
+
+rule ablate_model:
+    """One change of a force model: trained on the data of round 0, judged on its held-out structures."""
+    input:
+        dataset="results/rounds/0/dataset.h5",
+    output:
+        table="results/ablation/{number}.parquet",
+    log:
+        "logs/ablate_model/{number}.log",
+    benchmark:
+        "benchmarks/ablate_model/{number}.tsv"
+    conda:
+        "../envs/forcefield.yaml"
+    params:
+        code=code_of("scripts/ablate_model.py"),
+        training=lambda wildcards: ABLATIONS[int(wildcards.number)],
+        seed=config["seed"],
+    script:
+        "../scripts/ablate_model.py"
+
+
+rule tabulate_ablation:
+    """What each choice of the force models is worth."""
+    input:
+        expand("results/ablation/{number}.parquet", number=range(len(ABLATIONS))),
+    output:
+        ablation="results/tables/ablation.parquet",
+        ablation_csv="results/tables/ablation.csv",
+    log:
+        "logs/tabulate_ablation.log",
+    benchmark:
+        "benchmarks/tabulate_ablation.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("scripts/tabulate_ablation.py"),
+    script:
+        "../scripts/tabulate_ablation.py"
+
+
+rule ablation:
+    """Target: the table of the ablation."""
+    input:
+        rules.tabulate_ablation.output,
+    localrule: True
