@@ -27,9 +27,11 @@ def convergence_before(wildcards):
 
 
 def member_before(wildcards):
-    """The same member after the round before; nothing for round 0."""
+    """The same member after the round before; in round 0 that of a published model, if there is one to start from."""
     if int(wildcards.round) == 0:
-        return []
+        folder = config["training"]["pretrained"]
+        weights = f"{folder}/member{wildcards.member}.safetensors"
+        return [weights, f"{folder}/model.json"] if folder else []
     folder = f"results/rounds/{int(wildcards.round) - 1}/members/{wildcards.member}"
     return [f"{folder}/model.safetensors", f"{folder}/model.json"]
 

@@ -25,10 +25,11 @@ def main(job):
         write_json({**read_model_json(previous[1]), "round": number}, job.output.settings)
         write_table(pandas.DataFrame(columns=HISTORY), job.output.history)
         return
+    warm = number == 0 or job.params.training["warm_start"]
     train_to_files(
         job.input.dataset, job.params.force_model, job.params.training, weights=job.output.weights,
         model=job.output.settings, history=job.output.history, seed=job.params.seed,
-        member=int(job.wildcards.member), round_number=number, key=job.key, start=previous,
+        member=int(job.wildcards.member), round_number=number, key=job.key, start=previous if warm else None,
     )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ SETTINGS = {
 TRAINING = {
     "epochs": 6,
     "epochs_later_rounds": 3,
+    "warm_start": True,
+    "pretrained": None,
     "batch_environments": 32,
     "learning_rate": 0.01,
     "weight_decay": 1e-4,

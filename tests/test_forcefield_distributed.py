@@ -1,4 +1,4 @@
-"""Several processes that share each batch give what one process gives."""
+"""Members from data to files: several processes give what one gives; where a training may start."""
 
 import pandas
 import pytest
@@ -42,3 +42,20 @@ def test_a_process_that_fails_ends_the_others_and_says_so(tmp_path):
     with pytest.raises(StudyError, match="one failed"):
         distributed.run_processes(2, "phonoscreen.forcefield.member", tmp_path / "missing.json", tmp_path / "meeting")
     assert not (tmp_path / "meeting").exists()
+
+
+def test_a_start_of_another_make_is_refused(tmp_path):
+    assemble_dataset(*write_metals(tmp_path), [], tmp_path / "dataset.h5", held_out_fraction=0.2, seed=1)
+    files = {"weights": tmp_path / "w.safetensors", "model": tmp_path / "m.json", "history": tmp_path / "h.parquet"}
+    short = {**TRAINING, "epochs": 1}
+    task = {"seed": 1, "member": 0, "round_number": 0, "key": "k"}
+    train_to_files(tmp_path / "dataset.h5", SETTINGS, short, **files, **task)
+    again = {name: tmp_path / f"again.{path.name}" for name, path in files.items()}
+    start = files["weights"], files["model"]
+    with pytest.raises(StudyError, match="frames"):
+        train_to_files(tmp_path / "dataset.h5", {**SETTINGS, "frames": 2}, short, **again, **task, start=start)
+    train_to_files(tmp_path / "dataset.h5", SETTINGS, short, **again, **task, start=start)
+    first, second = (
+        pandas.read_parquet(path).training_rmse_relative[0] for path in (files["history"], again["history"])
+    )
+    assert second < first

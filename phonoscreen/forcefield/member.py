@@ -5,11 +5,13 @@ import logging
 import sys
 from pathlib import Path
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import write_table
 from phonoscreen.forcefield import distributed
 from phonoscreen.forcefield.dataset import Dataset
 from phonoscreen.forcefield.model import load_model, save_model, write_json
 from phonoscreen.forcefield.training import train_member
+from phonoscreen.workflow.inputs import model_settings
 
 
 def train_to_files(
@@ -23,7 +25,7 @@ def train_to_files(
         ``training["processes"]`` share the batches
     weights, model, history : files to write (safetensors, JSON, Parquet)
     key : what the result depends on besides the arguments (code, inputs); names the checkpoint
-    start : (weights, settings) paths of the member of the round before, or None
+    start : (weights, settings) paths of a member to start from, or None
     """
     task = {
         "dataset": str(dataset_path), "settings": dict(settings), "training": dict(training), "weights": str(weights),
@@ -44,7 +46,7 @@ def train_to_files(
 
 def _run(task):
     settings = task["settings"]
-    start = load_model(*task["start"], "cpu") if task["start"] else None
+    start = _start(*task["start"], settings) if task["start"] else None
     model, history = train_member(
         task["dataset"], settings, task["training"], seed=task["seed"], member=task["member"],
         round_number=task["round"], start=start, checkpoint=task["checkpoint"], device=settings["device"],
@@ -57,6 +59,19 @@ def _run(task):
             label_model=dataset.store.attrs["model"],
         )  # fmt: skip
         write_table(history, task["history"])
+
+
+def _start(weights_path, settings_path, settings):
+    """Return the model to start from, or raise StudyError if it is of another make."""
+    model = load_model(weights_path, settings_path, "cpu")
+    ours, theirs = (model_settings(s) for s in (settings, model.settings))
+    different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+    if different:
+        raise StudyError(
+            f"{settings_path} has other settings than force_model: {', '.join(different)}", where="train_to_files",
+            fix="give force_model the settings of the model to start from, or start anew",
+        )  # fmt: skip
+    return model
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def train_member(
     dataset_path : HDF5 file of ``assemble_dataset``
     settings, training : the config sections ``force_model`` and ``training``
     seed : seed of the study; weights, order of the data and nothing else depend on (seed, member, round)
-    start : model of the round before (warm start), or None
+    start : model to start from (of the round before, or published), or None
     device : auto, cpu or cuda
     checkpoint : path of the checkpoint, written after every epoch; an existing one is continued
 
@@ -104,7 +104,7 @@ def train_member(
         model.calibrate([dataset.read(supercells[place]) for place in chosen], derive_seed(seed, "calibrate"))
     model.to(distributed.device_of_process(device))
     averaged = copy.deepcopy(model).eval()
-    epochs = training["epochs"] if start is None else training["epochs_later_rounds"]
+    epochs = training["epochs" if round_number == 0 or start is None else "epochs_later_rounds"]
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=training["learning_rate"], weight_decay=training["weight_decay"]
     )
