@@ -1,5 +1,7 @@
 """Errors of one round's committee on the structures that no round trains on."""
 
+import json
+
 import h5py
 import numpy
 import torch
@@ -9,13 +11,13 @@ from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import Supercells
-from phonoscreen.forcefield.validation import force_errors
+from phonoscreen.forcefield.validation import force_errors, squares_by_element
 
 
 def main(job):
     torch.set_num_threads(job.threads)
     manifest = read_records(job.input.manifest)
-    ids = list(manifest.structure_id[manifest.part == "validation"])
+    prototypes = manifest[manifest.part == "validation"].set_index("structure_id").prototype
     supercells, labels = files_of(job.input.supercells), files_of(job.input.labels)
     committee = Committee.load(job.input.weights, job.input.settings, job.params.device)
 
@@ -24,10 +26,20 @@ def main(job):
         group = labels[structure_id][structure_id]
         data.displacements = data.displacements[numpy.asarray(group["supercell_index"][:], dtype=int)]
         forces = committee.supercell_forces(data)
-        errors = force_errors(forces, committee.perfect_crystal_forces(data), group["forces"][:])
-        return Outcome(values={"round": int(job.wildcards.round), "engine": str(group.attrs["engine"]), **errors})
+        reference = group["forces"][:]
+        errors = force_errors(forces, committee.perfect_crystal_forces(data), reference)
+        numbers = numpy.tile(data.crystal.numbers, data.n_atoms // len(data.crystal.numbers))
+        return Outcome(
+            values={
+                "round": int(job.wildcards.round),
+                "engine": str(group.attrs["engine"]),
+                "prototype": prototypes[structure_id],
+                "squares_by_element": json.dumps(squares_by_element(forces.mean(axis=0), reference, numbers)),
+                **errors,
+            }
+        )
 
-    run_shard(job, ids, compute, stage="validate_round", upstream=read_records(job.input.records))
+    run_shard(job, list(prototypes.index), compute, stage="validate_round", upstream=read_records(job.input.records))
 
 
 def files_of(paths):

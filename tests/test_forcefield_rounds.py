@@ -134,7 +134,7 @@ def study(tmp_path_factory):
                 if part != "unexplored":
                     truth.copy(name, store)
         table = pandas.DataFrame({"structure_id": list(PARTS), "part": list(PARTS.values()), "shard": "0000"})
-        table.assign(formula=table.structure_id).to_parquet(MANIFEST)
+        table.assign(formula=table.structure_id, prototype="225-A").to_parquet(MANIFEST)
         records = table[["structure_id"]].assign(stage="displace_supercells", status="ok", reason="")
         records.to_parquet(RECORDS)
         labelled = records.assign(status=["skipped" if part == "unexplored" else "ok" for part in PARTS.values()])
@@ -201,6 +201,11 @@ def test_validation_is_on_structures_never_trained_on(study):
     records = pandas.read_parquet(study[0] / "rounds/2/validation.parquet")
     assert records.structure_id.tolist() == ["Pt"] and records.status.tolist() == ["ok"]
     assert records.n_supercells[0] == 3 and 0 < records.force_rmse_relative[0] < 2
+    square, size, count = json.loads(records.squares_by_element[0])["Pt"]
+    assert count == 3 * 27 * 3
+    assert 1e3 * (square / count) ** 0.5 == pytest.approx(records.force_rmse_mev_per_angstrom[0])
+    card = (study[0] / "model/card.md").read_text()
+    assert f"| Pt | 1 | {records.force_rmse_mev_per_angstrom[0]:.1f} | {(square / size) ** 0.5:.2f} |" in card
 
 
 def test_predictions_are_the_mean_of_the_committee_on_every_supercell(study):

@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy
+
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.model import FORMAT, load_model, read_model_json, write_json
+from phonoscreen.forcefield.validation import errors_by
 
 
 def publish_model(
@@ -97,6 +100,22 @@ def _median(judged, column):
     return None if judged.empty else float(judged[column].median())
 
 
+def _squares_by_element(judged):
+    return [item for text in judged.squares_by_element for item in json.loads(text).items()]
+
+
+def _squares_by_prototype(judged):
+    rows = zip(judged.prototype, map(json.loads, judged.squares_by_element))
+    return [(prototype, numpy.sum(list(elements.values()), axis=0)) for prototype, elements in rows]
+
+
+def _table(name, groups):
+    """Return the lines of a Markdown table of errors by group."""
+    rows = errors_by(groups).itertuples(index=False)
+    lines = [f"| {name} | structures | RMSE, meV/A | RMSE / RMS force |", "| --- | --- | --- | --- |"]
+    return lines + [f"| {group} | {count} | {rmse:.1f} | {relative:.2f} |" for group, count, rmse, relative in rows]
+
+
 def _card(content, judged):
     symbols = " ".join(SYMBOLS[number] for number in content["elements"])
     if judged.empty:
@@ -112,6 +131,10 @@ def _card(content, judged):
                 f"{_median(judged, 'net_force_per_atom_mev_per_angstrom'):.2f} meV/A (median over structures)",
                 "* force on the perfect crystal "
                 f"{_median(judged, 'perfect_crystal_force_rms_mev_per_angstrom'):.2f} meV/A (median over structures)",
+                "",
+                *_table("prototype", _squares_by_prototype(judged)),
+                "",
+                *_table("element", _squares_by_element(judged)),
             ]
         )
     return f"""# Force model ({content["kind"]}, committee of {len(content["members"])})

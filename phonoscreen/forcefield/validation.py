@@ -1,10 +1,12 @@
 """Errors of a committee on structures it was never trained on."""
 
 import numpy
+import pandas
 from scipy.stats import spearmanr
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.committee import uncertainty
+from phonoscreen.forcefield.elements import SYMBOLS
 
 
 def force_errors(committee_forces, perfect_crystal_forces, reference):
@@ -56,3 +58,45 @@ def force_errors(committee_forces, perfect_crystal_forces, reference):
         "n_supercells": len(reference),
         "n_atoms": reference.shape[1],
     }
+
+
+def squares_by_element(forces, reference, numbers):
+    """Return squared error, squared reference force and number of components for each element.
+
+    Parameters
+    ----------
+    forces, reference : (n_supercells, n_atoms, 3) eV/angstrom
+    numbers : (n_atoms,) atomic numbers
+
+    Returns
+    -------
+    dict symbol -> [sum of squared errors, sum of squared reference forces, components]
+    """
+    squares = {}
+    for number in sorted(set(numbers.tolist())):
+        chosen = numbers == number
+        error, size = forces[:, chosen] - reference[:, chosen], reference[:, chosen]
+        squares[SYMBOLS[number]] = [float((error**2).sum()), float((size**2).sum()), error.size]
+    return squares
+
+
+def errors_by(groups):
+    """Return RMSE (meV/angstrom) and RMSE over RMS force of groups of structures or elements.
+
+    Parameters
+    ----------
+    groups : list of (name, [sum of squared errors, sum of squared reference forces, components])
+
+    Returns
+    -------
+    pandas.DataFrame with ``group, structures, force_rmse_mev_per_angstrom, force_rmse_relative``, in the order of the
+    names
+    """
+    names = sorted({name for name, _ in groups})
+    rows = []
+    for name in names:
+        error, size, count = numpy.sum([squares for other, squares in groups if other == name], axis=0)
+        structures = sum(other == name for other, _ in groups)
+        rows.append((name, structures, 1e3 * (error / count) ** 0.5, (error / size) ** 0.5))
+    columns = ["group", "structures", "force_rmse_mev_per_angstrom", "force_rmse_relative"]
+    return pandas.DataFrame(rows, columns=columns)
