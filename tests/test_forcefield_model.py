@@ -135,12 +135,22 @@ def test_forces_relative_to_the_crystal_are_differences_in_the_same_frames():
     assert numpy.abs(Committee([model]).supercell_forces(cells)).max() < 1e-6
 
 
-def test_single_precision_gives_the_forces_of_double_precision():
-    double, single = made("elemental_sdnnff"), made("elemental_sdnnff", dtype="float32")
-    single.load_state_dict({name: value.float() for name, value in double.state_dict().items()})
-    atoms = displaced_crystal(2)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("environment", [random_solid, displaced_crystal])
+def test_single_precision_gives_the_forces_of_double_precision(kind, environment):
+    double, single = made(kind), made(kind, dtype="float32")
+    single.load_state_dict(double.state_dict())
+    atoms = environment(2)
     error = numpy.abs(forces_of(single, atoms) - forces_of(double, atoms)).max()
     assert error < 1e-4 * numpy.abs(forces_of(double, atoms)).max()
+
+
+def test_one_atom_alone_and_atoms_far_apart():
+    """No neighbour, no force; a direct model has no frame there and says so (test_forcefield_environments)."""
+    model = made("equivariant")
+    assert not forces_of(model, Atoms("Na")).any()
+    assert not forces_of(model, Atoms("NaCl", positions=[(0, 0, 0), (0, 0, 20)])).any()
+    assert not forces_of(model, rock_salt()).round(9).any()
 
 
 def test_a_stored_model_is_the_same_model(model, tmp_path):
