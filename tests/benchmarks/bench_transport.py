@@ -214,7 +214,8 @@ def draw_growth(path):
             f"{name:13s}", *(f"{mesh}³ {s:.2f} s" for mesh, s in zip(meshes, seconds)), f"slope {slope:.2f}", flush=True
         )
     axis.set(xscale="log", yscale="log", xlabel="wave vectors N", ylabel="CPU seconds, one thread")
-    axis.legend(loc="lower right")
+    axis.set_xlim(left=5)
+    axis.legend(loc="upper left")
     figure.savefig(path, dpi=200, metadata={"Software": None})
 
 
