@@ -20,6 +20,7 @@ SETTINGS = {
     "element_channels": ["presence", "period", "group", "electronegativity", "covalent_radius"],
     "components_per_parity": 12,
     "channels": 6,
+    "long_range": True,
     "hidden": [32, 16],
     "subtract_undisplaced": True,
     "dtype": "float64",

@@ -33,7 +33,7 @@ def rotated(neighbourhoods, rotation):
     """The same environment turned in space."""
     return Neighbourhoods(
         neighbourhoods.numbers, neighbourhoods.offsets, neighbourhoods.neighbours, neighbourhoods.neighbour_numbers,
-        neighbourhoods.vectors @ rotation.T,
+        neighbourhoods.vectors @ rotation.T, neighbourhoods.positions, neighbourhoods.structures,
     )  # fmt: skip
 
 
@@ -115,7 +115,13 @@ def test_the_density_vanishes_smoothly_at_the_cutoff():
         atoms = Atoms("NaCl2", positions=[(0, 0, 0), (2.5, 0, 0), (0, 2.6, 0)]) + Atoms("K", [(0, 0, distance)])
         around = atoms_neighbourhoods(atoms, 6.0)
         around = Neighbourhoods(  # of the first atom only
-            around.numbers[:1], around.offsets[:2], around.neighbours, around.neighbour_numbers, around.vectors
+            around.numbers[:1],
+            around.offsets[:2],
+            around.neighbours,
+            around.neighbour_numbers,
+            around.vectors,
+            around.positions[:1],
+            [(1, None)],
         )
         return MESH.density(around, neighbour_frames(around, CUTOFF, 1))[0]
 

@@ -1,5 +1,7 @@
 """Map of all structures by t-SNE of one structure vector each (S5)."""
 
+from dataclasses import replace
+
 import h5py
 import numpy
 import pandas
@@ -8,7 +10,7 @@ from phonoscreen.analysis.tables import paths_of, with_identity
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.forcefield.density import DensityMesh
 from phonoscreen.forcefield.frames import neighbour_frames
-from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, point_neighbourhood
+from phonoscreen.forcefield.neighbourhoods import point_neighbourhood
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.structures.store import read_atoms
 
@@ -34,12 +36,12 @@ def structure_vector(crystal, mesh, n_frames):
     """
     around = point_neighbourhood(crystal, CENTRE, mesh.cutoff_angstrom)
     apart = numpy.linalg.norm(around.vectors, axis=1) > COINCIDE_ANGSTROM
-    directed = Neighbourhoods(
-        around.numbers,
-        numpy.array([0, apart.sum()]),
-        around.neighbours[apart],
-        around.neighbour_numbers[apart],
-        around.vectors[apart],
+    directed = replace(
+        around,
+        offsets=numpy.array([0, apart.sum()]),
+        neighbours=around.neighbours[apart],
+        neighbour_numbers=around.neighbour_numbers[apart],
+        vectors=around.vectors[apart],
     )
     frames = neighbour_frames(directed, mesh.cutoff_angstrom, n_frames)
     return frames.weights @ mesh.density(around, frames)

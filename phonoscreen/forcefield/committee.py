@@ -31,7 +31,7 @@ class Committee:
             )
         self.members = list(members)
         self.cutoff_angstrom = members[0].cutoff_angstrom
-        self.has_energy = hasattr(members[0], "energies")
+        self.has_energy = hasattr(members[0], "energy")
         self.subtracts_undisplaced = members[0].settings["subtract_undisplaced"]
 
     @classmethod
@@ -50,7 +50,7 @@ class Committee:
     def energy(self, neighbourhoods):
         """Return the energy of some atoms, mean of the members, eV, up to a constant of each element."""
         description = self.members[0].describe(neighbourhoods)
-        return float(numpy.mean([float(member.energies(description).double().sum()) for member in self.members]))
+        return float(numpy.mean([member.energy(description) for member in self.members]))
 
     def supercell_forces(self, supercells):
         """Return the forces of every member on every displaced supercell of a structure.

@@ -15,6 +15,7 @@ import numpy
 import torch
 
 from phonoscreen.forcefield.elements import N_DESCRIPTORS, SYMBOLS, element_descriptors, element_radii_angstrom
+from phonoscreen.forcefield.long_range import coulomb_energy, describe_waves
 from phonoscreen.forcefield.model import ForceModel, perceptron, to_device
 from phonoscreen.forcefield.moments import (
     DEGREES,
@@ -27,6 +28,7 @@ from phonoscreen.forcefield.moments import (
 CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 64, 0.02
 RADIAL_FUNCTIONS = 10
 EMBEDDING, EMBEDDING_HIDDEN, PAIR_HIDDEN, COEFFICIENT_HIDDEN = 12, 16, 32, 32
+CHARGE_HIDDEN, CHARGE_SCALE = 16, 2.0
 PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
 MEAN_SCALE_ANGSTROM = 2.8  # of the sum of two radii
 TRIPLES = ((1, 1, 2), (2, 2, 2), (1, 2, 3), (2, 3, 3))
@@ -42,7 +44,7 @@ class EquivariantPotential(ForceModel):
 
     def __init__(self, settings):
         super().__init__(settings)
-        self.channels = settings["channels"]
+        self.channels, self.long_range = settings["channels"], settings["long_range"]
         numbers = sorted(SYMBOLS)
         descriptors = torch.zeros(max(numbers) + 1, N_DESCRIPTORS, dtype=self.dtype)
         descriptors[numbers] = torch.as_tensor(element_descriptors(numbers), dtype=self.dtype)
@@ -57,6 +59,8 @@ class EquivariantPotential(ForceModel):
         n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
         self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype, bias_of_last=False)
         self.coefficients = perceptron([EMBEDDING + self.channels, COEFFICIENT_HIDDEN, n_invariants], self.dtype)
+        if self.long_range:
+            self.charges = perceptron([EMBEDDING + self.channels, CHARGE_HIDDEN, 1], self.dtype)
         self.register_buffer("moment_scale", torch.ones(16, 1, dtype=self.dtype))
         self.register_buffer("invariant_mean", torch.zeros(n_invariants, dtype=self.dtype))
         self.register_buffer("invariant_scale", torch.ones(n_invariants, dtype=self.dtype))
@@ -99,6 +103,9 @@ class EquivariantPotential(ForceModel):
             "scales": torch.as_tensor(element_radii_angstrom(first) + element_radii_angstrom(second), dtype=self.dtype),
             "numbers": torch.as_tensor(neighbourhoods.numbers),
         }
+        if self.long_range:
+            description |= describe_waves(neighbourhoods.structures, self.dtype)
+            description["positions"] = torch.as_tensor(neighbourhoods.positions, dtype=self.dtype)
         if undisplaced is not None:
             description["undisplaced"] = self.describe(undisplaced)
         return description
@@ -132,17 +139,19 @@ class EquivariantPotential(ForceModel):
         return torch.cat(invariants, dim=1)
 
     def _energies(self, moments, numbers):
-        """Return the energy of every atom, eV: a perceptron of all invariants, and a sum of them.
+        """Return the local energy of every atom, eV, and its charge (None without a long-ranged part).
 
-        The coefficients of the sum depend on the element and on the scalar moments. The perceptron sees differences
-        between compounds; the sum is scaled by how much each invariant changes under small moves, so that the small
-        changes that make the forces are learned as easily.
+        The energy is a perceptron of all invariants and a sum of them. The coefficients of the sum, and the charge,
+        depend on the element and on the scalar moments. The perceptron sees differences between compounds; the sum is
+        scaled by how much each invariant changes under small moves, so that the small changes that make the forces are
+        learned as easily.
         """
         centred = self._invariants(moments) - self.invariant_mean
         scaled, element = centred / self.invariant_scale, self._embed(numbers)
-        coefficients = self.coefficients(torch.cat([element, scaled[:, : self.channels]], dim=1))
-        linear = (coefficients * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
-        return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0]
+        context = torch.cat([element, scaled[:, : self.channels]], dim=1)
+        linear = (self.coefficients(context) * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
+        charges = CHARGE_SCALE * self.charges(context)[:, 0] if self.long_range else None
+        return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0], charges
 
     def _forces(self, batch):
         """Return minus the gradient of the energy, (n_atoms, 3); differentiable where gradients are enabled."""
@@ -150,19 +159,25 @@ class EquivariantPotential(ForceModel):
         weights, vectors, pairs = self._pair_inputs(batch)
         moments = neighbour_moments(weights, vectors, pairs)
         with torch.enable_grad():
-            if not training:
-                moments.requires_grad_(True)
-            energy = self._energies(moments, batch["numbers"]).sum()
-            (gradient,) = torch.autograd.grad(energy, moments, create_graph=training)
-        of_vectors = pair_gradients(weights, vectors, gradient, pairs)
+            inputs = [moments if training else moments.requires_grad_(True)]
+            energies, charges = self._energies(moments, batch["numbers"])
+            total = energies.sum()
+            if self.long_range:
+                inputs.append(batch["positions"].detach().requires_grad_(True))
+                total = total + coulomb_energy(charges, inputs[1], batch)
+            gradients = torch.autograd.grad(total, inputs, create_graph=training, materialize_grads=True)
+        of_vectors = pair_gradients(weights, vectors, gradients[0], pairs)
         forces = of_vectors.new_zeros(len(batch["numbers"]), 3).index_add(0, pairs.centres, of_vectors)
-        return forces.index_add(0, pairs.neighbours, -of_vectors)
+        forces = forces.index_add(0, pairs.neighbours, -of_vectors)
+        return forces - gradients[1] if self.long_range else forces
 
     @torch.no_grad()
-    def energies(self, description):
-        """Return the energy of every atom, (n_atoms,), eV, up to a constant of its element."""
+    def energy(self, description):
+        """Return the energy of all atoms, eV, up to a constant of each element."""
         batch = to_device(description, self.device)
-        return self._energies(neighbour_moments(*self._pair_inputs(batch)), batch["numbers"])
+        energies, charges = self._energies(neighbour_moments(*self._pair_inputs(batch)), batch["numbers"])
+        total = energies.double().sum()
+        return float(total + coulomb_energy(charges, batch["positions"], batch) if self.long_range else total)
 
     @torch.no_grad()
     def predict(self, description):

@@ -22,6 +22,8 @@ class Neighbourhoods:
     neighbours : (n_pairs,) index of the neighbouring atom (among the centres, where these are all atoms of a cell)
     neighbour_numbers : (n_pairs,) atomic numbers of the neighbours
     vectors : (n_pairs, 3) from the centre to the neighbour, angstrom
+    positions : (n_centres, 3), angstrom
+    structures : list of (number of atoms, (3, 3) cell, or None if it is not periodic), in the order of the centres
     """
 
     numbers: numpy.ndarray
@@ -29,6 +31,8 @@ class Neighbourhoods:
     neighbours: numpy.ndarray
     neighbour_numbers: numpy.ndarray
     vectors: numpy.ndarray
+    positions: numpy.ndarray
+    structures: list
 
     def __len__(self):
         return len(self.numbers)
@@ -49,6 +53,8 @@ class Neighbourhoods:
             numpy.concatenate([part.neighbours + shift for part, shift in zip(parts, centres)]),
             numpy.concatenate([part.neighbour_numbers for part in parts]),
             numpy.concatenate([part.vectors for part in parts]),
+            numpy.concatenate([part.positions for part in parts]),
+            [structure for part in parts for structure in part.structures],
         )
 
 
@@ -87,6 +93,8 @@ class SupercellNeighbours:
         self.offsets = numpy.concatenate([[0], numpy.cumsum(numpy.tile(counts, len(grid)))])
         self.neighbours = (cells * n_atoms + second).ravel()
         self.vectors = numpy.tile(vectors, (len(grid), 1))
+        self.positions = (scaled + grid[:, None]).reshape(-1, 3) @ cell
+        self.structures = [(len(self.numbers), cell * repetitions[:, None])]
         self.displacement_max_angstrom = displacement_max_angstrom
         self._centres = numpy.repeat(numpy.arange(len(self.numbers)), numpy.diff(self.offsets))
 
@@ -119,7 +127,10 @@ class SupercellNeighbours:
             )
         vectors = self.vectors + displacements[self.neighbours] - displacements[self._centres]
         check_distances(vectors)
-        return Neighbourhoods(self.numbers, self.offsets, self.neighbours, self.numbers[self.neighbours], vectors)
+        return Neighbourhoods(
+            self.numbers, self.offsets, self.neighbours, self.numbers[self.neighbours], vectors,
+            self.positions + displacements, self.structures,
+        )  # fmt: skip
 
 
 def crystal_pairs(cell, scaled_positions, cutoff_angstrom):
@@ -176,7 +187,10 @@ def atoms_neighbourhoods(atoms, cutoff_angstrom):
     first, second, vectors = primitive_neighbor_list("ijD", atoms.pbc, cell, atoms.positions, cutoff_angstrom)
     check_distances(vectors)
     offsets = numpy.concatenate([[0], numpy.cumsum(numpy.bincount(first, minlength=len(atoms)))])
-    return Neighbourhoods(atoms.numbers.copy(), offsets, second, atoms.numbers[second], vectors)
+    structures = [(len(atoms), cell if atoms.pbc.all() else None)]
+    return Neighbourhoods(
+        atoms.numbers.copy(), offsets, second, atoms.numbers[second], vectors, atoms.positions.copy(), structures
+    )
 
 
 def point_neighbourhood(crystal, point, cutoff_angstrom):
@@ -195,7 +209,9 @@ def point_neighbourhood(crystal, point, cutoff_angstrom):
     first, second, vectors = primitive_neighbor_list("ijD", (True,) * 3, cell, positions, cutoff_angstrom)
     keep = (first == 0) & (second > 0)  # a point is not a neighbour of its own images
     second, vectors = second[keep] - 1, vectors[keep]
-    return Neighbourhoods(numpy.zeros(1, int), numpy.array([0, len(second)]), second, numbers[second], vectors)
+    return Neighbourhoods(
+        numpy.zeros(1, int), numpy.array([0, len(second)]), second, numbers[second], vectors, positions[:1], [(1, None)]
+    )
 
 
 def check_atoms(cell, positions, numbers):
