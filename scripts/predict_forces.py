@@ -1,6 +1,5 @@
 """Forces of the published model on every displaced supercell of one shard."""
 
-import time
 from pathlib import Path
 
 import h5py
@@ -10,7 +9,7 @@ import torch
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
-from phonoscreen.forcefield.committee import uncertainty
+from phonoscreen.forcefield.committee import Lookahead, uncertainty
 from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.publish import load_published
@@ -21,12 +20,12 @@ def main(job):
     upstream = read_records(job.input.records)
     committee, content = load_published(Path(job.input.model).parent, job.params.device)
     store = h5py.File(job.input.supercells)
+    ids = list(upstream.structure_id)
+    ahead = Lookahead(committee, upstream.structure_id[upstream.status == "ok"], lambda i: Supercells.read(store[i]))
 
     def compute(structure_id):
         data = Supercells.read(store[structure_id])
-        begin = time.perf_counter()
-        forces = committee.supercell_forces(data)
-        seconds = time.perf_counter() - begin
+        forces, seconds = ahead.forces(structure_id)
         perfect = committee.perfect_crystal_forces(data).mean(axis=0)
         unseen = sorted(set(data.crystal.numbers.tolist()) - set(content["elements"]))
         return Outcome(
@@ -45,7 +44,7 @@ def main(job):
             attrs={"engine": content["kind"], "model": content["code"]},
         )
 
-    run_shard(job, list(upstream.structure_id), compute, stage="predict_forces", upstream=upstream)
+    run_shard(job, ids, compute, stage="predict_forces", upstream=upstream)
 
 
 run_job(snakemake, main)

@@ -9,7 +9,7 @@ import torch
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
-from phonoscreen.forcefield.committee import Committee, uncertainty
+from phonoscreen.forcefield.committee import Committee, Lookahead, uncertainty
 from phonoscreen.forcefield.dataset import Supercells
 
 
@@ -21,6 +21,10 @@ def main(job):
     converged = any(verdict["converged"] for verdict in before)
     committee = Committee.load(job.input.weights, job.input.settings, job.params.device)
     store = h5py.File(job.input.supercells)
+    asked = upstream.structure_id[
+        (upstream.status == "ok") & (upstream.structure_id.map(manifest.part) == "unexplored")
+    ]
+    ahead = Lookahead(committee, asked, lambda structure_id: Supercells.read(store[structure_id]))
 
     def compute(structure_id):
         part = manifest.part[structure_id]
@@ -28,7 +32,7 @@ def main(job):
             return Outcome(status="skipped", reason=f"part {part}")
         if converged:
             return Outcome(status="skipped", reason="the rounds before have converged")
-        epsilon = uncertainty(committee.supercell_forces(Supercells.read(store[structure_id]))).max(axis=1)
+        epsilon = uncertainty(ahead.forces(structure_id)[0]).max(axis=1)
         return Outcome(
             values={
                 "supercell_index": int(epsilon.argmax()),

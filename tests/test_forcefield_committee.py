@@ -15,7 +15,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.calculator import ForceModelCalculator
 from phonoscreen.forcefield.cli import add_parser
-from phonoscreen.forcefield.committee import Committee, uncertainty
+from phonoscreen.forcefield.committee import Committee, Lookahead, uncertainty
 from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
 from phonoscreen.forcefield.member import train_to_files
 from phonoscreen.forcefield.predict import predict_files
@@ -76,6 +76,36 @@ def test_supercells_together_give_what_they_give_alone(published):
     alone = [committee.supercell_forces(Supercells(crystal, repetitions, moves[n : n + 1]))[:, 0] for n in range(4)]
     numpy.testing.assert_allclose(together, numpy.stack(alone, axis=1), atol=1e-7)
     assert together.shape == (2, 4, 27, 3)
+
+
+def test_structures_computed_ahead_give_what_they_give_alone(conservative):
+    committee, _ = load_published(conservative, "cpu", dtype="float64")
+    pool = {
+        symbol: Supercells(
+            Crystal.from_ase(bulk(symbol, "fcc", a=a)), numpy.array([n, 3, 3]), random_moves(3, 9 * n, n)
+        )
+        for symbol, a, n in (("Cu", 3.59, 3), ("Ag", 4.06, 2), ("Au", 4.06, 3))
+    }
+    pool["broken"] = Supercells(pool["Cu"].crystal, numpy.array([3, 3, 3]), numpy.full((1, 27, 3), numpy.nan))
+    ids, read = ["Cu", "Ag", "broken", "Au"], []
+
+    def remember(structure_id):
+        read.append(structure_id)
+        return pool[structure_id]
+
+    ahead = Lookahead(committee, ids, remember)
+    for structure_id in ids:
+        if structure_id == "broken":
+            with pytest.raises(StudyError, match="not finite"):
+                ahead.forces(structure_id)
+        else:
+            forces, seconds = ahead.forces(structure_id)
+            assert seconds > 0
+            numpy.testing.assert_allclose(forces, committee.supercell_forces(pool[structure_id]), atol=1e-12)
+    together = Lookahead(committee, ["Cu", "Ag", "Au"], remember)
+    read.clear()
+    together.forces("Cu")
+    assert read == ["Cu", "Ag", "Au"] and set(together.ready) == {"Ag", "Au"}
 
 
 def uncertain(**epsilon):

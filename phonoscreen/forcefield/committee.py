@@ -1,5 +1,7 @@
 """The committee: forces of several members, and how far they disagree."""
 
+import time
+
 import numpy
 
 from phonoscreen.audit.errors import StudyError
@@ -67,6 +69,8 @@ class Committee:
         -------
         (n_members, n_supercells, n_atoms, 3) eV/angstrom
         """
+        if self.has_energy:
+            return self.pool_forces([supercells])[0]
         neighbours = supercells.neighbours(self.cutoff_angstrom)
         undisplaced = supercells.undisplaced(self.cutoff_angstrom) if self.subtracts_undisplaced else None
         together = max(1, BATCH_ENVIRONMENTS // supercells.n_atoms)
@@ -77,6 +81,33 @@ class Committee:
             chunk = self.forces(Neighbourhoods.concatenate(cells), undisplaced)
             forces[:, part] = chunk.reshape(len(self.members), len(cells), supercells.n_atoms, 3)
         return forces
+
+    def pool_forces(self, pool):
+        """Return what ``supercell_forces`` returns for each structure of a list, all computed together.
+
+        A model with an energy needs no frame of the undisplaced crystal, so supercells of any structures share a
+        batch; other models take one structure after another.
+        """
+        if not self.has_energy:
+            return [self.supercell_forces(supercells) for supercells in pool]
+        cells = []
+        for supercells in pool:
+            neighbours = supercells.neighbours(self.cutoff_angstrom)
+            cells += [neighbours.displaced(displacement) for displacement in supercells.displacements]
+            if self.subtracts_undisplaced:
+                cells.append(supercells.undisplaced(self.cutoff_angstrom))
+        parts = []
+        for batch in batches(cells, BATCH_ENVIRONMENTS):
+            ends = numpy.cumsum([len(cell) for cell in batch])[:-1]
+            parts += numpy.split(self.forces(Neighbourhoods.concatenate(batch)), ends, axis=1)
+        results, parts = [], iter(parts)
+        for supercells in pool:
+            forces = numpy.stack([next(parts) for _ in supercells.displacements], axis=1)
+            if self.subtracts_undisplaced:
+                at_rest = next(parts)
+                forces -= numpy.tile(at_rest, (1, supercells.n_atoms // at_rest.shape[1], 1))[:, None]
+            results.append(forces)
+        return results
 
     def perfect_crystal_forces(self, supercells):
         """Return the forces of every member on the atoms of the undisplaced primitive cell, (n_members, n_atoms, 3)."""
@@ -91,6 +122,67 @@ class Committee:
             return numpy.zeros((len(self.members), supercells.n_atoms, 3))
         repeated = supercells.n_atoms // len(supercells.crystal.numbers)
         return numpy.tile(self.perfect_crystal_forces(supercells), (1, repeated, 1))
+
+
+class Lookahead:
+    """Forces of structures asked for one after another, computed for several at a time.
+
+    Parameters
+    ----------
+    committee : ``Committee``
+    structure_ids : in the order in which they will be asked for
+    read : function of a structure id that returns its ``Supercells``
+    """
+
+    def __init__(self, committee, structure_ids, read):
+        self.committee, self.structure_ids, self.read = committee, list(structure_ids), read
+        self.ready = {}
+
+    def forces(self, structure_id):
+        """Return the forces of every member on the supercells of a structure and the seconds they took.
+
+        See ``Committee.supercell_forces``; the time of structures computed together is shared by their atoms.
+
+        Raises
+        ------
+        Exception
+            What made the computation of this structure fail, if it did.
+        """
+        if structure_id not in self.ready:
+            coming = self.structure_ids[self.structure_ids.index(structure_id) :]
+            chosen, pool, size = [structure_id], [self.read(structure_id)], 0
+            for other in coming[1:]:
+                size += len(pool[-1].displacements) * pool[-1].n_atoms
+                if size >= BATCH_ENVIRONMENTS or not self.committee.has_energy:
+                    break
+                try:
+                    pool.append(self.read(other))
+                    chosen.append(other)
+                except Exception:  # its own turn will tell
+                    break
+            begin = time.perf_counter()
+            try:
+                forces = self.committee.pool_forces(pool)
+            except Exception:  # one of them is to blame: each alone, this one now
+                begin, chosen, pool = time.perf_counter(), chosen[:1], pool[:1]
+                forces = self.committee.pool_forces(pool)
+            per_value = (time.perf_counter() - begin) / sum(supercells.displacements.size for supercells in pool)
+            seconds = [per_value * supercells.displacements.size for supercells in pool]
+            self.ready = dict(zip(chosen, zip(forces, seconds)))
+        return self.ready.pop(structure_id)
+
+
+def batches(cells, n_environments):
+    """Yield lists of neighbourhoods of about as many environments."""
+    batch, size = [], 0
+    for cell in cells:
+        batch.append(cell)
+        size += len(cell)
+        if size >= n_environments:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def uncertainty(forces):
