@@ -65,6 +65,11 @@ def test_forces_follow_from_the_expanded_force_constants(synthetic):
     assert numpy.abs(forces[0, : basis.n_atoms] - expected).max() < 1e-12
 
 
+def test_the_operator_and_its_contraction_give_the_same_forces(synthetic):
+    _, basis, parameters, displacements, forces = synthetic
+    assert numpy.abs(FitMatrix(basis).forces(displacements, parameters) - forces).max() < 1e-13
+
+
 def test_exact_forces_give_back_the_force_constants(synthetic):
     crystal, basis, parameters, displacements, forces = synthetic
     fitted = ForceConstantFitter(basis).fit(crystal, displacements, forces)
@@ -109,7 +114,7 @@ def test_normal_equations_are_those_of_the_whole_matrix(synthetic):
     matrix = fit_matrix.matrix(displacements)
     assert numpy.allclose(sums.gram, matrix.T @ matrix, rtol=1e-12, atol=1e-12 * sums.gram.max())
     guess = numpy.ones(basis.n_free)
-    misfit = fit_matrix.arrange(forces) - matrix @ guess
+    misfit = fit_matrix.arrange(forces).ravel() - matrix @ guess
     assert sums.error(guess)[0] == pytest.approx(numpy.sqrt((misfit**2).mean()), rel=1e-10)
 
 

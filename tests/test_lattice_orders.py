@@ -36,7 +36,7 @@ def sizes(basis):
 
 def test_least_squares_in_sequence_is_one_fit_after_the_other(noisy):
     _, basis, displacements, forces, equations, fit_matrix = noisy
-    matrix, target = fit_matrix.matrix(displacements), fit_matrix.arrange(forces)
+    matrix, target = fit_matrix.matrix(displacements), fit_matrix.arrange(forces).ravel()
     n = basis.orders[0].n_free
     second = numpy.linalg.lstsq(matrix[:, :n], target, rcond=None)[0]
     third = numpy.linalg.lstsq(matrix[:, n:], target - matrix[:, :n] @ second, rcond=None)[0]
@@ -46,7 +46,7 @@ def test_least_squares_in_sequence_is_one_fit_after_the_other(noisy):
 
 def test_second_order_least_squares_with_third_order_lasso_fulfils_the_optimality_conditions(noisy):
     _, basis, displacements, forces, equations, fit_matrix = noisy
-    matrix, target = fit_matrix.matrix(displacements), fit_matrix.arrange(forces)
+    matrix, target = fit_matrix.matrix(displacements), fit_matrix.arrange(forces).ravel()
     n = basis.orders[0].n_free
     solution = solve_blocks(plan_blocks(sizes(basis), ["least_squares", "lasso"], False), equations)
     parameters = solution.parameters[:, 0]

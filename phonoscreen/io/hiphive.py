@@ -70,7 +70,7 @@ def hiphive_parameters(cluster_space, basis, parameters):
     rng = numpy.random.default_rng(0)
     n_supercells = 1 + 2 * cluster_space.n_dofs // (3 * len(atoms))
     displacements = rng.normal(size=(n_supercells, len(atoms), 3))
-    forces = fit_matrix.supercells(fit_matrix.matrix(displacements) @ parameters)
+    forces = fit_matrix.forces(displacements, parameters)
     for moves, own in zip(displacements, forces):
         structure = atoms.copy()
         structure.arrays["displacements"], structure.arrays["forces"] = moves, own

@@ -88,9 +88,9 @@ class ForceConstantFitter:
             raise StudyError("all forces vanish", fix="check the force calculation")
         equations = NormalEquations(self._fit_matrix, moves, sets, n_groups_wanted(self._blocks, len(moves)))
         solution, every = solve_blocks(self._blocks, equations), equations.without()
-        factor = every.factorise(ridge=0 if every.equations > 2 * self.basis.n_free else 1e-8)
+        factor = solution.factor or every.factorise(ridge=0 if every.equations > 2 * self.basis.n_free else 1e-8)
         parameters, changed = self._obey_rotations(rotational, every, factor, solution.parameters)
-        misfits = equations.misfits(parameters[:, 0])
+        misfits = sets[0] - self._fit_matrix.forces(moves, parameters[:, 0])
         rms = float(numpy.sqrt((given[0] ** 2).mean()))
         check_explained(self.basis, moves, given[0], misfits, solution.held_out / rms)
         quality = {
@@ -130,7 +130,7 @@ class ForceConstantFitter:
         -------
         (n_supercells, n_supercell_atoms, 3), eV/angstrom
         """
-        forces = self._fit_matrix.supercells(self._fit_matrix.matrix(displacements) @ parameters)
+        forces = self._fit_matrix.forces(displacements, parameters)
         if charges is not None:
             forces += dipole_forces(dipole_constants(crystal, self.basis.repetitions, *charges), displacements)
         return forces if residual_forces is None else forces + residual_forces

@@ -1,6 +1,6 @@
 """Normal equations of the force-constant fit, kept apart for groups of supercells so that any group can be held out.
 
-Matrices of the size (n_free, n_free) are held, and of the fit matrix no more than a fixed number of bytes.
+Only matrices of the size (n_free, n_free) are held, whatever the number of supercells.
 """
 
 import numpy
@@ -11,9 +11,6 @@ from phonoscreen.audit.errors import StudyError
 
 SINGULAR = 1e-13
 """Reciprocal condition of the scaled normal matrix below which the parameters are not determined."""
-
-KEPT_BYTES = 256e6
-"""Blocks of the fit matrix up to this size together are kept for the misfits; others are built again."""
 
 
 class NormalEquations:
@@ -40,38 +37,17 @@ class NormalEquations:
         self.moment = numpy.zeros((n_groups, n_free, n_sets))
         self.square = numpy.zeros((n_groups, n_sets))
         self.equations = numpy.zeros(n_groups, int)
-        self._data = fit_matrix, displacements, forces[0]
-        self._kept, kept_bytes = {}, 0
         for group, members in enumerate(split_groups(len(displacements), n_groups)):
-            for chosen, matrix in fit_matrix.blocks(displacements, members):
-                rows = fit_matrix.arrange(forces[:, chosen])
-                self.gram[group] += blas.dsyrk(1.0, matrix.T, trans=1, lower=1)
-                self.moment[group] += matrix @ rows.T
-                self.square[group] += (rows**2).sum(axis=1)
-                self.equations[group] += rows.shape[1]
-                kept_bytes += matrix.nbytes
-                if kept_bytes <= KEPT_BYTES:
-                    self._kept[chosen.start] = matrix
+            rows = fit_matrix.arrange(forces[:, members])
+            self.square[group] = (rows**2).sum(axis=(1, 2))
+            self.equations[group] = rows[0].size
+            for chosen, atom, columns, matrix in fit_matrix.blocks(displacements, members):
+                own = fit_matrix.arrange(forces[:, chosen])[:, atom]
+                square = blas.dsyrk(1.0, matrix.T, trans=1, lower=1)
+                self.gram[group][numpy.ix_(columns, columns)] += square
+                self.moment[group][columns] += matrix @ own.T
         for gram in self.gram:
             gram += numpy.tril(gram, -1).T
-
-    def misfits(self, parameters):
-        """What parameters leave of the first set of forces.
-
-        Parameters
-        ----------
-        parameters : (n_free,)
-
-        Returns
-        -------
-        (n_supercells, n_supercell_atoms, 3), eV/angstrom
-        """
-        fit_matrix, displacements, forces = self._data
-        misfits = numpy.empty(forces.shape)
-        for members in split_groups(len(displacements), len(self.gram)):
-            for chosen, matrix in fit_matrix.blocks(displacements, members, self._kept):
-                misfits[chosen] = fit_matrix.supercells(fit_matrix.arrange(forces[chosen]) - parameters @ matrix)
-        return misfits
 
     def without(self, group=None):
         """Sums over all groups but one (or over all)."""
@@ -112,7 +88,9 @@ class Sums:
         -------
         Sums
         """
-        gram, moment, square = self.gram[numpy.ix_(columns, columns)], self.moment[columns], self.square
+        gram, moment, square = self.gram, self.moment, self.square
+        if len(columns) < len(gram):
+            gram, moment = gram[numpy.ix_(columns, columns)], moment[columns]
         if known is not None:
             n_sets, applied = known.shape[1], self.gram @ known
             moment = moment[:, :n_sets] - applied[columns]
@@ -167,11 +145,11 @@ class Sums:
                 fix="give supercells in which every atom is displaced in a random direction",
             )
         scale = 1 / numpy.sqrt(numpy.maximum(diagonal, 1e-14 * diagonal.max()))
-        scaled = self.gram * scale[:, None] * scale + ridge * numpy.eye(n_free)
-        lower, info = linalg.lapack.dpotrf(scaled, lower=1)
-        reciprocal = 0.0
-        if info == 0:
-            reciprocal, _ = linalg.lapack.dpocon(lower, numpy.abs(scaled).sum(axis=0).max(), uplo="L")
+        scaled = self.gram * scale[:, None] * scale
+        scaled.flat[:: n_free + 1] += ridge
+        size = numpy.abs(scaled).sum(axis=0).max()
+        lower, info = linalg.lapack.dpotrf(scaled.T, lower=1, overwrite_a=1, clean=0)
+        reciprocal = linalg.lapack.dpocon(lower, size, uplo="L")[0] if info == 0 else 0.0
         if reciprocal < SINGULAR:
             raise StudyError(
                 f"the displacements determine fewer than the {n_free} free force constants "

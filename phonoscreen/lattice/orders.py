@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.normal_equations import Sums
+from phonoscreen.lattice.normal_equations import Factor, Sums
 from phonoscreen.lattice.sparse_regression import PENALTIES, sparse_path
 
 ORDERS = ("second", "third", "fourth")
@@ -39,11 +39,13 @@ class Solution:
     penalties : the value chosen for each block, NaN for least squares
     held_out : root mean square force error on supercells left out of the fit, eV/angstrom; NaN where the others do
         not determine the force constants
+    factor : ``Factor`` of the whole normal matrix where it had to be made, else None
     """
 
     parameters: numpy.ndarray
     penalties: list
     held_out: float
+    factor: Factor | None
 
 
 def methods_of_orders(method, n_orders):
@@ -142,13 +144,14 @@ def solve_blocks(blocks, equations):
     parameters, penalties = numpy.zeros_like(every.moment), []
     validated = range(n_groups) if any(block.method for block in blocks) else [n_groups - 1]
     left_out = {g: numpy.zeros((len(parameters), 1)) for g in validated} if n_groups > 1 else {}
+    factor = None
     for block in blocks:
         if block.method is None:
             penalties.append(float("nan"))
-            parameters[block.columns] = _least_squares(block, every, parameters)
+            parameters[block.columns], factor = _least_squares(block, every, parameters)
             for g in list(left_out):
                 try:
-                    left_out[g][block.columns] = _least_squares(block, equations.without(g), left_out[g])
+                    left_out[g][block.columns] = _least_squares(block, equations.without(g), left_out[g])[0]
                 except StudyError:  # the others alone do not determine the force constants
                     del left_out[g]
             continue
@@ -165,13 +168,15 @@ def solve_blocks(blocks, equations):
             parameters[block.columns, number] = sparse.path(number, tried[: best + 1])[-1]
     misfit = sum(equations.only(g).misfit(own[:, 0]) for g, own in left_out.items())
     n_held = sum(int(equations.equations[g]) for g in left_out)
-    return Solution(parameters, penalties, float(numpy.sqrt(misfit / n_held)) if n_held else float("nan"))
+    held_out = float(numpy.sqrt(misfit / n_held)) if n_held else float("nan")
+    return Solution(parameters, penalties, held_out, factor if len(blocks) == 1 else None)
 
 
 def _least_squares(block, sums, known):
-    """Parameters of a block without penalty, (n_columns, n_sets)."""
+    """Parameters of a block without penalty, (n_columns, n_sets), and the factor of its normal matrix."""
     rest = sums.block(block.columns, known)
-    return rest.factorise().solve(rest.moment)
+    factor = rest.factorise()
+    return factor.solve(rest.moment), factor
 
 
 class _Sparse:
