@@ -93,11 +93,11 @@ class FitMatrix:
             chosen = slice(start, min(start + size, end))
             seen = self._seen(displacements[chosen])
             for index, atom in enumerate(self._atoms):
-                shape = len(atom.columns), 3, seen.shape[1]
-                matrix = memory[: shape[0] * shape[1] * shape[2]].reshape(shape)
+                n_rows, n = atom.operator.shape[0], seen.shape[1]
+                matrix, operator = memory[: n_rows * n].reshape(n_rows, n), atom.operator
                 for some, products in _in_cache(atom, seen):
-                    matrix[:, :, some] = (atom.operator @ products).reshape(*shape[:2], -1)
-                yield chosen, index, atom.columns, matrix.reshape(shape[0], -1)
+                    _apply(operator.indptr, operator.indices, operator.data, products, matrix[:, some])
+                yield chosen, index, atom.columns, matrix.reshape(n_rows // 3, -1)
 
     def matrix(self, displacements):
         """Whole fit matrix; for few supercells.
@@ -169,6 +169,19 @@ def _multiply(seen, factors, products):
         for k in range(1, order - 1):
             for c in range(n):
                 product[c] *= seen[factors[k, p], c]
+
+
+@numba.njit(cache=True, fastmath=True)
+def _apply(indptr, indices, data, products, result):
+    """Product of a sparse (CSR) and a dense matrix, written where it is wanted."""
+    for r in range(len(indptr) - 1):
+        row = result[r]
+        for c in range(len(row)):
+            row[c] = 0.0
+        for k in range(indptr[r], indptr[r + 1]):
+            value, product = data[k], products[indices[k]]
+            for c in range(len(row)):
+                row[c] += value * product[c]
 
 
 def _in_cache(atom, seen):

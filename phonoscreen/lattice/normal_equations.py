@@ -41,11 +41,14 @@ class NormalEquations:
             rows = fit_matrix.arrange(forces[:, members])
             self.square[group] = (rows**2).sum(axis=(1, 2))
             self.equations[group] = rows[0].size
+            grams = {}
             for chosen, atom, columns, matrix in fit_matrix.blocks(displacements, members):
-                own = fit_matrix.arrange(forces[:, chosen])[:, atom]
-                square = blas.dsyrk(1.0, matrix.T, trans=1, lower=1)
-                self.gram[group][numpy.ix_(columns, columns)] += square
-                self.moment[group][columns] += matrix @ own.T
+                if atom not in grams:
+                    grams[atom] = columns, numpy.zeros((len(columns), len(columns)), order="F")
+                blas.dsyrk(1.0, matrix.T, 1.0, grams[atom][1], trans=1, lower=1, overwrite_c=1)
+                self.moment[group][columns] += matrix @ fit_matrix.arrange(forces[:, chosen])[:, atom].T
+            for columns, gram in grams.values():
+                self.gram[group][numpy.ix_(columns, columns)] += gram
         for gram in self.gram:
             gram += numpy.tril(gram, -1).T
 

@@ -10,7 +10,7 @@ from phonoscreen.lattice.basis import read_basis
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.dipoles import dipole_constants
 
-BASES_HELD = 8
+BASES_HELD = 32
 """Bases kept in memory; a shard holds few prototypes."""
 
 
