@@ -65,6 +65,7 @@ def pairs_of(mesh, point, reduce=True):
     return first, partner[first], counts.astype(float)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def three_phonon_rates(
     crystal, third, modes, temperatures_k, *, scalebroad=1.0, transfer=True, reduce=True, dtype=numpy.complex128,
     memory_mib=64, memory_gib=16.0, threads=1, progress=None,
@@ -153,7 +154,7 @@ def three_phonon_rates(
                 kernels.fold_on_wedge(local.moved[t], touched, mesh.star, mesh.rotations, mesh.operation, mine)
                 matrix[t, i] = numpy.einsum("xy,syjvz->sxjvz", projector, mine) if reduce else mine
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for done, _ in enumerate(pool.map(work, range(n_irr)), start=1):
             if progress is not None:
                 progress(done, n_irr)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy
+from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport.boltzmann import (
@@ -88,6 +89,7 @@ class Solution:
     coherence_modes: list = field(default_factory=list)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # small matrices: threads of their own would only wait
 def solve(crystal, second, third, mesh, settings=None, *, correction=None, progress=None):
     """Solve the phonon Boltzmann equation of a crystal.
 
