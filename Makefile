@@ -6,7 +6,7 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test lint experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-forces benchmark-transport
+.PHONY: run test lint experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -45,10 +45,14 @@ lint: .venv/.complete
 	$(BIN)/snakemake --lint
 
 benchmark-force-constants: .venv/.complete
-	$(BIN)/python -m tests.benchmarks.bench_force_constants
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_force_constants
+	$(BIN)/python -W ignore -m tests.benchmarks.fit_throughput
 
 benchmark-phonondb: .venv/.complete
-	$(BIN)/python -m tests.benchmarks.phonondb_frequencies
+	$(BIN)/python -W ignore -m tests.benchmarks.phonondb_frequencies
+
+benchmark-polar-crystals: .venv/.complete
+	$(BIN)/python -W ignore -m tests.benchmarks.polar_crystals
 
 benchmark-forces: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.bench_forces

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import numpy
 import pytest
@@ -75,3 +76,57 @@ def test_wrong_input_ends_with_a_message_and_status_two(folder, capsys, argument
     said = capsys.readouterr().err
     assert re.search(message, said)
     assert "fix:" in said
+
+
+def test_a_supercell_given_as_the_crystal_is_reduced_to_its_primitive_cell(folder, capsys):
+    folder, crystal, basis, parameters = folder
+    atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    write(folder / "SPOSCAR", atoms.repeat((2, 2, 2)), format="vasp")
+    start = time.process_time()
+    assert main(["fit", str(folder / "SPOSCAR"), str(folder / "supercells.extxyz"), "--output", str(folder / "s")]) == 0
+    assert time.process_time() - start < 10
+    report = json.loads(capsys.readouterr().out)
+    assert report["n_free"] == basis.n_free
+    assert report["stable"] in (True, False)
+    second = read_second_order(folder / "s" / "FORCE_CONSTANTS_2ND", 2, (2, 2, 2))
+    lengths = numpy.sort(numpy.linalg.norm(second.values, axis=(2, 3)).ravel())
+    expected = numpy.sort(numpy.linalg.norm(basis.expand_second(parameters).values, axis=(2, 3)).ravel())
+    assert numpy.allclose(lengths, expected, atol=1e-4 * expected.max())
+
+
+def test_a_displaced_supercell_given_as_the_crystal_is_refused_at_once(folder, capsys):
+    folder, crystal, *_ = folder
+    atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    displaced = atoms.repeat((4, 4, 4))
+    displaced.rattle(0.02, seed=1)
+    write(folder / "CRYSTAL.vasp", displaced, format="vasp")
+    moved = displaced.copy()
+    moved.rattle(0.03, seed=2)
+    moved.calc = SinglePointCalculator(moved, forces=numpy.zeros((128, 3)))
+    write(folder / "one.extxyz", [moved])
+    start = time.process_time()
+    assert main(["fit", str(folder / "CRYSTAL.vasp"), str(folder / "one.extxyz"), "--output", str(folder / "no")]) == 2
+    assert time.process_time() - start < 20
+    assert "the perfect, symmetric one" in capsys.readouterr().err
+
+
+def test_options_of_the_fit_reach_the_report(folder, capsys):
+    folder, crystal, *_ = folder
+    arguments = ["fit", str(folder / "POSCAR"), str(folder / "supercells.extxyz"), "--output", str(folder / "o")]
+    options = ["--third-shells", "1", "--method", "least_squares,lasso", "--in-sequence", "--learning-curve"]
+    assert main([*arguments, *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["third_shell"] == 1
+    assert report["third_cutoff_to_shell_angstrom"] > 0
+    assert (report["method_second"], report["method_third"]) == ("least_squares", "lasso")
+    assert report["in_sequence"] is True
+    assert report["penalty_second"] is None
+    assert len(report["learning_curve"]["n_supercells"]) == len(report["learning_curve"]["force_error_relative"]) >= 3
+    for name in ("acoustic", "symmetry"):
+        assert report[f"{name}_residual_max"] < 1e-10
+    assert main([*arguments, "--third-cutoff", "0"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "third_shell" not in report
+    assert report["n_free"] == report["n_nonzero_second"]
+    assert main([*arguments, "--second-cutoff", "3.0"]) == 2  # forces of all pairs are not those of nearest neighbours
+    assert "longer cutoff" in capsys.readouterr().err

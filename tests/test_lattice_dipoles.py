@@ -21,6 +21,7 @@ from phonoscreen.lattice.supercell import supercell_order
 from phonoscreen.reference.collected import CollectedEngine
 from phonoscreen.reference.labels import label_supercells
 from tests import prototype_crystals as prototypes
+from tests.benchmarks import polar_crystals
 from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points
 from tests.small_study import run_script
 from tests.test_lattice_phonons import springs
@@ -40,6 +41,15 @@ def charges_of(crystal, charge=1.2, dielectric=2.6):
     signs = numpy.where(numpy.arange(len(crystal.numbers)) % 2, -1, 1) * charge
     signs = signs - signs.mean()
     return signs[:, None, None] * numpy.eye(3), dielectric * numpy.eye(3)
+
+
+@pytest.mark.parametrize("compound", polar_crystals.FILES)
+def test_optical_and_zone_boundary_frequencies_are_those_of_phono3py_with_symfc(reference, compound):
+    """From the same 30 supercells; symfc takes all triplets of the supercell, the fit those within a cutoff."""
+    path = reference / "displaced_supercells" / polar_crystals.FILES[compound]
+    data, second, _ = polar_crystals.fit(path)
+    difference, _, _ = polar_crystals.largest_difference(data, second, polar_crystals.phono3py_of(path))
+    assert difference < 0.005
 
 
 @pytest.mark.parametrize("repetitions", [(2, 2, 2), (3, 2, 2)])

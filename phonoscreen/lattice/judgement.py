@@ -77,6 +77,8 @@ def check_explained(basis, displacements, forces, misfits, held_out_relative):
         Naming the atoms or supercells.
     """
     fix = "check that displacements and forces list the same atoms in the same order and the same cell"
+    if basis.orders[0].clusters.repetitions is None:
+        fix += ", or take all pairs of the supercell or a longer cutoff in the second order"
     overall = numpy.sqrt((misfits**2).mean() / (forces**2).mean())
     if numpy.fmax(overall, held_out_relative) > UNEXPLAINED:
         worst = numpy.fmax(overall, held_out_relative)
