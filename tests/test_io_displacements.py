@@ -89,8 +89,9 @@ def test_the_command_fits_force_sets_of_a_conventional_cell(phonon, tmp_path, ca
                                      scaled_positions=crystal.scaled_positions))  # fmt: skip
     matrix = [str(x) for x in (2 * CONVENTIONAL).ravel()]
     arguments = ["fit", str(tmp_path / "POSCAR"), str(tmp_path / "FORCE_SETS"), "--output", str(tmp_path / "out")]
-    assert main([*arguments, "--no-rotational-sum-rules", "--supercell", *matrix]) == 0
+    assert main([*arguments, "--supercell", *matrix]) == 0
     report = json.loads(capsys.readouterr().out)
+    assert report["rotational_sum_rules"] is False  # as phonopy
     repetitions = tuple(int(n) for n in report["repetitions"].split())
     assert numpy.prod(repetitions) == 32
     assert len(full_second_order(read_second_order(tmp_path / "out" / "FORCE_CONSTANTS_2ND", 2, repetitions))) == 64

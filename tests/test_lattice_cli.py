@@ -13,7 +13,7 @@ from ase.io import write
 from phonoscreen.__main__ import main
 from phonoscreen.io.force_constants import read_second_order, read_third_order
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.clusters import choose_cutoff
+from phonoscreen.lattice.cutoffs import choose_cutoff
 from phonoscreen.lattice.fit_matrix import FitMatrix
 from tests import prototype_crystals as prototypes
 

@@ -11,7 +11,7 @@ from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.io.displacements import read_born, read_phonopy_yaml
 from phonoscreen.io.force_constants import full_second_order
 from phonoscreen.lattice.basis import build_basis, write_basis
-from phonoscreen.lattice.clusters import choose_cutoff
+from phonoscreen.lattice.cutoffs import choose_cutoff
 from phonoscreen.lattice.dipoles import check_charges, dipole_constants, dipole_forces
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.settings import FitSettings

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.clusters import check_cutoff, cutoff_of_shells, neighbour_shells
 from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.cutoffs import check_cutoff, cutoff_of_shells, neighbour_shells
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.settings import FitSettings, OrderSettings
 from tests import prototype_crystals as prototypes

@@ -6,7 +6,7 @@ from ase import Atoms
 
 from phonoscreen.io.displacements import read_phonopy_yaml
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.clusters import neighbour_shells
+from phonoscreen.lattice.cutoffs import neighbour_shells
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.fit_matrix import FitMatrix
 from phonoscreen.lattice.normal_equations import NormalEquations

@@ -6,7 +6,7 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.clusters import choose_cutoff
+from phonoscreen.lattice.cutoffs import choose_cutoff
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.transport.mesh import automatic_mesh

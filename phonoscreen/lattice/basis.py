@@ -11,8 +11,9 @@ import numpy
 from scipy import sparse
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.clusters import Clusters, check_cutoff, clusters_within, neighbour_pairs, supercell_pairs
+from phonoscreen.lattice.clusters import Clusters, clusters_within, neighbour_pairs, supercell_pairs
 from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
+from phonoscreen.lattice.cutoffs import check_cutoff
 from phonoscreen.lattice.invariants import OrderBasis, build_order
 from phonoscreen.lattice.supercell import cell_index
 from phonoscreen.lattice.symmetry import find_symmetry

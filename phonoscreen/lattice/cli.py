@@ -1,5 +1,6 @@
 """Command ``phonoscreen fit``: force constants of one crystal from displacements and forces."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def add_parser(subparsers):
         help="least_squares, lasso, adaptive_lasso or ardr; several by order, the second first",
     )  # fmt: skip
     parser.add_argument("--in-sequence", action="store_true", help="fit each order to what the lower ones leave")
-    parser.add_argument("--no-rotational-sum-rules", action="store_true", help="leave Born-Huang and Huang out")
+    parser.add_argument(
+        "--rotational-sum-rules", action=argparse.BooleanOptionalAction, default=None,
+        help="enforce Born-Huang and Huang; by default unless single atoms are displaced, where phonopy does not",
+    )  # fmt: skip
     parser.add_argument("--learning-curve", action="store_true", help="also fit to fewer supercells")
     parser.add_argument(
         "--imaginary-threshold", type=float, default=0.1, metavar="THZ", help="a mode below minus this is imaginary"
@@ -61,7 +65,9 @@ def run(arguments):
         arguments.third_cutoff, arguments.third_shells, arguments.second_cutoff, arguments.fourth_cutoff
     )
     report = {"repetitions": " ".join(str(n) for n in repetitions)}
+    rotational = arguments.rotational_sum_rules
     if is_single(moves):  # holds no third order
+        rotational = bool(rotational)
         orders = OrderSettings(0.0, second_cutoff_angstrom=arguments.second_cutoff)
         report["n_single_displacements"] = len(moves)
         moves, forces = complete_by_symmetry(crystal, repetitions, moves, forces)
@@ -69,7 +75,8 @@ def run(arguments):
     basis = build_basis(crystal, repetitions, cutoffs)
     names = arguments.method.split(",")
     method = names[0] if len(names) == 1 else dict(zip(ORDERS, names))
-    settings = FitSettings(method, arguments.in_sequence, not arguments.no_rotational_sum_rules)
+    settings = FitSettings(method, arguments.in_sequence, True if rotational is None else rotational)
+    report["rotational_sum_rules"] = settings.rotational_sum_rules
     fitter = ForceConstantFitter(basis, settings)
     charges = (data.born, data.dielectric) if data.born is not None else None
     fitted = fitter.fit(crystal, moves, forces, charges=charges)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.clusters import check_cutoff, choose_cutoff, cutoff_of_shells
+from phonoscreen.lattice.cutoffs import check_cutoff, choose_cutoff, cutoff_of_shells
 
 
 @dataclass

@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 from phonoscreen.audit.records import write_records
 from phonoscreen.io.displacements import read_phonopy_yaml
 from phonoscreen.lattice.basis import build_basis, write_basis
-from phonoscreen.lattice.clusters import choose_cutoff
 from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.cutoffs import choose_cutoff
 from phonoscreen.lattice.fit_matrix import FitMatrix
 from phonoscreen.lattice.supercell import translation_table
 from phonoscreen.reference.engine import make_engine

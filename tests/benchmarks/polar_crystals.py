@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from phonoscreen.io.displacements import read_phonopy_yaml
 from phonoscreen.io.phono3py import to_phono3py
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.clusters import choose_cutoff
+from phonoscreen.lattice.cutoffs import choose_cutoff
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.stability import corrected_frequencies_thz
 from phonoscreen.transport.nonanalytic import GonzeCorrection
