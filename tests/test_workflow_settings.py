@@ -56,6 +56,20 @@ def test_a_wrong_setting_is_named_with_its_remedy(config, section, key, value, w
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize("path", ["config.yaml", *(f"profiles/{name}/study.yaml" for name in ("laptop", "experiment"))])
+def test_no_setting_stands_twice_in_a_file(path):
+    """YAML silently takes the last of two equal keys."""
+
+    def check(node):
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            assert len(keys) == len(set(keys)), [key for key in keys if keys.count(key) > 1]
+            for _, value in node.value:
+                check(value)
+
+    check(yaml.compose((ROOT / path).read_text()))
+
+
 def test_a_missing_section_is_named(config):
     del config["relax"]
     with pytest.raises(StudyError, match="missing setting relax"):
