@@ -157,8 +157,9 @@ def test_a_basis_refuses_cutoffs_on_a_shell_or_that_alias(cutoff, message, remed
 def test_shells_that_do_not_fit_into_the_supercell_are_refused_with_the_number_that_does():
     crystal = prototypes.rocksalt()
     cutoff = cutoff_of_shells(crystal, (3, 3, 3), 3)
-    assert (neighbour_shells(crystal, cutoff.value_angstrom) < cutoff.value_angstrom).sum() == 3
-    assert cutoff.to_shell_angstrom == pytest.approx(0.5 * cutoff.gap_angstrom)
+    shells = neighbour_shells(crystal, 6.0)
+    assert cutoff.value_angstrom == pytest.approx(0.5 * (shells[2] + shells[3]))
+    assert cutoff.to_shell_angstrom == pytest.approx(0.5 * (shells[3] - shells[2]))
     assert OrderSettings(5.0, third_shells=3).cutoffs(crystal, (3, 3, 3))[0] == [None, cutoff.value_angstrom]
     for n_shells in (0, 9):
         with pytest.raises(StudyError, match="do not fit into half the supercell") as failure:

@@ -1,8 +1,7 @@
-"""Fits: exact recovery, independent programs, a known potential, real DFT forces, and bad input."""
+"""Fits: exact recovery, noise, sparse methods, rotational sum rules, real DFT forces of polar crystals."""
 
 import numpy
 import pytest
-from ase import Atoms
 
 from phonoscreen.io.displacements import read_phonopy_yaml
 from phonoscreen.lattice.basis import build_basis
@@ -27,21 +26,6 @@ def model_forces(basis, parameters, displacements):
     rows = FitMatrix(basis).matrix(displacements) @ parameters
     cells = rows.reshape(basis.n_atoms, 3, len(displacements), -1)
     return cells.transpose(2, 3, 0, 1).reshape(displacements.shape)
-
-
-def repeated(crystal, repetitions):
-    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
-    return cell.repeat(repetitions)
-
-
-def ase_forces(crystal, repetitions, displacements, calculator):
-    atoms = repeated(crystal, repetitions)
-    perfect, forces = atoms.positions.copy(), []
-    atoms.calc = calculator
-    for moves in displacements:
-        atoms.positions = perfect + moves
-        forces.append(atoms.get_forces())
-    return numpy.array(forces)
 
 
 @pytest.fixture(scope="module")

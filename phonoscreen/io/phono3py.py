@@ -106,23 +106,6 @@ def from_phono3py(program):
     return crystal, second, ThirdOrder(*(numpy.concatenate(x) for x in (atoms, vectors, values)))
 
 
-def read_phono3py(path, **options):
-    """Read a phono3py YAML file (force constants or displacements with forces beside it) or a phonopy one.
-
-    Parameters
-    ----------
-    path : YAML file, perhaps compressed
-    options : passed to ``phono3py.load``, for example ``fc3_filename`` and ``fc2_filename``
-
-    Returns
-    -------
-    Crystal, LatticeSum, ThirdOrder or None
-    """
-    import phono3py
-
-    return from_phono3py(phono3py.load(path, log_level=0, **options))
-
-
 def _crystal(primitive):
     return Crystal(primitive.cell.copy(), primitive.scaled_positions.copy(), primitive.numbers.copy(),
                    primitive.masses.copy())  # fmt: skip

@@ -62,7 +62,6 @@ class BasisAssigner:
             "supercell_length_angstrom": shortest_supercell_vector(crystal.cell, repetitions),
             "third_cutoff_angstrom": third.value_angstrom if third else float("nan"),
             "third_shell": third.shell if third else 0,
-            "third_gap_angstrom": third.gap_angstrom if third else float("nan"),
             "third_cutoff_to_shell_angstrom": third.to_shell_angstrom if third else float("nan"),
             **{f"n_free_{name}": n for name, n in zip(ORDERS, n_free)},
             "n_reference": max(

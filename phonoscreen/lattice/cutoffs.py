@@ -20,13 +20,11 @@ class Cutoff:
     ----------
     value_angstrom : the cutoff
     shell : number of neighbour shells inside
-    gap_angstrom : distance between the last shell inside and the first outside
     to_shell_angstrom : distance of the cutoff to the nearest shell
     """
 
     value_angstrom: float
     shell: int
-    gap_angstrom: float
     to_shell_angstrom: float
 
 
@@ -107,7 +105,7 @@ def _after_shell(shells, n_shells, half):
     """Cutoff in the middle of the gap behind a shell, at most half the supercell."""
     last, following = shells[n_shells - 1], shells[n_shells]
     value = min(0.5 * (last + following), half)
-    return Cutoff(float(value), n_shells, float(following - last), float(min(value - last, following - value)))
+    return Cutoff(float(value), n_shells, float(min(value - last, following - value)))
 
 
 def check_cutoff(crystal, repetitions, cutoff_angstrom):

@@ -126,11 +126,6 @@ class HarmonicLattice:
         return _hermitian(sums * offset_waves, n_atoms), derivatives
 
 
-def dynamical_matrices(crystal, second_order, qpoints):
-    """Dynamical matrices of one crystal; see ``HarmonicLattice.dynamical_matrices``."""
-    return HarmonicLattice(crystal, second_order.repetitions).dynamical_matrices(second_order, qpoints)
-
-
 def frequencies_thz(eigenvalues):
     """Frequencies of eigenvalues of the dynamical matrix; imaginary ones come out negative.
 

@@ -38,12 +38,11 @@ def primitive_crystal(crystal):
     found = spglib.get_symmetry_dataset((crystal.cell, crystal.scaled_positions, numbers), symprec=TOLERANCE_ANGSTROM)
     if found is None:
         raise StudyError("spglib finds no space group", fix="check the cell for atoms that sit on each other")
-    kept = numpy.unique(found.mapping_to_primitive, return_index=True)[1]
+    kept = numpy.sort(numpy.unique(found.mapping_to_primitive, return_index=True)[1])
     if len(kept) == len(numbers):
         return crystal
     cell = numpy.array(found.primitive_lattice)
-    scaled = crystal.scaled_positions[numpy.sort(kept)] @ crystal.cell @ numpy.linalg.inv(cell)
-    kept = numpy.sort(kept)
+    scaled = crystal.scaled_positions[kept] @ crystal.cell @ numpy.linalg.inv(cell)
     return Crystal(cell, scaled, numbers[kept], numpy.asarray(crystal.masses)[kept])
 
 
