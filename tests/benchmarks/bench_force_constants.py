@@ -14,7 +14,7 @@ import logging
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -81,6 +81,7 @@ def prototype_case(name, engine):
     """A prototype with forces of a universal potential, relative to the undisplaced crystal."""
     make, repetitions = PROTOTYPES[name]
     crystal = make()
+    crystal = replace(crystal, scaled_positions=crystal.scaled_positions % 1.0)  # as hiphive needs them
     perfect = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     perfect = perfect.repeat(repetitions)
     moves = numpy.random.default_rng(0).normal(size=(FITTED + UNSEEN, len(perfect), 3))
