@@ -55,7 +55,8 @@ benchmark-polar-crystals: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.polar_crystals
 
 benchmark-forces: .venv/.complete
-	$(BIN)/python -m tests.benchmarks.bench_forces
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_forces --threads 1
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_forces --threads 2
 
 benchmark-transport: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.accuracy_transport
