@@ -54,19 +54,20 @@ def draw_curves(tables, reference):
         if quantity in PAPER:
             axis.scatter([PAPER_SIZE], [PAPER[quantity]], marker="*", s=45, color=style.ORANGE, zorder=4, label="paper")
         potentials = forces[forces["size"].isna()] if quantity in forces else forces.iloc[:0]
-        for row, place in zip(potentials.itertuples(), (style.DASHED, ":")):
+        rows = potentials.sort_values(quantity).itertuples() if len(potentials) else ()
+        for row, line, side in zip(rows, (":", style.DASHED), ("top", "bottom")):
             value = getattr(row, quantity)
-            axis.axhline(value, color=style.GREY, linewidth=0.7, linestyle=place)
-            axis.annotate(row.model, (shown["size"].min(), value), fontsize=6, va="bottom", color=style.GREY)
+            axis.axhline(value, color=style.GREY, linewidth=0.7, linestyle=line)
+            axis.annotate(row.model, (PAPER_SIZE / 2, value), fontsize=6, va=side, ha="right", color=style.GREY)
         axis.set(xlabel="compounds trained on", ylabel=label, xscale="log", yscale="log")
         style.log_ticks(axis.xaxis, *axis.get_xlim())
         style.log_ticks(axis.yaxis, *axis.get_ylim())
-    axes[0, 0].legend(loc="lower left", fontsize=6)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6)
     n = int(trained.loc[trained["set"] == "unseen", "n_structures"].max())
     return figure, (
         f"**Learning curves.** Reference: {reference}. Single members, every repeat; filled: {n} compounds never seen; "
-        f"open: supercells not trained on of compounds trained on. Lines: power laws through the filled points, with "
-        f"the value they promise for the paper's {PAPER_SIZE} structures and 90 % of the laws resampled over compounds "
+        f"open: supercells not trained on of compounds trained on. Lines: power laws through the compounds "
+        f"never seen that have a value at every size, with the value they promise for the paper's {PAPER_SIZE} structures and 90 % of the laws resampled over compounds "
         f"and repeats (dotted where the exponent may be zero). Star: the paper's networks against DFT. Grey: universal "
         f"potentials on the same supercells. (c, d) compounds stable with the reference."
     )
