@@ -66,10 +66,11 @@ def draw_curves(tables, reference):
     n = int(trained.loc[trained["set"] == "unseen", "n_structures"].max())
     return figure, (
         f"**Learning curves.** Reference: {reference}. Single members, every repeat; filled: {n} compounds never seen; "
-        f"open: supercells not trained on of compounds trained on. Lines: power laws through the compounds "
-        f"never seen that have a value at every size, with the value they promise for the paper's {PAPER_SIZE} structures and 90 % of the laws resampled over compounds "
-        f"and repeats (dotted where the exponent may be zero). Star: the paper's networks against DFT. Grey: universal "
-        f"potentials on the same supercells. (c, d) compounds stable with the reference."
+        f"open: supercells not trained on of compounds trained on. Lines: power laws through the compounds never seen "
+        f"that have a value at every size, with the value they promise for the paper's {PAPER_SIZE} structures and "
+        f"90 % of the laws resampled over compounds and repeats (dotted where the exponent may be zero). Star: the "
+        f"paper's networks against DFT. Grey: universal potentials on the same supercells. (c, d) compounds stable "
+        f"with the reference."
     )
 
 

@@ -118,8 +118,9 @@ def main():
     known = manifest[manifest["structure_id"].isin(trained)]
     known = set(zip(known["formula"], known["space_group_number"].astype(str)))
     engine = make_baseline(arguments.potential, 1) if arguments.potential else None
-    rows = []
-    for name, archive in list(archives(folder).items())[:: arguments.every]:
+    rows, chosen = [], list(archives(folder).items())[:: arguments.every]
+    for number, (name, archive) in enumerate(chosen):
+        print(f"{number + 1} of {len(chosen)}: {name}", file=sys.stderr)
         with tempfile.TemporaryDirectory() as unpacked:
             data = read_compound(archive, Path(unpacked)).data
         if not set(data.crystal.numbers.tolist()) <= elements & set(SYMBOLS):
