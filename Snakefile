@@ -79,6 +79,7 @@ rule all:
     localrule: True
 
 
+include: "rules/inputs.smk"
 include: "rules/structures.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"

@@ -14,19 +14,6 @@ TABLES_OF = {
 }
 
 
-def tables_of(wildcards):
-    """Tables one figure draws."""
-    return {
-        table: f"results/tables/{table}.parquet"
-        for table in TABLES_OF[wildcards.figure]
-    }
-
-
-def code_of_figure(wildcards):
-    """Code that draws one figure."""
-    return code_of(f"scripts/draw_{wildcards.figure}.py")
-
-
 rule draw_figure:
     """One figure of the paper, from tables only."""
     input:

@@ -7,16 +7,6 @@ ORDER_KEYS = [
 FIT_KEYS = ["method", "in_sequence", "rotational_sum_rules"]
 
 
-def forces_of(wildcards):
-    """Forces of one source: reference labels, the published model's, or those of a point of the experiment."""
-    folders = {"reference": "labels", "predicted": "predicted"}
-    folder = folders.get(wildcards.source, f"experiment/forces/{wildcards.source}")
-    return {
-        "forces": f"results/{folder}/{wildcards.shard}.h5",
-        "forces_records": f"results/{folder}/{wildcards.shard}.parquet",
-    }
-
-
 rule build_symmetry_bases:
     """Symmetry bases of the force constants, one per prototype, supercell and neighbour shells."""
     input:
