@@ -158,12 +158,12 @@ class Lookahead:
                 try:
                     pool.append(self.read(other))
                     chosen.append(other)
-                except Exception:  # its own turn will tell
+                except Exception:  # an unreadable structure raises again, and is recorded, when it is asked for
                     break
             begin = time.perf_counter()
             try:
                 forces = self.committee.pool_forces(pool)
-            except Exception:  # one of them is to blame: each alone, this one now
+            except Exception:  # one of them is to blame: this one alone, the others when they are asked for
                 begin, chosen, pool = time.perf_counter(), chosen[:1], pool[:1]
                 forces = self.committee.pool_forces(pool)
             per_value = (time.perf_counter() - begin) / sum(supercells.displacements.size for supercells in pool)
@@ -172,12 +172,17 @@ class Lookahead:
         return self.ready.pop(structure_id)
 
 
-def batches(cells, n_environments):
-    """Yield lists of neighbourhoods of about as many environments."""
+def batches(items, n_environments, count=len):
+    """Yield lists of items of about ``n_environments`` atoms together.
+
+    Parameters
+    ----------
+    items : neighbourhoods, or anything that ``count`` returns the number of atoms of
+    """
     batch, size = [], 0
-    for cell in cells:
-        batch.append(cell)
-        size += len(cell)
+    for item in items:
+        batch.append(item)
+        size += count(item)
         if size >= n_environments:
             yield batch
             batch, size = [], 0

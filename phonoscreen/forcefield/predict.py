@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
-from phonoscreen.forcefield.committee import uncertainty
+from phonoscreen.forcefield.committee import batches, uncertainty
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
 from phonoscreen.forcefield.publish import load_published
 
@@ -52,7 +52,7 @@ def predict_files(paths, model, output, *, device="auto", dtype=None, batch_envi
     begin, computed = time.monotonic(), 0
     with open(files[0], "a") as structures, open(files[1], "a", newline="") as records:
         writer = csv.writer(records)
-        for batch in _batches(paths, done, batch_environments):
+        for batch in batches(_waiting(paths, done), batch_environments, lambda item: len(item[1])):
             for name, atoms, outcome in _forces_of(committee, batch):
                 row = [name, "ok", "", len(atoms), "", ""]
                 if isinstance(outcome, StudyError):
@@ -90,20 +90,12 @@ def _resume(structures, records):
     return {row[0]: row[1] for row in rows}
 
 
-def _batches(paths, done, n_environments):
-    """Yield lists of (name, atoms) of about as many atoms, without the structures done."""
-    batch, size = [], 0
+def _waiting(paths, done):
+    """Yield (name, atoms) of the structures that are not done."""
     for path in paths:
         for number, atoms in enumerate(ase.io.iread(path, index=":")):
-            if f"{path}#{number}" in done:
-                continue
-            batch.append((f"{path}#{number}", atoms))
-            size += len(atoms)
-            if size >= n_environments:
-                yield batch
-                batch, size = [], 0
-    if batch:
-        yield batch
+            if f"{path}#{number}" not in done:
+                yield f"{path}#{number}", atoms
 
 
 def _forces_of(committee, batch):
