@@ -14,14 +14,20 @@ def copy_of_code(tmp_path, monkeypatch):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code, "ROOT", tmp_path)
 
+    scripts = (
+        "displace_supercells.py",
+        "label_forces.py",
+        "filter_structures.py",
+        "tabulate_table1.py",
+        "draw_figure4.py",
+    )
+
     def digests():
-        for function in (code.code_of, code.modules_of, code._imports):
-            function.cache_clear()
-        return {path.name: code.code_of(f"scripts/{path.name}") for path in sorted((ROOT / "scripts").glob("*.py"))}
+        code.forget()
+        return {name: code.code_of(f"scripts/{name}") for name in scripts}
 
     yield tmp_path, digests
-    for function in (code.code_of, code.modules_of, code._imports):
-        function.cache_clear()
+    code.forget()
 
 
 def test_editing_a_module_changes_exactly_the_scripts_that_import_it(copy_of_code):
@@ -34,6 +40,38 @@ def test_editing_a_module_changes_exactly_the_scripts_that_import_it(copy_of_cod
         stream.write("\nEDITED = True\n")
     after = digests()
     assert {name for name in before if before[name] != after[name]} == users
+
+
+@pytest.mark.parametrize(
+    "path, old, new",
+    [
+        ("phonoscreen/audit/errors.py", "A problem that a user can act on.", "Another sentence."),
+        ("phonoscreen/audit/errors.py", "class StudyError", "# why\nclass StudyError"),
+        ("phonoscreen/audit/errors.py", "where=None", "where: str | None = None"),
+        ("phonoscreen/audit/shard.py", "import logging", "import logging\nfrom typing import Any"),
+        ("phonoscreen/audit/shard.py", "def _name(structure_id):", "def _name(structure_id) -> str:"),
+        ("phonoscreen/audit/shard.py", "status: str", "status: object"),
+        ("phonoscreen/audit/job.py", '"rule %s failed"', '"the rule %s did not end well"'),
+        ("phonoscreen/__init__.py", "__version__ = ", "__version__ = 'new' + "),
+    ],
+)
+def test_words_change_no_digest(copy_of_code, path, old, new):
+    root, digests = copy_of_code
+    before, text = digests(), (root / path).read_text()
+    assert old in text
+    (root / path).write_text(text.replace(old, new))
+    assert digests() == before
+
+
+@pytest.mark.parametrize("old, new", [('status: str = "ok"', 'status: str = "failed"'), ("[:24]", "[:25]")])
+def test_what_changes_a_result_changes_the_digests_of_its_users(copy_of_code, old, new):
+    root, digests = copy_of_code
+    before, path = digests(), root / "phonoscreen/audit/shard.py"
+    users = {name for name in before if "phonoscreen/audit/shard.py" in code.modules_of(f"scripts/{name}")}
+    path.write_text(path.read_text().replace(old, new))
+    after = digests()
+    assert {name for name in before if before[name] != after[name]} == users
+    assert users != set(before)
 
 
 def test_touching_files_changes_nothing(copy_of_code):
