@@ -1,34 +1,36 @@
-"""The study: reads and checks the settings, includes the rules, names the targets."""
+"""The study: reads and checks the settings, includes the rules of every stage, names the targets."""
 
 import os
 
 from snakemake.utils import min_version
 
-from phonoscreen.workflow.code import code_of
+from phonoscreen.workflow.code import ROOT, code_of
 from phonoscreen.workflow.inputs import (
-    ablations,
     augmentation,
     engine_settings,
-    experiment_model,
     model_settings,
-    replayed_model,
     source_files,
+    training_settings,
+    transport_settings,
 )
-from phonoscreen.workflow.settings import check_settings
-from phonoscreen.workflow.shards import (
-    curve_points,
-    curve_sources,
-    member_names,
-    shard_names,
-)
+from phonoscreen.workflow.settings.check import check_settings
+from phonoscreen.workflow.settings.study import Study
+from phonoscreen.workflow.shards import member_names, shard_names
 
 min_version("9.27")
 
 
-configfile: "config.yaml"
+configfile: f"{ROOT}/config.yaml"
 
 
-check_settings(config)
+# A profile's own Snakefile may set these two before it includes this file: the settings that it changes, and the class
+# of the settings where it has more of them. Whatever a user gives with --configfile or --config goes on top.
+if "STUDY" in globals():
+
+    configfile: STUDY
+
+
+config.update(check_settings(config, globals().get("SETTINGS", Study)))
 
 # Jobs share the cores: no library starts threads of its own beyond those its rule asks for.
 for variable in (
@@ -39,14 +41,16 @@ for variable in (
 ):
     os.environ.setdefault(variable, "1")
 
+# Files that ship with the repository, as seen from the folder the study runs in.
+RESOURCES = os.path.relpath(ROOT / "resources")
 SHARDS = shard_names(config["shards"])
 MEMBERS = member_names(config["force_model"]["committee"])
 ROUNDS = range(config["active_learning"]["rounds_max"] + 1)
 LAST_ROUND = ROUNDS[-1]
-SOURCES = ["reference", "predicted"]
-# Points of the experiment's learning curves, and the sources of forces among them.
-POINTS = curve_points(config["experiment"])
-POINT_SOURCES = curve_sources(POINTS)
+# Folder of the forces behind each source of force constants.
+FORCES = {"reference": "labels", "predicted": "predicted"}
+SOURCES = list(FORCES)
+REFERENCE = config["reference"][config["reference"]["engine"]]
 FIGURES = [
     f"figure{name}"
     for name in ("2", "3", "4", "5", "6", "7", "S1", "S2", "S3", "S4", "S5", "S6")
@@ -57,10 +61,7 @@ wildcard_constraints:
     shard=r"\d{4}",
     round=r"\d+",
     member=r"\d+",
-    source="|".join([*SOURCES, *POINT_SOURCES]),
-    model="|".join(config["experiment"]["models"]),
-    size=r"\d+",
-    repeat=r"\d+",
+    source="|".join(SOURCES),
     figure="|".join(FIGURES),
 
 
@@ -83,12 +84,10 @@ include: "rules/inputs.smk"
 include: "rules/structures.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"
-include: "rules/ablation.smk"
 include: "rules/force_constants.smk"
 include: "rules/transport.smk"
 include: "rules/convergence.smk"
 include: "rules/bonding.smk"
-include: "rules/experiment.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/summary.smk"

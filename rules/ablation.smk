@@ -1,3 +1,7 @@
+"""What each choice of the force models is worth (docs/force_models.md)."""
+
+from phonoscreen.workflow.experiment import ablations
+
 ABLATIONS = ablations(config)
 
 
@@ -13,6 +17,8 @@ rule ablate_model:
         "benchmarks/ablate_model/{number}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
     params:
         code=code_of("scripts/ablate_model.py"),
         training=lambda wildcards: ABLATIONS[int(wildcards.number)],

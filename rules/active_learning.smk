@@ -39,10 +39,13 @@ rule train_member:
         "benchmarks/train_member/{round}_{member}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
+        processes=config["training"]["processes"],
     params:
         code=code_of("scripts/train_member.py"),
-        force_model=config["force_model"],
-        training=config["training"],
+        force_model=model_settings(config["force_model"]),
+        training=training_settings(config["training"]),
         seed=config["seed"],
     script:
         "../scripts/train_member.py"
@@ -70,9 +73,10 @@ rule query_committee:
         "benchmarks/query_committee/{round}_{shard}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
     params:
         code=code_of("scripts/query_committee.py"),
-        device=config["force_model"]["device"],
     script:
         "../scripts/query_committee.py"
 
@@ -152,9 +156,10 @@ rule validate_round:
         "benchmarks/validate_round/{round}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
     params:
         code=code_of("scripts/validate_round.py"),
-        device=config["force_model"]["device"],
     script:
         "../scripts/validate_round.py"
 
@@ -208,8 +213,9 @@ rule predict_forces:
         "benchmarks/predict_forces/{shard}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
     params:
         code=code_of("scripts/predict_forces.py"),
-        device=config["force_model"]["device"],
     script:
         "../scripts/predict_forces.py"

@@ -1,12 +1,9 @@
-FORCES_OF = {"reference": "labels", "predicted": "predicted"}
-
-
 rule converge_transport:
     """Conductivity of a few structures against q mesh, broadening and third-order cutoff."""
     input:
         forces=expand(
             "results/{forces}/{shard}.h5",
-            forces=FORCES_OF[config["convergence"]["source"]],
+            forces=FORCES[config["convergence"]["source"]],
             shard=SHARDS,
         ),
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
@@ -44,7 +41,7 @@ rule draw_convergence:
     params:
         code=code_of("scripts/draw_convergence.py"),
         engine=config["reference"]["engine"],
-        model=config["reference"]["model"],
+        model=REFERENCE["model"],
     script:
         "../scripts/draw_convergence.py"
 

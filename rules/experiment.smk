@@ -1,10 +1,72 @@
+"""Learning curves of the force models, calibration, replayed selection (docs/experiment_models.md)."""
+
+from phonoscreen.workflow.experiment import (
+    check_experiment,
+    curve_points,
+    curve_sources,
+    experiment_model,
+    replayed_model,
+)
+
+check_experiment(config)
+
 CURVES = config["experiment"]
+# Points of the learning curves, and the sources of forces among them.
+POINTS = curve_points(CURVES)
+POINT_SOURCES = curve_sources(POINTS)
+FORCES |= {source: f"experiment/forces/{source}" for source in POINT_SOURCES}
 EXPERIMENT_FIGURES = ["curves", "phonons", "calibration", "selection"]
 REPLAYS = [
     f"{strategy}_{repeat}"
     for strategy in CURVES["selection"]["strategies"]
     for repeat in range(CURVES["selection"]["repeats"])
 ]
+
+
+wildcard_constraints:
+    source="|".join(FORCES),
+    model="|".join(CURVES["models"]),
+    size=r"\d+",
+    repeat=r"\d+",
+
+
+def point_folder(point):
+    """Folder of one point of a learning curve."""
+    return f"results/experiment/{point['model']}/{point['size']}/{point['repeat']}"
+
+
+def members_at(point):
+    """Weights and settings of the members of one point."""
+    folders = [f"{point_folder(point)}/members/{name}" for name in point["members"]]
+    return {
+        "weights": [f"{folder}/model.safetensors" for folder in folders],
+        "settings": [f"{folder}/model.json" for folder in folders],
+    }
+
+
+def members_of_point(wildcards):
+    """Members of the point that a rule's wildcards name."""
+    named = {
+        "model": wildcards.model,
+        "size": int(wildcards.size),
+        "repeat": int(wildcards.repeat),
+    }
+    return members_at(next(p for p in POINTS if named.items() <= p.items()))
+
+
+def members_of_source(wildcards):
+    """Members whose mean a source of forces is."""
+    return members_at(POINT_SOURCES[wildcards.source])
+
+
+def settings_of_model(wildcards):
+    """Sections force_model and training of the model that a rule's wildcards name."""
+    return experiment_model(config, wildcards.model)
+
+
+def dataset_of_source(wildcards):
+    """Compounds that the members of a source of forces were trained on."""
+    return f"results/experiment/datasets/{POINT_SOURCES[wildcards.source]['size']}_0.parquet"
 
 
 rule assemble_subset:
@@ -45,6 +107,8 @@ rule train_point:
         "benchmarks/train_point/{model}_{size}_{repeat}_{member}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
     params:
         code=code_of("scripts/train_point.py"),
         model=settings_of_model,
@@ -70,9 +134,10 @@ rule measure_point:
         "benchmarks/measure_point/{model}_{size}_{repeat}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
     params:
         code=code_of("scripts/measure_point.py"),
-        device=config["force_model"]["device"],
         trained_supercells=config["training"]["max_supercells_per_structure"],
     script:
         "../scripts/measure_point.py"
@@ -95,9 +160,10 @@ rule predict_point:
         "benchmarks/predict_point/{source}_{shard}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    resources:
+        device=config["force_model"]["device"],
     params:
         code=code_of("scripts/predict_point.py"),
-        device=config["force_model"]["device"],
         seed=config["seed"],
     script:
         "../scripts/predict_point.py"
@@ -202,7 +268,7 @@ rule draw_experiment:
     params:
         code=code_of("scripts/draw_experiment.py"),
         engine=config["reference"]["engine"],
-        model=config["reference"]["model"],
+        model=REFERENCE["model"],
     script:
         "../scripts/draw_experiment.py"
 
@@ -223,7 +289,7 @@ rule write_experiment:
         captions=expand(
             "results/experiment/figures/{drawing}.md", drawing=EXPERIMENT_FIGURES
         ),
-        numbers="resources/published/numbers.yaml",
+        numbers=f"{RESOURCES}/published/numbers.yaml",
     output:
         markdown="results/experiment/report.md",
         html="results/experiment/report.html",
@@ -236,6 +302,13 @@ rule write_experiment:
     params:
         code=code_of("scripts/write_experiment.py"),
         engine=config["reference"]["engine"],
-        model=config["reference"]["model"],
+        model=REFERENCE["model"],
     script:
         "../scripts/write_experiment.py"
+
+
+rule experiment:
+    """Target: the experiment on force models, its tables, figures and page."""
+    input:
+        "results/experiment/report.md",
+    localrule: True

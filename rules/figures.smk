@@ -31,7 +31,7 @@ rule draw_figure:
     params:
         code=code_of_figure,
         engine=config["reference"]["engine"],
-        model=config["reference"]["model"],
+        model=REFERENCE["model"],
         bonding_engine=config["bonding"]["engine"],
         temperature_k=config["transport"]["temperature_k"],
     script:

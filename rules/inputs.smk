@@ -40,52 +40,12 @@ def member_before(wildcards):
 
 
 def forces_of(wildcards):
-    """Forces of one source: reference labels, the published model's, or those of a point of the experiment."""
-    folders = {"reference": "labels", "predicted": "predicted"}
-    folder = folders.get(wildcards.source, f"experiment/forces/{wildcards.source}")
+    """Forces of one source: reference labels, or the published model's."""
+    folder = FORCES[wildcards.source]
     return {
         "forces": f"results/{folder}/{wildcards.shard}.h5",
         "forces_records": f"results/{folder}/{wildcards.shard}.parquet",
     }
-
-
-def point_folder(point):
-    """Folder of one point of a learning curve."""
-    return f"results/experiment/{point['model']}/{point['size']}/{point['repeat']}"
-
-
-def members_at(point):
-    """Weights and settings of the members of one point."""
-    folders = [f"{point_folder(point)}/members/{name}" for name in point["members"]]
-    return {
-        "weights": [f"{folder}/model.safetensors" for folder in folders],
-        "settings": [f"{folder}/model.json" for folder in folders],
-    }
-
-
-def members_of_point(wildcards):
-    """Members of the point that a rule's wildcards name."""
-    named = {
-        "model": wildcards.model,
-        "size": int(wildcards.size),
-        "repeat": int(wildcards.repeat),
-    }
-    return members_at(next(p for p in POINTS if named.items() <= p.items()))
-
-
-def members_of_source(wildcards):
-    """Members whose mean a source of forces is."""
-    return members_at(POINT_SOURCES[wildcards.source])
-
-
-def settings_of_model(wildcards):
-    """Sections force_model and training of the model that a rule's wildcards name."""
-    return experiment_model(config, wildcards.model)
-
-
-def dataset_of_source(wildcards):
-    """Compounds that the members of a source of forces were trained on."""
-    return f"results/experiment/datasets/{POINT_SOURCES[wildcards.source]['size']}_0.parquet"
 
 
 def tables_of(wildcards):

@@ -2,7 +2,7 @@ rule collect_structures:
     """Candidates from a database, a folder of files or a list of compounds."""
     input:
         **source_files(config["source"]),
-        prototypes="resources/prototypes.yaml",
+        prototypes=f"{RESOURCES}/prototypes.yaml",
     output:
         structures="results/structures/candidates.extxyz",
         table="results/structures/candidates.parquet",
@@ -28,7 +28,7 @@ rule filter_structures:
     input:
         structures="results/structures/candidates.extxyz",
         table="results/structures/candidates.parquet",
-        prototypes="resources/prototypes.yaml",
+        prototypes=f"{RESOURCES}/prototypes.yaml",
     output:
         manifest="results/structures/manifest.parquet",
         records="results/structures/filter_records.parquet",

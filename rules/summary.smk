@@ -16,8 +16,8 @@ rule write_summary:
         check_transport="results/checks/transport.parquet",
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
-        numbers="resources/published/numbers.yaml",
-        contradictions="resources/published/contradictions.yaml",
+        numbers=f"{RESOURCES}/published/numbers.yaml",
+        contradictions=f"{RESOURCES}/published/contradictions.yaml",
     output:
         markdown="results/summary.md",
         html="results/summary.html",
@@ -32,7 +32,7 @@ rule write_summary:
     params:
         code=code_of("scripts/write_summary.py"),
         engine=config["reference"]["engine"],
-        model=config["reference"]["model"],
+        model=REFERENCE["model"],
         bonding_engine=config["bonding"]["engine"],
         displacement_angstrom=config["supercell"]["displacement_angstrom"],
         threshold_mev_per_angstrom=config["active_learning"][

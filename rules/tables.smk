@@ -47,7 +47,7 @@ rule tabulate_table1:
     """Structures per class, calculated, unexplored and stable, beside the published counts."""
     input:
         manifest="results/structures/manifest.parquet",
-        published="resources/published/table1.yaml",
+        published=f"{RESOURCES}/published/table1.yaml",
         stability_reference=expand(
             "results/stability/reference/{shard}.parquet", shard=SHARDS
         ),
@@ -233,7 +233,7 @@ rule tabulate_embedding:
         "../envs/analysis.yaml"
     params:
         code=code_of("scripts/tabulate_embedding.py"),
-        force_model=model_settings(config["force_model"]),
+        force_model=config["force_model"]["elemental_sdnnff"],
         seed=config["seed"],
     script:
         "../scripts/tabulate_embedding.py"

@@ -71,10 +71,3 @@ rule summary:
         "results/summary.md",
         "results/summary.html",
     localrule: True
-
-
-rule experiment:
-    """Target: the experiment on force models, its tables, figures and page."""
-    input:
-        "results/experiment/report.md",
-    localrule: True

@@ -9,7 +9,10 @@ from phonoscreen.forcefield.ablation import measure
 
 def main(job):
     torch.set_num_threads(job.threads)
-    write_table(measure(job.input.dataset, job.params.seed, **job.params.training), job.output.table)
+    write_table(
+        measure(job.input.dataset, job.params.seed, device=job.resources.device, **job.params.training),
+        job.output.table,
+    )
 
 
 run_job(snakemake, main)

@@ -15,7 +15,7 @@ def main(job):
     dataset = read_records(job.input.dataset)
     unseen = set(manifest.structure_id[manifest.part == "validation"]) & set(labels)
     atoms = point_errors(
-        Committee.load(job.input.weights, job.input.settings, job.params.device),
+        Committee.load(job.input.weights, job.input.settings, job.resources.device),
         paths_by_structure(job.input.supercells),
         labels,
         set(dataset.structure_id[dataset.split == "training"]),

@@ -18,7 +18,7 @@ from phonoscreen.forcefield.publish import load_published
 def main(job):
     torch.set_num_threads(job.threads)
     upstream = read_records(job.input.records)
-    committee, content = load_published(Path(job.input.model).parent, job.params.device)
+    committee, content = load_published(Path(job.input.model).parent, job.resources.device)
     store = h5py.File(job.input.supercells)
     ids = list(upstream.structure_id)
     ahead = Lookahead(committee, upstream.structure_id[upstream.status == "ok"], lambda i: Supercells.read(store[i]))

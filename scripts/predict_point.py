@@ -15,7 +15,7 @@ def main(job):
     torch.set_num_threads(job.threads)
     upstream = read_records(job.input.records)
     sets = compounds_to_predict(read_records(job.input.manifest), read_records(job.input.dataset), job.params.seed)
-    committee = Committee.load(job.input.weights, job.input.settings, job.params.device)
+    committee = Committee.load(job.input.weights, job.input.settings, job.resources.device)
     store = h5py.File(job.input.supercells)
 
     def compute(structure_id):

@@ -19,7 +19,7 @@ def main(job):
     upstream = read_records(job.input.records)
     before = [json.loads(Path(path).read_text()) for path in job.input.get("convergence", [])]
     converged = any(verdict["converged"] for verdict in before)
-    committee = Committee.load(job.input.weights, job.input.settings, job.params.device)
+    committee = Committee.load(job.input.weights, job.input.settings, job.resources.device)
     store = h5py.File(job.input.supercells)
     asked = upstream.structure_id[
         (upstream.status == "ok") & (upstream.structure_id.map(manifest.part) == "unexplored")

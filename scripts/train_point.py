@@ -21,7 +21,7 @@ def main(job):
     member = int(job.wildcards.member)
     model, history = train_member(
         job.input.dataset, settings, training, seed=derive_seed(job.params.seed, "point", int(job.wildcards.repeat)),
-        member=member, round_number=0, checkpoint=checkpoint, device=settings["device"],
+        member=member, round_number=0, checkpoint=checkpoint, device=job.resources.device,
     )  # fmt: skip
     dataset = Dataset(job.input.dataset, model.cutoff_angstrom)
     save_model(

@@ -19,7 +19,7 @@ def main(job):
     manifest = read_records(job.input.manifest)
     prototypes = manifest[manifest.part == "validation"].set_index("structure_id").prototype
     supercells, labels = files_of(job.input.supercells), files_of(job.input.labels)
-    committee = Committee.load(job.input.weights, job.input.settings, job.params.device)
+    committee = Committee.load(job.input.weights, job.input.settings, job.resources.device)
 
     def compute(structure_id):
         data = Supercells.read(supercells[structure_id][structure_id])

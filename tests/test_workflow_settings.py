@@ -1,12 +1,17 @@
-"""Settings: wrong ones are refused before the first job, with the remedy."""
+"""Settings: wrong ones are refused before the first job, with the remedy; layers never lose each other."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import yaml
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.workflow.settings import check_settings
+from phonoscreen.workflow.experiment import check_experiment
+from phonoscreen.workflow.settings import reference
+from phonoscreen.workflow.settings.check import check_settings
+from phonoscreen.workflow.settings.study import Study
 from tests.conftest import ROOT
 
 
@@ -17,14 +22,15 @@ def config():
 
 def merged(config, override):
     for key, value in override.items():
-        config[key] = merged(config[key], value) if isinstance(value, dict) else value
+        config[key] = merged(config.get(key, {}), value) if isinstance(value, dict) else value
     return config
 
 
 def test_the_settings_of_the_study_and_of_the_laptop_are_accepted(config, monkeypatch):
     monkeypatch.chdir(ROOT)
     check_settings(copy.deepcopy(config))
-    check_settings(merged(config, yaml.safe_load((ROOT / "profiles/laptop/study.yaml").read_text())))
+    check_settings(merged(copy.deepcopy(config), yaml.safe_load((ROOT / "profiles/laptop/study.yaml").read_text())))
+    check_experiment(merged(config, yaml.safe_load((ROOT / "profiles/experiment/study.yaml").read_text())))
 
 
 @pytest.mark.parametrize(
@@ -35,8 +41,8 @@ def test_the_settings_of_the_study_and_of_the_laptop_are_accepted(config, monkey
         ("transport", "temperature_k", 0, ["transport/temperature_k", "above 0"]),
         ("transport", "temperature_k", "300 K", ["transport/temperature_k"]),
         ("supercell", "displacement_angstrom", 3.0, ["displacement_angstrom", "at most 0.2"]),
-        ("supercell", "min_length_angstrom", -1, ["min_length_angstrom", "between 4 and 40"]),
-        ("force_model", "committee", 1, ["committee", "at least 2"]),
+        ("supercell", "min_length_angstrom", -1, ["min_length_angstrom", "from 4 to 40"]),
+        ("force_model", "committee", 1, ["committee", "from 2 to 20"]),
         (
             "force_constants",
             "third_cutoff_angstrom",
@@ -45,6 +51,8 @@ def test_the_settings_of_the_study_and_of_the_laptop_are_accepted(config, monkey
         ),
         ("reference", "label", ["validation"], ["lacks training"]),
         ("reference", "engine", "dft", ["reference/engine", "vasp"]),
+        ("reference", "cutoff_ev", 400, ["unknown setting reference/cutoff_ev", "reference/vasp, reference/gpaw"]),
+        ("reference", "engine", "collected", ["reference/collected/folder is not set"]),
         ("source", "kind", "files", ["source/path is not set"]),
     ],
 )
@@ -70,18 +78,94 @@ def test_no_setting_stands_twice_in_a_file(path):
     check(yaml.compose((ROOT / path).read_text()))
 
 
-def test_a_missing_section_is_named(config):
-    del config["relax"]
-    with pytest.raises(StudyError, match="missing setting relax"):
-        check_settings(config)
+def test_the_study_repeats_every_default(config):
+    assert check_settings({}) == Study().model_dump() == check_settings(config)
 
 
-def test_every_setting_of_the_schema_is_in_the_study(config):
-    import json
+def test_schema_and_page_are_in_step_with_the_settings():
+    assert (ROOT / reference.SCHEMA).read_text() == reference.schema(), (
+        "run python -m phonoscreen.workflow.settings.reference"
+    )
+    assert (ROOT / reference.PAGE).read_text() == reference.page(), (
+        "run python -m phonoscreen.workflow.settings.reference"
+    )
 
-    schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
-    assert set(schema["properties"]) == set(config)
-    for name, section in schema["properties"].items():
-        assert section.get("additionalProperties", False) is False
-        if "properties" in section:
-            assert set(section["properties"]) == set(config[name])
+
+def test_every_setting_says_what_it_means():
+    sections = {"MethodOfOrder", "Convergence"}  # named like the settings they vary
+    for place, section, _, field in reference.settings_of(reference.ExperimentStudy):
+        assert field.description or section.__name__ in sections, place
+
+
+@pytest.mark.parametrize(
+    "place, text, value",
+    [
+        (("transport", "temperature_k"), "600", 600.0),
+        (("transport", "isotopes"), "False", False),
+        (("transport", "iterations_max"), "7", 7),
+        (("force_constants", "third_shells"), "null", None),
+        (("convergence", "structures"), ["001234", "1e5"], ["001234", "1e5"]),
+    ],
+)
+def test_texts_of_the_command_line_become_values(place, text, value):
+    settings = check_settings({place[0]: {place[1]: text}})
+    assert settings[place[0]][place[1]] == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", "inf", True, "1_000", None, [300], {"a": 1}])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(StudyError, match="transport/temperature_k"):
+        check_settings({"transport": {"temperature_k": value}})
+
+
+@pytest.mark.parametrize("value", [5.0, 5.5, "5.0", True, None, "five"])
+def test_what_is_no_count_is_refused(value):
+    with pytest.raises(StudyError, match="shards"):
+        check_settings({"shards": value})
+
+
+def test_a_bomb_of_aliases_is_refused_with_few_words():
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for old, new in zip("abcdefgh", "bcdefghi"):
+        bomb += f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+    with pytest.raises(StudyError) as error:
+        check_settings(yaml.safe_load(bomb))
+    assert len(str(error.value)) < 1000
+
+
+def test_names_must_be_texts_and_long_ones_are_cut():
+    with pytest.raises(StudyError, match="not a text"):
+        check_settings({1: 2})
+    with pytest.raises(StudyError) as error:
+        check_settings({"x" * 100_000: 2})
+    assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"models": {"wider": {"force_model": {"kind": "resnet"}}}}, "force_model/kind"),
+        ({"selection": {"training": {"epoch": 3}}}, "epoch"),
+        ({"selection": {"model": "resnet"}}, "resnet"),
+        ({"learning_curve": [[300, 1], [100, 1]]}, "rise"),
+    ],
+)
+def test_the_experiment_is_checked_too(change, words):
+    with pytest.raises(StudyError, match=words):
+        check_experiment({"experiment": change})
+
+
+def test_a_users_value_goes_on_top_of_the_profile(tmp_path):
+    """The profile's study stays: 82 jobs of the laptop study, not the full study with another temperature."""
+    (tmp_path / "mine.yaml").write_text("transport: {temperature_k: 600}\n")
+    command = [sys.executable, "-m", "snakemake", "--profile", str(ROOT / "profiles/laptop"), "-n", "--quiet", "rules"]
+
+    def planned(*arguments):
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+        return next(int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("total"))
+
+    plain = planned()
+    assert planned("--configfile", "mine.yaml") == plain
+    assert planned("--config", "transport={temperature_k: 600}") == plain
+    assert planned("--config", "shards=3") > plain

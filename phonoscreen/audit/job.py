@@ -19,6 +19,7 @@ class Job:
     ----------
     input, output, params, wildcards : named as in the rule
     threads : number of threads the job may use
+    resources : memory, device and the like: what decides how fast a job runs, never what comes out
     rule : name of the rule
     key : digest of rule, wildcards, params and inputs; equal keys mean equal outcomes
     """
@@ -26,7 +27,7 @@ class Job:
     def __init__(self, snakemake):
         self.input, self.output = snakemake.input, snakemake.output
         self.params, self.wildcards = snakemake.params, snakemake.wildcards
-        self.threads, self.rule = snakemake.threads, snakemake.rule
+        self.threads, self.rule, self.resources = snakemake.threads, snakemake.rule, snakemake.resources
         self.inputs = {str(path): file_sha256(path) for path in snakemake.input}
         identity = [self.rule, dict(self.wildcards), dict(self.params), self.inputs]
         self.key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -16,10 +16,10 @@ import yaml
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import Dataset, Supercells
 from phonoscreen.forcefield.training import train_member
-from phonoscreen.workflow.inputs import ablations
+from phonoscreen.workflow.experiment import ablations, check_experiment
 
 
-def measure(dataset_path, seed, *, model, change, force_model, training):
+def measure(dataset_path, seed, *, model, change, force_model, training, device="cpu"):
     """Train one member and measure it on the held-out structures.
 
     The held-out structures also stop the training early, so the errors are a little too good, for all alike.
@@ -28,7 +28,8 @@ def measure(dataset_path, seed, *, model, change, force_model, training):
     ----------
     dataset_path : HDF5 file of ``assemble_dataset``
     model, change : name of the model and dict of the settings changed, for the table only
-    force_model, training : the config sections, already changed
+    force_model, training : settings of the model and of its training, already changed
+    device : auto, cpu or cuda
 
     Returns
     -------
@@ -37,7 +38,7 @@ def measure(dataset_path, seed, *, model, change, force_model, training):
     """
     begin = time.process_time()
     trained, history = train_member(
-        dataset_path, force_model, training, seed=seed, member=0, round_number=0, device=force_model["device"]
+        dataset_path, force_model, training, seed=seed, member=0, round_number=0, device=device
     )
     seconds = time.process_time() - begin
     absolute, relative = held_out_errors(Committee([trained]), dataset_path)
@@ -74,7 +75,7 @@ def main():
     parser.add_argument("--model", help="only this model of experiment/models")
     parser.add_argument("changes", nargs="*", help="settings as key=value, several in one argument change together")
     arguments = parser.parse_args()
-    config = yaml.safe_load(Path(arguments.settings).read_text())
+    config = check_experiment(yaml.safe_load(Path(arguments.settings).read_text()))
     names = [arguments.model] if arguments.model else list(config["ablation"])
     if arguments.changes:
         changes = [{k: yaml.safe_load(v) for k, v in (p.split("=", 1) for p in c.split())} for c in arguments.changes]

@@ -11,34 +11,36 @@ from phonoscreen.forcefield import distributed
 from phonoscreen.forcefield.dataset import Dataset
 from phonoscreen.forcefield.model import load_model, save_model, write_json
 from phonoscreen.forcefield.training import train_member
-from phonoscreen.workflow.inputs import model_settings
 
 
 def train_to_files(
-    dataset_path, settings, training, *, weights, model, history, seed, member, round_number, key, start=None
-):
+    dataset_path, settings, training, *, weights, model, history, seed, member, round_number, key, start=None,
+    device="auto", processes=1,
+):  # fmt: skip
     """Train a member and write its weights, settings and history; an interrupted training of the same key goes on.
 
     Parameters
     ----------
-    dataset_path, settings, training, seed, member, round_number : see ``phonoscreen.forcefield.training.train_member``;
-        ``training["processes"]`` share the batches
+    dataset_path, settings, training, seed, member, round_number, device : see
+        ``phonoscreen.forcefield.training.train_member``
     weights, model, history : files to write (safetensors, JSON, Parquet)
     key : what the result depends on besides the arguments (code, inputs); names the checkpoint
     start : (weights, settings) paths of a member to start from, or None
+    processes : how many share the batches; does not change the result beyond rounding
     """
     task = {
         "dataset": str(dataset_path), "settings": dict(settings), "training": dict(training), "weights": str(weights),
         "model": str(model), "history": str(history), "seed": seed, "member": member, "round": round_number,
-        "start": [str(path) for path in start] if start else None, "checkpoint": f"{weights}.checkpoint.{key}",
+        "start": [str(path) for path in start] if start else None, "device": device,
+        "checkpoint": f"{weights}.checkpoint.{key}",
     }  # fmt: skip
-    if training["processes"] == 1:
+    if processes == 1:
         _run(task)
     else:
         description = f"{weights}.checkpoint.task.json"
         write_json(task, description)
         distributed.run_processes(
-            training["processes"], "phonoscreen.forcefield.member", description, f"{weights}.checkpoint.meeting"
+            processes, "phonoscreen.forcefield.member", description, f"{weights}.checkpoint.meeting"
         )
     for stale in Path(weights).parent.glob(f"{Path(weights).name}.checkpoint.*"):
         stale.unlink()
@@ -49,7 +51,7 @@ def _run(task):
     start = _start(*task["start"], settings) if task["start"] else None
     model, history = train_member(
         task["dataset"], settings, task["training"], seed=task["seed"], member=task["member"],
-        round_number=task["round"], start=start, checkpoint=task["checkpoint"], device=settings["device"],
+        round_number=task["round"], start=start, checkpoint=task["checkpoint"], device=task["device"],
     )  # fmt: skip
     if distributed.is_first():
         dataset = Dataset(task["dataset"], model.cutoff_angstrom)
@@ -64,8 +66,7 @@ def _run(task):
 def _start(weights_path, settings_path, settings):
     """Return the model to start from, or raise StudyError if it is of another make."""
     model = load_model(weights_path, settings_path, "cpu")
-    ours, theirs = (model_settings(s) for s in (settings, model.settings))
-    different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+    different = sorted(key for key in settings if settings[key] != model.settings.get(key))
     if different:
         raise StudyError(
             f"{settings_path} has other settings than force_model: {', '.join(different)}", where="train_to_files",

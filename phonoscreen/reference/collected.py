@@ -36,7 +36,7 @@ class CollectedEngine:
     def __init__(self, folder):
         if not folder or not Path(folder).is_dir():
             raise StudyError(
-                f"no folder {folder!r} of existing outputs", where="config reference.collected",
+                f"no folder {folder!r} of existing outputs", where="reference/collected/folder",
                 fix="name a folder with one folder per structure id",
             )  # fmt: skip
         self._folder = Path(folder)

@@ -23,7 +23,7 @@ def make_engine(settings, threads, folder=None):
 
     Parameters
     ----------
-    settings : ``reference`` of the config: ``engine, model, command, collected, cutoff_ev, k_spacing_…``
+    settings : ``engine, model`` and what the engine needs besides, see ``phonoscreen.workflow.inputs.engine_settings``
     threads : threads the engine may use
     folder : where DFT codes run; each calculation gets its own folder there
 
@@ -48,7 +48,7 @@ def make_engine(settings, threads, folder=None):
     if kind == "collected":
         from phonoscreen.reference.collected import CollectedEngine
 
-        return CollectedEngine(settings["collected"])
+        return CollectedEngine(settings["folder"])
     raise StudyError(
         f"unknown reference engine {kind!r}", where="config reference.engine",
         fix="use vasp, gpaw, sevennet, chgnet or collected",

@@ -1,0 +1,144 @@
+"""Settings of a study: checked before the first job, each problem named with its remedy."""
+
+import difflib
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.workflow.code import ROOT
+from phonoscreen.workflow.settings.describe import allowed, places_of, section_at
+from phonoscreen.workflow.settings.study import Study
+
+MOST_VALUES = 10_000
+"""Values of a configuration; a study has some two hundred."""
+SHOWN_PROBLEMS = 20
+UNITS = {
+    "angstrom", "nm", "bohr", "thz", "cm1", "ev", "mev", "ry", "k", "c", "celsius", "gpa", "kbar", "w", "m", "s", "per",
+    "atom",
+}  # fmt: skip
+
+
+def check_settings(config: dict, model: type = Study) -> dict:
+    """Check the settings of a study and return them complete, each value in its own type.
+
+    Parameters
+    ----------
+    config : the merged configuration (``config.yaml``, the profile's study, the user's file, the command line)
+    model : the settings that are checked: ``Study``, or a class derived from it
+
+    Returns
+    -------
+    dict of the same sections; settings that were not given have their defaults
+
+    Raises
+    ------
+    StudyError
+        Naming every unknown key, wrong type, impossible value or contradiction, each with its remedy.
+    """
+    problems = _malformed(config)
+    if not problems:
+        try:
+            settings = model.model_validate(config).model_dump()
+        except ValidationError as error:
+            problems = [_describe(problem, model) for problem in error.errors(include_url=False)]
+        else:
+            settings["source"]["path"] = _located(settings["source"]["path"])
+            problems = list(_contradictions(settings))
+    if problems:
+        problems = list(dict.fromkeys(problems))
+        shown = "\n".join(f"{what}\n    fix: {fix}" for what, fix in problems[:SHOWN_PROBLEMS])
+        more = f"\nand {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        raise StudyError(
+            f"the settings of the study have {len(problems)} problem(s):\n{shown}{more}",
+            where="config.yaml, profile, --configfile or --config",
+        )
+    return settings
+
+
+def _located(path):
+    """Return a path as seen from the working folder, or that of a file of the repository with this name."""
+    if path is None or Path(path).exists() or not (ROOT / path).exists():
+        return path
+    return os.path.relpath(ROOT / path)
+
+
+def _malformed(config):
+    """Return problems of the shape: names that are no texts, and more values than any study has (aliases count)."""
+    pending, seen = [("", config)], 0
+    while pending:
+        place, value = pending.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            return [(f"more than {MOST_VALUES} values", "remove the aliases (&name, *name) of the YAML file")]
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str):
+                    return [(f"{_join(place, str(key)[:40])}: the name {str(key)[:40]!r} is not a text", "quote it")]
+            pending.extend((_join(place, key), child) for key, child in value.items())
+        elif isinstance(value, list):
+            pending.extend((place, child) for child in value)
+    return []
+
+
+def _describe(problem, model):
+    """Return (what, fix) of one problem that pydantic found."""
+    path = [part for part in problem["loc"] if isinstance(part, (str, int))]
+    place = "/".join(str(part)[:60] for part in path)
+    section = section_at(model, path[:-1])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {place}", _suggest(str(path[-1]), path[:-1], section, model)
+    value = str(problem["input"])[:60]
+    said = problem["msg"].removeprefix("Value error, ") if problem["type"] == "value_error" else f"{value} is refused"
+    return f"{place}: {said}", allowed(model, path)
+
+
+def _suggest(key, path, section, model):
+    known = list(section.model_fields) if section else []
+    stem = "_".join(part for part in key.lower().split("_") if part not in UNITS)
+    for candidate in known:
+        if stem == "_".join(part for part in candidate.split("_") if part not in UNITS):
+            return f"the unit stands in the name of a setting: use {candidate}"
+    close = difflib.get_close_matches(key, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    elsewhere = [place for place in places_of(model, key) if place != "/".join(map(str, [*path, key]))]
+    if elsewhere:
+        return f"{key} is a setting of {', '.join(place.rpartition('/')[0] or 'the study' for place in elsewhere)}"
+    return f"known here: {', '.join(known)}"
+
+
+def _join(place, key):
+    return f"{place}/{key}" if place else key
+
+
+def _contradictions(config):
+    """Yield (what, fix) of settings that are each possible but not together."""
+    source, supercell, reference = config["source"], config["supercell"], config["reference"]
+    if source["kind"] in ("files", "pool"):
+        if not source["path"]:
+            yield f"source/kind is {source['kind']} but source/path is not set", "set source/path"
+        elif not Path(source["path"]).exists():
+            yield (
+                f"source/path {source['path']} does not exist",
+                "give a path relative to the folder the workflow runs in",
+            )
+    if "training" not in reference["label"]:
+        yield "reference/label lacks training: nothing could be learned", "add training to reference/label"
+    length, cutoff = supercell["min_length_angstrom"], config["force_constants"]["third_cutoff_angstrom"]
+    if cutoff > length / 2:
+        yield (
+            f"force_constants/third_cutoff_angstrom {cutoff} exceeds half of "
+            f"supercell/min_length_angstrom ({length / 2})",
+            f"raise supercell/min_length_angstrom to {2 * cutoff} or lower the cutoff",
+        )
+    if supercell["network_min"] < supercell["reference_min"]:
+        yield "supercell/network_min is below supercell/reference_min", "raise supercell/network_min"
+    if reference["engine"] == "collected" and not reference["collected"]["folder"]:
+        yield (
+            "reference/engine is collected but reference/collected/folder is not set",
+            "name the folder of existing outputs",
+        )
+    if config["transport"]["solver"] == "shengbte" and not config["transport"]["command"]:
+        yield "transport/solver is shengbte but transport/command is not set", "name your executable of ShengBTE"

@@ -1,0 +1,71 @@
+"""Settings of the reference forces: one section for each engine, of which ``engine`` chooses one."""
+
+from typing import Literal
+
+from phonoscreen.workflow.settings.fields import Section, Text, distinct, number, optional
+
+Part = Literal["training", "validation", "unexplored"]
+
+
+class Dft(Section):
+    """Plane-wave density functional theory."""
+
+    command: optional(Text) = None
+    """Command that starts the program; null: the program's own default."""
+    cutoff_ev: number(100, 2000) = 520
+    """Plane-wave cutoff [OWN]."""
+    k_spacing_relax_per_angstrom: number(0.05, 1) = 0.2
+    """Largest distance of k points in relaxations [OWN]."""
+    k_spacing_supercell_per_angstrom: number(0.05, 1) = 0.3
+    """The same in displaced supercells [OWN]."""
+
+
+class Vasp(Dft):
+    """VASP (licensed: the user's own)."""
+
+    model: Literal["PBE", "PBEsol"] = "PBE"
+    """Exchange-correlation functional [P: PBE]."""
+
+
+class Gpaw(Dft):
+    """GPAW, plane waves."""
+
+    model: Literal["PBE", "PBEsol"] = "PBE"
+    """Exchange-correlation functional [P: PBE]."""
+
+
+class SevenNet(Section):
+    """SevenNet: universal potentials whose weights ship inside the package. Not DFT."""
+
+    model: Literal["7net-0", "7net-l3i5"] = "7net-l3i5"
+    """Name of the potential [OWN]."""
+
+
+class Chgnet(Section):
+    """CHGNet: a universal potential whose weights ship inside the package. Not DFT."""
+
+    model: Literal["0.3.0"] = "0.3.0"
+    """Version of the weights."""
+
+
+class Collected(Section):
+    """Outputs of calculations that exist already."""
+
+    model: Text = "PBE"
+    """What the outputs were computed with; stands in every table and figure."""
+    folder: optional(Text) = None
+    """Folder of the outputs, one folder per structure id."""
+
+
+class Reference(Section):
+    """Where the reference forces come from."""
+
+    engine: Literal["vasp", "gpaw", "sevennet", "chgnet", "collected"] = "vasp"
+    """Which of the sections below computes; the others have no effect."""
+    label: distinct(Part, at_least=1) = ["training", "validation"]
+    """Parts of the manifest that get reference labels before any selection."""
+    vasp: Vasp = Vasp()
+    gpaw: Gpaw = Gpaw()
+    sevennet: SevenNet = SevenNet()
+    chgnet: Chgnet = Chgnet()
+    collected: Collected = Collected()

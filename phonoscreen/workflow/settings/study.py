@@ -1,0 +1,229 @@
+"""Every setting of a study: type, limits, unit, default, meaning and source.
+
+The defaults are the study at the paper's scale; ``config.yaml`` repeats them for the reader. The JSON schema, the
+reference page in ``docs/`` and the check of a study's settings come from here.
+
+[P]: stated in Rodriguez et al., Commun. Mater. 4, 61 (2023). [OWN]: our decision, with its reason in ``docs/``.
+"""
+
+from typing import Literal
+
+from phonoscreen.workflow.settings.engines import Reference
+from phonoscreen.workflow.settings.fields import (
+    Count,
+    Natural,
+    Positive,
+    Section,
+    Switch,
+    Text,
+    count,
+    distinct,
+    number,
+    optional,
+)
+from phonoscreen.workflow.settings.force_models import ForceModel, Training
+
+Strategy = Literal["worst_supercell", "diverse", "random"]
+Method = Literal["least_squares", "lasso", "adaptive_lasso", "ardr"]
+
+
+class Source(Section):
+    """Where structures come from."""
+
+    kind: Literal["oqmd", "optimade", "files", "pool"] = "oqmd"
+    """A database service, a folder of structure files, or a list of compounds."""
+    path: optional(Text) = None
+    """Folder of CIF, POSCAR or extended XYZ files (kind files), or list of compounds (kind pool)."""
+    url: Text = "https://oqmd.org"
+    """Address of the service (kinds oqmd and optimade)."""
+    snapshot: Text = "results/snapshots/oqmd"
+    """Folder that keeps the downloaded pages."""
+
+
+class Filter(Section):
+    """Which structures enter the study."""
+
+    elements: Literal["paper63"] = "paper63"
+    """Z = 1 to 83 without noble gases, Ce to Lu and Tc: 63 elements [P: number; OWN: list]."""
+    formation_energy_max_ev_per_atom: number(-10, 10) = 0.0
+    """Largest formation energy [OWN]."""
+    hull_distance_max_ev_per_atom: number(0, 10) = 0.2
+    """Largest energy above the convex hull [OWN]."""
+    symmetry_tolerance_angstrom: number(above=0, high=0.5) = 0.01
+    """Tolerance of the space group (spglib) [OWN]."""
+    training_structures: Natural = 3182
+    """Structures with reference labels at the start, drawn by the seed from all classes [P]."""
+    validation_structures: Count = 400
+    """Untrained structures labelled for validation alone [P]."""
+
+
+class Relax(Section):
+    """Relaxation of the primitive cell; the symmetry is kept."""
+
+    force_max_ev_per_angstrom: number(above=0, high=0.1) = 0.001
+    """Largest force left [OWN]."""
+    stress_max_gpa: number(above=0, high=5) = 0.05
+    """Largest stress left [OWN]."""
+    steps_max: Natural = 300
+    """Steps before a structure counts as not converged."""
+
+
+class Supercell(Section):
+    """Displaced supercells."""
+
+    min_length_angstrom: number(4, 40) = 10.0
+    """Every lattice vector of a supercell is at least this long [OWN]."""
+    max_atoms: count(8, 2000) = 250
+    """Atoms of a supercell [OWN]."""
+    displacement_angstrom: number(above=0, high=0.2) = 0.03
+    """Length of every atom's displacement, in a random direction [P]; beyond 0.2 higher orders count."""
+    reference_oversampling: number(low=1) = 10
+    """Equations per free force constant, labels [OWN]."""
+    reference_min: count(2) = 4
+    """Supercells per structure at least, labels [OWN]."""
+    network_oversampling: number(low=1) = 30
+    """Equations per free force constant, forces of the committee [OWN]."""
+    network_min: count(2) = 10
+    """Supercells per structure at least, forces of the committee [OWN]."""
+
+
+class ActiveLearning(Section):
+    """Query by committee."""
+
+    rounds_max: count(0, 50) = 7
+    """Rounds after the first training [P]."""
+    threshold_mev_per_angstrom: Positive = 50
+    """A structure whose worst disagreement of Eq. (3) is above goes to the reference [P]."""
+    strategy: Strategy = "worst_supercell"
+    """What is labelled of a structure: its worst supercell [P], or another choice for comparison."""
+    select_max: Natural = 2000
+    """Structures per round [OWN]."""
+    converged_change: number(0, 1) = 0.05
+    """Rounds stop when the number recommended changes by less than this fraction [OWN]."""
+
+
+class MethodOfOrder(Section):
+    """Regression of each order of force constants."""
+
+    second: Method = "least_squares"
+    third: Method = "least_squares"
+    fourth: Method = "least_squares"
+
+
+class ForceConstants(Section):
+    """Force constants from displaced supercells."""
+
+    method: MethodOfOrder = MethodOfOrder()
+    in_sequence: Switch = False
+    """Each order fitted to what the lower ones leave, instead of all together [OWN]."""
+    second_cutoff_angstrom: optional(number(2, 15)) = None
+    """Reach of the second order; null: all pairs of the supercell [OWN]."""
+    third_cutoff_angstrom: number(2, 15) = 5.0
+    """Reach of the third order at most; moved to the nearest gap between neighbour shells below [OWN]."""
+    third_shells: optional(count(1, 30)) = None
+    """Neighbour shells inside the third-order cutoff, instead of a length."""
+    fourth_cutoff_angstrom: optional(number(2, 15)) = None
+    """Reach of the fourth order; null: no fourth order."""
+    rotational_sum_rules: Switch = True
+    """Born-Huang and Huang conditions after the fit."""
+    learning_curve: Switch = False
+    """Also fit to fewer supercells: what more of them would bring."""
+
+
+class Stability(Section):
+    """When a crystal counts as dynamically stable."""
+
+    imaginary_threshold_thz: number(0, 5) = 0.1
+    """A mode below minus this, away from Gamma, is imaginary [OWN]."""
+
+
+class Transport(Section):
+    """Phonon Boltzmann equation."""
+
+    solver: Literal["native", "shengbte", "phono3py"] = "native"
+    """Our own engine, or one of the independent programs."""
+    command: optional(Text) = None
+    """Executable of ShengBTE with its arguments, such as: mpirun -n 8 ShengBTE."""
+    temperature_k: number(above=0, high=5000) = 300
+    """Temperature [P]."""
+    mesh_density_angstrom: number(5, 500) = 60
+    """Mesh of wave vectors: N = ceil(density / |a_i|), odd [OWN]."""
+    scalebroad: number(above=0, high=2) = 1.0
+    """Factor of the adaptive Gaussian broadening (ShengBTE)."""
+    isotopes: Switch = True
+    """Scattering by natural isotopes."""
+    non_analytic_correction: Switch = True
+    """Long-range dipoles where Born charges are known (a BORN file beside collected outputs) [OWN]."""
+    iterations_max: Natural = 500
+    """Steps of the full solution."""
+    iterations_tolerance: number(above=0, high=0.1) = 1e-5
+    """Relative change of the conductivity at which the full solution ends."""
+    committee: Switch = True
+    """Also solve each committee member (relaxation time): standard deviations."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the native solver runs; cuda: batches of structures of one prototype."""
+    memory_gib: Positive = 4
+    """Largest matrix of the full solution in memory; a larger one goes to a temporary file."""
+
+
+class Convergence(Section):
+    """Target ``convergence``: the conductivity against one setting at a time, on request."""
+
+    source: Literal["reference", "predicted"] = "reference"
+    """Forces behind the force constants."""
+    structures: distinct(Text) = ["nacl-225"]
+    """Ids of the structures."""
+    mesh_densities_angstrom: list[number(5, 500)] = [20, 30, 40, 50, 60, 80]
+    scalebroads: list[number(above=0, high=10)] = [0.1, 0.3, 0.5, 1.0, 2.0]
+    third_cutoffs_angstrom: list[number(1, 20)] = [3.0, 4.0, 5.0, 6.0]
+
+
+class CrossCheck(Section):
+    """Independent programs on some of the study's structures."""
+
+    structures_per_source: Count = 5
+    """Structures of each source of forces that are solved again."""
+
+
+class SupercellCheck(Section):
+    """Reference conductivity against the next larger supercell."""
+
+    structures: distinct(Text) = ["nacl-225", "si-227"]
+    """Ids of the structures."""
+
+
+class Bonding(Section):
+    """COHP."""
+
+    engine: Literal["lobster", "gpaw", "tblite"] = "lobster"
+    """The user's own LOBSTER outputs, or an open program."""
+    outputs: optional(Text) = None
+    """Folder of LOBSTER outputs, one folder per structure id."""
+    structures_max: optional(Count) = None
+    """Structures analysed; null: every stable one."""
+
+
+class Study(Section):
+    """A study of the paper's kind."""
+
+    seed: Count = 61
+    """Every random choice derives from it, the structure and the purpose."""
+    shards: count(1, 9999) = 100
+    """Parts the manifest is divided into, about 800 structures each in the paper's study."""
+    source: Source = Source()
+    filter: Filter = Filter()
+    reference: Reference = Reference()
+    relax: Relax = Relax()
+    supercell: Supercell = Supercell()
+    force_model: ForceModel = ForceModel()
+    training: Training = Training()
+    active_learning: ActiveLearning = ActiveLearning()
+    force_constants: ForceConstants = ForceConstants()
+    stability: Stability = Stability()
+    transport: Transport = Transport()
+    convergence: Convergence = Convergence()
+    cross_check: CrossCheck = CrossCheck()
+    supercell_check: SupercellCheck = SupercellCheck()
+    bonding: Bonding = Bonding()
+    baselines: distinct(Literal["chgnet", "7net-0", "7net-l3i5"]) = []
+    """Universal potentials evaluated on the validation supercells (figure S3)."""
