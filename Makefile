@@ -27,12 +27,10 @@ SCALE ?= 1
 EXPERIMENT := runs/experiment-$(SCALE)
 experiment-models: .venv/.complete
 	mkdir -p $(EXPERIMENT)
-	ln -sfn $(CURDIR)/resources $(CURDIR)/config.yaml $(EXPERIMENT)/
 	$(BIN)/python -m phonoscreen.structures.substitution resources/experiment_families.yaml resources/pool.csv \
 		--scale $(SCALE) > $(EXPERIMENT)/pool.csv
 	printf 'source: {path: pool.csv}\nexperiment: {scale: $(SCALE)}\n' > $(EXPERIMENT)/scale.yaml
-	$(BIN)/snakemake --profile experiment --directory $(EXPERIMENT) \
-		--configfile profiles/experiment/study.yaml $(EXPERIMENT)/scale.yaml -- experiment
+	$(BIN)/snakemake --profile experiment --directory $(EXPERIMENT) --configfile $(EXPERIMENT)/scale.yaml -- experiment
 
 # Its models against real DFT forces, found through PHONOSCREEN_REFERENCE.
 experiment-dft: .venv/.complete

@@ -61,7 +61,7 @@ wildcard_constraints:
     shard=r"\d{4}",
     round=r"\d+",
     member=r"\d+",
-    source="|".join(SOURCES),
+    source=r"[a-z0-9_-]+",
     figure="|".join(FIGURES),
 
 

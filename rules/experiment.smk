@@ -24,7 +24,6 @@ REPLAYS = [
 
 
 wildcard_constraints:
-    source="|".join(FORCES),
     model="|".join(CURVES["models"]),
     size=r"\d+",
     repeat=r"\d+",
