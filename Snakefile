@@ -8,8 +8,10 @@ from phonoscreen.workflow.code import ROOT, code_of
 from phonoscreen.workflow.inputs import (
     augmentation,
     engine_settings,
+    figure_names,
     model_settings,
     source_files,
+    tables_of_figure,
     training_settings,
     transport_settings,
 )
@@ -51,10 +53,7 @@ LAST_ROUND = ROUNDS[-1]
 FORCES = {"reference": "labels", "predicted": "predicted"}
 SOURCES = list(FORCES)
 REFERENCE = config["reference"][config["reference"]["engine"]]
-FIGURES = [
-    f"figure{name}"
-    for name in ("2", "3", "4", "5", "6", "7", "S1", "S2", "S3", "S4", "S5", "S6")
-]
+FIGURES = figure_names()
 
 
 wildcard_constraints:

@@ -39,11 +39,14 @@ rule draw_convergence:
     conda:
         "../envs/analysis.yaml"
     params:
-        code=code_of("scripts/draw_convergence.py"),
+        code=code_of("scripts/draw_figure.py", "phonoscreen/figures/convergence.py"),
+        figure="convergence",
         engine=config["reference"]["engine"],
         model=REFERENCE["model"],
+        bonding_engine=config["bonding"]["engine"],
+        temperature_k=config["transport"]["temperature_k"],
     script:
-        "../scripts/draw_convergence.py"
+        "../scripts/draw_figure.py"
 
 
 rule convergence:

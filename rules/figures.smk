@@ -1,17 +1,4 @@
-TABLES_OF = {
-    "figure2": ["phonons", "dispersions", "transport"],
-    "figure3": ["transport"],
-    "figure4": ["transport"],
-    "figure5": ["bonding"],
-    "figure6": ["transport"],
-    "figure7": ["modes", "transport"],
-    "figureS1": ["timings"],
-    "figureS2": ["rounds", "histories"],
-    "figureS3": ["force_errors", "force_components"],
-    "figureS4": ["elements"],
-    "figureS5": ["embedding", "transport"],
-    "figureS6": ["transport"],
-}
+"""Figures, drawn from tables only."""
 
 
 rule draw_figure:
@@ -30,9 +17,10 @@ rule draw_figure:
         "../envs/analysis.yaml"
     params:
         code=code_of_figure,
+        figure="{figure}",
         engine=config["reference"]["engine"],
         model=REFERENCE["model"],
         bonding_engine=config["bonding"]["engine"],
         temperature_k=config["transport"]["temperature_k"],
     script:
-        "../scripts/draw_{wildcards.figure}.py"
+        "../scripts/draw_figure.py"

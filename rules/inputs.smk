@@ -52,10 +52,12 @@ def tables_of(wildcards):
     """Tables one figure draws."""
     return {
         table: f"results/tables/{table}.parquet"
-        for table in TABLES_OF[wildcards.figure]
+        for table in tables_of_figure(wildcards.figure)
     }
 
 
 def code_of_figure(wildcards):
     """Code that draws one figure."""
-    return code_of(f"scripts/draw_{wildcards.figure}.py")
+    return code_of(
+        "scripts/draw_figure.py", f"phonoscreen/figures/{wildcards.figure}.py"
+    )

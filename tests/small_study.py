@@ -14,6 +14,7 @@ from ase import Atoms
 from phonoscreen.audit.records import write_records, write_table
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.structures.store import structure_arrays
+from phonoscreen.workflow.inputs import figure_names, tables_of_figure
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("reference", "predicted")
@@ -326,20 +327,7 @@ def tabulate(results):
     return tables
 
 
-FIGURE_INPUTS = {
-    "figure2": ["phonons", "dispersions", "transport"],
-    "figure3": ["transport"],
-    "figure4": ["transport"],
-    "figure5": ["bonding"],
-    "figure6": ["transport"],
-    "figure7": ["modes", "transport"],
-    "figureS1": ["timings"],
-    "figureS2": ["rounds", "histories"],
-    "figureS3": ["force_errors", "force_components"],
-    "figureS4": ["elements"],
-    "figureS5": ["embedding", "transport"],
-    "figureS6": ["transport"],
-}
+FIGURE_INPUTS = {name: tables_of_figure(name) for name in figure_names()}
 
 
 def draw_figure(results, name, folder="figures"):
@@ -347,10 +335,16 @@ def draw_figure(results, name, folder="figures"):
     suffixes = {"pdf": "pdf", "png": "png", "caption": "md"}
     output = {key: str(results / folder / f"{name}.{suffix}") for key, suffix in suffixes.items()}
     run_script(
-        f"draw_{name}",
+        "draw_figure",
         input={table: str(results / f"tables/{table}.parquet") for table in FIGURE_INPUTS[name]},
         output=output,
-        params={"engine": "sevennet", "model": "7net-0", "bonding_engine": "tblite", "temperature_k": 300},
+        params={
+            "figure": name,
+            "engine": "sevennet",
+            "model": "7net-0",
+            "bonding_engine": "tblite",
+            "temperature_k": 300,
+        },
     )
     return output
 

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from phonoscreen.figures import style
 from tests.small_study import FIGURE_INPUTS, draw_figure, tabulate, write_small_study
 
-NAMES = {"reference": "universal potential SevenNet 7net-0", "engine": "GFN1-xTB, tblite", "temperature_k": 300}
+NAMES = {"reference": "universal potential SevenNet 7net-0", "cohp_engine": "GFN1-xTB, tblite", "temperature_k": 300}
 
 
 @pytest.fixture(scope="module")

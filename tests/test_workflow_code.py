@@ -19,7 +19,7 @@ def copy_of_code(tmp_path, monkeypatch):
         "label_forces.py",
         "filter_structures.py",
         "tabulate_table1.py",
-        "draw_figure4.py",
+        "draw_figure.py",
     )
 
     def digests():

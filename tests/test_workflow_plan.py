@@ -39,9 +39,7 @@ def rules():
 
 
 def scripts_of(name, body):
-    if name == "draw_figure":
-        return [f"scripts/{path.name}" for path in sorted((ROOT / "scripts").glob("draw_figure*.py"))]
-    return [f"scripts/{name}.py"]
+    return re.findall(r"\.\./(scripts/\w+\.py)", body)
 
 
 def test_every_rule_has_its_script_log_benchmark_environment_and_code_digest():

@@ -5,14 +5,14 @@ from matplotlib.colors import LogNorm
 from phonoscreen.figures import style
 
 
-def draw(bonding, *, reference, engine):
+def draw(bonding, *, reference, cohp_engine):
     """Return the figure and its caption.
 
     Parameters
     ----------
     bonding : table of that name
     reference : name of the reference
-    engine : program behind the COHP
+    cohp_engine : program behind the COHP
     """
     figure, axes = style.new_figure(style.SINGLE * 1.15, 80)
     axis = axes[0, 0]
@@ -42,8 +42,8 @@ def draw(bonding, *, reference, engine):
         if len(unsolved):
             axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.98), handletextpad=0.1)
     caption = (
-        f"**Figure 5.** Bonding and antibonding of {style.structures(len(known))} from COHP curves ({engine}), mean "
-        f"over the pairs of atoms, coloured by the particle-like thermal conductivity from predicted forces "
+        f"**Figure 5.** Bonding and antibonding of {style.structures(len(known))} from COHP curves "
+        f"({cohp_engine}), mean over the pairs of atoms, coloured by the particle-like thermal conductivity from predicted forces "
         f"({len(solved)} solved). The force model learned from this reference: {reference}."
     )
     return figure, caption

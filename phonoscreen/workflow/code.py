@@ -23,12 +23,13 @@ _NO_MEANING = ("annotation", "returns", "ctx", "kind", "type_comment")
 
 
 @functools.cache
-def code_of(script):
+def code_of(*files):
     """Return a digest of a script and of all project modules in its import closure.
 
     Parameters
     ----------
-    script : path relative to the repository, for example ``"scripts/solve_bte.py"``
+    files : paths relative to the repository, for example ``"scripts/solve_bte.py"``; more than one where a script
+        chooses a module at run time
 
     Returns
     -------
@@ -37,19 +38,19 @@ def code_of(script):
     Raises
     ------
     FileNotFoundError
-        If the script does not exist.
+        If a file does not exist.
     """
     digest = hashlib.sha256()
-    for path in modules_of(script):
+    for path in modules_of(*files):
         digest.update(path.encode())
         digest.update(meaning_of(path))
     return digest.hexdigest()[:16]
 
 
 @functools.cache
-def modules_of(script):
-    """Return the files of a script's import closure, relative to the repository, sorted."""
-    pending, seen = [Path(script)], set()
+def modules_of(*files):
+    """Return the files of an import closure, relative to the repository, sorted."""
+    pending, seen = [Path(path) for path in files], set()
     while pending:
         path = pending.pop()
         if path not in seen:

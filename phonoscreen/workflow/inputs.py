@@ -1,5 +1,11 @@
 """Which files and settings a rule needs, where that depends on the settings of the study."""
 
+import ast
+
+from phonoscreen.workflow.code import ROOT
+
+FIGURES = "phonoscreen/figures"
+
 
 def source_files(source):
     """Return the input files of a study's source as a dict: a pool or a folder, nothing for a service."""
@@ -47,3 +53,15 @@ def transport_settings(transport):
 def augmentation(force_model):
     """Return how many times each environment is seen in training: its frames; an equivariant model needs one."""
     return force_model[force_model["kind"]].get("frames", 1)
+
+
+def figure_names():
+    """Return the names of the paper's figures: the modules ``figure*`` of ``phonoscreen.figures``."""
+    return sorted(path.stem for path in (ROOT / FIGURES).glob("figure*.py"))
+
+
+def tables_of_figure(name):
+    """Return the names of the tables one figure is drawn from: the positional arguments of its ``draw``."""
+    tree = ast.parse((ROOT / FIGURES / f"{name}.py").read_text())
+    (draw,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "draw")
+    return [argument.arg for argument in draw.args.args]
