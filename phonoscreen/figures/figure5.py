@@ -43,7 +43,7 @@ def draw(bonding, *, reference, cohp_engine):
             axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.98), handletextpad=0.1)
     caption = (
         f"**Figure 5.** Bonding and antibonding of {style.structures(len(known))} from COHP curves "
-        f"({cohp_engine}), mean over the pairs of atoms, coloured by the particle-like thermal conductivity from predicted forces "
-        f"({len(solved)} solved). The force model learned from this reference: {reference}."
+        f"({cohp_engine}), mean over the pairs of atoms, coloured by the particle-like thermal conductivity from "
+        f"predicted forces ({len(solved)} solved). The force model learned from this reference: {reference}."
     )
     return figure, caption
