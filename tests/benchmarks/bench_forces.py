@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy
 import pandas
 import torch
-import yaml
 from ase import Atoms
 
 from phonoscreen.forcefield.committee import Committee
@@ -22,9 +21,10 @@ from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.model import create_model
 from phonoscreen.forcefield.training import train_member
 from phonoscreen.reference.potentials import make_baseline
+from phonoscreen.workflow.experiment import experiment_model
+from phonoscreen.workflow.settings.experiment import ExperimentStudy
 from tests import prototype_crystals as prototypes
 from tests.benchmarks.stream_training import write_dataset
-from tests.conftest import ROOT
 from tests.forcefield_crystals import random_moves
 
 CASES = {
@@ -42,8 +42,8 @@ TRAINING_ENVIRONMENTS = 20_000
 def models(config):
     """Return the two kinds of model, settings of the experiment, as lists of five members with random weights."""
     result = {}
-    for name, changes in config["experiment"]["models"].items():
-        settings = {**config["force_model"], **changes["force_model"], "device": "cpu"}
+    for name in config["experiment"]["models"]:
+        settings = experiment_model(config, name)["force_model"]
         result[name] = [create_model(settings, seed) for seed in range(5)]
     return result
 
@@ -112,9 +112,9 @@ def time_training(config, threads):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dataset.h5"
         write_dataset(path, TRAINING_ENVIRONMENTS)
-        for name, changes in config["experiment"]["models"].items():
-            settings = {**config["force_model"], **changes["force_model"]}
-            training = {**config["training"], **changes["training"], "epochs": 2}
+        for name in config["experiment"]["models"]:
+            model = experiment_model(config, name)
+            settings, training = model["force_model"], {**model["training"], "epochs": 2}
             _, history = train_member(path, settings, training, seed=0, member=0, round_number=0, device="cpu")
             speeds[name] = history.environments_per_second.iloc[-1]
     return speeds
@@ -125,7 +125,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=2)
     threads = parser.parse_args().threads
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = ExperimentStudy().model_dump()
     table = time_forces(config, threads)
     print(f"Microseconds per atom, {threads} threads")
     print(table.to_string(index=False, float_format="{:.1f}".format))

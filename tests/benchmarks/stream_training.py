@@ -13,12 +13,12 @@ from pathlib import Path
 import h5py
 import numpy
 import torch
-import yaml
 
 from phonoscreen.forcefield import training as training_module
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.training import train_member
-from tests.conftest import ROOT
+from phonoscreen.workflow.inputs import model_settings
+from phonoscreen.workflow.settings.study import Study
 
 ATOMS = 54
 
@@ -59,14 +59,14 @@ def stream(n_environments, cache_mib, kind):
     """Train one epoch on a synthetic data set; return what it took."""
     torch.set_num_threads(1)
     training_module.CACHE_BYTES = int(cache_mib * 2**20)
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    settings = {**config["force_model"], "kind": kind, "device": "cpu", "cutoff_angstrom": 5.0}
+    study = Study().model_dump()
+    settings = {**model_settings({**study["force_model"], "kind": kind}), "cutoff_angstrom": 5.0}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dataset.h5"
         write_dataset(path, n_environments)
         size, before, begin = path.stat().st_size / 2**20, peak_memory_mib(), time.perf_counter()
         _, history = train_member(
-            path, settings, {**config["training"], "epochs": 1}, seed=0, member=0, round_number=0, device="cpu"
+            path, settings, {**study["training"], "epochs": 1}, seed=0, member=0, round_number=0, device="cpu"
         )
     return {
         "environments": n_environments,
