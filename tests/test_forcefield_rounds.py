@@ -48,7 +48,7 @@ class Names(list):
 def run(rule, input, output, params=None, **wildcards):
     job = SimpleNamespace(
         input=Names(input), output=Names(output), params=Names(params or {}), wildcards=Names(wildcards), log=[],
-        threads=1, rule=rule,
+        threads=1, rule=rule, resources=Names({"device": "cpu", "processes": 1}),
     )  # fmt: skip
     runpy.run_path(str(ROOT / "scripts" / f"{rule}.py"), init_globals={"snakemake": job})
 
@@ -91,7 +91,6 @@ def play_round(number, threshold):
             "convergence": verdicts,
         },
         {"records": f"{folder}/uncertainty/0000.parquet"},
-        {"device": "cpu"},
         round=str(number), shard="0000",
     )  # fmt: skip
     run(
@@ -145,7 +144,6 @@ def study(tmp_path_factory):
             {**members(2), "supercells": [SUPERCELLS], "labels": ["results/labels/0000.h5"],
              "records": ["results/labels/0000.parquet"], "manifest": MANIFEST},
             {"records": "results/rounds/2/validation.parquet"},
-            {"device": "cpu"},
             round="2",
         )  # fmt: skip
         published = [f"results/model/member{m}.safetensors" for m in range(2)]
@@ -160,7 +158,6 @@ def study(tmp_path_factory):
             "predict_forces",
             {"supercells": SUPERCELLS, "records": RECORDS, "model": "results/model/model.json", "weights": published},
             {"arrays": "results/predicted/0000.h5", "records": "results/predicted/0000.parquet"},
-            {"device": "cpu"},
             shard="0000",
         )  # fmt: skip
     finally:
