@@ -6,7 +6,7 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test lint experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
+.PHONY: run test test-nequix lint teacher-labels experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -21,6 +21,26 @@ test: .venv/.complete
 	GPAW_CONFIG=$(CURDIR)/envs/gpaw_siteconfig.py $(BIN)/python -m pip install --quiet $(GPAW) \
 		|| echo "GPAW was not built (it needs a C compiler): the bonding stage will record so for each structure"
 	touch $@
+
+# The environment of the engine nequix, and what it labels: the pool of the paper's size, relaxed crystals, displaced
+# supercells, strained cells. Continues where it stopped; COMPOUNDS=200 takes fewer.
+.venv-nequix/.complete: envs/nequix-requirements.txt
+	$(PYTHON) -m venv .venv-nequix
+	.venv-nequix/bin/python -m pip install --quiet --no-deps -r envs/nequix-requirements.txt
+	touch $@
+
+COMPOUNDS ?= 3600
+runs/labels/pool.csv: .venv/.complete resources/enumeration.yaml
+	mkdir -p $(@D)
+	$(BIN)/python -m phonoscreen.structures.enumeration resources/enumeration.yaml > $@.partial
+	mv $@.partial $@
+
+teacher-labels: .venv-nequix/.complete runs/labels/pool.csv
+	OMP_NUM_THREADS=1 .venv-nequix/bin/python -m phonoscreen.reference.label_library runs/labels/pool.csv \
+		runs/labels/chunks --compounds $(COMPOUNDS) $(if $(EXCLUDE),--exclude $(EXCLUDE))
+
+test-nequix: .venv-nequix/.complete
+	.venv-nequix/bin/python -m pytest tests/test_reference_nequix.py
 
 # The experiment on force models, in a folder of its own; continues where it stopped. SCALE=3 takes three times the compounds (at most 7).
 SCALE ?= 1

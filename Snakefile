@@ -7,6 +7,7 @@ from snakemake.utils import min_version
 from phonoscreen.workflow.code import ROOT, code_of
 from phonoscreen.workflow.inputs import (
     augmentation,
+    engine_environment,
     engine_settings,
     figure_names,
     model_settings,

@@ -126,7 +126,7 @@ rule label_selected:
     benchmark:
         "benchmarks/label_selected/{round}_{shard}.tsv"
     conda:
-        "../envs/reference.yaml"
+        engine_environment(config["reference"])
     params:
         code=code_of("scripts/label_selected.py"),
         reference=engine_settings(config["reference"], "supercell"),

@@ -13,7 +13,7 @@ rule label_forces:
     benchmark:
         "benchmarks/label_forces/{shard}.tsv"
     conda:
-        "../envs/reference.yaml"
+        engine_environment(config["reference"])
     params:
         code=code_of("scripts/label_forces.py"),
         reference=engine_settings(config["reference"], "supercell"),

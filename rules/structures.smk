@@ -62,7 +62,7 @@ rule relax_structures:
     benchmark:
         "benchmarks/relax_structures/{shard}.tsv"
     conda:
-        "../envs/reference.yaml"
+        engine_environment(config["reference"])
     params:
         code=code_of("scripts/relax_structures.py"),
         reference=engine_settings(config["reference"], "relax"),

@@ -37,6 +37,10 @@ def make_engine(settings, threads, folder=None):
         from phonoscreen.reference.potentials import make_potential
 
         return make_potential(kind, settings["model"], threads)
+    if kind == "nequix":
+        from phonoscreen.reference.nequix import NequixEngine
+
+        return NequixEngine(settings["model"])
     if kind == "vasp":
         from phonoscreen.reference.vasp import VaspEngine
 
@@ -51,7 +55,7 @@ def make_engine(settings, threads, folder=None):
         return CollectedEngine(settings["folder"])
     raise StudyError(
         f"unknown reference engine {kind!r}", where="config reference.engine",
-        fix="use vasp, gpaw, sevennet, chgnet or collected",
+        fix="use vasp, gpaw, nequix, sevennet, chgnet or collected",
     )  # fmt: skip
 
 

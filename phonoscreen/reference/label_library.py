@@ -1,9 +1,9 @@
 """Labels of thousands of compounds by a universal potential: relaxed crystals, displaced supercells, strained cells.
 
-``python -m phonoscreen.reference.label_library POOL FOLDER --weights FILE`` draws compounds of a pool in the proportions
-of Table 1, test compounds among them, and writes chunks of 50 to the folder. Every beginning of the work has the same
-proportions. A chunk appears when it is complete; a run that was stopped continues at the first missing one and makes the
-same files as a run that was not.
+``python -m phonoscreen.reference.label_library POOL FOLDER --weights FILE`` draws compounds of a pool in the
+proportions of Table 1, test compounds among them, and writes chunks of 50 to the folder. Every beginning of the work
+has the same proportions. A chunk appears when it is complete; a run that was stopped continues at the first missing one
+and makes the same files as a run that was not.
 """
 
 import argparse
@@ -155,7 +155,8 @@ def label_compound(engine, row, structure_types, settings: LabelSettings, seed: 
     Returns
     -------
     arrays : of the relaxed crystal (``structure_arrays``), ``repetitions``, ``displacements``, ``forces``,
-        ``energies_ev``, ``stresses`` of the supercells, ``strains``, ``strained/forces`` …; {} without a relaxed crystal
+        ``energies_ev``, ``stresses`` of the supercells, the same of the strained cells under ``strained/``, and
+        ``strained/strains``; {} without a relaxed crystal
     record : ``structure_id, formula, prototype, role, status, reason`` and what the relaxation left
     """
     record = {name: getattr(row, name) for name in ("structure_id", "formula", "prototype", "role")}

@@ -36,8 +36,8 @@ def find_weights(model: str, path: str | None = None) -> Path:
     Parameters
     ----------
     model : name in ``WEIGHTS``
-    path : file of the weights; None takes the copy in the user's cache (``$XDG_CACHE_HOME/phonoscreen``), downloaded
-        on the first call
+    path : file of the weights; None takes ``<model>.nqx`` from the folder that the variable ``PHONOSCREEN_WEIGHTS``
+        names, or without it from the user's cache (``$XDG_CACHE_HOME/phonoscreen/weights``), downloaded on first use
 
     Raises
     ------
@@ -48,19 +48,27 @@ def find_weights(model: str, path: str | None = None) -> Path:
         raise StudyError(
             f"no Nequix model {model!r}", where="config reference.model", fix=f"use one of {', '.join(WEIGHTS)}"
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phonoscreen" / "weights"
-    file = Path(path) if path else cache / f"{model}.nqx"
+    given = os.environ.get("PHONOSCREEN_WEIGHTS")
+    folder = Path(given) if given else _cache() / "weights"
+    file = Path(path) if path else folder / f"{model}.nqx"
     if not file.is_file():
-        if path:
-            raise StudyError(f"no file {path}", where="config reference.weights", fix="give the file of the weights")
+        if path or given:
+            raise StudyError(
+                f"no file {file}", where=f"weights of {model}",
+                fix="correct PHONOSCREEN_WEIGHTS or --weights, or leave it out: the weights are then downloaded",
+            )  # fmt: skip
         _download(f"{_URL}{model}.nqx", file)
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != WEIGHTS[model]:
         raise StudyError(
-            f"the weights have sha256 {found[:16]}…, {model} has {WEIGHTS[model][:16]}…", where=str(file),
-            fix="remove the file and start again with reference.weights: null, or give the right file",
+            f"the file has sha256 {found[:16]}…, {model} has {WEIGHTS[model][:16]}…", where=str(file),
+            fix="remove the file: the weights are downloaded again; or put the right file there",
         )  # fmt: skip
     return file
+
+
+def _cache():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phonoscreen"
 
 
 def _download(url, file):
@@ -72,7 +80,7 @@ def _download(url, file):
         partial.unlink(missing_ok=True)
         raise StudyError(
             f"the weights cannot be downloaded: {error}", where=url,
-            fix="download them elsewhere and set reference.weights to the file",
+            fix="download them elsewhere and let the variable PHONOSCREEN_WEIGHTS name their folder",
         ) from error  # fmt: skip
     os.replace(partial, file)
 
@@ -108,6 +116,7 @@ class NequixEngine:
     def __init__(self, model: str, weights: str | None = None):
         # JAX copies the arguments of a callback in a second thread; with a pool of one it would wait for itself.
         os.environ.setdefault("PJRT_NPROC", "4")
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
         try:
             import equinox
             import jax
@@ -118,10 +127,6 @@ class NequixEngine:
                 fix="run with --sdm conda, or install envs/nequix.yaml (make .venv-nequix/.complete)",
             ) from error  # fmt: skip
         jax.config.update("jax_cpu_enable_async_dispatch", False)
-        # Compiled programs are kept between processes: each shape costs seconds.
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phonoscreen" / "jax"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         self.name, self.model = f"{model} (Nequix universal potential)", model
         network, config = load_model(find_weights(model, weights), kernel=False)
         for number, layer in enumerate(network.layers):

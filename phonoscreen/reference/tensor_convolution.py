@@ -1,8 +1,9 @@
-"""The convolution of an equivariant network on the processor: tensor product with spherical harmonics, sum over neighbours.
+"""The convolution of an equivariant network: tensor product with spherical harmonics, sum over neighbours.
 
-``out_n[p, u, m3] = sum_e w_e[p, u] sum_{m1 m2} C_p[m1, m2, m3] x_{s(e)}[u, m1] Y_e[m2]`` over the edges ``e`` that end at
-atom ``n`` (Batzner et al., Nat. Commun. 13, 2453 (2022)). Compiled array programs write every product of every edge to
-memory (5472 numbers per edge and layer of Nequix); here they stay in the cache, and the derivative computes them again.
+``out_n[p, u, m3] = sum_e w_e[p, u] sum_{m1 m2} C_p[m1, m2, m3] x_{s(e)}[u, m1] Y_e[m2]`` over the edges ``e`` that end
+at atom ``n`` (Batzner et al., Nat. Commun. 13, 2453 (2022)). Compiled array programs write every product of every edge
+to memory (5472 numbers per edge and layer of Nequix); here they stay in the cache, and the derivative computes them
+again.
 Loops run over the channels ``u``, so inside a node's features the channel is the fastest index.
 """
 

@@ -1,16 +1,18 @@
 """The pool of the paper's size: every class of Table 1 filled by substitution.
 
 ``python -m phonoscreen.structures.enumeration resources/enumeration.yaml`` writes the pool. Two kinds of rule make
-compounds (``resources/enumeration.yaml``): *ionic* ones balance oxidation states, every anion being more electronegative
-than every cation (both from pymatgen, the screens of Davies et al., Chem 1, 617 (2016)); *families* name the elements of
-the sites of intermetallic structure types, with a window of valence electrons or of the ratio of the radii where nature
-knows one. Compounds known to exist are taken first, then the draw by seed fills each class to the size it has in Table 1.
+compounds (``resources/enumeration.yaml``): *ionic* ones balance oxidation states, every anion being more
+electronegative than every cation (both from pymatgen, the screens of Davies et al., Chem 1, 617 (2016)); *families*
+name the elements of the sites of intermetallic structure types, with a window of valence electrons or of the ratio of
+the radii where nature knows one. Compounds known to exist are taken first, then a draw by seed fills each class to the
+size it has in Table 1.
 """
 
 import argparse
 import sys
 import warnings
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain, product, zip_longest
 
 import numpy
@@ -101,36 +103,36 @@ def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> list
 
     Parameters
     ----------
-    sites : per site ``"cation"`` (any element with a positive oxidation state) or the elements it may hold; elements
-        with a charge in ``ANIONS`` are anions on a site that lists them unless every other site lists anions too
+    sites : per site ``"cation"`` (any element with a positive oxidation state) or the elements it may hold; a site
+        that lists only elements with a charge in ``ANIONS`` holds anions
 
     Returns
     -------
     list of tuples of symbols, no element twice; anions are more electronegative than every cation
     """
-    counts, elements = site_counts(structure_type), rules.elements
+    counts, elements = tuple(site_counts(structure_type)), rules.elements
     cations = [s for s, element in elements.items() if element.cation_charges and s not in rules.never_cations]
-    choices = []
+    choices, anions = [], []
     for site in sites:
         symbols = cations if site == "cation" else rules.symbols(site)
-        anion = site != "cation" and all(symbol in _CHARGE_OF_ANION for symbol in symbols)
-        choices.append([(symbol, frozenset({_CHARGE_OF_ANION[symbol]}) if anion else elements[symbol].cation_charges)
-                        for symbol in symbols])  # fmt: skip
+        anions.append(site != "cation" and all(symbol in _CHARGE_OF_ANION for symbol in symbols))
+        charges = [frozenset({_CHARGE_OF_ANION[s]}) if anions[-1] else elements[s].cation_charges for s in symbols]
+        choices.append(list(zip(symbols, charges, strict=True)))
+    strength = {symbol: element.electronegativity for symbol, element in elements.items()}
     found = []
     for chosen in product(*choices):
-        symbols = [symbol for symbol, _ in chosen]
-        if len(set(symbols)) < len(symbols) or not _balanced([charges for _, charges in chosen], counts):
+        symbols, charges = zip(*chosen, strict=True)
+        if len(set(symbols)) < len(symbols) or not _balanced(charges, counts):
             continue
-        signs = [min(charges) < 0 for _, charges in chosen]
-        strengths = [elements[symbol].electronegativity for symbol in symbols]
-        anion = min((x for x, negative in zip(strengths, signs, strict=True) if negative), default=numpy.inf)
-        cation = max((x for x, negative in zip(strengths, signs, strict=True) if not negative), default=-numpy.inf)
-        if anion > cation:
-            found.append(tuple(symbols))
+        weakest = min(strength[s] for s, anion in zip(symbols, anions, strict=True) if anion)
+        if all(strength[s] < weakest for s, anion in zip(symbols, anions, strict=True) if not anion):
+            found.append(symbols)
     return found
 
 
+@cache
 def _balanced(charges, counts):
+    """Whether one charge of each set, times the counts, can add up to zero."""
     totals = {0}
     for options, count in zip(charges, counts, strict=True):
         totals = {total + count * charge for total in totals for charge in options}

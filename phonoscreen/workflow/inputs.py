@@ -33,6 +33,11 @@ def engine_settings(reference, purpose):
     return {"engine": engine, **chosen}
 
 
+def engine_environment(reference):
+    """Return the environment file (for a rule) of the reference engine: Nequix needs JAX, the others PyTorch."""
+    return "../envs/nequix.yaml" if reference["engine"] == "nequix" else "../envs/reference.yaml"
+
+
 def model_settings(force_model):
     """Return the settings that decide a trained network; device and size of the committee do not."""
     kind = force_model["kind"]
