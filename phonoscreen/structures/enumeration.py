@@ -37,12 +37,14 @@ class Element:
     Parameters
     ----------
     electronegativity : Pauling's
-    cation_charges : positive oxidation states
+    common_charges : positive oxidation states that are common
+    cation_charges : all positive oxidation states
     cation_radius, anion_radius : ionic radii, angstrom; NaN where there are none
     electrons : valence electrons, those of a filled d shell not counted behind group 11
     """
 
     electronegativity: float
+    common_charges: frozenset
     cation_charges: frozenset
     cation_radius: float
     anion_radius: float
@@ -88,17 +90,18 @@ def _element(symbol, more):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some data of some elements do not exist
         known = Known(symbol)
-        charges = {int(q) for q in (*known.common_oxidation_states, *known.icsd_oxidation_states, *more) if q > 0}
+        common = frozenset(int(q) for q in (*known.common_oxidation_states, *more) if q > 0)
+        charges = common | {int(q) for q in known.icsd_oxidation_states if q > 0}
         radii = known.ionic_radii
         anion = radii.get(_CHARGE_OF_ANION.get(symbol), numpy.nan)
         cations = [float(radius) for charge, radius in radii.items() if charge > 0]
     group = known.group
     electrons = group if group <= 11 else group - 10
     radius = float(numpy.mean(cations)) if cations else numpy.nan
-    return Element(float(known.X), frozenset(charges), radius, float(anion), electrons)
+    return Element(float(known.X), common, charges, radius, float(anion), electrons)
 
 
-def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> list[tuple]:
+def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> tuple[list[tuple], list[tuple]]:
     """All assignments of elements to sites with balanced charges.
 
     Parameters
@@ -108,7 +111,8 @@ def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> list
 
     Returns
     -------
-    list of tuples of symbols, no element twice; anions are more electronegative than every cation
+    usual, others : lists of tuples of symbols, no element twice, anions more electronegative than every cation;
+        common oxidation states alone balance those of the first list
     """
     counts, elements = tuple(site_counts(structure_type)), rules.elements
     cations = [s for s, element in elements.items() if element.cation_charges and s not in rules.never_cations]
@@ -116,18 +120,21 @@ def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> list
     for site in sites:
         symbols = cations if site == "cation" else rules.symbols(site)
         anions.append(site != "cation" and all(symbol in _CHARGE_OF_ANION for symbol in symbols))
-        charges = [frozenset({_CHARGE_OF_ANION[s]}) if anions[-1] else elements[s].cation_charges for s in symbols]
-        choices.append(list(zip(symbols, charges, strict=True)))
+        if anions[-1]:
+            charges = [(frozenset({_CHARGE_OF_ANION[s]}),) * 2 for s in symbols]
+        else:
+            charges = [(elements[s].common_charges, elements[s].cation_charges) for s in symbols]
+        choices.append([(symbol, *options) for symbol, options in zip(symbols, charges, strict=True)])
     strength = {symbol: element.electronegativity for symbol, element in elements.items()}
-    found = []
+    usual, others = [], []
     for chosen in product(*choices):
-        symbols, charges = zip(*chosen, strict=True)
-        if len(set(symbols)) < len(symbols) or not _balanced(charges, counts):
+        symbols, common, known = zip(*chosen, strict=True)
+        if len(set(symbols)) < len(symbols) or not _balanced(known, counts):
             continue
         weakest = min(strength[s] for s, anion in zip(symbols, anions, strict=True) if anion)
         if all(strength[s] < weakest for s, anion in zip(symbols, anions, strict=True) if not anion):
-            found.append(symbols)
-    return found
+            (usual if _balanced(common, counts) else others).append(symbols)
+    return usual, others
 
 
 @cache
@@ -139,7 +146,7 @@ def _balanced(charges, counts):
     return 0 in totals
 
 
-def family_compounds(rules: Rules, structure_type: str, family: dict) -> list[tuple]:
+def family_compounds(rules: Rules, structure_type: str, family: dict) -> tuple[list[tuple]]:
     """All assignments of elements to sites that a family allows.
 
     Parameters
@@ -147,6 +154,10 @@ def family_compounds(rules: Rules, structure_type: str, family: dict) -> list[tu
     family : ``sites`` and perhaps ``electrons`` (least and most valence electrons of a formula unit; those of a filled
         d shell of Cu, Ag and Au may count or not) or ``radius_ratio`` (least and most, first over second site, of
         covalent radii)
+
+    Returns
+    -------
+    one list of tuples of symbols, no element twice
     """
     counts = site_counts(structure_type)
     found = []
@@ -164,7 +175,7 @@ def family_compounds(rules: Rules, structure_type: str, family: dict) -> list[tu
             if not family["radius_ratio"][0] <= one / two <= family["radius_ratio"][1]:
                 continue
         found.append(symbols)
-    return found
+    return (found,)
 
 
 def tolerance_factor(rules: Rules, twelvefold: str, octahedra: list[str], anion: str) -> float:
@@ -186,6 +197,8 @@ def _fits(rules, window, symbols):
 def candidates(rules: Rules, structure_type: str, seed: int) -> list[tuple]:
     """All compounds of a structure type in the order of a draw: its rules take turns, each in an order of its own.
 
+    Compounds of common oxidation states come before others of their rule.
+
     Returns
     -------
     list of tuples of symbols in the order of the sites, equivalent sites with the larger atom first; of several
@@ -197,14 +210,17 @@ def candidates(rules: Rules, structure_type: str, seed: int) -> list[tuple]:
     makers += [(family_compounds, family) for family in asked.get("families", ())]
     for number, (make, rule) in enumerate(makers):
         turn = []
-        for symbols in make(rules, structure_type, rule):
-            if make is family_compounds or _fits(rules, window, symbols):
-                symbols = _larger_first(symbols, asked.get("equivalent", ()))
-                key = frozenset(zip(symbols, counts, strict=True))
-                if key not in found:
-                    found.add(key)
-                    turn.append(symbols)
-        turns.append(sorted(turn, key=lambda symbols: derive_seed(seed, structure_type, number, *symbols)))
+        for group in make(rules, structure_type, rule):
+            chosen = []
+            for symbols in group:
+                if make is family_compounds or _fits(rules, window, symbols):
+                    symbols = _larger_first(symbols, asked.get("equivalent", ()))
+                    key = frozenset(zip(symbols, counts, strict=True))
+                    if key not in found:
+                        found.add(key)
+                        chosen.append(symbols)
+            turn += sorted(chosen, key=lambda symbols: derive_seed(seed, structure_type, number, *symbols))
+        turns.append(turn)
     return [symbols for symbols in chain(*zip_longest(*turns)) if symbols]
 
 
