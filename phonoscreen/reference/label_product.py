@@ -2,8 +2,8 @@
 
 ``python -m phonoscreen.reference.label_product CHUNKS FILE`` packs the chunks of
 ``phonoscreen.reference.label_library``. Displacements are integers of 1e-6 angstrom, forces integers of 1/32767 of the
-largest component in their supercell, so an entry is wrong by at most 1.5e-5 of that: below the noise of a potential in
-single precision times ten and a thousand times below its distance from DFT. Everything else keeps its precision.
+largest component in their supercell, so an entry is wrong by at most 1.5e-5 of that: a thousand times less than a
+potential differs from DFT. Everything else keeps its precision.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def write_product(labelled, path):
     partial = f"{path}.partial"
     with h5py.File(partial, "w") as store:
         store.attrs.update(attributes)
-        store["records"] = json.dumps(records)
+        columns["records"] = [numpy.frombuffer(json.dumps(records).encode(), dtype=numpy.uint8)]
         for name, values in columns.items():
             joined = numpy.concatenate(values).astype(_PLAIN.get(name, values[0].dtype))
             store.create_dataset(name, data=joined, compression="gzip", compression_opts=9, shuffle=True)
@@ -147,9 +147,8 @@ def read_product(path):
     """
     with h5py.File(path) as store:
         origin = {key: _plain(value) for key, value in store.attrs.items()}
-        records = json.loads(store["records"][()])
         columns = _arrays(store)
-    columns.pop("records")
+    records = json.loads(columns.pop("records").tobytes())
     at, labelled = dict.fromkeys(columns, 0), []
 
     def take(name, count):
