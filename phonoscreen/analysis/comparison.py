@@ -4,7 +4,7 @@ import numpy
 import pandas
 
 OURS = "this study"
-_POTENTIALS = {"sevennet": "SevenNet", "chgnet": "CHGNet"}
+_POTENTIALS = {"nequix": "Nequix", "sevennet": "SevenNet", "chgnet": "CHGNet"}
 _CODES = {"vasp": "VASP", "gpaw": "GPAW"}
 _COHP = {"lobster": "LOBSTER", "gpaw": "GPAW, PBE, LCAO", "tblite": "GFN1-xTB, tblite"}
 

@@ -37,13 +37,8 @@ def make_potential(kind, model, threads):
 def make_baseline(model, threads):
     """Return the engine of a universal potential by the name of its weights alone (config ``baselines``).
 
-    ``"chgnet"`` stands for CHGNet 0.3.0, the version the paper's Fig. S3 compares with; names that begin with
-    ``"nequix"`` are Nequix's, all others SevenNet's.
+    ``"chgnet"`` stands for CHGNet 0.3.0, the version the paper's Fig. S3 compares with; all others are SevenNet's.
     """
-    if model.startswith("nequix"):
-        from phonoscreen.reference.nequix import NequixEngine
-
-        return NequixEngine(model)
     if model == "chgnet":
         return make_potential("chgnet", "0.3.0", threads)
     return make_potential("sevennet", model, threads)

@@ -41,6 +41,13 @@ class SevenNet(Section):
     """Name of the potential [OWN]."""
 
 
+class Nequix(Section):
+    """Nequix: universal potentials whose weights are files, verified by their sha256. Not DFT."""
+
+    model: Literal["nequix-oam-1-pft", "nequix-mp-1-pft"] = "nequix-oam-1-pft"
+    """Name of the potential [OWN]."""
+
+
 class Chgnet(Section):
     """CHGNet: a universal potential whose weights ship inside the package. Not DFT."""
 
@@ -60,12 +67,13 @@ class Collected(Section):
 class Reference(Section):
     """Where the reference forces come from."""
 
-    engine: Literal["vasp", "gpaw", "sevennet", "chgnet", "collected"] = "vasp"
+    engine: Literal["vasp", "gpaw", "nequix", "sevennet", "chgnet", "collected"] = "vasp"
     """Which of the sections below computes; the others have no effect."""
     label: distinct(Part, at_least=1) = ["training", "validation"]
     """Parts of the manifest that get reference labels before any selection."""
     vasp: Vasp = Vasp()
     gpaw: Gpaw = Gpaw()
+    nequix: Nequix = Nequix()
     sevennet: SevenNet = SevenNet()
     chgnet: Chgnet = Chgnet()
     collected: Collected = Collected()
