@@ -169,6 +169,6 @@ def test_too_few_vectors_have_no_map():
 
 
 def test_a_universal_potential_is_never_called_dft():
-    for engine in ("sevennet", "chgnet"):
+    for engine in ("nequix", "sevennet", "chgnet"):
         assert "DFT" not in reference_name(engine, "any") and "universal potential" in reference_name(engine, "any")
     assert reference_name("vasp", "PBE") == "DFT (PBE, VASP)"
