@@ -8,6 +8,7 @@ import re
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_HTML = re.compile(r"<(?=[a-zA-Z/!?])|&(?=#?\w+;)")
 _MARKS = re.compile(r"([\\`\[\]~])")
 _ADDRESS = re.compile(r"(?i)\b(https?|ftp|mailto|file|javascript|data):|\bwww\.")
 
@@ -27,6 +28,7 @@ def markdown_text(text):
 
     ``**bold**`` stays, for it is the project's own only mark; a line break becomes a space.
     """
-    text = html.escape(re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*", " ", str(text)), quote=False)
+    text = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*", " ", str(text))
+    text = _HTML.sub(lambda found: html.escape(found[0]), text)
     text = _MARKS.sub(r"\\\1", text)
     return _ADDRESS.sub(lambda found: found[0][:-1] + ("&#58;" if found[0][-1] == ":" else "&#46;"), text)

@@ -8,6 +8,7 @@ import numpy
 from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.foreign_text import markdown_text
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
@@ -186,7 +187,8 @@ Forces on the atoms of crystals whose atoms are displaced a few hundredths of an
 
 {content["n_environments"]} environments in {content["n_supercells"]} displaced supercells of
 {content["n_structures"]} structures.
-Labels: {content["label_engine"]} ({content["label_model"]}). Active-learning round {content["round"]}.
+Labels: {markdown_text(content["label_engine"])} ({markdown_text(content["label_model"])}).
+Active-learning round {content["round"]}.
 
 Elements in the training set: {symbols}
 
@@ -208,7 +210,7 @@ The weights are safetensors, the settings JSON; loading runs no code from the fi
 
 ## Licence
 
-{content["licence"]}
+{markdown_text(content["licence"])}
 
 ```json
 {json.dumps(content["settings"], indent=2, sort_keys=True)}
