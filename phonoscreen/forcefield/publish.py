@@ -95,7 +95,9 @@ def load_published(folder, device="auto", dtype=None):
     committee = Committee(members)
     try:
         _reproduce(committee, content["check"], folder)
-    except (KeyError, TypeError, IndexError) as error:
+    except StudyError:
+        raise
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise StudyError(
             f"{folder} lacks its stored structure and forces ({error})", where="load_published", fix="publish it again"
         ) from error

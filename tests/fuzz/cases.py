@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import numbers
 import resource
 import shutil
@@ -40,16 +41,36 @@ class Outcome:
 
 def run_case(target, seed):
     """Mutate a seed input of a target as ``seed`` says, hand it to the target, and return the ``Outcome``."""
+    try_sound_files(target)
     random = Random(f"{target.name} {seed}")
     files = dict(target.seeds())
     name = random.choice([name for name in files if target.mutations.get(name, target.mutate)])
     files[name] = target.mutations.get(name, target.mutate)(files[name], random)
+    with _written(files) as folder:
+        return judge(target.call, folder)
+
+
+@functools.cache
+def try_sound_files(target):
+    """Hand the seed inputs themselves to a target, once in a process and without limits: it imports what it needs.
+
+    Raises
+    ------
+    Exception
+        If they are refused: then every mutation would be, for the fault of the seed.
+    """
+    with _written(target.seeds()) as folder:
+        assert not not_finite(target.call(folder))
+
+
+@contextlib.contextmanager
+def _written(files):
     folder = Path(tempfile.mkdtemp(prefix="fuzz"))
     try:
         for path, content in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
-        return judge(target.call, folder)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -30,7 +30,7 @@ TARGETS = {}
 REPETITIONS = (2, 2, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """Something that reads files.
 
@@ -371,7 +371,8 @@ def checked_settings(folder):
 
     path = folder / "config.yaml"
     try:
-        config = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        config = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise StudyError("Snakemake stops here") from error
     if not isinstance(config, dict):
