@@ -92,7 +92,7 @@ def find_fault(path, root="."):
 
     Returns
     -------
-    (Fault or None, sha256 or None) ; the sha256 is None where the file was not read
+    (Fault or None, sha256 or None); the sha256 is None where the file was not read
 
     Raises
     ------
@@ -159,11 +159,17 @@ def refuse(faults, where):
         )
 
 
-def remake_commands(faults):
-    """Return the commands that make damaged files again: one for each way in which the study was called."""
+def remake_commands(faults, usual_options=""):
+    """Return the commands that make damaged files again: one for each way in which the study was called.
+
+    Parameters
+    ----------
+    faults : list of ``Fault``
+    usual_options : of the snakemake call, for files whose record does not say them
+    """
     paths = defaultdict(list)
     for fault in faults:
-        paths[remake_command(fault.record.options if fault.record else None)].append(fault.path)
+        paths[remake_command(fault.record.options if fault.record else usual_options)].append(fault.path)
     return [f"{command} {' '.join(map(_quoted, sorted(set(names))))}" for command, names in paths.items()]
 
 

@@ -1,6 +1,7 @@
 """Whether every product of a study is still what its job wrote."""
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def verify_study(root="."):
     known = recorded | described
     unknown = {path for path in products - known if not known & {str(parent) for parent in Path(path).parents}}
     return len(known) - len(faults), faults, sorted(unknown)
+
+
+def usual_options(root="."):
+    """Return the options with which snakemake was called for most jobs of the study."""
+    calls = Counter(str(document.get("options", "")) for document in Lineage(root).jobs.values())
+    return calls.most_common(1)[0][0] if calls else ""
 
 
 def _is_record(path):
@@ -96,6 +103,6 @@ def run(arguments):
                 print(f"  … and {len(lines) - limit} more (--all lists them)")
     if faults:
         print("make them again with:")
-        print("\n".join(f"  {command}" for command in remake_commands(faults)))
+        print("\n".join(f"  {command}" for command in remake_commands(faults, usual_options())))
     print(f"{sound} product(s) match their records, {len(faults)} do not, {len(unknown)} have none")
     return 1 if faults else 0

@@ -97,7 +97,7 @@ def load_published(folder, device="auto", dtype=None):
         _reproduce(committee, content["check"], folder)
     except StudyError:
         raise
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, ArithmeticError) as error:
         raise StudyError(
             f"{folder} lacks its stored structure and forces ({error})", where="load_published", fix="publish it again"
         ) from error
