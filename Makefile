@@ -1,4 +1,4 @@
-# make run: the study on the laptop pool. make test: the tests. Both set up everything they need first.
+# make run: the study on the laptop pool. make test: the tests. make fuzz: mutated inputs. They set up everything they need first.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,13 +6,17 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: run test test-nequix lint teacher-labels experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
+.PHONY: run test test-nequix fuzz lint teacher-labels experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
 
 test: .venv/.complete
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+# Thousands of mutated inputs of everything that reads what others wrote; make test runs some hundreds. FUZZ=names: of some targets.
+fuzz: .venv/.complete
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 .venv/.complete: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'phonoscreen needs Python 3.11 or newer')"

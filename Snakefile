@@ -4,6 +4,8 @@ import os
 
 from snakemake.utils import min_version
 
+from phonoscreen.audit.integrity import check_before_start
+from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of
 from phonoscreen.workflow.inputs import (
     augmentation,
@@ -34,6 +36,14 @@ if "STUDY" in globals():
 
 
 config.update(check_settings(config, globals().get("SETTINGS", Study)))
+
+if workflow.is_main_process:
+    announce_call()
+
+
+onstart:
+    check_before_start(workflow.dag.needrun_jobs())
+
 
 # Jobs share the cores: no library starts threads of its own beyond those its rule asks for.
 for variable in (

@@ -2,12 +2,14 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 from phonoscreen.audit.errors import StudyError
 
 COMMANDS = {
     "lineage": ("phonoscreen.audit.lineage", "what made a result, from what, and whether it still matches"),
+    "verify": ("phonoscreen.audit.verify", "whether every product of a study is what its job wrote"),
     "fit": ("phonoscreen.lattice.cli", "force constants of one crystal from displacements and forces"),
     "bte": ("phonoscreen.transport.cli", "phonon Boltzmann equation in a ShengBTE directory"),
     "export": ("phonoscreen.transport.export", "one structure of a study as input of ShengBTE and phono3py"),
@@ -16,7 +18,10 @@ COMMANDS = {
 
 
 def main(argv=None):
-    """Run one command; return its exit status (0 done, 1 the answer is no, 2 the request cannot be met)."""
+    """Run one command; return its exit status.
+
+    0: done, 1: the answer is no, 2: the request cannot be met, 141: nobody reads the output any more.
+    """
     argv = sys.argv[1:] if argv is None else argv
     wanted = argv[0] if argv and argv[0] in COMMANDS else None
     parser = argparse.ArgumentParser(
@@ -30,10 +35,15 @@ def main(argv=None):
             subparsers.add_parser(name, help=purpose)
     arguments = parser.parse_args(argv)
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
     except StudyError as error:
         print(f"phonoscreen: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of the output has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 if __name__ == "__main__":

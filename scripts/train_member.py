@@ -11,7 +11,7 @@ import torch
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
 from phonoscreen.forcefield.member import train_to_files
-from phonoscreen.forcefield.model import read_model_json, write_json
+from phonoscreen.forcefield.model import read_model_json, write_model_json
 from phonoscreen.forcefield.training import HISTORY
 
 
@@ -22,7 +22,7 @@ def main(job):
     if any(json.loads(Path(path).read_text())["selected"] == 0 for path in convergence):
         logging.info("nothing was selected in the round before: the member is copied, not trained")
         shutil.copyfile(previous[0], job.output.weights)
-        write_json({**read_model_json(previous[1]), "round": number}, job.output.settings)
+        write_model_json({**read_model_json(previous[1]), "round": number}, job.output.settings)
         write_table(pandas.DataFrame(columns=HISTORY), job.output.history)
         return
     warm = number == 0 or job.params.training["warm_start"]

@@ -1,5 +1,6 @@
 """Tables gathered from the files of a small study."""
 
+import csv
 import json
 
 import h5py
@@ -11,9 +12,10 @@ from jsonschema import Draft202012Validator
 from phonoscreen.analysis.comparison import OURS, pairs, pooled_errors, reference_name
 from phonoscreen.analysis.embedding import embed, structure_vector
 from phonoscreen.analysis.screening import screen
+from phonoscreen.analysis.tables import write_tables
 from phonoscreen.forcefield.density import DensityMesh
 from phonoscreen.lattice.constants import Crystal
-from tests.small_study import ROOT, tabulate, write_small_study
+from tests.small_study import ROOT, Names, tabulate, write_small_study
 
 SCHEMAS = sorted(path.stem for path in (ROOT / "schemas/tables").glob("*.json"))
 
@@ -172,3 +174,14 @@ def test_a_universal_potential_is_never_called_dft():
     for engine in ("nequix", "sevennet", "chgnet"):
         assert "DFT" not in reference_name(engine, "any") and "universal potential" in reference_name(engine, "any")
     assert reference_name("vasp", "PBE") == "DFT (PBE, VASP)"
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(tmp_path):
+    texts = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\t=1", "-1.5", "NaCl", None]
+    table = pandas.DataFrame({"structure_id": texts, "kappa_w_per_m_k": numpy.linspace(-3, 3, len(texts))})
+    output = Names(table=tmp_path / "t.parquet", table_csv=tmp_path / "t.csv")
+    write_tables(output, table=table)
+    rows = list(csv.reader(open(tmp_path / "t.csv")))[1:]
+    assert [row[0] for row in rows] == ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\t=1", "-1.5", "NaCl", ""]
+    assert [float(row[1]) for row in rows] == table.kappa_w_per_m_k.tolist()
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "t.parquet"), table)

@@ -91,6 +91,34 @@ def test_outcomes_of_other_settings_are_not_reused(tmp_path, make_job):
     assert not stale.exists()
 
 
+@pytest.mark.parametrize("suffix", ["json", "h5"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "swap"])
+def test_a_damaged_piece_of_an_interrupted_shard_is_computed_again(tmp_path, make_job, suffix, damage):
+    computed = []
+
+    def compute(structure_id):
+        if structure_id == "c" and not computed.count("c"):
+            computed.append("c")
+            raise KeyboardInterrupt
+        computed.append(structure_id)
+        return Outcome(values={"n": ord(structure_id)}, arrays={"x": numpy.full(3, float(ord(structure_id)))})
+
+    job = make_job(output=OUTPUT)
+    with pytest.raises(KeyboardInterrupt):
+        run_shard(job, ["a", "b", "c"], compute, stage="test")
+    pieces = sorted(tmp_path.rglob(f"*.{suffix}"))
+    content = pieces[0].read_bytes()
+    flipped = bytes([*content[:-9], content[-9] ^ 1, *content[-8:]])
+    pieces[0].write_bytes({"flip": flipped, "cut": content[:-1], "empty": b"", "swap": pieces[1].read_bytes()}[damage])
+    computed.clear()
+    computed.append("c")
+    run_shard(job, ["a", "b", "c"], compute, stage="test")
+    assert len(computed) == 3, "the damaged one and the one under way are computed, the sound one is not"
+    assert list(read_records(job.output.records)["n"]) == [ord(name) for name in "abc"]
+    with h5py.File(job.output.arrays) as store:
+        assert [store[f"{name}/x"][0] for name in "abc"] == [ord(name) for name in "abc"]
+
+
 @pytest.mark.parametrize(
     "records, words",
     [

@@ -3,21 +3,28 @@
 import argparse
 import json
 import math
+from pathlib import Path
 
 import ase.io
 import numpy
 import pandas
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
+from safetensors.torch import load_file, save_file
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.forcefield import publish as publish_module
 from phonoscreen.forcefield.calculator import ForceModelCalculator
 from phonoscreen.forcefield.cli import add_parser
 from phonoscreen.forcefield.committee import Committee, Lookahead, uncertainty
 from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
 from phonoscreen.forcefield.member import train_to_files
+from phonoscreen.forcefield.model import FORMAT_WITHOUT_DIGEST, write_json, write_model_json
+from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.predict import predict_files
 from phonoscreen.forcefield.publish import load_published, publish_model
 from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
@@ -175,12 +182,68 @@ def test_a_changed_member_is_refused(published, tmp_path):
     weights = bytearray((tmp_path / "member1.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "member1.safetensors").write_bytes(weights)
-    with pytest.raises(StudyError, match="not the file that was published"):
+    with pytest.raises(StudyError, match="not the file that was stored"):
         load_published(tmp_path, "cpu")
     with pytest.raises(StudyError, match=r"no model\.json"):
         load_published(tmp_path / "nowhere", "cpu")
     with pytest.raises(StudyError, match="one kind"):
         Committee([])
+
+
+def copied(published, folder, change, weights_of=None, sealed=True):
+    """Copy a published model, change its JSON and one member's weights, and seal it as if nothing had happened."""
+    folder.mkdir(exist_ok=True)
+    for path in published.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    content = json.loads((folder / "model.json").read_text())
+    change(content)
+    if weights_of:
+        weights = load_file(folder / "member1.safetensors")
+        weights_of(weights)
+        save_file(weights, folder / "member1.safetensors")
+        content["members_sha256"]["member1.safetensors"] = file_sha256(folder / "member1.safetensors")
+    (write_model_json if sealed else write_json)(content, folder / "model.json")
+    return folder
+
+
+ALTERED = {
+    "cutoff": lambda content: content["settings"].update(cutoff_angstrom=3.0),
+    "elements": lambda content: content["elements"].append(92),
+    "number": lambda content: content["check"]["forces_ev_per_angstrom"][0][0].__setitem__(0, 1e6),
+    "hash": lambda content: content["members_sha256"].update({"member0.safetensors": "0" * 64}),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_altered_settings_of_a_published_model_are_refused(conservative, tmp_path, name):
+    with pytest.raises(StudyError, match="was changed after it was stored"):
+        load_published(copied(conservative, tmp_path / "m", ALTERED[name], sealed=False), "cpu")
+
+
+def test_a_model_that_no_longer_gives_its_stored_forces_is_refused(conservative, tmp_path):
+    """Altered by somebody who made the digest again, or computed by code that changed."""
+    for change, words in ((ALTERED["cutoff"], "differ by"), (ALTERED["number"], "differ by"),
+                          (lambda content: content.pop("check"), "lacks its stored structure"),
+                          (lambda content: content.update(members=["../model/member0.safetensors"]), "no members"),
+                          (lambda content: content["settings"].pop("hidden"), "does not fit")):  # fmt: skip
+        with pytest.raises(StudyError, match=words):
+            load_published(copied(conservative, tmp_path / "m", change), "cpu")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(conservative, tmp_path, value):
+    def spoil(weights):
+        weights["embedding.0.weight"][0, 0] = value
+
+    with pytest.raises(StudyError, match="embedding.0.weight are not finite"):
+        load_published(copied(conservative, tmp_path / "m", lambda content: None, spoil), "cpu")
+
+
+def test_a_model_published_by_the_first_version_is_to_be_published_again(conservative, tmp_path):
+    folder = copied(conservative, tmp_path / "m", lambda c: c.update(format=FORMAT_WITHOUT_DIGEST), sealed=False)
+    with pytest.raises(StudyError, match="earlier version") as error:
+        load_published(folder, "cpu")
+    assert "publish the model again" in str(error.value)
 
 
 def test_the_calculator_is_the_mean_of_the_committee(published):
@@ -247,6 +310,7 @@ def test_predict_goes_on_where_it_was_killed(published, tmp_path, monkeypatch):
     predict_files([tmp_path / "in.extxyz"], published, tmp_path / "whole.extxyz", device="cpu", batch_environments=8)
 
     calls, compute = [], Committee.forces
+    monkeypatch.setattr(publish_module, "_reproduce", lambda *_: None)
 
     def killed(self, neighbourhoods):
         calls.append(len(neighbourhoods))
@@ -264,3 +328,58 @@ def test_predict_goes_on_where_it_was_killed(published, tmp_path, monkeypatch):
     assert predict_files(*arguments, device="cpu", batch_environments=8) == (5, 0)
     assert len(calls) == 3 + 3  # the third was killed; two were done
     assert (tmp_path / "out.extxyz").read_text() == (tmp_path / "whole.extxyz").read_text()
+
+
+def test_two_runs_do_not_mix(published, tmp_path):
+    cell = bulk("Cu", "fcc", a=3.59).repeat(2)
+    cell.positions += random_moves(1, 8, 1)[0]
+    for name in ("one", "other"):
+        ase.io.write(tmp_path / f"{name}.extxyz", [cell, cell])
+        cell.positions += random_moves(1, 8, 2)[0]
+    one, other, output = tmp_path / "one.extxyz", tmp_path / "other.extxyz", tmp_path / "out.extxyz"
+    with pytest.raises(StudyError, match="given twice"):
+        predict_files([one, tmp_path / "." / "one.extxyz"], published, output, device="cpu")
+    left = tmp_path / "out.extxyz.partial.0123456789abcdef"  # of an interrupted run of something else
+    left.write_text("")
+    with pytest.raises(StudyError, match=left.name):
+        predict_files([one], published, output, device="cpu")
+    left.unlink()
+    assert predict_files([one], published, output, device="cpu") == (2, 0)
+    first = output.read_text(), Path(f"{output}.records.csv").read_text()
+    for paths in ([one], [other]):
+        with pytest.raises(StudyError, match="another run wrote"):
+            predict_files(paths, published, output, device="cpu")
+    assert (output.read_text(), Path(f"{output}.records.csv").read_text()) == first
+
+
+def test_two_runs_at_the_same_time_are_told(published, tmp_path, monkeypatch):
+    cell = bulk("Cu", "fcc", a=3.59).repeat(2)
+    cell.positions += random_moves(1, 8, 1)[0]
+    ase.io.write(tmp_path / "in.extxyz", [cell] * 3)
+    arguments, compute = ([tmp_path / "in.extxyz"], published, tmp_path / "out.extxyz"), Committee.forces
+
+    def meanwhile(self, neighbourhoods):
+        monkeypatch.setattr(Committee, "forces", compute)
+        with pytest.raises(StudyError, match="another run is writing"):
+            predict_files(*arguments, device="cpu")
+        return compute(self, neighbourhoods)
+
+    monkeypatch.setattr(publish_module, "_reproduce", lambda *_: None)
+    monkeypatch.setattr(Committee, "forces", meanwhile)
+    assert predict_files(*arguments, device="cpu") == (3, 0)
+    assert len(pandas.read_csv(tmp_path / "out.extxyz.records.csv")) == 3
+
+
+def test_what_cannot_be_read_or_computed_is_recorded_and_the_rest_computed(published, tmp_path, monkeypatch):
+    cell = bulk("Cu", "fcc", a=3.59).repeat(2)
+    cell.positions += random_moves(1, 8, 1)[0]
+    ase.io.write(tmp_path / "=good.extxyz", cell)
+    (tmp_path / "bad.cif").write_text("data_x\n_cell_length_a nonsense\n")
+    monkeypatch.chdir(tmp_path)
+    assert predict_files(["bad.cif", "=good.extxyz"], published, "out.extxyz", device="cpu") == (1, 1)
+    records = pandas.read_csv("out.extxyz.records.csv")
+    assert records.structure.tolist() == ["bad.cif#0", "'=good.extxyz#0"] and "holds no structure" in records.reason[0]
+    committee, _ = load_published(published, "cpu")
+    monkeypatch.setattr(type(committee.members[0]), "predict", lambda self, _: torch.full((8, 3), math.inf))
+    with pytest.raises(StudyError, match="not finite"):
+        committee.forces(atoms_neighbourhoods(cell, committee.cutoff_angstrom))

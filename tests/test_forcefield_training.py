@@ -159,6 +159,17 @@ def test_training_killed_at_any_epoch_continues_to_the_same_weights(metals, tmp_
     assert (tmp_path / "killed.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
+def test_a_damaged_checkpoint_is_no_beginning(metals, tmp_path, caplog):
+    short, checkpoint = {**TRAINING, "epochs": 1}, tmp_path / "checkpoint"
+    arguments = {"seed": 3, "member": 0, "round_number": 0, "checkpoint": checkpoint}
+    first = weights_of(train_member(metals[0], SETTINGS, short, **arguments)[0])
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    assert same(weights_of(train_member(metals[0], SETTINGS, short, **arguments)[0]), first)
+    assert "checkpoint is damaged" in caplog.text
+
+
 def test_memory_does_not_grow_with_the_data():
     """Ten times the data, the same peak memory up to what an index of the supercells takes.
 

@@ -1,5 +1,6 @@
 """The summary beside the published numbers."""
 
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -116,6 +117,25 @@ def test_text_of_tables_cannot_break_the_page():
     page = Document("a < b")
     page.table(["a|b"], [["<script>x|y</script>"]])
     assert "<script>" not in page.html() and "x\\|y" in page.markdown(".")
+
+
+FOREIGN = [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[here](http://evil.example)", "![x](y.png)",
+    "`code`", "https://evil.example", "www.evil.example", "&lt;b&gt;", "one\n# heading", "<!-- hidden", "javascript:x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_foreign_text_is_shown_as_it_is_written(text):
+    """HTML, links, pictures and code of an id or a reason are text, in Markdown and in HTML."""
+    page = Document("page")
+    page.table(["reason"], [[text]])
+    row = page.markdown(".").splitlines()[-1]
+    assert not re.search(r"<[a-zA-Z/!?]|(?<!\\)[`\[\]]|(https?|javascript):|www\.", row)
+    assert html.unescape(re.sub(r"\\(.)", r"\1", row)) == f"| {re.sub(chr(10), ' ', text)} |"
+    tags = Tags()
+    tags.feed(page.html())
+    assert not tags.open and not tags.external and not tags.images
 
 
 def test_numbers_are_written_for_readers():

@@ -4,7 +4,10 @@ Three copies of the repository run a study of eight compounds with a universal p
 again and again, one meets a corrupted structure at every stage, one is left alone.
 """
 
+import io
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +24,10 @@ from ase.build import bulk
 from ase.io import read, write
 
 from phonoscreen.__main__ import main
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.integrity import check_inputs
 from phonoscreen.audit.lineage import Lineage, describe
+from phonoscreen.audit.provenance import file_sha256, record_path, seal
 from phonoscreen.transport.other_solvers import read_conductivity
 from tests.conftest import ROOT
 
@@ -92,6 +98,14 @@ class Study:
     def records(self, pattern):
         return pandas.read_parquet(self.folder / "results" / pattern).set_index("structure_id")
 
+    def record_again(self, path):
+        """Record a product as it is now, as if its own job had written it so: a change in place would be refused."""
+        place = record_path(path, self.folder)
+        record = json.loads(place.read_text())
+        del record["seal"]
+        record |= {"sha256": file_sha256(self.folder / path), "n_bytes": (self.folder / path).stat().st_size}
+        place.write_text(json.dumps({**record, "seal": seal(record)}))
+
     def tables(self):
         return {path.name: path.read_text() for path in sorted((self.folder / "results/tables").glob("*.csv"))}
 
@@ -106,6 +120,7 @@ def faulty(tmp_path_factory):
     crushed = next(atoms for atoms in structures if atoms.info["structure_id"] == "znte")
     crushed.set_cell(0.1 * crushed.cell, scale_atoms=True)
     write(initial, structures)
+    study.record_again("results/structures/initial/0000.extxyz")
     study.run("--until", "displace_supercells")
     manifest = study.records("structures/manifest.parquet")
     left = [name for part in ("unexplored", "validation") for name in sorted(manifest.index[manifest["part"] == part])]
@@ -114,6 +129,7 @@ def faulty(tmp_path_factory):
     def spoil(path, dataset):
         with h5py.File(study.folder / "results" / path, "r+") as store:
             store[dataset][...] = numpy.nan
+        study.record_again(f"results/{path}")
 
     spoil("supercells/0000.h5", f"{study.spoilt['label']}/displacements")
     study.run("--until", "label_forces")
@@ -121,6 +137,7 @@ def faulty(tmp_path_factory):
     study.run("results/stability/reference/0000.parquet")
     with h5py.File(study.folder / "results/force_constants/reference/0000.h5", "r+") as store:
         store[study.spoilt["solve"]]["parameters"][-1] = numpy.nan
+    study.record_again("results/force_constants/reference/0000.h5")
     study.run("results/tables/status.csv")
     return study
 
@@ -238,6 +255,75 @@ def test_the_lineage_of_a_result_reaches_the_compounds_and_matches(untouched):
     for rule in ("draw_figure", "solve_bte", "fit_force_constants", "train_member", "relax_structures"):
         assert rule in text
     assert any(line.strip().startswith("compounds") and "[source]" in line for line in lines)
+
+
+def flip(content, other):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+DAMAGES = {
+    "flipped": flip,
+    "cut": lambda content, other: content[: len(content) // 2],
+    "emptied": lambda content, other: b"",
+    "swapped": lambda content, other: other,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_kind_of_product_is_known_when_it_is_damaged(untouched, monkeypatch, damage):
+    """By the next job that reads it, or, where none does, by ``phonoscreen verify``; with rule and command."""
+    monkeypatch.chdir(untouched.folder)
+    jobs = {path: document for path, document in Lineage().jobs.items() if Path(path).exists()}
+    readers = {path: document for document in jobs.values() for path in document["inputs"]}
+    kinds = {}
+    for path, document in jobs.items():
+        kinds.setdefault((document["rule"], re.sub(r"\d+", "", Path(path).name)), path)
+    assert len(kinds) > 60
+    contents = {path: Path(path).read_bytes() for path in kinds.values()}
+    others = dict(zip(kinds.values(), [*list(kinds.values())[1:], next(iter(kinds.values()))]))
+    for (rule, _), path in kinds.items():
+        Path(path).write_bytes(DAMAGES[damage](contents[path], contents[others[path]]))
+        try:
+            reader = readers.get(path, {"rule": "verify", "inputs": [path]})
+            with pytest.raises(StudyError) as error:
+                check_inputs(reader["inputs"], where=reader["rule"])
+            text = str(error.value)
+            assert f"{path}: " in text and f"rule {rule}" in text and "1 file(s)" in text
+            assert re.search(rf"--configfile study.yaml .*--force -- {re.escape(path)}$", text)
+        finally:
+            Path(path).write_bytes(contents[path])
+
+
+def test_a_flipped_bit_in_a_label_changes_no_number(untouched):
+    """The study refuses to go on, the printed command makes the file again, and every table is what it was."""
+    tables = untouched.tables()
+    labels = untouched.folder / "results/labels/0000.h5"
+    constants = untouched.folder / "results/force_constants/predicted/0000.h5"
+    sound = labels.read_bytes()
+    with h5py.File(labels, "r+") as store:
+        forces = store["nacl/forces"][:]
+        forces.view(numpy.uint64)[0, 0, 0] ^= 1 << 51
+        store["nacl/forces"][...] = forces
+    constants.write_bytes(b"")
+    done = subprocess.run(untouched.command(), cwd=untouched.folder, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    assert done.returncode == 1 and "nothing was started and nothing deleted" in text
+    for path, rule in ((labels, "label_forces"), (constants, "fit_force_constants")):
+        assert re.search(rf"{path.relative_to(untouched.folder)}: .*rule {rule}, ", text)
+    assert untouched.tables() == tables
+    command = next(line for line in text.splitlines() if "--force" in line)
+    subprocess.run(command, shell=True, cwd=untouched.folder, check=True, capture_output=True)
+    with h5py.File(labels) as store:
+        assert (store["nacl/forces"][:] == numpy.asarray(h5py.File(io.BytesIO(sound))["nacl/forces"])).all()
+    assert constants.stat().st_size > 1000
+    untouched.run()
+    for name, text in untouched.tables().items():
+        before, after = (pandas.read_csv(io.StringIO(content)) for content in (tables[name], text))
+        drop = [column for column in before.columns if column.startswith("seconds") or name == "timings.csv"]
+        pandas.testing.assert_frame_equal(
+            before.drop(columns=drop), after.drop(columns=drop), check_exact=True, obj=name
+        )
 
 
 def test_the_summary_reads_by_itself(untouched):

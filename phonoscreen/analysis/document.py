@@ -1,10 +1,15 @@
-"""A page of headings, paragraphs, tables and figures, as Markdown and as self-contained HTML."""
+"""A page of headings, paragraphs, tables and figures, as Markdown and as self-contained HTML.
+
+Every text is escaped, wherever it comes from: ids, formulas and reasons are written by other hands.
+"""
 
 import base64
 import html
 import os
 import re
 from pathlib import Path
+
+from phonoscreen.audit.foreign_text import markdown_text
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -54,20 +59,21 @@ class Document:
 
     def markdown(self, folder):
         """Return the page as Markdown with links relative to a folder."""
-        lines = [f"# {self.title}", ""]
+        lines = [f"# {markdown_text(self.title)}", ""]
         for kind, *content in self.blocks:
             if kind == "heading":
-                lines += ["#" * content[0] + f" {content[1]}", ""]
+                lines += ["#" * content[0] + f" {markdown_text(content[1])}", ""]
             elif kind == "paragraph":
-                lines += [content[0], ""]
+                lines += [markdown_text(content[0]), ""]
             elif kind == "table":
                 headers, rows, numeric = content
-                lines.append("| " + " | ".join(headers) + " |")
+                lines.append(_markdown_row(headers))
                 lines.append("|" + "|".join(" ---: " if right else " --- " for right in numeric) + "|")
-                lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows] + [""]
+                lines += [*map(_markdown_row, rows), ""]
             else:
                 path, caption = content
-                lines += [f"![{Path(path).stem}]({os.path.relpath(path, folder)})", "", caption, ""]
+                link = f"![{Path(path).stem}]({os.path.relpath(path, folder)})"
+                lines += [link, "", markdown_text(caption), ""]
         return "\n".join(lines)
 
     def html(self):
@@ -91,6 +97,10 @@ class Document:
             f'<meta name="viewport" content="width=device-width">\n<style>{_STYLE}</style>\n</head>\n'
             f"<body>\n<h1>{title}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
         )
+
+
+def _markdown_row(cells):
+    return "| " + " | ".join(markdown_text(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _html_table(headers, rows, numeric):

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.records import read_records, write_table
 
 IDENTITY = ["structure_id", "formula", "space_group_number", "formula_type", "prototype", "part"]
 
 
 def write_tables(output, **tables):
-    """Write each table as Parquet and, for readers without Parquet, as CSV.
+    """Write each table as Parquet and, for readers without Parquet, as CSV (in which no text is a formula).
 
     Parameters
     ----------
@@ -23,7 +24,9 @@ def write_tables(output, **tables):
         write_table(table, getattr(output, name))
         path = getattr(output, f"{name}_csv")
         partial = f"{path}.partial"
-        table.to_csv(partial, index=False, lineterminator="\n")
+        texts = table.select_dtypes(include=["object", "string"]).columns
+        harmless = table.assign(**{name: table[name].map(csv_cell) for name in texts})
+        harmless.to_csv(partial, index=False, lineterminator="\n")
         os.replace(partial, path)
 
 

@@ -7,13 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-from phonoscreen.audit.provenance import file_sha256, write_provenance
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.integrity import check_inputs
+from phonoscreen.audit.provenance import write_provenance
 
 log = logging.getLogger("phonoscreen")
 
 
 class Job:
-    """The running job of one rule.
+    """The running job of one rule; an input that is not what its own job wrote is refused with ``StudyError``.
 
     Attributes
     ----------
@@ -28,7 +30,8 @@ class Job:
         self.input, self.output = snakemake.input, snakemake.output
         self.params, self.wildcards = snakemake.params, snakemake.wildcards
         self.threads, self.rule, self.resources = snakemake.threads, snakemake.rule, snakemake.resources
-        self.inputs = {str(path): file_sha256(path) for path in snakemake.input}
+        named = [f"{key}={value}" for key, value in sorted(dict(snakemake.wildcards).items())]
+        self.inputs = check_inputs(snakemake.input, where=", ".join([f"rule {self.rule}", *named]))
         identity = [self.rule, dict(self.wildcards), dict(self.params), self.inputs]
         self.key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -46,7 +49,11 @@ def run_job(snakemake, main):
         handlers.append(logging.FileHandler(snakemake.log[0], mode="w"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
     started = time.time()
-    job = Job(snakemake)
+    try:
+        job = Job(snakemake)
+    except StudyError as error:
+        log.error("%s", error)
+        raise
     for path in snakemake.output:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:

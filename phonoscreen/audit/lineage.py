@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.audit.provenance import FOLDER, file_sha256
+from phonoscreen.audit.integrity import read_record
+from phonoscreen.audit.provenance import FILES, FOLDER, file_sha256
 
 
 @dataclass
@@ -16,8 +18,8 @@ class Node:
     Parameters
     ----------
     path : file, relative to the folder of the study
-    state : "ok", "changed" (differs from what its job wrote), "missing", "source" (no job wrote it) or
-        "stale" (a job used another version of it)
+    state : "ok", "changed" (differs from what its job wrote), "missing", "source" (no job wrote it), "without record"
+        (a product, but no provenance file names it) or "stale" (a job used another version of it)
     document : provenance of the job that wrote it, None for a source
     inputs : nodes of the files that job read; empty where the same file was listed before
     repeated : whether this file was listed before
@@ -36,22 +38,35 @@ class Lineage:
     Parameters
     ----------
     root : folder of the study (the one that holds ``results``)
+
+    Attributes
+    ----------
+    jobs : provenance by product
+    read : hashes by file that jobs read
+    damaged : provenance files that cannot be read or are not what their job wrote
     """
 
     def __init__(self, root="."):
         self.root = Path(root)
-        self.jobs, self._hashes = {}, {}
+        self.jobs, self.read, self.damaged, self._hashes = {}, defaultdict(set), [], {}
         for path in sorted((self.root / FOLDER).rglob("*.json")):
-            document = json.loads(path.read_text())
-            for output in document["outputs"]:
-                self.jobs[output] = document
+            if (self.root / FILES) not in path.parents:
+                try:
+                    document = read_provenance(path)
+                except StudyError:
+                    self.damaged.append(str(path.relative_to(self.root)))
+                else:
+                    self.jobs.update(dict.fromkeys(document["outputs"], document))
+                    for name, sha256 in document["inputs"].items():
+                        self.read[self._name(name)].add(sha256)
+        self.damaged += self._altered()
 
     def trace(self, path):
         """Return the tree of everything a result was made from.
 
         Parameters
         ----------
-        path : a file under ``results``
+        path : a product, or a file that a job of the study read
 
         Returns
         -------
@@ -60,24 +75,47 @@ class Lineage:
         Raises
         ------
         StudyError
-            If neither a file nor a provenance record of that name exists.
+            If the file belongs to another place, or no job wrote or read it.
         """
-        if Path(path).is_absolute():
-            path = os.path.relpath(path, self.root.resolve())
-        name = os.path.normpath(path)
-        if name not in self.jobs and not (self.root / name).exists():
+        name = self._name(path)
+        product = name.startswith(f"{FOLDER.parent}{os.sep}") and (self.root / name).is_file()
+        if name not in self.jobs and name not in self.read and not product:
             raise StudyError(
-                f"nothing is known of {name}",
+                f"nothing is known of {path}: no job of this study wrote it or read it",
                 where=f"{len(self.jobs)} recorded results",
                 fix="give a path relative to the folder of the study, for example results/figures/figure4.pdf",
             )
-        return self._node(name, None, set())
+        used = self.read.get(name, set())
+        current = self._hash(name)
+        expected = None if name in self.jobs or not used else current if current in used else min(used)
+        return self._node(name, expected, set())
+
+    def _name(self, path):
+        """Return a path relative to the folder of the study."""
+        root = self.root.resolve()
+        return os.path.relpath(root / path, root)
+
+    def _altered(self):
+        """Return the provenance files that differ from the hash that the records of their products hold."""
+        altered = set()
+        for name in self.jobs:
+            try:
+                record = read_record(name, self.root)
+            except StudyError:
+                continue
+            if record:
+                place = FOLDER / record.provenance
+                if self._hash(str(place)) not in (None, record.provenance_sha256):
+                    altered.add(str(place))
+        return sorted(altered)
 
     def _node(self, name, used, seen):
         document = self.jobs.get(name)
         current = self._hash(name)
         if current is None:
             state = "missing"
+        elif document is None and name.startswith(f"{FOLDER.parent}{os.sep}"):
+            state = "without record"
         elif document is None:
             state = "source" if used in (None, current) else "changed"
         elif current != document["outputs"][name]:
@@ -97,6 +135,26 @@ class Lineage:
             path = self.root / name
             self._hashes[name] = file_sha256(path) if path.exists() else None
         return self._hashes[name]
+
+
+def read_provenance(path):
+    """Return the contents of a provenance file.
+
+    Raises
+    ------
+    StudyError
+        If the file is damaged.
+    """
+    try:
+        document = json.loads(Path(path).read_text())
+        texts = {"rule": str, "started": str, "settings": dict, "inputs": dict, "outputs": dict, "packages": dict}
+        texts |= {"machine": dict, "packages_outside_environment": list, "wildcards": dict, "seconds": (int, float)}
+        wrong = [key for key, kind in texts.items() if not isinstance(document[key], kind)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StudyError(f"{path} is damaged: {error}", fix="make the results it describes again") from error
+    if wrong:
+        raise StudyError(f"{path} is damaged: {', '.join(wrong)}", fix="make the results it describes again")
+    return document
 
 
 def describe(node, depth=0):
@@ -136,10 +194,18 @@ def add_parser(subparsers):
 
 def run(arguments):
     """Print the lineage of a result; return 1 if any file of it does not match its record, else 0."""
-    node = Lineage().trace(arguments.path)
+    lineage = Lineage()
+    node = lineage.trace(arguments.path)
     lines, wrong = describe(node)
     print("\n".join(lines))
     if node.document:
         print("\n" + "\n".join(details(node.document)))
-    print(f"\n{wrong} file(s) do not match their record" if wrong else "\nevery file matches its record")
-    return 1 if wrong else 0
+    for path in lineage.damaged:
+        print(f"\ndamaged provenance file: {path}")
+    if node.state == "source":
+        print("\nno job of the study wrote this file; it is what the jobs read")
+    elif wrong:
+        print(f"\n{wrong} file(s) do not match their record: phonoscreen verify prints how to make them again")
+    else:
+        print("\nevery file matches its record")
+    return 1 if wrong or lineage.damaged else 0

@@ -9,7 +9,10 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from phonoscreen.audit.remake import current_options
+
 FOLDER = Path("results/provenance")
+FILES = FOLDER / "files"
 
 
 def file_sha256(path):
@@ -27,8 +30,20 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
+def record_path(path, root="."):
+    """Return where the record of a product stands, or None for a file that is no product of the study."""
+    results = os.path.abspath(os.path.join(root, FOLDER.parent))
+    name = os.path.relpath(os.path.abspath(os.path.join(root, path)), results)
+    if name == os.curdir or name.split(os.sep)[0] in (os.pardir, FOLDER.name):
+        return None
+    return Path(root) / FILES / f"{name}.json"
+
+
 def write_provenance(job, outputs, *, started):
-    """Write one JSON file per job under ``results/provenance``.
+    """Write one JSON file per job under ``results/provenance``, and one small record per output under ``files``.
+
+    The record of an output is found from its path alone, so that the next job that reads the output compares the two
+    at once.
 
     Parameters
     ----------
@@ -40,6 +55,7 @@ def write_provenance(job, outputs, *, started):
         "rule": job.rule,
         "wildcards": dict(job.wildcards),
         "settings": dict(job.params),
+        "options": current_options(),
         "key": job.key,
         "inputs": job.inputs,
         "outputs": {str(path): file_sha256(path) for path in outputs},
@@ -51,8 +67,30 @@ def write_provenance(job, outputs, *, started):
     }
     name = ",".join(f"{key}={value}" for key, value in sorted(dict(job.wildcards).items())) or "all"
     path = FOLDER / job.rule / f"{name}.json"
+    _write(document, path)
+    common = {
+        "rule": job.rule,
+        "wildcards": {key: str(value) for key, value in dict(job.wildcards).items()},
+        "options": document["options"],
+        "provenance": str(path.relative_to(FOLDER)),
+        "provenance_sha256": file_sha256(path),
+    }
+    for output, sha256 in document["outputs"].items():
+        n_bytes = None if os.path.isdir(output) else os.path.getsize(output)
+        record = {"path": os.path.normpath(os.path.relpath(output)), "sha256": sha256, "n_bytes": n_bytes, **common}
+        if (place := record_path(output)) is not None:
+            _write({**record, "seal": seal(record)}, place)
+
+
+def seal(record):
+    """Return the sha256 of a record, by which a damaged one is told."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _write(document, path):
+    """Write JSON; the file appears under its name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
     os.replace(partial, path)
 

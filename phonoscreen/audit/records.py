@@ -7,6 +7,8 @@ import os
 
 import pandas
 
+from phonoscreen.audit.errors import StudyError
+
 STATUSES = ("ok", "unstable", "not_converged", "skipped", "failed")
 REQUIRED = ("structure_id", "stage", "status", "reason")
 
@@ -59,9 +61,21 @@ def read_records(paths):
     Returns
     -------
     pandas.DataFrame in the order of the files
+
+    Raises
+    ------
+    StudyError
+        If a file is no complete Parquet file.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    tables = [pandas.read_parquet(path) for path in paths]
+    tables = [_read(path) for path in paths]
     tables = [table for table in tables if len(table)] or tables[:1]
     return pandas.concat(tables, ignore_index=True)
+
+
+def _read(path):
+    try:
+        return pandas.read_parquet(path)
+    except Exception as error:  # the reader raises whatever a damaged file leads it to
+        raise StudyError(f"{path} cannot be read: {str(error)[:200]}", fix="make it again") from error

@@ -19,6 +19,7 @@ import h5py
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_records
 
 log = logging.getLogger("phonoscreen")
@@ -120,12 +121,24 @@ def _name(structure_id):
 
 
 def _finished(folder, structure_id):
-    path = folder / f"{_name(structure_id)}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    """Return the record of a structure that an interrupted run finished, None if there is none or it is damaged."""
+    stem = folder / _name(structure_id)
+    try:
+        sha256, _, text = Path(f"{stem}.json").read_text().partition("\n")
+        kept = json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == sha256 else None
+        if kept and kept["record"]["structure_id"] == structure_id and kept["arrays_sha256"] == _sha256(f"{stem}.h5"):
+            return kept["record"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        pass
+    log.warning("%s: what an interrupted run left is damaged, computed again", structure_id)
+    return None
 
 
 def _keep(folder, structure_id, record, outcome):
     stem = folder / _name(structure_id)
+    Path(f"{stem}.h5").unlink(missing_ok=True)
     if outcome.arrays or outcome.attrs:
         partial = f"{stem}.h5.writing"
         with h5py.File(partial, "w") as store:
@@ -136,9 +149,14 @@ def _keep(folder, structure_id, record, outcome):
                 group.create_dataset(name, data=array, **options)
             group.attrs.update(outcome.attrs)
         os.replace(partial, f"{stem}.h5")
+    text = json.dumps({"record": record, "arrays_sha256": _sha256(f"{stem}.h5")})
     partial = f"{stem}.json.writing"
-    Path(partial).write_text(json.dumps(record))
+    Path(partial).write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
     os.replace(partial, f"{stem}.json")
+
+
+def _sha256(path):
+    return file_sha256(path) if os.path.exists(path) else None
 
 
 def _merge(folder, structure_ids, path):

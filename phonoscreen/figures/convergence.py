@@ -1,5 +1,6 @@
 """Convergence, on request: conductivity against q mesh, broadening and third-order cutoff."""
 
+from phonoscreen.audit.foreign_text import markdown_text
 from phonoscreen.figures import style
 
 PANELS = {
@@ -30,7 +31,9 @@ def draw(convergence, *, reference):
             look = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6]}
             for column, line in (("kappa_p_w_per_m_k", "-"), ("kappa_p_rta_w_per_m_k", ":")):
                 scale = own[column].iloc[0]
-                axis.plot(rows["value"], rows[column] / scale, line, **look, label=name if line == "-" else None)
+                axis.plot(
+                    rows["value"], rows[column] / scale, line, **look, label=style.plain(name) if line == "-" else None
+                )
             axis.plot(own["value"], [1], "o", markersize=8, fillstyle="none", color=style.BLACK)
         axis.set_xlabel(label)
     axes[0, 0].set_ylabel("$\\kappa_\\mathrm{p}$ / $\\kappa_\\mathrm{p}$(study)")
@@ -43,7 +46,7 @@ def draw(convergence, *, reference):
         f"**Convergence.** Reference: {reference}. Particle-like thermal conductivity of "
         f"{style.structures(len(names))}, over its value with the study's own choice (ring), when one choice is "
         f"varied: solid full solution, dotted relaxation time. "
-        + "; ".join(f"{name}: highest over lowest {ratio:.2f}" for name, ratio in worst.items())
+        + "; ".join(f"{markdown_text(name)}: highest over lowest {ratio:.2f}" for name, ratio in worst.items())
         + "."
     )
     return figure, caption

@@ -169,7 +169,12 @@ def _power(value, _):
 
 def formula(text):
     """Return a chemical formula with its numbers as subscripts."""
-    return "".join(f"$_{{{part}}}$" if part.isdigit() else part for part in re.split(r"(\d+)", text))
+    return "".join(f"$_{{{part}}}$" if part.isdigit() else plain(part) for part in re.split(r"(\d+)", text))
+
+
+def plain(text):
+    """Return a text of other hands, such as an id, in which matplotlib finds no formula."""
+    return text.replace("$", r"\$").lstrip("_")
 
 
 def scatter_by_space_group(axis, x, y, space_groups, *, scale=1.0):

@@ -42,12 +42,19 @@ class Committee:
         return cls([load_model(*paths, device) for paths in zip(weights_paths, settings_paths, strict=True)])
 
     def forces(self, neighbourhoods, undisplaced=None):
-        """Return the forces of every member, (n_members, n_centres, 3), eV/angstrom.
+        """Return the forces of every member, (n_members, n_centres, 3), eV/angstrom; StudyError unless finite.
 
         With ``undisplaced`` they are relative to the undisplaced crystal (see ``ForceModel.describe``).
         """
         description = self.members[0].describe(neighbourhoods, undisplaced)
-        return numpy.array([member.predict(description).detach().cpu().numpy() for member in self.members], dtype=float)
+        forces = [member.predict(description).detach().cpu().numpy() for member in self.members]
+        if not numpy.isfinite(forces).all():
+            raise StudyError(
+                "the model gives forces that are not finite",
+                where="Committee.forces",
+                fix="check the structure for distances and elements far from those the model was trained on",
+            )
+        return numpy.array(forces, dtype=float)
 
     def energy(self, neighbourhoods):
         """Return the energy of some atoms, mean of the members, eV, up to a constant of each element."""

@@ -1,6 +1,8 @@
 """Forces of a published model on structures of any file, many at a time, continued after a kill."""
 
 import csv
+import fcntl
+import glob
 import hashlib
 import io
 import logging
@@ -13,6 +15,7 @@ import numpy
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import batches, uncertainty
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
@@ -43,65 +46,143 @@ def predict_files(paths, model, output, *, device="auto", dtype=None, batch_envi
     Returns
     -------
     (int, int) structures with forces, structures without
+
+    Raises
+    ------
+    StudyError
+        If a file is given twice or cannot be read, or another run wrote or is writing to the same output.
     """
+    if len({Path(path).resolve() for path in paths}) < len(paths):
+        raise StudyError("a file is given twice", where="predict", fix="give each file once")
     committee, _ = load_published(model, device, dtype)
-    inputs = [str(committee.members[0].dtype), file_sha256(Path(model) / "model.json"), *map(file_sha256, paths)]
-    key = hashlib.sha256(" ".join(inputs).encode()).hexdigest()[:16]
+    key = _key(committee, model, paths)
     files = [Path(f"{output}.partial.{key}"), Path(f"{output}.records.csv.partial.{key}")]
-    done = _resume(*files)
-    begin, computed = time.monotonic(), 0
+    if Path(output).exists() and files[1].exists() and not files[0].exists():  # killed between the two last steps
+        statuses = [row[1] for row in _rows(files[1].read_text())[0]]
+        os.replace(files[1], f"{output}.records.csv")
+        return statuses.count("ok"), len(statuses) - statuses.count("ok")
+    _refuse_other_runs(output, key)
     with open(files[0], "a") as structures, open(files[1], "a", newline="") as records:
-        writer = csv.writer(records)
-        for batch in batches(_waiting(paths, done), batch_environments, lambda item: len(item[1])):
-            for name, atoms, outcome in _forces_of(committee, batch):
-                row = [name, "ok", "", len(atoms), "", ""]
-                if isinstance(outcome, StudyError):
-                    row[1:3] = "failed", str(outcome).split("\n")[0]
-                    log.warning("%s: %s", name, outcome)
-                else:
-                    text, row[4:] = _written(atoms, outcome)
-                    structures.write(text)
-                    structures.flush()
-                writer.writerow([*row, os.fstat(structures.fileno()).st_size])
-                done[name] = row[1]
-                computed += len(atoms)
-            records.flush()
-            log.info("%d structures, %.0f atoms per second", len(done), computed / (time.monotonic() - begin))
-    table = files[1].read_text()
-    files[1].write_text(",".join(RECORD) + "\n" + table)
-    os.replace(files[1], f"{output}.records.csv")
-    os.replace(files[0], output)
+        _lock(structures, output)
+        done = _resume(*files)
+        _predict(committee, _waiting(paths, done), structures, records, done, batch_environments)
+        os.replace(files[0], output)
+        os.replace(files[1], f"{output}.records.csv")
     good = sum(status == "ok" for status in done.values())
     return good, len(done) - good
 
 
+def _predict(committee, waiting, structures, records, done, batch_environments):
+    """Write forces and records of the structures that wait, and note their status in ``done``."""
+    begin, computed = time.monotonic(), 0
+    writer = csv.writer(records)
+    if not done:
+        writer.writerow(RECORD)
+    for batch in batches(
+        waiting, batch_environments, lambda item: 1 if isinstance(item[1], StudyError) else len(item[1])
+    ):
+        for name, atoms, outcome in _forces_of(committee, batch):
+            n_atoms = 0 if isinstance(atoms, StudyError) else len(atoms)
+            row = [csv_cell(name), "ok", "", n_atoms, "", ""]
+            if isinstance(outcome, StudyError):
+                row[1:3] = "failed", csv_cell(str(outcome).split("\n")[0])
+                log.warning("%s: %s", name, outcome)
+            else:
+                text, row[4:] = _written(atoms, outcome)
+                structures.write(text)
+                structures.flush()
+            writer.writerow([*row, os.fstat(structures.fileno()).st_size])
+            done[row[0]] = row[1]
+            computed += n_atoms
+        records.flush()
+        log.info("%d structures, %.0f atoms per second", len(done), computed / (time.monotonic() - begin))
+
+
+def _count(atoms):
+    return 0 if isinstance(atoms, StudyError) else len(atoms)
+
+
+def _key(committee, model, paths):
+    """Return what tells one run from another: precision, model and contents of the files."""
+    try:
+        inputs = [str(committee.members[0].dtype), file_sha256(Path(model) / "model.json"), *map(file_sha256, paths)]
+    except OSError as error:
+        raise StudyError(f"a file cannot be read: {error}", where="predict", fix="check its name") from error
+    return hashlib.sha256(" ".join([*inputs, *map(str, paths)]).encode()).hexdigest()[:16]
+
+
+def _refuse_other_runs(output, key):
+    """Raise StudyError if the output holds, or will hold, what another run wrote."""
+    output = Path(output)
+    found = [path for path in (output, Path(f"{output}.records.csv")) if path.exists()]
+    found += [path for path in output.parent.glob(f"{glob.escape(output.name)}*.partial.*") if path.suffix != f".{key}"]
+    if found:
+        names = ", ".join(str(path) for path in found)
+        raise StudyError(f"another run wrote {names}", where="predict", fix="give another --output, or remove them")
+
+
+def _lock(stream, output):
+    """Keep other runs away from the partial files until this one ends."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StudyError(
+            f"another run is writing {output}", where="predict", fix="wait for it, or give another --output"
+        ) from error
+    if Path(output).exists():  # it ended in between
+        raise StudyError(f"another run wrote {output}", where="predict", fix="give another --output, or remove it")
+
+
+def _rows(text):
+    """Return the complete rows of a table of records, without its head, and their lines, with it."""
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return list(csv.reader(lines))[1:], lines
+
+
 def _resume(structures, records):
     """Return the status of every structure already done; what was written after its record is cut off."""
-    if not (structures.exists() and records.exists()):
-        structures.unlink(missing_ok=True)
-        records.unlink(missing_ok=True)
-        return {}
-    lines = records.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    rows = list(csv.reader(whole))
-    records.write_text("".join(whole))
+    rows, lines = _rows(records.read_text())
+    if not rows:
+        os.truncate(records, 0)
+    else:
+        os.truncate(records, len("".join(lines).encode()))
     os.truncate(structures, int(rows[-1][-1]) if rows else 0)
     log.info("%d structures are done already", len(rows))
     return {row[0]: row[1] for row in rows}
 
 
 def _waiting(paths, done):
-    """Yield (name, atoms) of the structures that are not done."""
+    """Yield (name, atoms) of the structures that are not done; StudyError in place of what cannot be read."""
     for path in paths:
-        for number, atoms in enumerate(ase.io.iread(path, index=":")):
-            if f"{path}#{number}" not in done:
-                yield f"{path}#{number}", atoms
+        for number, atoms in enumerate(_frames(path)):
+            name = f"{path}#{number}"
+            if csv_cell(name) not in done:
+                yield name, atoms
+
+
+def _frames(path):
+    """Yield the structures of a file, and a StudyError for what cannot be read; never nothing."""
+    frames, found = ase.io.iread(path, index=":"), 0
+    while True:
+        try:
+            yield next(frames)
+            found += 1
+        except StopIteration:
+            break
+        except Exception as error:  # ASE's readers raise what they like
+            yield StudyError(f"{path} cannot be read: {type(error).__name__}: {error}", fix="check the file")
+            return
+    if not found:
+        yield StudyError(f"{path} holds no structure", fix="check the file")
 
 
 def _forces_of(committee, batch):
     """Return [(name, atoms, forces of every member or StudyError)]; one structure's failure is not another's."""
     outcomes, good = [], []
     for name, atoms in batch:
+        if isinstance(atoms, StudyError):
+            outcomes.append([name, atoms, atoms])
+            continue
         try:
             good.append(atoms_neighbourhoods(atoms, committee.cutoff_angstrom))
             outcomes.append([name, atoms, None])
@@ -123,10 +204,12 @@ def _forces_of(committee, batch):
 
 
 def _written(atoms, forces):
-    """Return a structure with its forces as text, and two numbers of its record."""
-    spread = uncertainty(forces) if len(forces) > 1 else numpy.full(len(atoms), numpy.nan)
+    """Return a structure with its forces as text, and two numbers of its record; one member has no uncertainty."""
     atoms.calc = SinglePointCalculator(atoms, forces=forces.mean(axis=0))
-    atoms.set_array("uncertainty", spread)
+    spread = uncertainty(forces) if len(forces) > 1 else None
+    if spread is not None:
+        atoms.set_array("uncertainty", spread)
     text = io.StringIO()
     ase.io.write(text, atoms, format="extxyz")
-    return text.getvalue(), [1e3 * numpy.sqrt((forces.mean(axis=0) ** 2).mean()), 1e3 * spread.max()]
+    rms = 1e3 * numpy.sqrt((forces.mean(axis=0) ** 2).mean())
+    return text.getvalue(), [rms, "" if spread is None else 1e3 * spread.max()]

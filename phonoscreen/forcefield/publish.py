@@ -5,13 +5,19 @@ import shutil
 from pathlib import Path
 
 import numpy
+from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.foreign_text import markdown_text
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
-from phonoscreen.forcefield.model import FORMAT, load_model, read_model_json, write_json
+from phonoscreen.forcefield.model import load_model, read_model_json, write_model_json
+from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.validation import errors_by
+
+CHECK_SPACING_ANGSTROM = 2.8
+CHECK_TOLERANCE = 1e-3  # of the largest force: single precision on any device stays ten times below
 
 
 def publish_model(
@@ -34,13 +40,12 @@ def publish_model(
     dict, the contents of ``model.json``
     """
     described = [read_model_json(path) for _, path in members]
-    Committee.load(*zip(*members), device="cpu")  # refuses members that do not belong together
+    committee = Committee.load(*zip(*members), device="cpu")  # refuses members that do not belong together
     for (source, _), target in zip(members, weights_paths, strict=True):
         shutil.copyfile(source, target)
     judged = validation[validation.status == "ok"]
     training = dataset[dataset.split == "training"]
     content = {
-        "format": FORMAT,
         "kind": described[0]["kind"],
         "settings": described[0]["settings"],
         "members": [Path(path).name for path in weights_paths],
@@ -59,8 +64,9 @@ def publish_model(
         "validation_force_rmse_mev_per_angstrom": _rmse(judged),
         "validation_force_rmse_relative": _median(judged, "force_rmse_relative"),
         "licence": licence,
+        "check": _check(committee, described[0]["elements"]),
     }
-    write_json(content, settings_path)
+    write_model_json(content, settings_path)
     Path(card_path).write_text(_card(content, judged))
     return content
 
@@ -71,7 +77,8 @@ def load_published(folder, device="auto", dtype=None):
     Raises
     ------
     StudyError
-        If the folder is not a published model or a member does not match its recorded hash.
+        If the folder is not a published model, settings or weights are not what was published, or the stored forces
+        of the stored structure are not reproduced.
     """
     folder = Path(folder)
     if not (folder / "model.json").exists():
@@ -79,14 +86,51 @@ def load_published(folder, device="auto", dtype=None):
             f"{folder} holds no model.json", where="load_published", fix="give the folder of a published model"
         )
     content = read_model_json(folder / "model.json")
-    members = []
-    for name in content["members"]:
-        if file_sha256(folder / name) != content["members_sha256"][name]:
-            raise StudyError(
-                f"{name} is not the file that was published", where=str(folder), fix="copy the model again"
-            )
-        members.append(load_model(folder / name, folder / "model.json", device, dtype))
-    return Committee(members), content
+    names = content.get("members")
+    if not isinstance(names, list) or not names or any(Path(str(name)).name != name for name in names):
+        raise StudyError(
+            f"{folder} names no members", where="load_published", fix="give the folder of a published model"
+        )
+    members = [load_model(folder / name, folder / "model.json", device, dtype) for name in names]
+    committee = Committee(members)
+    try:
+        _reproduce(committee, content["check"], folder)
+    except StudyError:
+        raise
+    except (KeyError, TypeError, IndexError, ValueError, ArithmeticError) as error:
+        raise StudyError(
+            f"{folder} lacks its stored structure and forces ({error})", where="load_published", fix="publish it again"
+        ) from error
+    return committee, content
+
+
+def _check(committee, elements):
+    """Return a structure of up to eight of the elements and the forces of every member on its atoms."""
+    numbers = [elements[place * len(elements) // 8] for place in range(8)]
+    grid = numpy.stack(numpy.meshgrid(*3 * [numpy.arange(2.0)], indexing="ij"), axis=-1).reshape(-1, 3)
+    positions = CHECK_SPACING_ANGSTROM * grid + numpy.random.default_rng(8).uniform(-0.15, 0.15, (8, 3))
+    atoms = Atoms(numbers, positions.round(6), cell=3 * [2 * CHECK_SPACING_ANGSTROM], pbc=True)
+    return {
+        "numbers": [int(number) for number in numbers],
+        "cell_angstrom": atoms.cell.tolist(),
+        "positions_angstrom": atoms.positions.tolist(),
+        "forces_ev_per_angstrom": committee.forces(atoms_neighbourhoods(atoms, committee.cutoff_angstrom)).tolist(),
+    }
+
+
+def _reproduce(committee, check, folder):
+    """Raise StudyError unless the committee gives the stored forces."""
+    atoms = Atoms(check["numbers"], check["positions_angstrom"], cell=check["cell_angstrom"], pbc=True)
+    forces = committee.forces(atoms_neighbourhoods(atoms, committee.cutoff_angstrom))
+    stored = numpy.array(check["forces_ev_per_angstrom"])
+    error, scale = numpy.abs(forces - stored).max(), numpy.abs(stored).max()
+    if not error <= CHECK_TOLERANCE * scale + 1e-6:
+        raise StudyError(
+            f"the model's forces on its stored structure differ by {error:.3g} eV/A from the stored ones (largest "
+            f"{scale:.3g} eV/A)",
+            where=str(folder),
+            fix="use the version of phonoscreen that published it, or publish it again with this one",
+        )
 
 
 def _rmse(judged):
@@ -145,7 +189,8 @@ Forces on the atoms of crystals whose atoms are displaced a few hundredths of an
 
 {content["n_environments"]} environments in {content["n_supercells"]} displaced supercells of
 {content["n_structures"]} structures.
-Labels: {content["label_engine"]} ({content["label_model"]}). Active-learning round {content["round"]}.
+Labels: {markdown_text(content["label_engine"])} ({markdown_text(content["label_model"])}).
+Active-learning round {content["round"]}.
 
 Elements in the training set: {symbols}
 
@@ -167,7 +212,7 @@ The weights are safetensors, the settings JSON; loading runs no code from the fi
 
 ## Licence
 
-{content["licence"]}
+{markdown_text(content["licence"])}
 
 ```json
 {json.dumps(content["settings"], indent=2, sort_keys=True)}

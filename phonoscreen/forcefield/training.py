@@ -4,6 +4,8 @@ The same code runs in one process or in several that share each batch (``phonosc
 """
 
 import copy
+import hashlib
+import io
 import logging
 import math
 import os
@@ -227,7 +229,12 @@ def _batches(supercells, dataset, generator, n_environments):
 def _read_checkpoint(path):
     if path is None or not Path(path).exists():
         return None
-    return torch.load(path, weights_only=True)
+    content = Path(path).read_bytes()
+    sha256, state = content[:64], content[64:]
+    if hashlib.sha256(state).hexdigest().encode() != sha256:
+        log.warning("the checkpoint %s is damaged: the training begins anew", path)
+        return None
+    return torch.load(io.BytesIO(state), weights_only=True)
 
 
 def _write_checkpoint(path, model, averaged, optimiser, history, best, best_weights, step):
@@ -242,5 +249,8 @@ def _write_checkpoint(path, model, averaged, optimiser, history, best, best_weig
         "best_weights": best_weights,
         "step": step,
     }
-    torch.save(state, f"{path}.partial")
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    sha256 = hashlib.sha256(stream.getvalue()).hexdigest()
+    Path(f"{path}.partial").write_bytes(sha256.encode() + stream.getvalue())
     os.replace(f"{path}.partial", path)

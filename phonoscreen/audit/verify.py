@@ -1,0 +1,108 @@
+"""Whether every product of a study is still what its job wrote."""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.integrity import Fault, find_fault, read_record, remake_commands
+from phonoscreen.audit.lineage import Lineage, read_provenance
+from phonoscreen.audit.provenance import FILES, FOLDER, file_sha256, record_path
+
+SHOWN = 20
+
+
+def verify_study(root="."):
+    """Compare every product of a study with its record, and every record with its provenance file.
+
+    Parameters
+    ----------
+    root : folder of the study (the one that holds ``results``)
+
+    Returns
+    -------
+    number of sound products, list of ``Fault``, list of files below ``results`` without a record
+
+    Raises
+    ------
+    StudyError
+        If the study has no results.
+    """
+    root = Path(root)
+    if not (root / FOLDER.parent).is_dir():
+        raise StudyError(f"there is no folder {FOLDER.parent} here", fix="change to the folder of the study")
+    files = {str(path.relative_to(root)) for path in (root / FOLDER.parent).rglob("*") if path.is_file()}
+    recorded = {f"{FOLDER.parent}{os.sep}{path[len(str(FILES)) + 1 : -5]}" for path in files if _is_record(path)}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        faults = [fault for fault, _ in pool.map(lambda path: find_fault(path, root), sorted(recorded)) if fault]
+    faults += _provenance_faults(root, recorded - {fault.path for fault in faults})
+    described = set(Lineage(root).jobs) - recorded
+    faults += [Fault(path, "its record is missing", None) for path in sorted(described)]
+    products = {path for path in files if record_path(path) and not _is_partial(path)}
+    known = recorded | described
+    unknown = {path for path in products - known if not known & {str(parent) for parent in Path(path).parents}}
+    return len(known) - len(faults), faults, sorted(unknown)
+
+
+def usual_options(root="."):
+    """Return the options with which snakemake was called for most jobs of the study."""
+    calls = Counter(str(document.get("options", "")) for document in Lineage(root).jobs.values())
+    return calls.most_common(1)[0][0] if calls else ""
+
+
+def _is_record(path):
+    return path.startswith(f"{FILES}{os.sep}") and path.endswith(".json")
+
+
+def _is_partial(path):
+    """Whether a file belongs to a job that has not ended."""
+    return any(".partial" in part or ".checkpoint" in part or part.startswith(".") for part in Path(path).parts)
+
+
+def _provenance_faults(root, paths):
+    """Return a fault for each product whose provenance file is damaged or missing."""
+    state, faults = {}, []
+    for path in sorted(paths):
+        record = read_record(path, root)
+        place = root / FOLDER / record.provenance
+        if place not in state:
+            state[place] = "is missing" if not place.exists() else _state(place, record.provenance_sha256)
+        if state[place]:
+            faults.append(Fault(path, f"its provenance file {FOLDER / record.provenance} {state[place]}", record))
+    return faults
+
+
+def _state(place, sha256):
+    try:
+        read_provenance(place)
+        return "" if file_sha256(place) == sha256 else "has changed"
+    except (StudyError, OSError):
+        return "is damaged"
+
+
+def add_parser(subparsers):
+    """Add ``phonoscreen verify`` to the command line."""
+    parser = subparsers.add_parser("verify", help="whether every product of a study is what its job wrote")
+    parser.add_argument("--all", action="store_true", help=f"list all files, not the first {SHOWN} of each kind")
+    parser.set_defaults(run=run)
+
+
+def run(arguments):
+    """Print what is damaged and the commands that make it again; return 1 if anything is, else 0."""
+    sound, faults, unknown = verify_study()
+    limit = None if arguments.all else SHOWN
+    for title, lines in (
+        ("not what their jobs wrote", faults),
+        ("without record (no job of the study wrote them)", unknown),
+    ):
+        if lines:
+            print(f"{len(lines)} file(s) {title}:")
+            print("\n".join(f"  {line}" for line in lines[:limit]))
+            if lines[limit:] if limit else []:
+                print(f"  … and {len(lines) - limit} more (--all lists them)")
+    if faults:
+        print("make them again with:")
+        print("\n".join(f"  {command}" for command in remake_commands(faults, usual_options())))
+    print(f"{sound} product(s) match their records, {len(faults)} do not, {len(unknown)} have none")
+    return 1 if faults else 0
