@@ -10,13 +10,13 @@ from ase.build import bulk, make_supercell
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.structures.filters import paper_elements
+from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.prototypes import (
     build_structure,
     classify,
     formula_type,
     parse_formula,
     read_prototypes,
-    reduced_formula,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def test_a_name_never_decides():
 def test_formulas():
     assert formula_type(bulk("NaCl", "rocksalt", a=5.6).repeat(2).numbers) == "AB"
     atoms = build_structure("KIrCs2Cl6", "225-ABC2D6", PROTOTYPES["structure_types"])
-    assert formula_type(atoms.numbers) == "ABC2D6" and reduced_formula(atoms.numbers) == "IrKCs2Cl6"
+    assert formula_type(atoms.numbers) == "ABC2D6" and formula_of(atoms.numbers) == "Cs2KIrCl6"
     for nonsense in ("", "nacl", "Na1.5Cl", "XxCl", "Na Cl"):
         with pytest.raises(StudyError):
             parse_formula(nonsense)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ase.io
 import numpy
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from phonoscreen.audit.errors import StudyError
@@ -17,6 +18,7 @@ from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import batches, uncertainty
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
 from phonoscreen.forcefield.publish import load_published
+from phonoscreen.structures.reading import iterate_snapshots
 
 log = logging.getLogger("phonoscreen")
 
@@ -52,7 +54,7 @@ def predict_files(paths, model, output, *, device="auto", dtype=None, batch_envi
     begin, computed = time.monotonic(), 0
     with open(files[0], "a") as structures, open(files[1], "a", newline="") as records:
         writer = csv.writer(records)
-        for batch in batches(_waiting(paths, done), batch_environments, lambda item: len(item[1])):
+        for batch in batches(_waiting(paths, done), batch_environments, lambda item: max(1, len(item[1]))):
             for name, atoms, outcome in _forces_of(committee, batch):
                 row = [name, "ok", "", len(atoms), "", ""]
                 if isinstance(outcome, StudyError):
@@ -91,18 +93,20 @@ def _resume(structures, records):
 
 
 def _waiting(paths, done):
-    """Yield (name, atoms) of the structures that are not done."""
+    """Yield (name, atoms, StudyError or None) of the structures that are not done; no atoms where they are refused."""
     for path in paths:
-        for number, atoms in enumerate(ase.io.iread(path, index=":")):
+        for number, reading in enumerate(iterate_snapshots(path)):
             if f"{path}#{number}" not in done:
-                yield f"{path}#{number}", atoms
+                yield f"{path}#{number}", Atoms() if reading.atoms is None else reading.atoms, reading.error
 
 
 def _forces_of(committee, batch):
     """Return [(name, atoms, forces of every member or StudyError)]; one structure's failure is not another's."""
     outcomes, good = [], []
-    for name, atoms in batch:
+    for name, atoms, refused in batch:
         try:
+            if refused is not None:
+                raise refused
             good.append(atoms_neighbourhoods(atoms, committee.cutoff_angstrom))
             outcomes.append([name, atoms, None])
         except StudyError as error:
