@@ -99,7 +99,6 @@ def _read(arguments):
     """Displaced supercells from any of the files understood."""
     from phonoscreen.io.displacements import read_born, read_force_sets, read_phonopy_yaml, read_snapshots
     from phonoscreen.lattice.constants import Crystal
-
     from phonoscreen.structures.reading import read_crystal
 
     given, path = Crystal.from_ase(read_crystal(arguments.structure)), arguments.forces

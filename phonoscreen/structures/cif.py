@@ -17,6 +17,7 @@ from phonoscreen.audit.errors import StudyError
 
 DEUTERIUM_U, TRITIUM_U = 2.01410178, 3.01604928  # atomic masses, AME2020
 _SITES_MAX, _OPERATIONS_MAX, _IMAGES_MAX = 500, 400, 50_000
+_OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_space_group_symop.operation_xyz")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z])")
 _SYMMETRY_ANGSTROM = 0.1  # coordinates written with three decimals
 
@@ -47,8 +48,7 @@ def _structure(block, atoms_max):
     _check_magnetism(block)
     sites = _list(block, "_atom_site_type_symbol") or _list(block, "_atom_site_label")
     symbols = [_symbol(site) for site in sites]
-    operations = next((_list(block, tag) for tag in ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz",
-                                                     "_space_group_symop.operation_xyz") if tag in block), [])  # fmt: skip
+    operations = [one for tag in _OPERATIONS for one in _list(block, tag)]
     if len(sites) > _SITES_MAX or len(operations) > _OPERATIONS_MAX or len(sites) * len(operations) > _IMAGES_MAX:
         raise StudyError(f"{len(sites)} sites and {len(operations)} operations", fix="give the primitive cell")
     if "T" in symbols:

@@ -82,11 +82,12 @@ def _line(stream):
 
 def _check_columns(comment, lines):
     """Refuse columns that the lines do not have, and elements and moves that ASE would read as something else."""
-    properties = key_val_str_to_dict(comment.strip()).get("Properties", "species:S:1:pos:R:3") if comment.strip() else ""
-    fields = str(properties or "species:S:1:pos:R:3").split(":")
+    values = key_val_str_to_dict(comment.strip()) if comment.strip() else {}
+    properties = str(values.get("Properties", "species:S:1:pos:R:3"))
+    fields = properties.split(":")
     counts = fields[2::3]
     if len(fields) % 3 or not all(word.isdigit() and 0 < int(word) <= _COLUMNS_MAX for word in counts):
-        raise StudyError(f"columns {str(properties)[:60]!r} are not name:type:number", fix=_FIX)
+        raise StudyError(f"columns {properties[:60]!r} are not name:type:number", fix=_FIX)
     names, total = fields[0::3], sum(map(int, counts))
     if "pos" not in names or not {"species", "Z", "element"} & set(names) or len(set(names)) < len(names):
         raise StudyError(f"columns {', '.join(names)[:60]} lack elements or positions, or repeat", fix=_FIX)

@@ -33,7 +33,9 @@ def formula_of(numbers, masses=None):
     metals = sorted((ordered[n] for n in places), key=lambda z: (-counts[z], z))
     for place, z in zip(places, metals):
         ordered[place] = z
-    symbols = {z: "D" if z == 1 and (masses or {}).get(1, 0) > _DEUTERIUM_FROM_U else chemical_symbols[z] for z in counts}
+    symbols = {z: chemical_symbols[z] for z in counts}
+    if (masses or {}).get(1, 0) > _DEUTERIUM_FROM_U:
+        symbols[1] = "D"
     return "".join(f"{symbols[z]}{n if (n := counts[z] // divisor) > 1 else ''}" for z in ordered)
 
 

@@ -1,7 +1,7 @@
 """What a structure file says beyond elements, cell and positions: carried where it can be, refused where it cannot.
 
-The study knows crystals of whole atoms at rest, without magnetic moments or charges, every atom free to move. Masses are
-carried, one per element: force constants do not depend on them, and the space group is that of the elements.
+The study knows crystals of whole atoms at rest, without magnetic moments or charges, every atom free to move. Masses
+are carried, one per element: force constants do not depend on them, and the space group is that of the elements.
 """
 
 import numpy
@@ -110,8 +110,8 @@ def _largest(values, away_from=0.0):
     largest = 0.0
     for value in values:
         if isinstance(value, dict):  # ASE's occupancies: {kind: {element: share}}
-            shares = [share for kind in value.values() for share in getattr(kind, "values", lambda: [kind])()]
-            value = [share for share in shares if not isinstance(share, dict)]
+            kinds = value.values()
+            value = [share for kind in kinds for share in (kind.values() if isinstance(kind, dict) else [kind])]
         try:
             numbers = numpy.asarray(value, dtype=float).ravel()
         except (TypeError, ValueError):
