@@ -3,8 +3,8 @@
 A crystal keeps its space group exactly when the cell is strained by strains that the point group leaves unchanged
 (one for a cubic crystal, two for a hexagonal or tetragonal one, six for a triclinic one) and the atoms move along the
 totally symmetric modes, those that every operation of the space group leaves unchanged. There are zero to three of
-these in the classes of Table 1 (rocksalt none, elpasolite and spinel one), so a quasi-Newton search in one to four dimensions
-replaces a constrained search in 3n + 6, and the symmetry cannot be lost on the way.
+these in the classes of Table 1 (rocksalt none, elpasolite and spinel one), so a quasi-Newton search in one to four
+dimensions replaces a constrained search in 3n + 6, and the symmetry cannot be lost on the way.
 """
 
 import json
