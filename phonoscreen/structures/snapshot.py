@@ -156,8 +156,10 @@ def _next(page):
     except (ValueError, TypeError, AttributeError):
         readable = False
     if not readable or not page["data"]:
-        raise StudyError(f"after a page of {len(page['data'])} records the next is {str(following)[:80]!r}", where="links.next",
-                         fix="ask the service, or use another source")  # fmt: skip
+        raise StudyError(
+            f"after a page of {len(page['data'])} records the next is {str(following)[:80]!r}", where="links.next",
+            fix="ask the service, or use another source",
+        )  # fmt: skip
     return following
 
 
