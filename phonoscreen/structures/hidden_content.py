@@ -11,7 +11,8 @@ from phonoscreen.audit.errors import StudyError
 
 # Below this a mass is that of the natural element; the lightest pure isotope that matters, 16O, differs by 2.6e-4.
 NATURAL = 5e-5
-MASS_RATIOS = (0.5, 3.1)  # of an isotope to its element; tritium has 2.99
+# Of an isotope to its element: 3He and 11Li bound what is found in crystals, hydrogen has tritium.
+MASS_RATIOS, MASS_RATIOS_OF_HYDROGEN = (0.7, 1.6), (0.9, 3.1)
 _MOMENTS = ("magmom", "magmoms", "initial_magmoms", "magnetic_moment", "magnetic_moments", "moment", "moments", "spins",
             "magmom_vec", "dft_magmom")  # fmt: skip
 _CHARGES = ("charge", "total_charge", "initial_charges", "net_charge")
@@ -77,7 +78,8 @@ def own_masses(atoms, where=None):
     found = {}
     for number, mass, expected in zip(atoms.numbers.tolist(), masses.tolist(), natural.tolist()):
         symbol = atoms.symbols[atoms.numbers == number][0]
-        if not MASS_RATIOS[0] <= mass / expected <= MASS_RATIOS[1]:
+        lowest, highest = MASS_RATIOS_OF_HYDROGEN if number == 1 else MASS_RATIOS
+        if not lowest <= mass / expected <= highest:
             raise StudyError(f"a mass of {mass:g} u for {symbol}", where=where, fix="give masses in u, or none")
         if abs(found.setdefault(number, mass) - mass) > NATURAL * mass:
             raise StudyError(

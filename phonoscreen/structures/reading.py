@@ -38,7 +38,7 @@ class Reading:
 
     Parameters
     ----------
-    name : what tells it from the others of the file: its place from 0, or a CIF's block; "" for the only one
+    name : what tells it from the others of the file, its place from 0; "" in formats that hold one only
     """
 
     name: str
@@ -72,17 +72,7 @@ def read_crystal(path):
 
 def read_crystals(path):
     """Return all crystals of a file, a list of ``Reading``; a file that cannot be read is one refused structure."""
-    where = str(path)
-    try:
-        readings = []
-        for name, atoms in _structures(path, ATOMS_OF_A_CRYSTAL):
-            reading = _judge(name, atoms, f"{where}{f' ({name})' if name else ''}", _crystal)
-            readings.append(reading)
-        if not readings:
-            raise StudyError("holds no structure", where=where, fix="remove it, or give one structure at least")
-        return readings if len(readings) > 1 else [Reading("", readings[0].atoms, readings[0].error)]
-    except StudyError as error:
-        return [Reading("", None, error)]
+    return list(_readings(path, ATOMS_OF_A_CRYSTAL, admit_crystal))
 
 
 def iterate_snapshots(path):
@@ -95,12 +85,20 @@ def iterate_snapshots(path):
     ----------
     path : as in ``read_crystal``; extended XYZ may be of any size
     """
-    where = str(path)
+    yield from _readings(path, ATOMS_OF_A_SNAPSHOT, _snapshot)
+
+
+def _readings(path, atoms_max, admit):
+    """Yield a ``Reading`` of every structure of a file, one at least."""
+    where, number = str(path), 0
     try:
-        for name, atoms in _structures(path, ATOMS_OF_A_SNAPSHOT):
-            yield _judge(name, atoms, f"{where}{f' ({name})' if name else ''}", _snapshot)
+        for name, atoms in _structures(path, atoms_max):
+            number += 1
+            yield _judge(name, atoms, f"{where}{f' ({name})' if name else ''}", admit)
+        if not number:
+            raise StudyError("holds no structure", where=where, fix="remove it, or give one structure at least")
     except StudyError as error:
-        yield Reading("", None, error)
+        yield Reading(str(number), None, StudyError(error.what, where=error.where or where, fix=error.fix))
 
 
 def read_text(text, kind):
@@ -121,7 +119,7 @@ def read_text(text, kind):
         If anything of it is refused.
     """
     readings = [
-        _judge(name, atoms, kind, _crystal)
+        _judge(name, atoms, kind, admit_crystal)
         for name, atoms in _quietly(_READERS[kind], io.StringIO(text), ATOMS_OF_A_CRYSTAL, kind)
     ]
     for reading in readings:
@@ -152,9 +150,6 @@ def admit_crystal(atoms, where=None):
     crystal = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
     set_masses(crystal, own_masses(atoms, where))
     return crystal
-
-
-_crystal = admit_crystal
 
 
 def _snapshot(atoms, where):
