@@ -5,6 +5,7 @@ from collections import Counter
 from functools import cache, reduce
 
 from ase.data import chemical_symbols
+from pymatgen.core.periodic_table import Element
 
 ALKALI_METALS = (3, 11, 19, 37, 55, 87)
 _DEUTERIUM_FROM_U = 1.9
@@ -41,6 +42,4 @@ def formula_of(numbers, masses=None):
 
 @cache
 def _electronegativity(number):
-    from pymatgen.core.periodic_table import Element
-
     return float(Element.from_Z(number).data.get("X") or 10.0)  # elements without a value last

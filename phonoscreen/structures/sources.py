@@ -1,6 +1,7 @@
 """Sources of candidates on disk: a list of compounds and a folder of structure files."""
 
 import io
+import warnings
 from pathlib import Path
 
 import pandas
@@ -86,9 +87,11 @@ def _read_table(path):
     header = text.lstrip().split("\n", 1)[0]
     separator = max(",;\t", key=header.count)
     try:
-        table = pandas.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator, index_col=False,
-                                skipinitialspace=True, on_bad_lines="error")  # fmt: skip
-    except (ValueError, pandas.errors.ParserError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # more cells than columns
+            table = pandas.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator,
+                                    index_col=False, skipinitialspace=True, on_bad_lines="error")  # fmt: skip
+    except (ValueError, pandas.errors.ParserWarning) as error:
         raise StudyError(f"no table: {' '.join(str(error).split())}", where=str(path),
                          fix="see resources/pool.csv") from error  # fmt: skip
     table.columns = [str(name).strip() for name in table.columns]
