@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy
 import pytest
+import spglib
+from ase import Atoms
 from ase.build import bulk, make_supercell
+from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.structures.filters import paper_elements
@@ -94,6 +97,29 @@ def test_a_name_never_decides():
     strained = bulk("NaCl", "rocksalt", a=5.64)
     strained.set_cell(strained.cell.array @ numpy.diag([1, 1, 1.02]), scale_atoms=True)
     assert classify(strained, 0.01).space_group_number == 139
+
+
+CHAIN = [("Na", [0, 0.1, 0.25]), ("Na", [0, 0.9, 0.75]), ("Cl", [0, 0.4, 0.25]), ("Cl", [0, 0.6, 0.75])]
+
+
+@pytest.mark.parametrize(
+    "lattice, vectors, basis",
+    [("F", [[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], [("Na", [0, 0, 0]), ("Cl", [0.5, 0.5, 0.5])]),
+     ("I", [[0.5, 0.5, 0.5]], [("Na", [0, 0, 0]), ("Cl", [0, 0, 0.4])]), ("C", [[0.5, 0.5, 0]], CHAIN),
+     ("A", [[0, 0.5, 0.5]], [("Na", [0, 0, 0]), ("Cl", [0.5, 0, 0.3])]),
+     ("P", [], [("Na", [0, 0, 0]), ("Cl", [0, 0, 0.4])]),
+     ("R", [[2 / 3, 1 / 3, 1 / 3], [1 / 3, 2 / 3, 2 / 3]], [("Na", [0, 0, 0]), ("Cl", [0, 0, 0.4])])],
+)  # fmt: skip
+def test_every_centring_gives_the_primitive_cell_of_the_same_crystal(lattice, vectors, basis):
+    cell = numpy.diag([4.0, 5.0, 6.5]) if lattice != "R" else [[4, 0, 0], [-2, 12**0.5, 0], [0, 0, 11]]
+    sites = [(symbol, numpy.add(place, shift)) for symbol, place in basis for shift in [[0, 0, 0], *vectors]]
+    atoms = Atoms([s for s, _ in sites], cell=cell, scaled_positions=[p for _, p in sites], pbc=True)
+    found, cells = classify(atoms, 1e-3), len(vectors) + 1
+    assert spglib.get_spacegroup((cell, [p for _, p in sites], atoms.numbers))[0] == lattice
+    assert len(found.atoms) == len(basis)
+    assert found.atoms.cell.volume == pytest.approx(atoms.cell.volume / cells)
+    distances = [numpy.sort(neighbor_list("d", one, 7.0)) for one in (found.atoms, atoms)]
+    assert distances[0] == pytest.approx(distances[1][::cells], abs=1e-6)
 
 
 def test_formulas():
