@@ -169,8 +169,9 @@ def test_compressed_files_and_other_formats_of_ase_pass_the_same_door(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(StudyError):
             read_crystal(tmp_path / name)
-    with pytest.raises(StudyError, match="cannot be opened"):
-        read_crystal(tmp_path / "nothing.cif")
+    for read in (read_crystal, read_crystals, lambda path: list(iterate_snapshots(path))):  # no property of a structure
+        with pytest.raises(StudyError, match="cannot be opened"):
+            read(tmp_path / "nothing.cif")
 
 
 def test_a_skew_cell_is_the_crystal_of_its_reduced_one():

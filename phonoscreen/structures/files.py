@@ -30,7 +30,8 @@ def structure_files(folder):
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith((".", "#")) or part.endswith("~") for part in parts)
-        if not hidden and kind_of_file(path.name) and path.is_file():
+        # A link that leads nowhere is listed too: whoever opens it says so.
+        if not hidden and kind_of_file(path.name) and (path.is_file() or path.is_symlink() and not path.exists()):
             found.append(path)
     return found
 

@@ -68,7 +68,7 @@ def reason_to_skip(candidate, elements, formation_energy_max_ev_per_atom, hull_d
     formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom : limits, eV/atom
     """
     if elements:
-        return f"elements outside the study: {', '.join(sorted(elements))}"
+        return f"elements outside the study: {', '.join(sorted(elements))} (filter.elements)"
     energy, hull = candidate.formation_energy_ev_per_atom, candidate.hull_distance_ev_per_atom
     if energy > formation_energy_max_ev_per_atom:
         return f"formation energy {energy:.3f} above {formation_energy_max_ev_per_atom} eV/atom"

@@ -71,7 +71,7 @@ def read_crystal(path):
 
 
 def read_crystals(path):
-    """Return all crystals of a file, a list of ``Reading``; a file that cannot be read is one refused structure."""
+    """Return all crystals of a file, a list of ``Reading``; a file that makes no sense is one refused structure."""
     return list(_readings(path, ATOMS_OF_A_CRYSTAL, admit_crystal))
 
 
@@ -89,7 +89,13 @@ def iterate_snapshots(path):
 
 
 def _readings(path, atoms_max, admit):
-    """Yield a ``Reading`` of every structure of a file, one at least."""
+    """Yield a ``Reading`` of every structure of a file, one at least.
+
+    Raises
+    ------
+    StudyError
+        If the machine cannot open the file: that is no property of the structure.
+    """
     where, number = str(path), 0
     try:
         for name, atoms in _structures(path, atoms_max):
@@ -98,6 +104,8 @@ def _readings(path, atoms_max, admit):
         if not number:
             raise StudyError("holds no structure", where=where, fix="remove it, or give one structure at least")
     except StudyError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno:
+            raise
         yield Reading(str(number), None, StudyError(error.what, where=error.where or where, fix=error.fix))
 
 
