@@ -74,7 +74,7 @@ def test_files_that_would_share_an_id_get_ids_of_their_own():
 
 def test_backups_and_hidden_files_are_no_candidates(tmp_path):
     salt = bulk("NaCl", "rocksalt", a=5.6)
-    kept = ["POSCAR", "POSCAR.2", "deep/er/salt.cif", "001.vasp"]
+    kept = ["POSCAR", "POSCAR.2", "mp-1_POSCAR", "deep/er/salt.cif", "001.vasp"]
     others = ["POSCAR~", "#POSCAR#", "POSCAR.bak", ".POSCAR.swp", "salt.cif.bak", "salt.cif~", ".git/POSCAR",
               "notes.txt", "old~/POSCAR", "salt.cif.orig", "._salt.cif", "POSCAR.old"]  # fmt: skip
     for name in kept + others:

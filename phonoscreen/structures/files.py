@@ -5,7 +5,7 @@ from pathlib import Path
 
 from phonoscreen.audit.names import harmless_id
 
-SUFFIXES = (".cif", ".vasp", ".poscar", ".extxyz", ".xyz")
+SUFFIXES = (".cif", ".mcif", ".vasp", ".poscar", ".extxyz", ".xyz")
 COMPRESSED = (".gz", ".xz", ".bz2")
 _NAMES = ("POSCAR", "CONTCAR")
 _BACKUPS = ("~", "#", ".bak", ".orig", ".old", ".swp", ".swo", ".tmp", ".partial", ".part", ".save")
@@ -14,8 +14,8 @@ _BACKUPS = ("~", "#", ".bak", ".orig", ".old", ".swp", ".swo", ".tmp", ".partial
 def structure_files(folder):
     """Return the structure files of a folder and its subfolders, sorted.
 
-    CIF, POSCAR or CONTCAR and (extended) XYZ by name, compressed or not; hidden files and folders and the backup
-    copies of editors (``POSCAR~``, ``#POSCAR#``, ``POSCAR.bak``, ``.POSCAR.swp``) are none.
+    CIF, POSCAR or CONTCAR (first or last in the name) and (extended) XYZ, compressed or not; hidden files and folders
+    and the backup copies of editors (``POSCAR~``, ``#POSCAR#``, ``POSCAR.bak``, ``.POSCAR.swp``) are none.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def kind_of_file(name):
         lower = lower.removesuffix(suffix)
     if lower.endswith(_BACKUPS):
         return ""
-    if lower.endswith(".cif"):
+    if lower.endswith((".cif", ".mcif")):
         return "cif"
     if lower.endswith((".extxyz", ".xyz")):
         return "extxyz"
-    return "poscar" if lower.endswith((".vasp", ".poscar")) or name.startswith(_NAMES) else ""
+    return "poscar" if lower.endswith((".vasp", *map(str.lower, _NAMES))) or name.startswith(_NAMES) else ""
 
 
 def ids_of_files(relative_paths):

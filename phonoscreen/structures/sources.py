@@ -1,6 +1,7 @@
 """Sources of candidates on disk: a list of compounds and a folder of structure files."""
 
 import io
+import logging
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.hidden_content import own_masses
 from phonoscreen.structures.prototypes import build_structure
 from phonoscreen.structures.reading import admit_crystal, read_crystals
+
+log = logging.getLogger("phonoscreen")
 
 PARTS = ("training", "unexplored", "validation", "check")
 COLUMNS = ("structure_id", "formula", "prototype")
@@ -120,6 +123,8 @@ def read_folder(path):
     files = structure_files(path)
     if not files:
         raise StudyError("no structure files", where=str(path), fix="put CIF, POSCAR or extxyz files there")
+    others = sum(one.is_file() for one in path.rglob("*")) - len(files)
+    log.info("%d structure files, %d others are left alone", len(files), others)
     names = [file.relative_to(path).as_posix() for file in files]
     candidates, used = [], set()
     for file, name, stem in zip(files, names, ids_of_files(names), strict=True):
