@@ -182,11 +182,5 @@ def test_outputs_and_variables_of_the_machine_are_among_what_a_rule_depends_on(t
         (tmp_path / "potpaw_PBE" / element / "POTCAR").write_text("")
         states.append(vasp_potentials({"VASP_PP_PATH": str(tmp_path)}))
     assert len(set(states)) == 4
-    reference = {
-        "engine": "vasp",
-        "model": "PBE",
-        "command": "vasp",
-        "cutoff_ev": 500,
-        "k_spacing_relax_per_angstrom": 1,
-    }
-    assert "potentials" in engine_settings(reference, "relax")
+    vasp = {"model": "PBE", "command": "vasp", "cutoff_ev": 500, "k_spacing_relax_per_angstrom": 0.2}
+    assert "potentials" in engine_settings({"engine": "vasp", "vasp": vasp}, "relax")
