@@ -13,6 +13,8 @@ from phonoscreen.workflow.inputs import (
     engine_settings,
     figure_names,
     model_settings,
+    output_files,
+    output_folder,
     source_files,
     tables_of_figure,
     training_settings,
@@ -72,6 +74,7 @@ wildcard_constraints:
     round=r"\d+",
     member=r"\d+",
     source=r"[a-z0-9_-]+",
+    kind="reference|bonding",
     figure="|".join(FIGURES),
 
 
@@ -92,6 +95,7 @@ rule all:
 
 include: "rules/inputs.smk"
 include: "rules/structures.smk"
+include: "rules/outputs.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"
 include: "rules/force_constants.smk"

@@ -115,6 +115,7 @@ rule select_supercells:
 rule label_selected:
     """Reference forces of the selected supercells of one shard."""
     input:
+        outputs=collected_outputs,
         arrays="results/supercells/{shard}.h5",
         records="results/supercells/{shard}.parquet",
         selection="results/rounds/{round}/selection.parquet",

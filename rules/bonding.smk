@@ -1,6 +1,7 @@
 rule analyse_bonding:
     """Bonding and antibonding states from COHP for structures of one shard."""
     input:
+        outputs=bonding_outputs,
         relaxed="results/relaxed/{shard}.h5",
         relaxed_records="results/relaxed/{shard}.parquet",
         transport_records="results/transport/predicted/{shard}.parquet",

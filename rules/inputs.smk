@@ -1,4 +1,33 @@
-"""Input functions of the rules: what depends on wildcards."""
+"""Input functions of the rules: what depends on wildcards, and files of the user by any name."""
+
+
+def files_of_source(wildcards):
+    """Files that the candidates come from."""
+    return source_files(config["source"])
+
+
+def existing_outputs(wildcards):
+    """Outputs of other programs that the study reads."""
+    return output_files(output_folder(config, wildcards.kind))
+
+
+def folder_of_outputs(wildcards):
+    """Folder of these outputs."""
+    return output_folder(config, wildcards.kind)
+
+
+def collected_outputs(wildcards):
+    """List of the existing outputs of the reference for the structures of one shard, if there are any to read."""
+    if output_folder(config, "reference") is None:
+        return []
+    return f"results/outputs/reference/{wildcards.shard}.json"
+
+
+def bonding_outputs(wildcards):
+    """List of the existing outputs of LOBSTER for the structures of one shard, if there are any to read."""
+    if output_folder(config, "bonding") is None:
+        return []
+    return f"results/outputs/bonding/{wildcards.shard}.json"
 
 
 def labels_until(wildcards):

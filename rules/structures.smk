@@ -1,7 +1,7 @@
 rule collect_structures:
     """Candidates from a database, a folder of files or a list of compounds."""
     input:
-        **source_files(config["source"]),
+        source=files_of_source,
         prototypes=f"{RESOURCES}/prototypes.yaml",
     output:
         structures="results/structures/candidates.extxyz",

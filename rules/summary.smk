@@ -1,6 +1,7 @@
 rule write_summary:
     """The paper's numbers beside this run's, for a reader."""
     input:
+        filter_records="results/structures/filter_records.parquet",
         table1="results/tables/table1.parquet",
         status="results/tables/status.parquet",
         timings="results/tables/timings.parquet",

@@ -25,6 +25,7 @@ rule check_supercells:
     """Thermal conductivity of a few structures with the next larger supercell, from reference forces."""
     input:
         structures="results/structures/candidates.extxyz",
+        manifest="results/structures/manifest.parquet",
     output:
         records="results/checks/supercell_size.parquet",
     log:

@@ -1,6 +1,8 @@
 """Thermal conductivity of a few structures with the next larger supercell, from reference forces."""
 
-from phonoscreen.analysis.supercell_size import compare_supercells
+import pandas
+
+from phonoscreen.analysis.supercell_size import compare_supercells, small_structures
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
@@ -13,6 +15,9 @@ from phonoscreen.structures.relaxation import relax
 
 def main(job):
     structures = read_structures_by_id(job.input.structures)
+    chosen = job.params.structures
+    if chosen is None:
+        chosen = small_structures(pandas.read_parquet(job.input.manifest), job.params.seed)
     supercell = SupercellSettings.from_section(job.params.supercell)
     relaxing = make_engine(job.params.reference_relax, job.threads, f"{job.output.records}.relax")
     engine = make_engine(job.params.reference, job.threads, f"{job.output.records}.supercells")
@@ -36,7 +41,7 @@ def main(job):
             job.params.supercell["displacement_angstrom"], job.params.seed,
         )  # fmt: skip
 
-    run_shard(job, job.params.structures, check, stage="check_supercells")
+    run_shard(job, chosen, check, stage="check_supercells")
 
 
 run_job(snakemake, main)

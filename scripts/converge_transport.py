@@ -10,8 +10,19 @@ from phonoscreen.audit.records import write_table
 from phonoscreen.lattice.store import read_crystal
 
 
+def smallest_labelled(paths):
+    """Return the id of the structure with the smallest supercell among those that have forces, as a list."""
+    sizes = []
+    for path in paths:
+        with h5py.File(path) as store:
+            sizes += [(store[name]["forces"].shape[1], name) for name in store if "forces" in store[name]]
+    return [name for _, name in sorted(sizes)[:1]]
+
+
 def main(job):
     wanted, rows = job.params.convergence["structures"], []
+    if wanted is None:
+        wanted = smallest_labelled(job.input.forces)
     for forces, supercells in zip(job.input.forces, job.input.supercells, strict=True):
         with h5py.File(forces) as labelled, h5py.File(supercells) as displaced:
             for structure_id in [name for name in wanted if name in labelled]:
@@ -29,7 +40,7 @@ def main(job):
     if not rows:
         raise StudyError(
             f"none of the structures {wanted} has forces from the source {job.params.convergence['source']}",
-            where="stage converge_transport", fix="choose convergence.structures anew",
+            where="stage converge_transport", fix="choose convergence.structures anew, or null",
         )  # fmt: skip
     write_table(pandas.DataFrame(rows), job.output.table)
 

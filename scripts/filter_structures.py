@@ -7,6 +7,7 @@ import pandas
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_records, write_table
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
+from phonoscreen.structures.filters import allowed_classes
 from phonoscreen.structures.manifest import build_manifest
 from phonoscreen.structures.prototypes import read_prototypes
 
@@ -15,7 +16,7 @@ def main(job):
     manifest, records, primitive = build_manifest(
         pandas.read_parquet(job.input.table),
         read_structures_by_id(job.input.structures),
-        read_prototypes(job.input.prototypes)["classes"],
+        allowed_classes(job.params.filter["classes"], read_prototypes(job.input.prototypes)["classes"]),
         job.params.filter,
         job.params.shards,
         job.params.seed,

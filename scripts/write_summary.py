@@ -12,7 +12,7 @@ from phonoscreen.analysis.tables import write_tables
 from phonoscreen.audit.job import run_job
 
 TABLES = ["table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors"]
-TABLES += ["histories", "force_errors"]
+TABLES += ["histories", "force_errors", "filter_records"]
 
 
 def main(job):

@@ -96,6 +96,10 @@ class _Study:
         names += ["n_atoms", "part", "shard"]
         (self.folder / "structures").mkdir(parents=True, exist_ok=True)
         write_table(pandas.DataFrame(rows, columns=names), self.folder / "structures/manifest.parquet")
+        record = {"stage": "filter_structures", "status": "ok", "reason": ""}
+        left_out = {**record, "status": "skipped", "reason": "class 186-AB is not among those of the study"}
+        records = [{"structure_id": name, **record} for name in self.ids] + [{"structure_id": "wurtzite", **left_out}]
+        write_records(records, self.folder / "structures/filter_records.parquet")
 
         def relax(structure_id):
             if structure_id in self.failed:
@@ -355,6 +359,7 @@ def summarise(results, figures):
     names += ["histories", "force_errors"]
     published = ROOT / "resources/published"
     tables = {name: str(results / f"tables/{name}.parquet") for name in names}
+    tables["filter_records"] = str(results / "structures/filter_records.parquet")
     output = {"markdown": str(results / "summary.md"), "html": str(results / "summary.html")}
     output["headline"], output["headline_csv"] = (str(results / f"tables/headline.{end}") for end in ("parquet", "csv"))
     run_script(

@@ -296,7 +296,7 @@ def test_predict_writes_forces_and_reports_nonsense(published, tmp_path):
     assert len(results) == 1 and results[0].get_forces().shape == (8, 3)
     records = pandas.read_csv(tmp_path / "out.extxyz.records.csv")
     assert records.status.tolist() == ["ok", "failed", "failed", "failed"]
-    for reason, words in zip(records.reason[1:], ("no frame", r"[92]", "0.100 A apart"), strict=True):
+    for reason, words in zip(records.reason[1:], ("no frame", r"[92]", "0.100 angstrom apart"), strict=True):
         assert words in reason
     assert not list(tmp_path.glob("*.partial*"))
 

@@ -8,6 +8,7 @@ import pandas
 import pytest
 from ase.build import bulk
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.structures.candidate import (
     Candidate,
     candidate_table,
@@ -22,6 +23,7 @@ from phonoscreen.structures.sources import read_folder, read_pool
 CLASSES = ["216-AB", "225-AB"]
 SETTINGS = {
     "elements": "paper63",
+    "classes": "table1",
     "formation_energy_max_ev_per_atom": 0.0,
     "hull_distance_max_ev_per_atom": 0.2,
     "symmetry_tolerance_angstrom": 0.01,
@@ -66,8 +68,8 @@ def test_every_candidate_has_a_record_and_a_reason():
         "kcl-6.3": ("skipped", "formation energy"),
         "lif-4.0": ("skipped", "hull distance"),
         "xef-5.0": ("skipped", "elements outside the study: Xe"),
-        "cesium": ("skipped", "formula type A "),
-        "wurtzite": ("skipped", "class 186-AB"),
+        "cesium": ("skipped", "formula type A is not among the classes of the study"),
+        "wurtzite": ("skipped", "class 186-AB is not among"),
         "nan": ("failed", "not finite"),
         "nothing": ("failed", "cannot be read"),
     }
@@ -78,7 +80,8 @@ def test_every_candidate_has_a_record_and_a_reason():
 def test_limits_are_inclusive_and_elements_may_be_listed():
     at_limit = salt("NaCl", 5.6, formation_energy_ev_per_atom=0.0, hull_distance_ev_per_atom=0.2)
     assert len(manifest_of([at_limit])[0]) == 1
-    assert len(manifest_of([at_limit], elements=["Na", "K"])[0]) == 0
+    with pytest.raises(StudyError, match="1 skipped: elements outside the study: Cl"):
+        manifest_of([at_limit], elements=["Na", "K"])
 
 
 def test_a_structure_that_occurs_twice_is_kept_once_nearest_the_hull():

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy
 import pytest
+import spglib
+from ase import Atoms
 from ase.build import bulk, make_supercell
+from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.structures.filters import paper_elements
+from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.prototypes import (
     build_structure,
     classify,
     formula_type,
     parse_formula,
     read_prototypes,
-    reduced_formula,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,10 +99,33 @@ def test_a_name_never_decides():
     assert classify(strained, 0.01).space_group_number == 139
 
 
+CHAIN = [("Na", [0, 0.1, 0.25]), ("Na", [0, 0.9, 0.75]), ("Cl", [0, 0.4, 0.25]), ("Cl", [0, 0.6, 0.75])]
+
+
+@pytest.mark.parametrize(
+    "lattice, vectors, basis",
+    [("F", [[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], [("Na", [0, 0, 0]), ("Cl", [0.5, 0.5, 0.5])]),
+     ("I", [[0.5, 0.5, 0.5]], [("Na", [0, 0, 0]), ("Cl", [0, 0, 0.4])]), ("C", [[0.5, 0.5, 0]], CHAIN),
+     ("A", [[0, 0.5, 0.5]], [("Na", [0, 0, 0]), ("Cl", [0.5, 0, 0.3])]),
+     ("P", [], [("Na", [0, 0, 0]), ("Cl", [0, 0, 0.4])]),
+     ("R", [[2 / 3, 1 / 3, 1 / 3], [1 / 3, 2 / 3, 2 / 3]], [("Na", [0, 0, 0]), ("Cl", [0, 0, 0.4])])],
+)  # fmt: skip
+def test_every_centring_gives_the_primitive_cell_of_the_same_crystal(lattice, vectors, basis):
+    cell = numpy.diag([4.0, 5.0, 6.5]) if lattice != "R" else [[4, 0, 0], [-2, 12**0.5, 0], [0, 0, 11]]
+    sites = [(symbol, numpy.add(place, shift)) for symbol, place in basis for shift in [[0, 0, 0], *vectors]]
+    atoms = Atoms([s for s, _ in sites], cell=cell, scaled_positions=[p for _, p in sites], pbc=True)
+    found, cells = classify(atoms, 1e-3), len(vectors) + 1
+    assert spglib.get_spacegroup((cell, [p for _, p in sites], atoms.numbers))[0] == lattice
+    assert len(found.atoms) == len(basis)
+    assert found.atoms.cell.volume == pytest.approx(atoms.cell.volume / cells)
+    distances = [numpy.sort(neighbor_list("d", one, 7.0)) for one in (found.atoms, atoms)]
+    assert distances[0] == pytest.approx(distances[1][::cells], abs=1e-6)
+
+
 def test_formulas():
     assert formula_type(bulk("NaCl", "rocksalt", a=5.6).repeat(2).numbers) == "AB"
     atoms = build_structure("KIrCs2Cl6", "225-ABC2D6", PROTOTYPES["structure_types"])
-    assert formula_type(atoms.numbers) == "ABC2D6" and reduced_formula(atoms.numbers) == "IrKCs2Cl6"
+    assert formula_type(atoms.numbers) == "ABC2D6" and formula_of(atoms.numbers) == "Cs2KIrCl6"
     for nonsense in ("", "nacl", "Na1.5Cl", "XxCl", "Na Cl"):
         with pytest.raises(StudyError):
             parse_formula(nonsense)

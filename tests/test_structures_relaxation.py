@@ -16,7 +16,14 @@ from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.reference.engine import CalculatorEngine, make_engine
 from phonoscreen.structures.prototypes import build_structure, classify, read_prototypes
-from phonoscreen.structures.relaxation import free_coordinates, relax, relax_structure, symmetric_modes
+from phonoscreen.structures.relaxation import (
+    _SymmetricCrystal,
+    free_coordinates,
+    relax,
+    relax_structure,
+    symmetric_modes,
+    symmetric_strains,
+)
 
 TYPES = read_prototypes(Path(__file__).resolve().parents[1] / "resources/prototypes.yaml")["structure_types"]
 LIMITS = {"force_max_ev_per_angstrom": 0.001, "stress_max_gpa": 0.05, "steps_max": 60}
@@ -70,6 +77,40 @@ def test_lattice_constant_of_lennard_jones_from_any_start(argon, start):
     # 1.542 sigma: nearest-neighbour distance 1.0902 sigma of the infinite crystal (Kittel, chapter 3)
     assert (4 * result.atoms.cell.volume) ** (1 / 3) == pytest.approx(1.0902 * 3.4 * 2**0.5, rel=2e-3)
     assert abs(result.pressure_gpa) < 0.001
+
+
+CRYSTALS = {
+    "cubic": (bulk("Ar", "fcc", a=5.3), 1),
+    "wurtzite": (bulk("ZnO", "wurtzite", a=3.25, c=5.2), 2),
+    "body-centred tetragonal": (bulk("Sn", "bct", a=5.83, c=3.18), 2),
+    "triclinic": (Atoms("NaKCl", cell=[[3.5, 0.3, 0.2], [0.1, 3.8, 0.4], [0.5, -0.2, 4.1]], pbc=True,
+                        scaled_positions=[[0, 0, 0], [0.4, 0.5, 0.45], [0.7, 0.1, 0.6]]), 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_crystals_of_every_lattice_relax_in_the_strains_that_keep_their_symmetry(name):
+    """The gradient is the derivative of the energy, and no step leaves the space group."""
+    engine = CalculatorEngine("lj", "Lennard-Jones", LennardJones(sigma=2.2, epsilon=0.1, rc=6.0, smooth=True))
+    crystal, n_strains = CRYSTALS[name]
+    start = classify(crystal, 0.01)
+    family = _SymmetricCrystal(start.atoms, 0.01)
+    strains = symmetric_strains(start.atoms, 0.01)
+    assert len(strains) == n_strains and strains[0] == pytest.approx(numpy.eye(3))
+    assert numpy.einsum("aij,bij->ab", strains, strains) == pytest.approx(3 * numpy.eye(n_strains), abs=1e-9)
+    variables = 0.02 * numpy.random.default_rng(1).normal(size=len(family.scale)) / family.scale
+    moved = family.crystal(variables)
+    assert classify(moved, 1e-3).prototype == start.prototype
+    _, forces, stress = engine.evaluate(moved)
+    gradient = family.gradient(variables, moved, forces, stress)
+    for number, step in enumerate(1e-4 * numpy.diag(1 / family.scale)):
+        ends = [engine.evaluate(family.crystal(variables + sign * step))[0] for sign in (1, -1)]
+        derivative = (ends[0] - ends[1]) / (2 * step[number])
+        assert gradient[number] == pytest.approx(derivative, rel=1e-5, abs=1e-6 * numpy.abs(gradient).max())
+    result = relax(start.atoms, lambda atoms, step: engine.evaluate(atoms), tolerance_angstrom=0.01, **LIMITS)
+    assert result.converged and result.stress_max_gpa <= LIMITS["stress_max_gpa"]
+    _, forces, stress = engine.evaluate(result.atoms)
+    assert numpy.abs(forces).max() < 1e-3 and numpy.abs(stress).max() * 160.2 < 0.06
 
 
 def test_too_few_steps_are_not_convergence(argon):

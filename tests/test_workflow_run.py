@@ -222,6 +222,25 @@ def test_a_finished_study_has_nothing_to_do(untouched):
     assert untouched.planned() == {}
 
 
+def test_editing_adding_or_removing_a_structure_file_in_place_is_seen(untouched):
+    salt = untouched.folder / "compounds/nacl.cif"
+    text = salt.read_text()
+    try:
+        salt.touch()
+        assert untouched.planned("structures") == {}
+        salt.write_text(text.replace("NaCl", "KCl"))
+        assert untouched.planned("structures")["collect_structures"] == 1
+    finally:
+        salt.write_text(text)
+    (untouched.folder / "compounds/nacl.cif~").write_text(text)
+    assert untouched.planned("structures") == {}
+    (untouched.folder / "compounds/more.cif").write_text(text)
+    try:
+        assert untouched.planned("structures")["collect_structures"] == 1
+    finally:
+        (untouched.folder / "compounds/more.cif").unlink()
+
+
 def test_deleting_one_figure_rebuilds_one_figure(untouched):
     (untouched.folder / "results/figures/figure4.pdf").unlink()
     assert untouched.planned("figure4") == {"draw_figure": 1, "figure4": 1}
@@ -329,6 +348,8 @@ def test_a_flipped_bit_in_a_label_changes_no_number(untouched):
 def test_the_summary_reads_by_itself(untouched):
     page = (untouched.folder / "results/summary.html").read_text()
     assert "<html" in page and 'src="http' not in page and "7net-0" in page
+    for words in ("Structures left out", "crushed", "class 186-AB is not among those of the study"):
+        assert words in page
     assert "not attempted" in (untouched.folder / "results/summary.md").read_text().lower()
     assert Path(untouched.folder / "results/model/card.md").exists()
 

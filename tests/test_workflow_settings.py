@@ -64,6 +64,29 @@ def test_a_wrong_setting_is_named_with_its_remedy(config, section, key, value, w
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "section, key, good, bad",
+    [
+        ("filter", "elements", ["Na", "Cl"], ["sodium"]),
+        ("filter", "elements", "paper63", "all"),
+        ("filter", "classes", ["225-AB", "186-AB"], ["AB"]),
+        ("filter", "classes", "any", ["225-AB", "225-AB"]),
+        ("supercell_check", "structures", ["001234"], [1234]),
+        ("convergence", "structures", None, ["../x"]),
+    ],
+)
+def test_words_lists_and_ids_are_taken_and_others_refused(section, key, good, bad):
+    settings = {"source": {"kind": "files", "path": str(ROOT / "resources")}}
+    assert check_settings({**settings, section: {key: good}})[section][key] == good
+    with pytest.raises(StudyError, match=f"{section}/{key}"):
+        check_settings({**settings, section: {key: bad}})
+
+
+def test_a_service_is_asked_for_the_classes_of_table_1_alone():
+    with pytest.raises(StudyError, match="source/kind is oqmd"):
+        check_settings({"filter": {"classes": "any"}})
+
+
 @pytest.mark.parametrize("path", ["config.yaml", *(f"profiles/{name}/study.yaml" for name in ("laptop", "experiment"))])
 def test_no_setting_stands_twice_in_a_file(path):
     """YAML silently takes the last of two equal keys."""

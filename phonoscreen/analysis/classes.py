@@ -6,6 +6,7 @@ import yaml
 from phonoscreen.audit.errors import StudyError
 
 COUNTS = ["n_reference", "n_reference_stable", "n_unexplored", "n_unexplored_stable"]
+OTHER = (0, "other")
 _CALCULATED = ("ok", "unstable")
 
 
@@ -24,7 +25,7 @@ def class_table(manifest, reference, predicted, published):
     Returns
     -------
     DataFrame with ``space_group_number, formula_type``, the counts, ``n_structures`` of the manifest and the counts
-    of the paper with the prefix ``paper_``; classes that the paper lacks have 0 there
+    of the paper with the prefix ``paper_``. The classes that the paper lacks are one row, ``OTHER``, with 0 there
     """
     table = manifest[["structure_id", "space_group_number", "formula_type", "part"]]
     for name, records in (("reference", reference), ("predicted", predicted)):
@@ -42,10 +43,11 @@ def class_table(manifest, reference, predicted, published):
     )
     counts = counted.groupby(["space_group_number", "formula_type"])[[*COUNTS, "n_structures"]].sum()
     paper = published_classes(published)
-    joined = paper.join(counts, how="outer").fillna(0).astype(int).reset_index()
-    rank = {name: number for number, name in enumerate(paper.index)}
-    place = [rank.get((row.space_group_number, row.formula_type), len(rank)) for row in joined.itertuples()]
-    joined = joined.assign(place=place).sort_values(["place", "space_group_number", "formula_type"], ignore_index=True)
+    joined = paper.join(counts, how="left")
+    other = counts[~counts.index.isin(paper.index)].sum().rename(OTHER)
+    if other["n_structures"]:
+        joined = pandas.concat([joined, other.to_frame().T]).rename_axis(paper.index.names)
+    joined = joined.fillna(0).astype(int).reset_index()
     return joined[
         ["space_group_number", "formula_type", *COUNTS, "n_structures", *(f"paper_{name}" for name in COUNTS)]
     ]

@@ -81,7 +81,10 @@ def _structures(tables):
     ultralow = int((solved[KAPPA] < ULTRALOW_W_PER_M_K).sum())
     part = "part training of the manifest"
     return {
-        "n_classes": Finding(int((table1["n_structures"] > 0).sum()), f"{len(manifest)} structures in the manifest"),
+        "n_classes": Finding(
+            int(((table1["n_structures"] > 0) & (table1["space_group_number"] > 0)).sum()),
+            f"{len(manifest)} structures in the manifest",
+        ),
         "n_elements": Finding(len(elements), f"{len(manifest)} structures in the manifest"),
         "n_reference": Finding(int(total["n_reference"]), part),
         "n_reference_stable": Finding(int(total["n_reference_stable"]), part),

@@ -6,7 +6,9 @@ import pandas
 from phonoscreen.analysis.classes import COUNTS
 from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.analysis.document import Document
+from phonoscreen.audit.records import count_reasons
 
+_REASONS_SHOWN = 30
 _SIZES = ("study", "larger")
 _UNITS = {
     "_w_per_m_k": "W/m/K",
@@ -25,7 +27,8 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
 
     Parameters
     ----------
-    tables : dict of tables, with ``headline`` of ``phonoscreen.analysis.headline.headline_table`` among them
+    tables : dict of tables, with ``headline`` of ``phonoscreen.analysis.headline.headline_table`` among them, and the
+        records of the filter as ``filter_records``
     checks : dict of tables ``supercell_size`` and ``transport``; None where a check was not made
     contradictions : list of dicts with ``first, second, note``
     figures : list of (PNG path, caption)
@@ -39,6 +42,7 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
     )
     _verdict(page, tables)
     _headline(page, tables["headline"])
+    _left_out(page, tables["filter_records"])
     _classes(page, tables["table1"])
     _forces(page, tables)
     _stability(page, tables["phonons"])
@@ -120,17 +124,32 @@ def _headline(page, headline):
         page.table(["quantity", "this study", "paper", "this study rests on", "place in the paper"], cells)
 
 
+def _left_out(page, records):
+    """Structures that the filter left out, counted by their reason."""
+    page.heading("Structures left out")
+    kept = int((records["status"] == "ok").sum())
+    page.paragraph(f"{number(len(records))} candidates, {number(kept)} of them in the study.")
+    rows = [
+        [status, reason, number(count), ", ".join(examples) + (", …" if count > len(examples) else "")]
+        for status, reason, count, examples in count_reasons(records)
+    ]
+    if rows:
+        page.table(["status", "reason", "structures", "which"], rows[:_REASONS_SHOWN])
+    if len(rows) > _REASONS_SHOWN:
+        page.paragraph(f"{len(rows) - _REASONS_SHOWN} further reasons stand in structures/filter_records.parquet.")
+
+
 def _classes(page, table1):
     page.heading("Table 1: structures per class")
     page.paragraph(
         "Each cell: this study / paper. Reference: part training of the manifest, phonons from reference forces. "
-        "Unexplored: all other parts, stable with predicted forces."
+        "Unexplored: all other parts, stable with predicted forces. Other: every class that the paper lacks."
     )
 
     def cells(row):
         return [f"{row[name]:,} / {row[f'paper_{name}']:,}" for name in COUNTS]
 
-    rows = [[row["space_group_number"], row["formula_type"], *cells(row)] for row in table1.to_dict("records")]
+    rows = [[row["space_group_number"] or "", row["formula_type"], *cells(row)] for row in table1.to_dict("records")]
     total = table1[[*COUNTS, *(f"paper_{name}" for name in COUNTS)]].sum()
     headers = ["space group", "type", "reference", "of these stable", "unexplored", "predicted stable"]
     page.table(headers, [*rows, ["**total**", "", *cells(total)]])

@@ -20,6 +20,24 @@ LONGER_ANGSTROM = 0.01
 """Supercell vectors of the larger supercell must exceed those of the study's own by at least this."""
 
 
+def small_structures(manifest, seed, count=2):
+    """Return ids of structures for the check, of different classes as far as there are any, small cells first.
+
+    Parameters
+    ----------
+    manifest : DataFrame with ``structure_id, prototype, n_atoms``
+    seed : the study's seed; it draws among structures of the same size
+    count : structures wanted
+    """
+    drawn = sorted(
+        (int(row.n_atoms), derive_seed(seed, row.structure_id, "supercell check"), row.structure_id, row.prototype)
+        for row in manifest.itertuples()
+    )
+    firsts = {prototype: structure_id for *_, structure_id, prototype in reversed(drawn)}
+    order = [name for *_, name, prototype in drawn if firsts[prototype] == name]
+    return (order + [name for *_, name, _ in drawn if name not in order])[:count]
+
+
 def compare_supercells(atoms, structure_id, engine, supercell, force_constants, transport, displacement_angstrom, seed):
     """Solve a structure with the study's supercell and with the next larger one, both on reference forces.
 

@@ -4,6 +4,7 @@ For each stage the statuses sum to the manifest, so every count of the study is 
 """
 
 import os
+import re
 
 import pandas
 
@@ -49,6 +50,36 @@ def write_records(records, path):
     if not records:
         table = pandas.DataFrame({key: pandas.Series(dtype="str") for key in REQUIRED})
     write_table(table, path)
+
+
+def count_reasons(records, examples=3):
+    """Count the reasons of the records that are not ok, the most frequent first.
+
+    Reasons that differ in numbers, quoted words or the name of another structure count as one.
+
+    Parameters
+    ----------
+    records : DataFrame, or list of dicts, with ``structure_id, status, reason``
+    examples : ids shown per reason
+
+    Returns
+    -------
+    list of (status, reason, count, list of ids)
+    """
+    rows = records.to_dict("records") if isinstance(records, pandas.DataFrame) else records
+    groups = {}
+    for row in rows:
+        if row["status"] != "ok":
+            first = str(row["reason"]).splitlines()[0] if row["reason"] else ""
+            kind = re.sub(r"'[^']*'|(?<![\w.-])-?\d+(\.\d+)?(e[+-]?\d+)?(?![\w-])", "…", first)
+            kind = re.sub(r"(same structure as) \S+", r"\1 another", kind)
+            groups.setdefault((row["status"], kind), []).append(row)
+    counted = []
+    for (status, kind), members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        alike = {str(row["reason"]).splitlines()[0] for row in members}
+        ids = [row["structure_id"] for row in members[:examples]]
+        counted.append((status, alike.pop() if len(alike) == 1 else kind, len(members), ids))
+    return counted
 
 
 def read_records(paths):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.names import file_name
 from phonoscreen.bonding.cohp import cohp_of_pairs
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
 
@@ -40,7 +41,7 @@ def find_cohp(crystal, structure_id, *, engine, outputs=None, cutoff_angstrom=6.
 
         if not outputs:
             raise StudyError("no folder of LOBSTER outputs", where=structure_id, fix="set bonding.outputs")
-        return read_lobster(Path(outputs) / structure_id)
+        return read_lobster(Path(outputs) / file_name(structure_id))
     if engine == "tblite":
         from phonoscreen.bonding.xtb import solve_xtb as solve
     elif engine == "gpaw":

@@ -20,7 +20,7 @@ def choose_structures(manifest, structures_max, seed):
     """
     turns = []
     for _, members in manifest.groupby("prototype"):
-        ids, n_atoms = members["structure_id"], int(members["n_atoms"].iloc[0])
+        ids, n_atoms = members["structure_id"], int(members["n_atoms"].min())
         drawn = sorted((derive_seed(seed, structure_id, "bonding"), structure_id) for structure_id in ids)
         turns += [(turn, n_atoms, rank, structure_id) for turn, (rank, structure_id) in enumerate(drawn)]
     return {structure_id for *_, structure_id in sorted(turns)[:structures_max]}

@@ -178,7 +178,7 @@ def plain(text):
 
 
 def scatter_by_space_group(axis, x, y, space_groups, *, scale=1.0):
-    """Draw points with the colour and marker of their space group.
+    """Draw points with the colour and marker of their space group; those that the paper lacks are one group, "other".
 
     More than ``MANY`` points are drawn as dots in a shuffled order, so that no group hides another.
 
@@ -188,12 +188,14 @@ def scatter_by_space_group(axis, x, y, space_groups, *, scale=1.0):
     scale : factor on the area of the points
     """
     x, y, space_groups = numpy.asarray(x), numpy.asarray(y), numpy.asarray(space_groups)
+    space_groups = numpy.where(numpy.isin(space_groups, list(SPACE_GROUP)), space_groups, 999)
     many, area = len(x) > MANY, scale * point_area(len(x))
     for group in numpy.unique(space_groups):
         colour, marker = SPACE_GROUP.get(int(group), OTHER_SPACE_GROUP)
+        name = str(group) if int(group) in SPACE_GROUP else "other"
         mine = (space_groups == group) & (not many)
         size = POINT_AREA if many else area  # of the key, which is all that is drawn of many points here
-        axis.scatter(x[mine], y[mine], s=size, marker=marker, color=colour, linewidths=0, label=str(group), zorder=2)
+        axis.scatter(x[mine], y[mine], s=size, marker=marker, color=colour, linewidths=0, label=name, zorder=2)
     if many:
         order = numpy.random.default_rng(0).permutation(len(x))
         colours = numpy.array([SPACE_GROUP.get(int(group), OTHER_SPACE_GROUP)[0] for group in space_groups])

@@ -20,6 +20,7 @@ from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import batches, uncertainty
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
 from phonoscreen.forcefield.publish import load_published
+from phonoscreen.structures.reading import iterate_snapshots
 
 log = logging.getLogger("phonoscreen")
 
@@ -152,28 +153,12 @@ def _resume(structures, records):
 
 
 def _waiting(paths, done):
-    """Yield (name, atoms) of the structures that are not done; StudyError in place of what cannot be read."""
+    """Yield (name, atoms) of the structures that are not done; StudyError in place of what is refused."""
     for path in paths:
-        for number, atoms in enumerate(_frames(path)):
+        for number, reading in enumerate(iterate_snapshots(path)):
             name = f"{path}#{number}"
             if csv_cell(name) not in done:
-                yield name, atoms
-
-
-def _frames(path):
-    """Yield the structures of a file, and a StudyError for what cannot be read; never nothing."""
-    frames, found = ase.io.iread(path, index=":"), 0
-    while True:
-        try:
-            yield next(frames)
-            found += 1
-        except StopIteration:
-            break
-        except Exception as error:  # ASE's readers raise what they like
-            yield StudyError(f"{path} cannot be read: {type(error).__name__}: {error}", fix="check the file")
-            return
-    if not found:
-        yield StudyError(f"{path} holds no structure", fix="check the file")
+                yield name, reading.atoms if reading.error is None else reading.error
 
 
 def _forces_of(committee, batch):

@@ -99,8 +99,9 @@ def _read(arguments):
     """Displaced supercells from any of the files understood."""
     from phonoscreen.io.displacements import read_born, read_force_sets, read_phonopy_yaml, read_snapshots
     from phonoscreen.lattice.constants import Crystal
+    from phonoscreen.structures.reading import read_crystal
 
-    given, path = Crystal.from_ase(_atoms(arguments.structure)), arguments.forces
+    given, path = Crystal.from_ase(read_crystal(arguments.structure)), arguments.forces
     if str(path).endswith((".yaml", ".yaml.xz")):
         data = read_phonopy_yaml(path)
         _check_same(given, data, arguments)
@@ -153,11 +154,10 @@ def _write(crystal, second, third, folder):
 def _atoms(path, index=None):
     """What ASE reads from a file."""
     from ase.io import read
-    from ase.io.formats import UnknownFileTypeError
 
     try:
         return read(path, index=index)
-    except (OSError, UnknownFileTypeError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # readers of foreign files raise anything
         raise StudyError(
             f"{path} cannot be read: {error or type(error).__name__}",
             fix="give a file of a kind ASE knows, named so that it is recognised: POSCAR, *.cif, *.extxyz",

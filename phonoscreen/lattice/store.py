@@ -15,9 +15,10 @@ BASES_HELD = 32
 
 
 def read_crystal(group):
-    """Crystal of one group with ``cell``, ``scaled_positions`` and ``numbers``; standard atomic masses."""
+    """Crystal of one group with ``cell``, ``scaled_positions``, ``numbers`` and, where not standard, ``masses``."""
     numbers = group["numbers"][:]
-    return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, atomic_masses[numbers])
+    masses = group["masses"][:] if "masses" in group else atomic_masses[numbers]
+    return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, masses)
 
 
 class StoredForceConstants:

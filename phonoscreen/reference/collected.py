@@ -11,6 +11,7 @@ import numpy
 from ase.io import read
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.names import file_name
 from phonoscreen.io.displacements import read_born
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.reference.engine import check_results
@@ -45,7 +46,7 @@ class CollectedEngine:
 
     def _outputs(self, structure_id):
         if structure_id not in self._read:
-            folder = self._folder / structure_id
+            folder = self._folder / file_name(structure_id)
             files = sorted([*folder.rglob("*.extxyz"), *folder.rglob("vasprun*.xml*")])
             if not files:
                 raise StudyError("no outputs", where=str(folder), fix="put *.extxyz or vasprun*.xml files there")
@@ -74,7 +75,7 @@ class CollectedEngine:
 
         They are read from phonopy's file ``BORN`` in the structure's folder, if there is one.
         """
-        path = self._folder / structure_id / "BORN"
+        path = self._folder / file_name(structure_id) / "BORN"
         return read_born(path, Crystal.from_ase(atoms)) if path.exists() else None
 
     def evaluate(self, atoms, label):

@@ -96,7 +96,7 @@ class CalculatorEngine:
         if unknown:
             raise StudyError(
                 f"{self.name} does not know {', '.join(unknown)}", where=label,
-                fix="leave these elements out of filter.elements, or use another reference.engine",
+                fix="give filter.elements as a list without them, or use another reference.engine",
             )  # fmt: skip
         # A plain copy: constraints or spin guesses of the caller must not reach the calculator.
         copy = type(atoms)(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)

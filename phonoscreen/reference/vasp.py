@@ -13,6 +13,7 @@ import numpy
 from ase.io import read, write
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.names import file_name
 from phonoscreen.reference.engine import check_results
 from phonoscreen.structures.geometry import check_geometry
 
@@ -109,7 +110,7 @@ class VaspEngine:
     def evaluate(self, atoms, label):
         """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3."""
         check_geometry(atoms, label)
-        folder = self._folder / label
+        folder = self._folder.joinpath(*map(file_name, label.split("/")))
         order = self.write_inputs(atoms, folder)
         inputs = "\0".join((folder / name).read_text() for name in ("POSCAR", "INCAR", "KPOINTS"))
         done = folder / "finished"

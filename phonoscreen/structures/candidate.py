@@ -7,6 +7,10 @@ import pandas
 from ase import Atoms
 from ase.io import read, write
 
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.structures.extended_xyz import comment_value, comments
+from phonoscreen.structures.hidden_content import own_masses
+
 NOT_GIVEN = float("nan")
 
 
@@ -55,6 +59,8 @@ def write_structures(structures, path):
     frames = []
     for structure_id, atoms in structures.items():
         frame = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+        if own_masses(atoms):
+            frame.set_masses(atoms.get_masses())
         frame.info["structure_id"] = structure_id
         frames.append(frame)
     partial = f"{path}.partial"
@@ -63,8 +69,15 @@ def write_structures(structures, path):
 
 
 def read_structures_by_id(path):
-    """Return the structures of an extended-XYZ file by their ``structure_id``."""
+    """Return the structures of a file of ``write_structures`` by their ``structure_id``.
+
+    The ids are taken from the comment lines: a reader of extended XYZ would turn ``001234``, ``1e5`` or ``True`` into
+    something else.
+    """
     with open(path) as stream:
-        if not stream.read(1):
-            return {}
-    return {str(frame.info["structure_id"]): frame for frame in read(str(path), index=":", format="extxyz")}
+        ids = [comment_value(comment, "structure_id") for comment in comments(stream)]
+    if not ids:
+        return {}
+    if None in ids or len(set(ids)) < len(ids):
+        raise StudyError(f"{len(ids)} structures without ids of their own", where=str(path), fix="make it again")
+    return dict(zip(ids, read(str(path), index=":", format="extxyz"), strict=True))

@@ -3,7 +3,7 @@
 import heapq
 import math
 
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
@@ -22,10 +22,38 @@ def allowed_elements(setting):
     """Return the set of element symbols of ``filter.elements`` ("paper63" or a list)."""
     if setting == "paper63":
         return paper_elements()
-    unknown = sorted(set(setting) - set(atomic_numbers))
+    unknown = sorted(set(setting) - set(chemical_symbols[1:]))
     if unknown:
         raise StudyError(f"unknown elements {unknown}", where="config filter.elements", fix="use element symbols")
     return set(setting)
+
+
+def allowed_classes(setting, table1):
+    """Return the classes of ``filter.classes``, or None where every class is welcome.
+
+    Parameters
+    ----------
+    setting : "table1", "any" or a list of names like ``"186-AB"``
+    table1 : names of the classes of Table 1
+    """
+    if setting == "any":
+        return None
+    return set(table1 if setting == "table1" else setting)
+
+
+def part_sizes(n_structures, training_structures, validation_structures):
+    """Return the sizes of the parts training and validation that are drawn.
+
+    They are those asked for where the study holds as many structures. A smaller study is divided 80:10:10 into
+    training, validation and unexplored structures, with at least one for training, then one for validation, then one
+    unexplored: a model without untrained structures cannot be judged.
+    """
+    if n_structures >= training_structures + validation_structures:
+        return training_structures, validation_structures
+    held_out = max(1, round(0.1 * n_structures)) if n_structures > 1 else 0
+    validation = min(held_out, validation_structures)
+    unexplored = held_out if n_structures > 2 else 0
+    return min(training_structures, n_structures - validation - unexplored), validation
 
 
 def reason_to_skip(candidate, elements, formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom):
@@ -40,7 +68,7 @@ def reason_to_skip(candidate, elements, formation_energy_max_ev_per_atom, hull_d
     formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom : limits, eV/atom
     """
     if elements:
-        return f"elements outside the study: {', '.join(sorted(elements))}"
+        return f"elements outside the study: {', '.join(sorted(elements))} (filter.elements)"
     energy, hull = candidate.formation_energy_ev_per_atom, candidate.hull_distance_ev_per_atom
     if energy > formation_energy_max_ev_per_atom:
         return f"formation energy {energy:.3f} above {formation_energy_max_ev_per_atom} eV/atom"

@@ -1,31 +1,59 @@
 """What every geometry must satisfy, and when two geometries are the same crystal."""
 
 import numpy
+from ase import Atoms
+from ase.geometry import minkowski_reduce
 from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
 
 CLOSEST_ANGSTROM = 0.7  # below the bond of H2, the shortest there is
+LONGEST_ANGSTROM = 1000.0
+FARTHEST_ANGSTROM = 1e5  # beyond, rounding would move the atom
+# Crystals from compressed hydrogen (about 2) to caesium (115), and frameworks of light atoms (up to about 100).
+VOLUME_PER_ATOM_ANGSTROM3 = (1.0, 500.0)
 SAME_DISTANCE = 0.02
 
 
 def check_geometry(atoms, where=None):
-    """Refuse atoms that no program should be asked about.
+    """Refuse atoms that no program should be asked about, before any work is done on them.
 
     Raises
     ------
     StudyError
-        If there are no atoms, coordinates are not finite, the cell has no volume, or two atoms are closer than
-        0.7 angstrom.
+        If there are no atoms, coordinates are not finite, a place holds no element, the cell has no volume, one that
+        no crystal has, or a lattice vector longer than 1000 angstrom, or two atoms are closer than 0.7 angstrom.
     """
+
+    def refuse(what, fix="correct the structure"):
+        raise StudyError(what, where=where, fix=fix)
+
     if len(atoms) == 0 or not (numpy.isfinite(atoms.positions).all() and numpy.isfinite(atoms.cell.array).all()):
-        raise StudyError("no atoms, or coordinates that are not finite", where=where, fix="correct the structure")
-    if abs(numpy.linalg.det(atoms.cell.array)) < 1e-6:
-        raise StudyError("the cell spans no volume", where=where, fix="give three independent lattice vectors")
-    distances = neighbor_list("d", atoms, CLOSEST_ANGSTROM)
+        refuse("no atoms, or coordinates that are not finite")
+    if (farthest := float(numpy.abs(atoms.positions).max())) > FARTHEST_ANGSTROM:
+        refuse(f"a coordinate of {farthest:.4g} angstrom", "give positions in or near the cell")
+    if (atoms.numbers < 1).any():
+        refuse("a place without an element (X)", "name the element of every atom")
+    lengths = numpy.linalg.norm(atoms.cell.array, axis=1)
+    if lengths.min() < 1e-6 or abs(numpy.linalg.det(atoms.cell.array)) < 1e-6 * min(1.0, lengths.prod()):
+        refuse("the cell spans no volume", "give three independent lattice vectors")
+    if lengths.min() < CLOSEST_ANGSTROM:
+        refuse(f"two atoms are {lengths.min():.3g} angstrom apart: a lattice vector is that short", "check its units")
+    if lengths.max() > LONGEST_ANGSTROM:
+        refuse(f"a lattice vector of {lengths.max():.4g} angstrom", f"give vectors up to {LONGEST_ANGSTROM:g} angstrom")
+    volume = abs(numpy.linalg.det(atoms.cell.array)) / len(atoms)
+    smallest, largest = VOLUME_PER_ATOM_ANGSTROM3
+    if not smallest <= volume <= largest:
+        refuse(f"{volume:.3g} cubic angstrom per atom, crystals have {smallest:g} to {largest:g}", "check the units")
+    # A reduced cell keeps the search among few images however skewed the vectors are.
+    cell, _ = minkowski_reduce(atoms.cell.array)
+    if (shortest := numpy.linalg.norm(cell, axis=1).min()) < CLOSEST_ANGSTROM:
+        refuse(f"two atoms are {shortest:.3g} angstrom apart: an atom and its image")
+    scaled = atoms.positions @ numpy.linalg.inv(cell)
+    reduced = Atoms(numbers=atoms.numbers, cell=cell, scaled_positions=scaled % 1.0, pbc=True)
+    distances = neighbor_list("d", reduced, CLOSEST_ANGSTROM)
     if len(distances):
-        shortest = distances.min()
-        raise StudyError(f"two atoms are {shortest:.3f} angstrom apart", where=where, fix="correct the structure")
+        refuse(f"two atoms are {distances.min():.3f} angstrom apart")
 
 
 def distance_fingerprint(atoms, per_atom=8):

@@ -4,17 +4,21 @@ import logging
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+import numpy
 import pandas
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.records import count_reasons
 from phonoscreen.structures.filters import (
     allowed_elements,
     assign_shards,
     draw_parts,
     find_duplicates,
+    part_sizes,
     reason_to_skip,
 )
 from phonoscreen.structures.geometry import distance_fingerprint
+from phonoscreen.structures.hidden_content import own_masses
 from phonoscreen.structures.prototypes import classify, formula_type
 
 log = logging.getLogger("phonoscreen")
@@ -32,7 +36,7 @@ def build_manifest(table, structures, classes, settings, shards, seed, threads=1
     ----------
     table : candidates' table (``phonoscreen.structures.candidate``)
     structures : dict of ase.Atoms by structure id
-    classes : names of the classes of the study, for example ``"225-AB"``
+    classes : names of the classes of the study, for example ``"225-AB"``; None for all
     settings : ``filter`` of the config
     shards : names of the shards
     seed : the study's seed
@@ -43,6 +47,11 @@ def build_manifest(table, structures, classes, settings, shards, seed, threads=1
     manifest : DataFrame with one row per structure of the study
     records : list of dicts, one per candidate
     primitive : dict of symmetrised primitive cells, ase.Atoms, by structure id
+
+    Raises
+    ------
+    StudyError
+        If no structure is left; with the reasons and how often each occurs.
     """
     records = {name: _record(name, "", "") for name in table["structure_id"]}
     search = []
@@ -56,8 +65,10 @@ def build_manifest(table, structures, classes, settings, shards, seed, threads=1
             row, foreign, settings["formation_energy_max_ev_per_atom"], settings["hull_distance_max_ev_per_atom"]
         )
         kind = formula_type(atoms.numbers)
-        if not reason and not any(name.endswith(f"-{kind}") for name in classes):
-            reason = f"formula type {kind} is not in Table 1"
+        if not reason and row.part == "check":
+            reason = "kept for the checks (part check)"
+        if not reason and classes is not None and not any(name.endswith(f"-{kind}") for name in classes):
+            reason = f"formula type {kind} is not among the classes of the study (filter.classes)"
         if reason:
             records[row.structure_id] = _record(row.structure_id, "skipped", reason)
         else:
@@ -67,25 +78,42 @@ def build_manifest(table, structures, classes, settings, shards, seed, threads=1
     for row, result in zip(search, _classify_all([structures[r.structure_id] for r in search], tolerance, threads)):
         if isinstance(result, str):
             records[row.structure_id] = _record(row.structure_id, "failed", result)
-        elif result[0].prototype not in classes:
-            reason = f"class {result[0].prototype} is not in Table 1"
+        elif classes is not None and result[0].prototype not in classes:
+            reason = f"class {result[0].prototype} is not among those of the study (filter.classes)"
             records[row.structure_id] = _record(row.structure_id, "skipped", reason)
         else:
             found[row.structure_id] = (row, *result)
     # The structure nearest the hull is kept of those that occur twice; NaN sorts last.
     order = sorted(found, key=lambda name: _preference(found[name][0]))
-    keyed = [(name, (one.formula, one.prototype), mark) for name, (_, one, mark) in ((n, found[n]) for n in order)]
+    keyed = [(name, _identity(one), mark) for name, (_, one, mark) in ((n, found[n]) for n in order)]
     for name, kept in find_duplicates(keyed).items():
         records[name] = _record(name, "skipped", f"same structure as {kept}")
         del found[name]
+    if not found:
+        raise _nothing_left(records.values())
     return _assemble({name: found[name][:2] for name in found}, records, settings, shards, seed)
 
 
-def _assemble(found, records, settings, shards, seed):
-    drawn = draw_parts(
-        {name: one.prototype for name, (row, one) in found.items() if not row.part},
-        settings["training_structures"], settings["validation_structures"], seed,
+def _nothing_left(records):
+    lines = [
+        f"    {count} {status}: {reason} ({', '.join(examples)}{', …' if count > len(examples) else ''})"
+        for status, reason, count, examples in count_reasons(records)[:20]
+    ]
+    return StudyError(
+        "\n".join([f"none of the {len(list(records))} candidates is left:", *lines]), where=f"stage {STAGE}",
+        fix="widen filter.classes (any), filter.elements or the limits of energy, or correct the structures",
     )  # fmt: skip
+
+
+def _identity(classified):
+    """Return what two structures must share before their distances are compared."""
+    return classified.formula, classified.prototype, tuple(sorted(own_masses(classified.atoms).items()))
+
+
+def _assemble(found, records, settings, shards, seed):
+    unassigned = {name: one.prototype for name, (row, one) in found.items() if not row.part}
+    sizes = part_sizes(len(unassigned), settings["training_structures"], settings["validation_structures"])
+    drawn = draw_parts(unassigned, *sizes, seed)
     # Transport dominates the cost and grows with the cube of the number of bands, its mesh shrinks with the cell.
     shard_of = assign_shards({name: len(one.atoms) ** 2 for name, (_, one) in found.items()}, shards)
     rows = []
@@ -124,3 +152,5 @@ def _classify_or_reason(atoms, tolerance):
         return classified, distance_fingerprint(classified.atoms)
     except StudyError as error:
         return error.what
+    except (ValueError, RuntimeError, numpy.linalg.LinAlgError) as error:
+        return f"no symmetry: {type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -18,11 +18,18 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.geometry import check_geometry
+from phonoscreen.structures.hidden_content import own_masses, set_masses
 
-# Rows are the primitive lattice vectors in the conventional ones. The lattices of Table 1 are primitive or
-# face-centred; structures of other centrings keep the conventional cell, they never pass the filter.
-_FACE_CENTRING = numpy.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+# Rows are the primitive lattice vectors in spglib's conventional ones, by the letter of the centring.
+_PRIMITIVE = {
+    "F": numpy.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2,
+    "I": numpy.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]) / 2,
+    "A": numpy.array([[2, 0, 0], [0, 1, 1], [0, -1, 1]]) / 2,
+    "C": numpy.array([[1, -1, 0], [1, 1, 0], [0, 0, 2]]) / 2,
+    "R": numpy.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
+}
 
 
 @dataclass
@@ -47,8 +54,8 @@ class Classified:
 
     @property
     def formula(self):
-        """Reduced formula, rarest elements first, the order of the formula type."""
-        return reduced_formula(self.atoms.numbers)
+        """Reduced formula, electropositive elements first (``phonoscreen.structures.formulas``)."""
+        return formula_of(self.atoms.numbers, own_masses(self.atoms))
 
 
 def read_prototypes(path):
@@ -64,11 +71,6 @@ def _reduced_counts(numbers):
     return [(chemical_symbols[z], n // divisor) for z, n in ordered]
 
 
-def reduced_formula(numbers):
-    """Reduced formula of a list of atomic numbers, rarest elements first, then alphabetical."""
-    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in _reduced_counts(numbers))
-
-
 def formula_type(numbers):
     """Anonymous reduced formula: letters by rising count, for example ``"ABC2D6"`` (``generic`` of the OQMD)."""
     counts = _reduced_counts(numbers)
@@ -82,7 +84,7 @@ def classify(atoms, tolerance_angstrom):
 
     Parameters
     ----------
-    atoms : ase.Atoms, any periodic cell
+    atoms : ase.Atoms, any periodic cell; masses that are not the natural ones are kept
     tolerance_angstrom : largest distance between an atom and its symmetric image
 
     Returns
@@ -105,12 +107,13 @@ def classify(atoms, tolerance_angstrom):
     if dataset is None:
         raise StudyError(f"spglib: {message}", fix="check for overlapping atoms or lower the symmetry tolerance")
     lattice, positions, first = dataset.std_lattice, dataset.std_positions, numpy.arange(len(dataset.std_types))
-    if dataset.international.startswith("F"):
-        lattice, positions = _FACE_CENTRING @ lattice, positions @ numpy.linalg.inv(_FACE_CENTRING)
+    if (centring := _PRIMITIVE.get(dataset.international[0])) is not None:
+        lattice, positions = centring @ lattice, positions @ numpy.linalg.inv(centring)
         _, first = numpy.unique(dataset.std_mapping_to_primitive, return_index=True)
     numbers, positions = dataset.std_types[first], (positions[first] + 1e-9) % 1.0 - 1e-9
     order = numpy.argsort([_rank(z, numbers) for z in numbers], kind="stable")
     primitive = Atoms(numbers=numbers[order], cell=lattice, scaled_positions=positions[order], pbc=True)
+    set_masses(primitive, own_masses(atoms))
     return Classified(primitive, int(dataset.number), formula_type(numbers))
 
 
@@ -172,8 +175,8 @@ def build_structure(formula, structure_type, structure_types):
         symbols, basis, spacegroup=space_group, setting=2 if space_group == 227 else 1, cellpar=[1, 1, 1, 90, 90, 90],
         primitive_cell=True,
     )  # fmt: skip
-    expected = reduced_formula(Atoms([symbol for symbol, n in parts for _ in range(n)]).numbers)
-    if reduced_formula(atoms.numbers) != expected:
+    expected = formula_of(Atoms([symbol for symbol, n in parts for _ in range(n)]).numbers)
+    if formula_of(atoms.numbers) != expected:
         raise StudyError(f"the formula does not have the composition of {structure_type}", where=formula)
     distances = atoms.repeat(3).get_all_distances(mic=True)
     radii = covalent_radii[atoms.repeat(3).numbers]

@@ -1,9 +1,10 @@
-"""Relaxation of cubic crystals in their symmetric degrees of freedom: the lattice constant and the free coordinates.
+"""Relaxation of crystals in their symmetric degrees of freedom: strains of the cell and free coordinates.
 
-A cubic crystal keeps its space group exactly when the cell is only scaled and the atoms move along the totally
-symmetric modes, those that every operation of the space group leaves unchanged. There are zero to three of them in
-the classes of Table 1 (rocksalt none, elpasolite and spinel one), so a quasi-Newton search in one to four dimensions
-replaces a constrained search in 3n + 6, and the symmetry cannot be lost on the way.
+A crystal keeps its space group exactly when the cell is strained by strains that the point group leaves unchanged
+(one for a cubic crystal, two for a hexagonal or tetragonal one, six for a triclinic one) and the atoms move along the
+totally symmetric modes, those that every operation of the space group leaves unchanged. There are zero to three of
+these in the classes of Table 1 (rocksalt none, elpasolite and spinel one), so a quasi-Newton search in one to four
+dimensions replaces a constrained search in 3n + 6, and the symmetry cannot be lost on the way.
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy
 import spglib
 from ase import Atoms
+from scipy.linalg import expm, expm_frechet
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shard import Outcome
@@ -36,14 +38,16 @@ class Relaxed:
     energy_ev : energy of the cell
     force_max_ev_per_angstrom : largest force on an atom
     pressure_gpa : pressure left
+    stress_max_gpa : largest component left of the stress that symmetric strains can relieve
     steps : evaluations of the engine
-    converged : whether forces and pressure are below their limits
+    converged : whether forces and stress are below their limits
     """
 
     atoms: Atoms
     energy_ev: float
     force_max_ev_per_angstrom: float
     pressure_gpa: float
+    stress_max_gpa: float
     steps: int
     converged: bool
 
@@ -78,15 +82,84 @@ def symmetric_modes(atoms, tolerance_angstrom):
     return (modes * numpy.array(signs).reshape(-1, 1)).reshape(-1, n_atoms, 3)
 
 
-def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_max, tolerance_angstrom):
-    """Relax the lattice constant and the free coordinates of a cubic crystal.
-
-    BFGS on the strain and the mode amplitudes, scaled to unit curvature at the start, with limited steps; a step that
-    raises the energy is halved.
+def symmetric_strains(atoms, tolerance_angstrom):
+    """Orthogonal symmetric strains that the point group leaves unchanged: one for a cubic crystal, up to six.
 
     Parameters
     ----------
-    atoms : symmetrised cubic crystal, ase.Atoms
+    atoms : symmetrised crystal, ase.Atoms
+    tolerance_angstrom : for the symmetry search
+
+    Returns
+    -------
+    (n_strains, 3, 3), Frobenius norm sqrt(3); the first is the unit matrix, a change of the volume alone
+    """
+    cell = atoms.cell.array
+    rotations = spglib.get_symmetry(
+        (cell, atoms.get_scaled_positions(wrap=False), atoms.numbers), symprec=tolerance_angstrom
+    )["rotations"]
+    cartesian = cell.T @ rotations @ numpy.linalg.inv(cell.T)
+    projector = sum(numpy.kron(rotation, rotation) for rotation in cartesian) / len(cartesian)
+    swap = numpy.eye(9).reshape(3, 3, 3, 3).transpose(1, 0, 2, 3).reshape(9, 9)
+    volume = numpy.eye(3).ravel() / 3**0.5
+    projector = projector @ (numpy.eye(9) + swap) / 2
+    rest = projector - numpy.outer(volume, volume)
+    values, vectors = numpy.linalg.eigh((rest + rest.T) / 2)
+    shapes = vectors[:, values > 0.5].T
+    signs = [numpy.sign(shape[numpy.argmax(numpy.abs(shape).round(6))]) for shape in shapes]
+    shapes = shapes * numpy.array(signs).reshape(-1, 1)
+    return 3**0.5 * numpy.concatenate([volume[None], shapes]).reshape(-1, 3, 3)
+
+
+class _SymmetricCrystal:
+    """A crystal as a function of its symmetric strains and displacements, in variables of about unit curvature."""
+
+    def __init__(self, start, tolerance_angstrom):
+        self.start = start
+        self.modes = symmetric_modes(start, tolerance_angstrom)
+        self.strains = symmetric_strains(start, tolerance_angstrom)
+        stiff, soft = (9 * _BULK_MODULUS * start.cell.volume) ** -0.5, _STIFFNESS**-0.5
+        counts = [len(self.strains), len(self.modes)]
+        self.scale = numpy.repeat([stiff, soft], counts)
+        self.limit = numpy.repeat([_STEP_STRAIN, _STEP_ANGSTROM], counts) / self.scale
+
+    def crystal(self, variables):
+        """Return the atoms: displaced first, then strained by the exponential of the strain."""
+        n, moved = len(self.strains), self.start.copy()
+        moved.positions += numpy.tensordot(variables[n:] * self.scale[n:], self.modes, axes=1)
+        moved.set_cell(self.start.cell.array @ expm(self._strain(variables)), scale_atoms=True)
+        return moved
+
+    def gradient(self, variables, moved, forces, stress):
+        """Return the derivative of the energy with respect to the variables."""
+        strain = self._strain(variables)
+        stretch, pull = expm(strain), moved.cell.volume * stress
+        back = numpy.linalg.inv(stretch)
+        outer = [
+            numpy.trace(pull @ expm_frechet(strain, one, compute_expm=False) @ back) for one in self.strains
+        ]  # fmt: skip
+        inner = -numpy.tensordot(self.modes @ stretch, forces, axes=([1, 2], [0, 1]))
+        return numpy.concatenate([outer, inner]) * self.scale
+
+    def stress_left(self, stress):
+        """Return the largest component of the stress that symmetric strains can relieve, same unit."""
+        shares = numpy.tensordot(self.strains, stress, axes=([1, 2], [0, 1])) / 3
+        return float(numpy.abs(numpy.tensordot(shares, self.strains, axes=1)).max())
+
+    def _strain(self, variables):
+        n = len(self.strains)
+        return numpy.tensordot(variables[:n] * self.scale[:n], self.strains, axes=1)
+
+
+def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_max, tolerance_angstrom):
+    """Relax the cell and the free coordinates of a crystal, its space group kept.
+
+    BFGS on the symmetric strains and the mode amplitudes, scaled to unit curvature at the start, with limited steps; a
+    step that raises the energy is halved.
+
+    Parameters
+    ----------
+    atoms : symmetrised crystal, ase.Atoms
     evaluate : function of (atoms, step number) returning energy (eV), forces (eV/angstrom), stress (eV/angstrom^3)
     force_max_ev_per_angstrom, stress_max_gpa : limits of convergence
     steps_max : largest number of evaluations
@@ -101,39 +174,23 @@ def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_m
     StudyError
         If forces break the symmetry, or the volume leaves the range 1/4 to 4 times the start.
     """
-    start = atoms.copy()
-    modes = symmetric_modes(start, tolerance_angstrom)
-    n_atoms, volume = len(start), start.cell.volume
-    # Scaled variables in which the guessed curvature is the unit matrix.
-    scale = numpy.array([(9 * _BULK_MODULUS * volume) ** -0.5] + [_STIFFNESS**-0.5] * len(modes))
-    limit = numpy.array([_STEP_STRAIN] + [_STEP_ANGSTROM] * len(modes)) / scale
-
-    def crystal(variables):
-        moved = start.copy()
-        moved.positions += numpy.tensordot(variables[1:] * scale[1:], modes, axes=1)
-        moved.set_cell(start.cell * numpy.exp(variables[0] * scale[0]), scale_atoms=True)
-        return moved
-
-    def gradient(moved, forces, stress):
-        stretch = (moved.cell.volume / volume) ** (1 / 3)
-        strain = moved.cell.volume * numpy.trace(stress)
-        inner = -numpy.tensordot(modes, forces, axes=([1, 2], [0, 1])) * stretch
-        return numpy.concatenate([[strain], inner]) * scale
-
-    variables, hessian = numpy.zeros(len(scale)), numpy.eye(len(scale))
-    moved = crystal(variables)
+    family = _SymmetricCrystal(atoms.copy(), tolerance_angstrom)
+    n_atoms, n_strains, volume = len(atoms), len(family.strains), atoms.cell.volume
+    variables, hessian = numpy.zeros(len(family.scale)), numpy.eye(len(family.scale))
+    moved = family.crystal(variables)
     energy, forces, stress = evaluate(moved, 0)
-    slope = gradient(moved, forces, stress)
+    slope = family.gradient(variables, moved, forces, stress)
     for steps in range(1, steps_max + 1):
         pressure = -float(numpy.trace(stress)) / 3 * EV_PER_ANGSTROM3_IN_GPA
         largest = float(numpy.linalg.norm(forces, axis=1).max())
-        converged = largest <= force_max_ev_per_angstrom and abs(pressure) <= stress_max_gpa
+        left = family.stress_left(stress) * EV_PER_ANGSTROM3_IN_GPA
+        converged = largest <= force_max_ev_per_angstrom and left <= stress_max_gpa
         if converged or steps == steps_max:
             break
         step = -numpy.linalg.solve(hessian, slope)
-        step *= min(1.0, float((limit / numpy.maximum(numpy.abs(step), 1e-300)).min()))
+        step *= min(1.0, float((family.limit / numpy.maximum(numpy.abs(step), 1e-300)).min()))
         for _ in range(6):
-            trial = crystal(variables + step)
+            trial = family.crystal(variables + step)
             ratio = trial.cell.volume / volume
             if not 0.25 < ratio < 4:
                 raise StudyError(f"the volume became {ratio:.2f} times the start", fix="check the starting structure")
@@ -142,27 +199,39 @@ def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_m
             if energy_new <= energy + 2e-6 * n_atoms:
                 break
             step = step / 2
-        slope_new = gradient(trial, forces_new, stress_new)
-        change = slope_new - slope
-        if step @ change > 1e-8 * (step @ step):
-            moved_by = hessian @ step
-            hessian += numpy.outer(change, change) / (change @ step)
-            hessian -= numpy.outer(moved_by, moved_by) / (step @ moved_by)
-        else:
-            hessian /= 4  # concave here: far from the minimum, longer steps up to the limit
+        slope_new = family.gradient(variables + step, trial, forces_new, stress_new)
+        hessian = _updated(hessian, step, slope_new - slope)
         variables, moved = variables + step, trial
         energy, forces, stress, slope = energy_new, forces_new, stress_new, slope_new
-    if not converged and numpy.abs(slope / scale)[1:].max(initial=0) < force_max_ev_per_angstrom < largest:
+    if (
+        not converged
+        and numpy.abs(slope / family.scale)[n_strains:].max(initial=0) < force_max_ev_per_angstrom < largest
+    ):
         raise StudyError(
             f"forces of {largest:.4f} eV/angstrom break the symmetry", fix="use a tighter engine or symmetry tolerance"
         )
-    return Relaxed(moved, energy, largest, pressure, steps, converged)
+    return Relaxed(moved, energy, largest, pressure, left, steps, converged)
+
+
+def _updated(hessian, step, change):
+    """Return the matrix of second derivatives after a step that changed the slope."""
+    if not step @ change > 1e-8 * (step @ step):
+        return hessian / 4  # concave here: far from the minimum, longer steps up to the limit
+    moved_by = hessian @ step
+    hessian = hessian + numpy.outer(change, change) / (change @ step)
+    return hessian - numpy.outer(moved_by, moved_by) / (step @ moved_by)
+
+
+def is_cubic(atoms, tolerance_angstrom):
+    """Whether the only symmetric strain of a crystal is a change of its volume."""
+    return len(symmetric_strains(atoms, tolerance_angstrom)) == 1
 
 
 def lattice_constant_angstrom(atoms):
-    """Edge of the conventional cube of a cubic primitive cell (angstrom), simple or face-centred."""
-    orthogonal = abs(atoms.cell.angles() - 90).max() < 1e-3
-    return float((atoms.cell.volume * (1 if orthogonal else 4)) ** (1 / 3))
+    """Edge of the conventional cube of a cubic primitive cell (angstrom): simple, face- or body-centred."""
+    angle = atoms.cell.angles()[0]
+    cells = 1 if abs(angle - 90) < 1e-3 else 4 if abs(angle - 60) < 1e-3 else 2
+    return float((atoms.cell.volume * cells) ** (1 / 3))
 
 
 def free_coordinates(atoms, tolerance_angstrom):
@@ -170,20 +239,22 @@ def free_coordinates(atoms, tolerance_angstrom):
 
     Parameters
     ----------
-    atoms : cubic primitive cell, ase.Atoms
+    atoms : primitive cell, ase.Atoms
     tolerance_angstrom : for the symmetry search
 
     Returns
     -------
-    dict from element to the coordinates of one atom of the site, in units of the lattice constant; {} where every
-    position is fixed by symmetry
+    dict from element to the coordinates of one atom of the site, in units of the lattice constant of a cubic crystal,
+    else of the primitive lattice vectors; {} where every position is fixed by symmetry
     """
     modes = symmetric_modes(atoms, tolerance_angstrom)
+    places = atoms.get_scaled_positions(wrap=False)
+    if is_cubic(atoms, tolerance_angstrom):
+        places = atoms.positions / lattice_constant_angstrom(atoms)
     free = {}
     for index, symbol in enumerate(atoms.symbols):
         if len(modes) and numpy.abs(modes[:, index]).max() > 1e-6 and symbol not in free:
-            position = atoms.positions[index] / lattice_constant_angstrom(atoms)
-            free[symbol] = [round(float(x), 6) for x in position]
+            free[symbol] = [round(float(x), 6) for x in places[index]]
     return free
 
 
@@ -192,7 +263,7 @@ def relax_structure(atoms, engine, structure_id, settings, tolerance_angstrom):
 
     Parameters
     ----------
-    atoms : cubic crystal, ase.Atoms
+    atoms : crystal, ase.Atoms
     engine : see ``phonoscreen.reference.engine``; one that does not relax leaves the structure as it is
     structure_id : str
     settings : ``relax`` of the config
@@ -215,20 +286,22 @@ def relax_structure(atoms, engine, structure_id, settings, tolerance_angstrom):
 
         result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, **settings)
     else:
-        result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, 0, True)
+        result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, numpy.nan, 0, True)
     after = classify(result.atoms, tolerance_angstrom)
     if after.prototype != before.prototype or len(after.atoms) != len(before.atoms):
         raise StudyError(f"the symmetry changed from {before.prototype} to {after.prototype}", where=structure_id)
+    cubic = is_cubic(after.atoms, tolerance_angstrom)
     values = {
-        "lattice_constant_angstrom": lattice_constant_angstrom(after.atoms),
+        "lattice_constant_angstrom": lattice_constant_angstrom(after.atoms) if cubic else numpy.nan,
         "energy_ev_per_atom": result.energy_ev / len(after.atoms),
         "force_max_ev_per_angstrom": result.force_max_ev_per_angstrom,
         "pressure_gpa": result.pressure_gpa,
+        "stress_max_gpa": result.stress_max_gpa,
         "steps": result.steps,
         "free_coordinates": json.dumps(free_coordinates(after.atoms, tolerance_angstrom)),
         "reference": engine.name,
     }
     if not result.converged:
-        left = f"{result.force_max_ev_per_angstrom:.4f} eV/angstrom and {result.pressure_gpa:.3f} GPa"
+        left = f"{result.force_max_ev_per_angstrom:.4f} eV/angstrom and {result.stress_max_gpa:.3f} GPa"
         return Outcome(values=values, status="not_converged", reason=f"{left} left after {result.steps} steps")
     return Outcome(values=values, arrays=structure_arrays(after.atoms))

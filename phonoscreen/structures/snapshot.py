@@ -84,7 +84,7 @@ def open_snapshot(folder, request):
     """
     folder = Path(folder)
     for old in sorted(folder.glob("*/snapshot.json"), reverse=True):
-        if json.loads(old.read_text())["request"] == request:
+        if _read(old).get("request") == request:
             return old.parent
     today = datetime.now(UTC).date().isoformat()
     new, number = folder / today, 1
@@ -120,7 +120,9 @@ def fetch_series(pager, folder, url, params, announced_key):
     while True:
         path = folder / f"{len(visited):06d}.json"
         if path.exists():
-            page = json.loads(path.read_text())
+            page = _read(path)
+            if not isinstance(page.get("data"), list):
+                raise _damaged(path, "no list of data")
         else:
             page = pager.get(url, params)
             _write(path, json.dumps(page))
@@ -133,8 +135,9 @@ def fetch_series(pager, folder, url, params, announced_key):
         url, params = _same_host(following, url), None
         if url in visited:
             raise StudyError("the service sends the same page again", where=url, fix=f"remove {folder}, start again")
-    announced = (page.get("meta") or {}).get(announced_key)
-    if announced is not None and len(records) < announced:
+    meta = page.get("meta")
+    announced = meta.get(announced_key) if isinstance(meta, dict) else None
+    if isinstance(announced, (int, float)) and len(records) < announced:
         raise StudyError(
             f"{len(records)} records of {announced} announced", where=str(folder), fix="remove the folder, start again"
         )
@@ -142,14 +145,44 @@ def fetch_series(pager, folder, url, params, announced_key):
 
 
 def _next(page):
-    following = (page.get("links") or {}).get("next")
-    return following.get("href") if isinstance(following, dict) else following
+    links = page.get("links")
+    following = links.get("next") if isinstance(links, dict) else None
+    following = following.get("href") if isinstance(following, dict) else following
+    if following is None or following == "":
+        return None
+    try:
+        urlsplit(following).port  # noqa: B018 (raises on an address that is none)
+        readable = isinstance(following, str)
+    except (ValueError, TypeError, AttributeError):
+        readable = False
+    if not readable or not page["data"]:
+        raise StudyError(
+            f"after a page of {len(page['data'])} records the next is {str(following)[:80]!r}", where="links.next",
+            fix="ask the service, or use another source",
+        )  # fmt: skip
+    return following
 
 
 def _same_host(following, current):
     """Follow a link of the service on the host that was asked, whatever host and scheme the link names."""
     asked, link = urlsplit(current), urlsplit(following)
     return urlunsplit((asked.scheme, asked.netloc, link.path, link.query, ""))
+
+
+def _read(path):
+    """Return a page or the request of a snapshot as a dict."""
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "no object")
+    return content
+
+
+def _damaged(path, why):
+    return StudyError(f"a page of the snapshot is damaged: {why}", where=str(path),
+                      fix="remove this file; it is downloaded again")  # fmt: skip
 
 
 def _write(path, text):

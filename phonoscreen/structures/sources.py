@@ -1,16 +1,26 @@
 """Sources of candidates on disk: a list of compounds and a folder of structure files."""
 
+import io
+import logging
+import warnings
 from pathlib import Path
 
 import pandas
-from ase.io import read
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.names import RULE, harmless_id, problem_of_id
 from phonoscreen.structures.candidate import Candidate
-from phonoscreen.structures.prototypes import build_structure, reduced_formula
+from phonoscreen.structures.files import ids_of_files, structure_files
+from phonoscreen.structures.formulas import formula_of
+from phonoscreen.structures.hidden_content import own_masses
+from phonoscreen.structures.prototypes import build_structure
+from phonoscreen.structures.reading import admit_crystal, read_crystals
+
+log = logging.getLogger("phonoscreen")
 
 PARTS = ("training", "unexplored", "validation", "check")
-_SUFFIXES = {".cif", ".vasp", ".poscar", ".extxyz", ".xyz"}
+COLUMNS = ("structure_id", "formula", "prototype")
+_POOL_BYTES_MAX = 50_000_000
 
 
 def read_pool(path, structure_types):
@@ -18,8 +28,8 @@ def read_pool(path, structure_types):
 
     Parameters
     ----------
-    path : CSV with ``structure_id, formula, prototype, part``; the formula lists the elements in the order of the
-        structure type's sites
+    path : CSV with ``structure_id, formula, prototype`` and perhaps ``part``, separated by commas or semicolons; the
+        formula lists the elements in the order of the structure type's sites
     structure_types : mapping of ``resources/prototypes.yaml``
 
     Returns
@@ -29,29 +39,68 @@ def read_pool(path, structure_types):
     Raises
     ------
     StudyError
-        If columns are missing, ids repeat, or a part is unknown.
+        If the file is no such table.
     """
-    table = pandas.read_csv(path, dtype=str, keep_default_na=False)
-    missing = {"structure_id", "formula", "prototype", "part"} - set(table.columns)
+    table = _read_table(path)
+    missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
-        raise StudyError(f"columns {sorted(missing)} are missing", where=str(path), fix="see resources/pool.csv")
-    repeated = sorted(table["structure_id"][table["structure_id"].duplicated()])
-    if repeated:
-        raise StudyError(f"structure ids repeat: {repeated}", where=str(path), fix="give every row its own id")
-    unknown = sorted(set(table["part"]) - set(PARTS))
+        raise StudyError(f"columns {missing} are missing", where=str(path), fix="see resources/pool.csv")
+    if not len(table):
+        raise StudyError("no compounds", where=str(path), fix="see resources/pool.csv")
+    if "part" not in table:
+        table["part"] = ""
+    unknown = sorted(set(table["part"]) - {*PARTS, ""})
     if unknown:
-        raise StudyError(f"unknown parts {unknown}", where=str(path), fix=f"use {', '.join(PARTS)}")
+        raise StudyError(f"unknown parts {unknown}", where=str(path), fix=f"use {', '.join(PARTS)}, or none")
+    shared = set(table["structure_id"][table["structure_id"].str.lower().duplicated(keep=False)])
     candidates = []
-    for row in table.itertuples():
-        atoms, problem = None, ""
-        try:
-            atoms = build_structure(row.formula, row.prototype, structure_types)
-        except StudyError as error:
-            problem = error.what
+    for number, row in enumerate(table.itertuples()):
+        structure_id, atoms = row.structure_id, None
+        problem = _problem_of_row(structure_id, shared)
+        if problem:
+            structure_id = harmless_id(f"{structure_id} row {number + 2}")
+        else:
+            try:
+                atoms = admit_crystal(build_structure(row.formula, row.prototype, structure_types))
+            except StudyError as error:
+                problem = error.what
+        formula = formula_of(atoms.numbers) if atoms is not None else row.formula
         candidates.append(
-            Candidate(row.structure_id, "pool", row.structure_id, row.formula, atoms, part=row.part, problem=problem)
+            Candidate(structure_id, "pool", row.structure_id, formula, atoms, part=row.part, problem=problem)
         )
     return candidates
+
+
+def _problem_of_row(structure_id, shared):
+    if structure_id in shared:
+        return f"the id {structure_id!r} stands in several rows (capitals do not count)"
+    problem = problem_of_id(structure_id)
+    return f"{problem}; an id has {RULE}" if problem else ""
+
+
+def _read_table(path):
+    """Return a CSV as texts, whatever its separator, with or without a byte order mark."""
+    try:
+        data = Path(path).read_bytes()
+        if len(data) > _POOL_BYTES_MAX:
+            raise StudyError(f"{len(data)} bytes", where=str(path), fix="give a list of compounds")
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"cannot be read: {error}", where=str(path), fix="give a CSV file in UTF-8") from error
+    header = text.lstrip().split("\n", 1)[0]
+    separator = max(",;\t", key=header.count)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # more cells than columns
+            table = pandas.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator,
+                                    index_col=False, skipinitialspace=True, on_bad_lines="error")  # fmt: skip
+    except (ValueError, pandas.errors.ParserWarning) as error:
+        raise StudyError(f"no table: {' '.join(str(error).split())}", where=str(path),
+                         fix="see resources/pool.csv") from error  # fmt: skip
+    table.columns = [str(name).strip() for name in table.columns]
+    if table.columns.duplicated().any():
+        raise StudyError("a column occurs twice", where=str(path), fix="see resources/pool.csv")
+    return table.apply(lambda column: column.str.strip()).fillna("")
 
 
 def read_folder(path):
@@ -59,7 +108,7 @@ def read_folder(path):
 
     Parameters
     ----------
-    path : folder, searched with its subfolders
+    path : folder, searched with its subfolders; which files count, ``phonoscreen.structures.files`` says
 
     Returns
     -------
@@ -71,21 +120,21 @@ def read_folder(path):
         If the folder holds no structure file.
     """
     path = Path(path)
-    names = ("POSCAR", "CONTCAR")
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _SUFFIXES or f.name.startswith(names))
+    files = structure_files(path)
     if not files:
         raise StudyError("no structure files", where=str(path), fix="put CIF, POSCAR or extxyz files there")
-    candidates = []
-    for file in files:
-        relative = str(file.relative_to(path))
-        stem = relative.removesuffix(file.suffix).replace("/", "-").lower()
-        try:
-            frames, problem = read(file, index=":"), "holds no structure"
-        except Exception as error:  # readers of foreign files raise anything
-            frames, problem = [], f"cannot be read: {error}"
-        if not frames:
-            candidates.append(Candidate(stem, "files", relative, "", None, problem=problem))
-        for number, atoms in enumerate(frames):
-            name = stem if len(frames) == 1 else f"{stem}-{number}"
-            candidates.append(Candidate(name, "files", relative, reduced_formula(atoms.numbers), atoms))
+    others = sum(one.is_file() for one in path.rglob("*")) - len(files)
+    log.info("%d structure files, %d others are left alone", len(files), others)
+    names = [file.relative_to(path).as_posix() for file in files]
+    candidates, used = [], set()
+    for file, name, stem in zip(files, names, ids_of_files(names), strict=True):
+        readings = read_crystals(file)
+        for reading in readings:
+            structure_id = harmless_id(stem if len(readings) == 1 else f"{stem}-{reading.name}")
+            if structure_id.lower() in used:
+                structure_id = harmless_id(f"{structure_id} of {name}")
+            used.add(structure_id.lower())
+            atoms, problem = reading.atoms, reading.error.what if reading.error else ""
+            formula = formula_of(atoms.numbers, own_masses(atoms)) if atoms is not None else ""
+            candidates.append(Candidate(structure_id, "files", name, formula, atoms, problem=problem))
     return candidates

@@ -4,6 +4,8 @@ import h5py
 import numpy
 from ase import Atoms
 
+from phonoscreen.structures.hidden_content import own_masses
+
 
 def structure_arrays(atoms):
     """Return the arrays that describe a cell in a shard file.
@@ -14,21 +16,24 @@ def structure_arrays(atoms):
 
     Returns
     -------
-    dict with ``cell`` (3, 3) in angstrom, lattice vectors as rows, ``scaled_positions`` (n_atoms, 3) and
-    ``numbers`` (n_atoms,)
+    dict with ``cell`` (3, 3) in angstrom, lattice vectors as rows, ``scaled_positions`` (n_atoms, 3),
+    ``numbers`` (n_atoms,) and, where they are not the natural ones, ``masses`` (n_atoms,) in u
     """
+    masses = {"masses": atoms.get_masses()} if own_masses(atoms) else {}
     return {
         "cell": numpy.array(atoms.cell),
         "scaled_positions": atoms.get_scaled_positions(wrap=False),
         "numbers": atoms.numbers.copy(),
+        **masses,
     }
 
 
 def read_atoms(group):
     """Return the ``ase.Atoms`` of one group of a shard file (see ``structure_arrays``)."""
     return Atoms(
-        numbers=group["numbers"][()], cell=group["cell"][()], scaled_positions=group["scaled_positions"][()], pbc=True
-    )
+        numbers=group["numbers"][()], cell=group["cell"][()], scaled_positions=group["scaled_positions"][()], pbc=True,
+        masses=group["masses"][()] if "masses" in group else None,
+    )  # fmt: skip
 
 
 def read_structures(path):

@@ -105,7 +105,7 @@ def main():
     arguments = parser.parse_args()
     with open(arguments.families) as stream:
         families = yaml.safe_load(stream)
-    known = pandas.read_csv(arguments.known, dtype=str)
+    known = pandas.read_csv(arguments.known, dtype=str, keep_default_na=False)
     draw_pool(families, known, arguments.seed, arguments.scale).to_csv(sys.stdout, index=False)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.names import file_name
 
 
 def add_parser(subparsers):
@@ -28,7 +29,7 @@ def run(arguments):
     from phonoscreen.transport.mesh import automatic_mesh
 
     crystal, second, third, charges = read_study(arguments.results, arguments.structure_id, arguments.source)
-    folder = arguments.out or Path(arguments.structure_id)
+    folder = arguments.out or Path(file_name(arguments.structure_id))
     mesh = arguments.grid or automatic_mesh(crystal, MESH_DENSITY_ANGSTROM)
     born, epsilon = charges or (None, None)
     write_directory(crystal, second, third, folder, mesh=mesh, temperature_k=arguments.temperature, born=born,

@@ -1,10 +1,15 @@
 """Isotope scattering."""
 
 import numpy
+from ase.data import atomic_masses
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport import kernels
 from phonoscreen.transport.modes import broadening_steps
+
+NATURAL = 2.5e-4
+"""A mass is the natural one if it is within this, relative, of the mean of the isotopes or of the standard atomic mass;
+the two differ by up to 4.4e-4 (zinc), pure 16O from both by 2.6e-4."""
 
 
 def natural_isotopes(number):
@@ -35,10 +40,29 @@ def natural_isotopes(number):
     return mean, (fractions * (1 - masses / mean) ** 2).sum()
 
 
-def mass_variances(numbers):
-    """Return the mass variance of the natural isotopes of each atom: (n_atoms,) from (n_atoms,) atomic numbers."""
-    found = {number: natural_isotopes(number)[1] for number in set(numpy.asarray(numbers).tolist())}
-    return numpy.array([found[number] for number in numpy.asarray(numbers).tolist()])
+def mass_variances(numbers, masses=None):
+    """Return the mass variance of the isotopes of each atom.
+
+    Atoms whose mass is not the natural one are of one isotope, or of a mixture nobody has told: their variance is zero.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) atomic numbers
+    masses : (n_atoms,) masses, u; None for the natural ones
+
+    Returns
+    -------
+    (n_atoms,)
+    """
+    numbers = numpy.asarray(numbers).tolist()
+    found = {number: natural_isotopes(number) for number in set(numbers)}
+    if masses is None:
+        return numpy.array([found[number][1] for number in numbers])
+    natural = [(atomic_masses[number], *found[number]) for number in numbers]
+    return numpy.array([
+        variance if min(abs(mass / standard - 1), abs(mass / mean - 1)) < NATURAL else 0.0
+        for mass, (standard, mean, variance) in zip(numpy.asarray(masses).tolist(), natural, strict=True)
+    ])  # fmt: skip
 
 
 def isotope_rates(modes, variances):

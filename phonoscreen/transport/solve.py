@@ -185,7 +185,9 @@ def _conductivities(crystal, modes, rates, settings):
     isotope = numpy.zeros_like(modes.omega)
     if settings.isotopes:
         variances = settings.mass_variances
-        isotope = isotope_rates(modes, mass_variances(crystal.numbers) if variances is None else variances)
+        if variances is None:
+            variances = mass_variances(crystal.numbers, crystal.masses)
+        isotope = isotope_rates(modes, variances)
     boundary = numpy.zeros_like(modes.omega)
     if settings.boundary_length_nm is not None:
         boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)

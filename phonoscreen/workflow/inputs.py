@@ -1,15 +1,65 @@
-"""Which files and settings a rule needs, where that depends on the settings of the study."""
+"""Which files and settings a rule needs, where that depends on the settings of the study or on the machine."""
 
 import ast
+import hashlib
+import os
+from pathlib import Path
 
+from phonoscreen.structures.files import structure_files
 from phonoscreen.workflow.code import ROOT
 
 FIGURES = "phonoscreen/figures"
+# What DFT codes leave beside the outputs that are read; large, and of no effect.
+_LEFT_BESIDE = ("WAVECAR", "CHG", "LOCPOT", "PROCAR", "ELFCAR", "TMPCAR", "DOSCAR")
 
 
 def source_files(source):
-    """Return the input files of a study's source as a dict: a pool or a folder, nothing for a service."""
-    return {"source": source["path"]} if source["kind"] in ("pool", "files") else {}
+    """Return the input files of a study's source: the pool, the structure files of the folder, none of a service."""
+    if source["kind"] == "pool":
+        return [source["path"]]
+    return [str(path) for path in structure_files(source["path"])] if source["kind"] == "files" else []
+
+
+def output_files(folder):
+    """Return the files of a folder of existing outputs; hidden and backup files, densities and waves are left out.
+
+    Parameters
+    ----------
+    folder : path, or None
+    """
+    found = []
+    for path in sorted(Path(folder).rglob("*")) if folder else []:
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") or part.endswith("~") for part in parts)
+        if not hidden and not path.name.startswith(_LEFT_BESIDE) and path.is_file():
+            found.append(str(path))
+    return found
+
+
+def output_folder(config, kind):
+    """Return the folder of existing outputs that a study reads, or None.
+
+    Parameters
+    ----------
+    config : the settings of the study
+    kind : ``"reference"`` or ``"bonding"``
+    """
+    if kind == "reference":
+        collected = config["reference"]["engine"] == "collected"
+        return config["reference"]["collected"]["folder"] if collected else None
+    return config["bonding"]["outputs"] if config["bonding"]["engine"] == "lobster" else None
+
+
+def vasp_potentials(environment=os.environ):
+    """Return what the machine has of VASP's potentials: a digest of their names, or why there are none.
+
+    It stands among the settings of the calculations: a potential or a variable that was missing makes them run again.
+    """
+    if not environment.get("VASP_PP_PATH"):
+        return "VASP_PP_PATH is not set"
+    folder = Path(environment["VASP_PP_PATH"]) / "potpaw_PBE"
+    names = sorted(path.parent.name for path in folder.glob("*/POTCAR"))
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16] if names else "no potpaw_PBE/*/POTCAR"
 
 
 def engine_settings(reference, purpose):
@@ -22,14 +72,16 @@ def engine_settings(reference, purpose):
 
     Returns
     -------
-    dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``;
-    for existing outputs, ``folder``
+    dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``, for VASP also
+    ``potentials``; for existing outputs, ``folder``
     """
     engine = reference["engine"]
     chosen = dict(reference[engine])
     spacings = {key: chosen.pop(key) for key in list(chosen) if key.startswith("k_spacing_")}
     if spacings:
         chosen["k_spacing_per_angstrom"] = spacings[f"k_spacing_{purpose}_per_angstrom"]
+    if engine == "vasp":
+        chosen["potentials"] = vasp_potentials()
     return {"engine": engine, **chosen}
 
 

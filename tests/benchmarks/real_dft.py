@@ -24,7 +24,7 @@ from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.lattice.stability import check_stability
 from phonoscreen.reference.potentials import make_baseline
-from phonoscreen.structures.prototypes import reduced_formula
+from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
 from tests.conftest import reference_folder
 from tests.phonondb import archives, fit_compound, read_compound
@@ -126,7 +126,7 @@ def main():
         if not set(data.crystal.numbers.tolist()) <= elements & set(SYMBOLS):
             continue
         reference = check_stability(data.crystal, fit_compound(data), THRESHOLD_THZ)
-        formula = reduced_formula(data.crystal.numbers)
+        formula = formula_of(data.crystal.numbers)
         part = "trained on with other labels" if (formula, name.rsplit("-", 1)[1]) in known else "never seen"
         for model, committee in committees.items():
             row = compare(model, data, reference, committee_forces(committee, data))

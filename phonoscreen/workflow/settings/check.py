@@ -124,6 +124,11 @@ def _contradictions(config):
                 f"source/path {source['path']} does not exist",
                 "give a path relative to the folder the workflow runs in",
             )
+    elif config["filter"]["classes"] != "table1":
+        yield (
+            f"source/kind is {source['kind']}, which is asked for the classes of Table 1 only",
+            "set filter/classes to table1, or bring the structures as files",
+        )
     if "training" not in reference["label"]:
         yield "reference/label lacks training: nothing could be learned", "add training to reference/label"
     length, cutoff = supercell["min_length_angstrom"], config["force_constants"]["third_cutoff_angstrom"]

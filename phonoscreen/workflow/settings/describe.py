@@ -76,8 +76,7 @@ def in_words(field, name: str) -> str:
 
 def _words(schema, unit):
     if "anyOf" in schema:
-        first = next(part for part in schema["anyOf"] if part.get("type") != "null")
-        return f"{_words(first, unit)}, or null"
+        return ", or ".join("null" if part.get("type") == "null" else _words(part, unit) for part in schema["anyOf"])
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:

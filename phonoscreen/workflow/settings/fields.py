@@ -5,9 +5,12 @@ switch may be a text that spells one. Nothing else is converted: 5.5 is no count
 """
 
 import math
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from phonoscreen.audit.names import problem_of_id
 
 LONGEST_TEXT = 4096
 """Characters of the longest text a setting may be; a path on common systems has as many at most."""
@@ -73,6 +76,29 @@ def _distinct(values):
     return values
 
 
+def words_or_list(words, pattern, what):
+    """Return the type of a setting that is one of some words or a list of texts of a pattern, named ``what``."""
+
+    def check(value):
+        if isinstance(value, str) and value in words:
+            return value
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"{str(value)[:40]} is neither {' nor '.join(words)} nor a list of {what}")
+        for one in value:
+            if not isinstance(one, str) or not re.fullmatch(pattern, one):
+                raise ValueError(f"{str(one)[:40]!r} in the list is none of the {what}")
+        return _distinct(value)
+
+    kind = Literal[tuple(words)] | list[Annotated[str, Field(pattern=f"^{pattern}$")]]
+    return Annotated[kind, BeforeValidator(check)]
+
+
+def _structure_id(value):
+    if problem := problem_of_id(value):
+        raise ValueError(problem)
+    return value
+
+
 def count(low=None, high=None):
     """Return the type of a whole number with limits."""
     return Annotated[int, Field(ge=low, le=high), BeforeValidator(_count)]
@@ -98,3 +124,4 @@ Text = Annotated[str, BeforeValidator(_text)]
 Count = count(0)
 Natural = count(1)
 Positive = number(above=0)
+StructureId = Annotated[Text, AfterValidator(_structure_id)]

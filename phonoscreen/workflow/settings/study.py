@@ -14,12 +14,14 @@ from phonoscreen.workflow.settings.fields import (
     Natural,
     Positive,
     Section,
+    StructureId,
     Switch,
     Text,
     count,
     distinct,
     number,
     optional,
+    words_or_list,
 )
 from phonoscreen.workflow.settings.force_models import ForceModel, Training
 
@@ -43,8 +45,10 @@ class Source(Section):
 class Filter(Section):
     """Which structures enter the study."""
 
-    elements: Literal["paper63"] = "paper63"
-    """Z = 1 to 83 without noble gases, Ce to Lu and Tc: 63 elements [P: number; OWN: list]."""
+    elements: words_or_list(("paper63",), "[A-Z][a-z]?", "element symbols") = "paper63"
+    """Z = 1 to 83 without noble gases, Ce to Lu and Tc: 63 elements [P: number; OWN: list]; or a list of symbols."""
+    classes: words_or_list(("table1", "any"), "[1-9][0-9]{0,2}-[A-Z][A-Z0-9]*", "classes") = "table1"
+    """The 16 classes of Table 1 [P]; any: also elements and crystals that are not cubic; or a list like 225-AB."""
     formation_energy_max_ev_per_atom: number(-10, 10) = 0.0
     """Largest formation energy [OWN]."""
     hull_distance_max_ev_per_atom: number(0, 10) = 0.2
@@ -52,7 +56,8 @@ class Filter(Section):
     symmetry_tolerance_angstrom: number(above=0, high=0.5) = 0.01
     """Tolerance of the space group (spglib) [OWN]."""
     training_structures: Natural = 3182
-    """Structures with reference labels at the start, drawn by the seed from all classes [P]."""
+    """Structures with reference labels at the start, drawn by the seed from all classes [P]; a study smaller than both
+    numbers together is divided 80:10:10 into training, validation and unexplored structures [OWN]."""
     validation_structures: Count = 400
     """Untrained structures labelled for validation alone [P]."""
 
@@ -171,8 +176,8 @@ class Convergence(Section):
 
     source: Literal["reference", "predicted"] = "reference"
     """Forces behind the force constants."""
-    structures: distinct(Text) = ["nacl-225"]
-    """Ids of the structures."""
+    structures: optional(distinct(StructureId)) = None
+    """Ids of the structures; null: the labelled structure of the smallest supercell."""
     mesh_densities_angstrom: list[number(5, 500)] = [20, 30, 40, 50, 60, 80]
     scalebroads: list[number(above=0, high=10)] = [0.1, 0.3, 0.5, 1.0, 2.0]
     third_cutoffs_angstrom: list[number(1, 20)] = [3.0, 4.0, 5.0, 6.0]
@@ -188,8 +193,8 @@ class CrossCheck(Section):
 class SupercellCheck(Section):
     """Reference conductivity against the next larger supercell."""
 
-    structures: distinct(Text) = ["nacl-225", "si-227"]
-    """Ids of the structures."""
+    structures: optional(distinct(StructureId)) = None
+    """Ids of the structures; null: two small ones, of different classes where there are any."""
 
 
 class Bonding(Section):

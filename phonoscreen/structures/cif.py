@@ -1,0 +1,154 @@
+"""Crystallographic information files, block by block, by ASE; what its reader guesses or drops is looked for first.
+
+Refused: partial occupancy and disorder, magnetic and modulated structures, symbols that are not those of elements, and
+a result that contradicts the file's own formula or symmetry (``NA`` read as N, hydrogen without coordinates, a setting
+of the space group that was misunderstood).
+"""
+
+import math
+import re
+
+import numpy
+import spglib
+from ase.data import atomic_numbers
+from ase.io.cif import parse_cif
+
+from phonoscreen.audit.errors import StudyError
+
+DEUTERIUM_U, TRITIUM_U = 2.01410178, 3.01604928  # atomic masses, AME2020
+_SITES_MAX, _OPERATIONS_MAX, _IMAGES_MAX = 500, 400, 50_000
+_OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_space_group_symop.operation_xyz")
+_SYMBOL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z])")
+_SYMMETRY_ANGSTROM = 0.1  # coordinates written with three decimals
+
+
+def cif_structures(stream, atoms_max):
+    """Yield the name of every block with a structure and its atoms or a StudyError.
+
+    Parameters
+    ----------
+    stream : text
+    atoms_max : largest number of atoms
+    """
+    for number, block in enumerate(parse_cif(stream)):
+        if not any(tag.startswith(("_atom_site_fract", "_atom_site_cartn", "_atom_site_label", "_atom_site_type"))
+                   for tag in block):  # fmt: skip
+            continue
+        try:
+            yield str(number), _structure(block, atoms_max)
+        except StudyError as error:
+            yield str(number), error
+        except Exception as error:  # ASE's reader raises anything
+            text = " ".join(str(error).split())[:200] or type(error).__name__
+            yield str(number), StudyError(f"cannot be read: {text}", fix="correct the file, or write it anew")
+
+
+def _structure(block, atoms_max):
+    _check_whole_atoms(block)
+    _check_magnetism(block)
+    sites = _list(block, "_atom_site_type_symbol") or _list(block, "_atom_site_label")
+    symbols = [_symbol(site) for site in sites]
+    operations = [one for tag in _OPERATIONS for one in _list(block, tag)]
+    if len(sites) > _SITES_MAX or len(operations) > _OPERATIONS_MAX or len(sites) * len(operations) > _IMAGES_MAX:
+        raise StudyError(f"{len(sites)} sites and {len(operations)} operations", fix="give the primitive cell")
+    if "T" in symbols:
+        raise StudyError("T is tritium", fix=f"write H and its mass {TRITIUM_U} in an extended XYZ file")
+    cell = block.get_cell()
+    if not (numpy.isfinite(cell.array).all() and cell.rank == 3):
+        raise StudyError("no cell of three independent vectors", fix="give lengths and angles of the cell")
+    atoms = block.get_atoms(fractional_occupancies=False)
+    if len(atoms) > atoms_max:
+        raise StudyError(f"{len(atoms)} atoms", fix=f"give the primitive cell, up to {atoms_max} atoms")
+    _check_formula(block, atoms)
+    _check_symmetry(atoms)
+    if "D" in symbols:
+        masses = atoms.get_masses()
+        masses[(atoms.numbers == 1) & (masses > 1.5)] = DEUTERIUM_U
+        atoms.set_masses(masses)
+    return atoms
+
+
+def _list(block, tag):
+    """Return the values of a tag as a list of texts, whether it stands in a loop or alone."""
+    value = block.get(tag)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return [str(one) for one in values]
+
+
+def _symbol(text):
+    """Return the element of ``Na1+`` or ``O2a`` as it is written; refuse what is longer than a symbol."""
+    match = _SYMBOL.match(text)
+    if not match or (match[1] not in atomic_numbers and match[1] not in ("D", "T")) or match[1] == "X":
+        raise StudyError(f"{text[:20]!r} names no element", fix="give _atom_site_type_symbol: Na, not NA or Na1A")
+    return match[1]
+
+
+def _check_whole_atoms(block):
+    for text in _list(block, "_atom_site_occupancy"):
+        share = 1.0 if text in ("?", ".") else _number(text)
+        if not abs(share - 1) < 1e-3:
+            raise StudyError(f"a site is occupied by {text} of an atom: partial occupancy is no crystal of whole atoms",
+                             fix="give an ordered crystal, one atom on every site")  # fmt: skip
+    for tag in ("_atom_site_disorder_group", "_atom_site_disorder_assembly"):
+        if set(_list(block, tag)) - {".", "?", "0"}:
+            raise StudyError("sites belong to disordered groups", fix="give an ordered crystal")
+    if any(_number(text) > 0 for text in _list(block, "_atom_site_attached_hydrogens")):
+        raise StudyError("hydrogen atoms without coordinates", fix="give the coordinates of all atoms")
+    if "dum" in _list(block, "_atom_site_calc_flag"):
+        raise StudyError("dummy sites", fix="remove the sites that are no atoms")
+    if any(_number(text) > 0 for text in _list(block, "_cell_modulation_dimension")):
+        raise StudyError("a modulated structure", fix="give a periodic approximant")
+
+
+def _check_magnetism(block):
+    magnetic = [tag for tag in block if "magn" in tag or "_moment" in tag]
+    values = [_number(text) for tag in magnetic if "_moment" in tag for text in _list(block, tag)]
+    if any(math.isfinite(value) and value for value in values) or any("symop_magn" in tag for tag in magnetic):
+        raise StudyError("a magnetic structure: all calculations here are non-magnetic",
+                         fix="give the crystal without moments if it may be treated so")  # fmt: skip
+
+
+def _check_formula(block, atoms):
+    """The atoms must have the composition that the file states, up to a factor."""
+    parts = re.findall(r"([A-Z][a-z]?)\s*(\d+\.?\d*|\.\d+)?(?![a-z])", " ".join(_list(block, "_chemical_formula_sum")))
+    stated = {}
+    for symbol, count in parts:
+        symbol = "H" if symbol in ("D", "T") else symbol
+        if symbol not in atomic_numbers:
+            return  # not a formula
+        stated[symbol] = stated.get(symbol, 0.0) + float(count or 1)
+    if not stated:
+        return
+    symbols = atoms.get_chemical_symbols()
+    found = {symbol: symbols.count(symbol) for symbol in sorted(set(symbols))}
+    shares = [{s: n / sum(one.values()) for s, n in one.items()} for one in (stated, found)]
+    if shares[0].keys() != shares[1].keys() or any(abs(shares[0][s] - shares[1][s]) > 1e-3 for s in stated):
+        written = " ".join(f"{s}{n}" for s, n in found.items())
+        raise StudyError(f"the atoms are {written}, the file's formula is {_list(block, '_chemical_formula_sum')[0]!r}",
+                         fix="correct sites, symmetry or formula")  # fmt: skip
+
+
+def _check_symmetry(atoms):
+    """The atoms must have at least as many operations as the space group that they were made with."""
+    group = atoms.info.get("spacegroup")
+    if group is None or len(atoms) > 500 or not numpy.isfinite(atoms.positions).all():
+        return
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    try:
+        found = spglib.get_symmetry(cell, symprec=_SYMMETRY_ANGSTROM)
+    except spglib.SpglibError:
+        found = None
+    stated = len(group.get_symop())
+    if found is not None and len(found["rotations"]) < stated:
+        raise StudyError(
+            f"the atoms have {len(found['rotations'])} symmetry operations, the file's space group {stated}",
+            fix="correct space group, setting or cell",
+        )
+
+
+def _number(text):
+    """Return a number that may carry its uncertainty, ``0.5(1)``; NaN for what is none."""
+    try:
+        return float(text.split("(")[0])
+    except ValueError:
+        return math.nan

@@ -1,0 +1,207 @@
+"""The door for crystals: what numbers, cell, positions and masses cannot hold is refused, never dropped."""
+
+import gzip
+import time
+
+import numpy
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.constraints import FixAtoms
+from ase.data import atomic_masses
+from ase.io import write
+from hypothesis import HealthCheck, given, settings
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.structures.hidden_content import own_masses
+from phonoscreen.structures.prototypes import classify
+from phonoscreen.structures.reading import iterate_snapshots, read_crystal, read_crystals, read_text
+from tests.mutations import mutated
+
+COLUMNS = "_atom_site_label _atom_site_type_symbol _atom_site_fract_x _atom_site_fract_y _atom_site_fract_z"
+XYZ = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3{columns} {info}\n{one}\n{two}\n'
+SNAPSHOTS = {"velocities": "momenta"}
+
+
+def cif(*rows, columns="_atom_site_occupancy", extra="", c=5.64):
+    cell = f"_cell_length_a 5.64\n_cell_length_b 5.64\n_cell_length_c {c}\n"
+    cell += "".join(f"_cell_angle_{name} 90\n" for name in ("alpha", "beta", "gamma"))
+    group = "_symmetry_space_group_name_H-M 'F m -3 m'\n_symmetry_Int_Tables_number 225\n"
+    names = "\n".join([*COLUMNS.split(), *columns.split()])
+    return f"data_test\n{cell}{group}{extra}\nloop_\n{names}\n" + "\n".join(rows) + "\n"
+
+
+def xyz(columns="", one="Na 0 0 0", two="Cl 2 2 2", info=""):
+    return XYZ.format(columns=columns, info=info, one=one, two=two)
+
+
+def poscar(*changes):
+    lines = ["salt", "1.0", "4 0 0", "0 4 0", "0 0 4", "Na Cl", "1 1", "Direct", "0 0 0", "0.5 0.5 0.5"]
+    for number, line in changes:
+        lines[number - 1] = line
+    return "\n".join(lines) + "\n"
+
+
+SALT = cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1.0(2)", extra="_chemical_formula_sum 'Na1 Cl1'")
+REFUSED = [
+    ("cif", cif("Na1 Na 0 0 0 0.5", "K1 K 0 0 0 0.5", "Cl1 Cl 0.5 0.5 0.5 1"), "partial occupancy"),
+    ("cif", cif("M1 Na 0 0 0 0.8", "Cl1 Cl 0.5 0.5 0.5 1"), "occupied by 0.8"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 -1"), "partial occupancy"),
+    ("cif", cif("Na1 Na 0 0 0 A", "Cl1 Cl 0.5 0.5 0.5 .", columns="_atom_site_disorder_group"), "disordered"),
+    ("cif", cif("Na1 Na 0 0 0 2", "Cl1 Cl 0.5 0.5 0.5 0", columns="_atom_site_attached_hydrogens"), "hydrogen"),
+    ("cif", cif("T1 T 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "tritium"),
+    ("cif", cif("NA1 NA 0 0 0 1", "CL1 CL 0.5 0.5 0.5 1"), "names no element"),
+    ("cif", cif("X1 X 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "names no element"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1", extra="_chemical_formula_sum 'Na H Cl'"), "formula"),
+    ("cif", cif("Fe1 Fe 0 0 0 1", "O1 O 0.5 0.5 0.5 1",
+                extra="_atom_site_moment_label Fe1\n_atom_site_moment_crystalaxis_x 3.0"), "magnetic"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1", extra="_cell_modulation_dimension 1"), "modulated"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1", c=5.9), "64 symmetry operations"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.01 0 0 1"), "apart"),
+    ("cif", cif("Na1 Na nan 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "cannot be read"),
+    ("cif", "data_empty\n", "holds no structure"),
+    ("poscar", poscar((6, "1 1"), (7, "Direct"), (8, "0 0 0"), (10, "")), "VASP 4"),
+    ("poscar", poscar((6, "D Cl")), "isotopes"),
+    ("poscar", poscar((6, "X Cl")), "elements X"),
+    ("poscar", poscar((7, "1")), "numbers of atoms"),
+    ("poscar", poscar((7, "1 1000000000")), "atoms"),
+    ("poscar", poscar((8, "0 0 0")), "neither Direct nor Cartesian"),
+    ("poscar", poscar((2, "nan")), "scaling factor"),
+    ("poscar", poscar((8, "Selective\nDirect"), (9, "0 0 0 F F F"), (10, "0.5 0.5 0.5 T T T")), "held fixed"),
+    ("poscar", poscar() + "Cartesian\n0.1 0 0\n0 0.1 0\n", "velocities"),
+    ("poscar", poscar((5, "0 0 0")), "no volume"),
+    ("extxyz", xyz(info='pbc="F F F"'), "repeats in 0 directions"),
+    ("extxyz", xyz(info='pbc="T T F"'), "repeats in 2 directions"),
+    ("extxyz", "2\n\nNa 0 0 0\nCl 2 2 2\n", "no cell"),
+    ("extxyz", xyz(":magmoms:R:1", "Fe 0 0 0 3.0", "O 2 2 2 0"), "magnetic moments"),
+    ("extxyz", xyz(":initial_magmoms:R:3", "Fe 0 0 0 0 0 -3", "O 2 2 2 0 0 0"), "magnetic moments"),
+    ("extxyz", xyz(info="magmom=4.0"), "magnetic moments"),
+    ("extxyz", xyz(":initial_charges:R:1", "Na 0 0 0 1", "Cl 2 2 2 -1"), "charges"),
+    ("extxyz", xyz(info="charge=1"), "charges"),
+    ("extxyz", xyz(":occupancy:R:1", "Na 0 0 0 0.5", "Cl 2 2 2 1"), "occupied"),
+    ("extxyz", xyz(":move_mask:L:1", "Na 0 0 0 F", "Cl 2 2 2 T"), "held fixed"),
+    ("extxyz", xyz(":momenta:R:3", "Na 0 0 0 0 1 0", "Cl 2 2 2 0 0 0"), "velocities"),
+    ("extxyz", xyz(":masses:R:1", "Na 0 0 0 22.99", "Cl 2 2 2 1"), "a mass of 1 u for Cl"),
+    ("extxyz", xyz(":masses:R:1", "Li 0 0 0 6.0", "Li 2 2 2 7.016"), "masses of 6 and 7.016 u"),
+    ("extxyz", xyz(two="D 2 2 2"), "isotope of H"),
+    ("extxyz", xyz(two="X 2 2 2"), "without an element"),
+    ("extxyz", xyz(two="Cl nan 2 2"), "not finite"),
+    ("extxyz", xyz(two="Cl 0.1 0 0"), "0.100 angstrom apart"),
+    ("extxyz", xyz(two="Cl 1e300 2 2"), "coordinate"),
+    ("extxyz", xyz(two="Cl 2 2 2 7"), "columns"),
+    ("extxyz", xyz(":forces:R:1000000000"), "columns"),
+    ("extxyz", xyz().replace("2\n", "2000000000\n", 1), "no number of atoms"),
+    ("extxyz", xyz().replace("4 0 0 0 4 0 0 0 4", "1e-5 0 0 0 1e5 0 0 0 1e5"), "1e-05 angstrom apart"),
+    ("extxyz", xyz().replace("4 0 0 0 4 0 0 0 4", "40 0 0 0 40 0 0 0 40"), "cubic angstrom per atom"),
+    ("extxyz", xyz().replace("4 0 0 0 4 0 0 0 4", "1 0 0 0 1 0 0 0 1"), "cubic angstrom per atom"),
+    ("extxyz", xyz().replace("4 0 0 0 4 0 0 0 4", "1 0 0 0 1e4 0 0 0 1"), "lattice vector of 1e+04"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, text, words", REFUSED, ids=[f"{kind}: {words}" for kind, _, words in REFUSED])
+def test_what_cannot_be_held_is_refused_with_a_reason_and_a_remedy_at_once(tmp_path, kind, text, words):
+    path = tmp_path / {"cif": "a.cif", "poscar": "POSCAR", "extxyz": "a.extxyz"}[kind]
+    path.write_text(text)
+    begin = time.process_time()
+    with pytest.raises(StudyError, match=words.replace("+", r"\+")) as error:
+        read_crystal(path)
+    assert error.value.fix and str(path) in error.value.where
+    assert time.process_time() - begin < 1.5
+    # Velocities and a missing cell are no hindrance for a force model; everything else is.
+    (snapshot,) = iterate_snapshots(path)
+    assert (snapshot.error is None) == (words in ("velocities", "no cell")), snapshot.error
+
+
+@pytest.mark.parametrize(
+    "kind, text",
+    [
+        ("cif", SALT),
+        ("cif", SALT.replace(" Na ", " Na1+ ").replace(" Cl ", " Cl1- ")),
+        ("poscar", poscar()),
+        ("poscar", poscar((8, "Selective dynamics\nDirect"), (9, "0 0 0 T T T"), (10, "0.5 0.5 0.5 T T T"))),
+        ("poscar", poscar((2, "-64.0"))),
+        ("extxyz", xyz()),
+        ("extxyz", xyz(":magmoms:R:1", "Na 0 0 0 0.001", "Cl 2 2 2 0")),
+        ("extxyz", xyz(":forces:R:3", "Na 0 0 0 0 0 1", "Cl 2 2 2 0 0 -1", "energy=-3.2 charge=0 spin=1")),
+        ("extxyz", xyz(":move_mask:L:3", "Na 0 0 0 T T T", "Cl 2 2 2 T T T", 'pbc="T T T"')),
+    ],
+)
+def test_what_takes_nothing_away_is_welcome(kind, text):
+    (atoms,) = read_text(text, kind)
+    assert sorted(set(atoms.symbols)) == ["Cl", "Na"] and atoms.pbc.all() and not atoms.has("masses")
+
+
+def test_masses_are_carried_to_the_primitive_cell_and_deuterium_keeps_its_name():
+    (deuteride,) = read_text(cif("Li1 Li 0 0 0 1", "D1 D 0.5 0.5 0.5 1"), "cif")
+    classified = classify(deuteride, 0.01)
+    assert classified.formula == "LiD" and own_masses(classified.atoms) == {1: pytest.approx(2.01410178)}
+    (pure,) = read_text(xyz(":masses:R:1", "Li 0 0 0 7.016", "F 2 2 2 18.998"), "extxyz")
+    assert own_masses(classify(pure, 0.01).atoms) == {3: 7.016}
+    natural = f"Li 0 0 0 {atomic_masses[3]}"
+    assert not read_text(xyz(":masses:R:1", natural, f"F 2 2 2 {atomic_masses[9]}"), "extxyz")[0].has("masses")
+
+
+def test_files_with_several_structures_lose_none(tmp_path):
+    (tmp_path / "two.cif").write_text(SALT + SALT.replace("data_test", "data_more").replace("Na", "K"))
+    found = read_crystals(tmp_path / "two.cif")
+    assert [reading.name for reading in found] == ["0", "1"]
+    assert [str(reading.atoms.symbols) for reading in found] == ["Na4Cl4", "K4Cl4"]
+    (tmp_path / "three.extxyz").write_text(xyz() + xyz(two="Cl 2 two 2") + xyz(one="K 0 0 0"))
+    found = read_crystals(tmp_path / "three.extxyz")
+    assert [reading.error is None for reading in found] == [True, False, True]
+    with pytest.raises(StudyError, match="holds 3 structures"):
+        read_crystal(tmp_path / "three.extxyz")
+
+
+def test_compressed_files_and_other_formats_of_ase_pass_the_same_door(tmp_path):
+    with gzip.open(tmp_path / "salt.cif.gz", "wt") as stream:
+        stream.write(SALT)
+    assert len(read_crystal(tmp_path / "salt.cif.gz")) == 8
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    write(tmp_path / "salt.traj", atoms)
+    assert len(read_crystal(tmp_path / "salt.traj")) == 2
+    for change in ({"magmoms": [2, 0]}, {"masses": [22.99, 70.0]}, {"constraint": FixAtoms([0])}, {"pbc": [1, 1, 0]}):
+        changed = Atoms(atoms, **change)
+        write(tmp_path / "changed.traj", changed)
+        with pytest.raises(StudyError):
+            read_crystal(tmp_path / "changed.traj")
+    for name, content in (("noise.dat", b"\x00\xff" * 50), ("cut.cif.gz", gzip.compress(b"x" * 999)[:30])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(StudyError):
+            read_crystal(tmp_path / name)
+    for read in (read_crystal, read_crystals, lambda path: list(iterate_snapshots(path))):  # no property of a structure
+        with pytest.raises(StudyError, match="cannot be opened"):
+            read(tmp_path / "nothing.cif")
+
+
+def test_a_skew_cell_is_the_crystal_of_its_reduced_one():
+    skew = bulk("NaCl", "rocksalt", a=5.6)
+    skew.set_cell(skew.cell.array + [[0, 0, 0], 40 * skew.cell[0], -70 * skew.cell[0]])
+    write_text = xyz(one="Na 0 0 0", two="Cl 2.8 0 0").replace(
+        "4 0 0 0 4 0 0 0 4", " ".join(map(str, skew.cell.array.ravel()))
+    )
+    (atoms,) = read_text(write_text, "extxyz")
+    assert classify(atoms, 0.01).prototype == "225-AB"
+    left = bulk("ZnS", "wurtzite", a=3.8, c=6.2)
+    left.set_cell(left.cell.array[[1, 0, 2]])
+    assert classify(left, 0.01).prototype == "186-AB"
+
+
+SEEDS = {"cif": [SALT, SALT + SALT], "poscar": [poscar(), poscar((8, "Selective\nCartesian"))],
+         "extxyz": [xyz(), xyz() + xyz(":masses:R:1", "Li 0 0 0 7.016", "F 2 2 2 18.998")]}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_mutated_files_are_read_in_full_or_refused(kind):
+    @settings(max_examples=100, deadline=5000, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @given(mutated(SEEDS[kind]))
+    def read(text):
+        try:
+            structures = read_text(text, kind)
+        except StudyError:
+            return
+        for atoms in structures:
+            assert len(atoms) and numpy.isfinite(atoms.positions).all() and numpy.isfinite(atoms.cell.array).all()
+            assert (atoms.numbers > 0).all() and atoms.pbc.all() and 1 <= atoms.cell.volume / len(atoms) <= 500
+
+    read()
