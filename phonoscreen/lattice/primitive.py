@@ -9,24 +9,22 @@ elements therefore need no code of their own.
 from itertools import combinations, permutations
 
 import numpy
-import spglib
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.supercell import reduced_lattice
-
-TOLERANCE_ANGSTROM = 1e-3
-"""spglib's ``symprec``, as for the symmetry of the force constants."""
+from phonoscreen.lattice.symmetry import TOLERANCE_ANGSTROM, find_dataset, symmetrise
 
 OWN_VECTORS = numpy.eye(3, dtype=int)
 
 
-def primitive_crystal(crystal):
-    """Primitive cell of a crystal in its own orientation; the crystal itself if it is primitive.
+def primitive_crystal(crystal, tolerance_angstrom=TOLERANCE_ANGSTROM):
+    """Primitive cell of a crystal in its own orientation, symmetrised; with the crystal's own vectors if it is primitive.
 
     Parameters
     ----------
     crystal : ``Crystal``, perhaps a conventional cell or a perfect supercell
+    tolerance_angstrom : largest distance between an atom and its image
 
     Returns
     -------
@@ -37,29 +35,35 @@ def primitive_crystal(crystal):
     StudyError
         If spglib finds no space group.
     """
-    numbers = crystal.numbers
-    found = spglib.get_symmetry_dataset((crystal.cell, crystal.scaled_positions, numbers), symprec=TOLERANCE_ANGSTROM)
-    if found is None:
-        raise StudyError("spglib finds no space group", fix="check the cell for atoms that sit on each other")
-    kept = numpy.sort(numpy.unique(found.mapping_to_primitive, return_index=True)[1])
-    if len(kept) == len(numbers):
-        return crystal
-    cell = numpy.array(found.primitive_lattice)
-    scaled = crystal.scaled_positions[kept] @ crystal.cell @ numpy.linalg.inv(cell)
-    return Crystal(cell, scaled, numbers[kept], numpy.asarray(crystal.masses)[kept])
+    found = find_dataset(crystal, tolerance_angstrom)
+    same = found.mapping_to_primitive
+    kept = numpy.sort(numpy.unique(same, return_index=True)[1])
+    if len(kept) == len(crystal.numbers):
+        return symmetrise(crystal, tolerance_angstrom)
+    # the primitive vectors as exact fractions of the cell's, and the positions as means over all copies of an atom
+    repeated = numpy.rint(numpy.asarray(crystal.cell) @ numpy.linalg.inv(found.primitive_lattice))
+    cell = numpy.linalg.inv(repeated) @ crystal.cell
+    scaled = crystal.scaled_positions @ repeated
+    places = scaled[kept].copy()
+    for place, atom in zip(places, kept):
+        step = scaled[same == same[atom]] - place
+        place += (step - numpy.rint(step)).mean(axis=0)
+    primitive = Crystal(cell, places, crystal.numbers[kept], numpy.asarray(crystal.masses)[kept])
+    return symmetrise(primitive, tolerance_angstrom)
 
 
-def repeated_primitive(crystal, supercell):
+def repeated_primitive(crystal, supercell, tolerance_angstrom=TOLERANCE_ANGSTROM):
     """Primitive cell whose repetitions along its own vectors are a given supercell.
 
     Parameters
     ----------
     crystal : ``Crystal``, primitive or not
     supercell : (3, 3) lattice vectors as rows, angstrom
+    tolerance_angstrom : of the crystal's symmetry
 
     Returns
     -------
-    crystal : ``Crystal``, primitive; with the vectors given if the supercell repeats these
+    crystal : ``Crystal``, primitive and symmetrised; with the vectors given if the supercell repeats these
     repetitions : (3,) integers
 
     Raises
@@ -67,7 +71,7 @@ def repeated_primitive(crystal, supercell):
     StudyError
         If the supercell's vectors are not lattice vectors of the crystal.
     """
-    primitive = primitive_crystal(crystal)
+    primitive = primitive_crystal(crystal, tolerance_angstrom)
     exact = numpy.asarray(supercell) @ numpy.linalg.inv(primitive.cell)
     matrix = numpy.rint(exact).astype(int)
     if numpy.abs((exact - matrix) @ primitive.cell).max() > 0.01 or round(numpy.linalg.det(matrix)) == 0:
@@ -80,7 +84,7 @@ def repeated_primitive(crystal, supercell):
         repetitions, basis = _compact(matrix, primitive.cell)
     cell = basis @ primitive.cell
     scaled = primitive.scaled_positions @ numpy.linalg.inv(basis)
-    if primitive is not crystal or basis is not OWN_VECTORS:
+    if len(primitive.numbers) != len(crystal.numbers) or basis is not OWN_VECTORS:
         scaled -= numpy.floor(scaled + 1e-6)
     return Crystal(cell, scaled, primitive.numbers, primitive.masses), tuple(int(n) for n in repetitions)
 

@@ -1,4 +1,4 @@
-"""Space-group operations of a crystal as integer maps of its atoms."""
+"""Space group of a crystal: exact geometry, and operations as integer maps of its atoms."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,13 @@ import numpy
 import spglib
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.lattice.constants import Crystal
+
+PHONOPY_TOLERANCE_ANGSTROM = 1e-5
+"""phonopy's ``symprec``: the tolerance for its files, and for crystals that are symmetrised."""
+
+TOLERANCE_ANGSTROM = 1e-3
+"""Tolerance for crystals of other files, which may be rounded to four decimals."""
 
 
 @dataclass
@@ -27,14 +34,14 @@ class CrystalSymmetry:
     cells: numpy.ndarray
 
 
-def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=1e-3):
+def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
     """Operations of the crystal that also map the supercell onto itself, in a canonical order.
 
     Parameters
     ----------
-    crystal : ``Crystal``; a cell that is not primitive has pure translations among its operations
+    crystal : ``Crystal``, symmetrised; a cell that is not primitive has pure translations among its operations
     repetitions : (3,) integers of the supercell
-    tolerance_angstrom : spglib's ``symprec``
+    tolerance_angstrom : spglib's ``symprec``; small, because the crystal is exact (see ``symmetrise``)
 
     Returns
     -------
@@ -45,31 +52,146 @@ def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=1e-3):
     StudyError
         If spglib finds no symmetry or an operation does not map the atoms onto each other.
     """
-    cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
-    found = spglib.get_symmetry((cell, tau, crystal.numbers), symprec=tolerance_angstrom)
-    if found is None:
-        raise StudyError("spglib finds no space group", fix="check the cell for atoms that sit on each other")
-    rotations, translations = found["rotations"].astype(int), found["translations"]
+    cell = numpy.asarray(crystal.cell, float)
+    found = find_dataset(crystal, tolerance_angstrom)
+    rotations, translations = found.rotations.astype(int), found.translations
     n = numpy.array(repetitions)
     folded = rotations * n[None, None, :]
     fits = (folded % n[None, :, None] == 0).all(axis=(1, 2))
     rotations, translations = rotations[fits], translations[fits]
-    moved = numpy.einsum("gxy,iy->gix", rotations, tau) + translations[:, None]
-    step = moved[:, :, None] - tau[None, None]
-    whole = numpy.rint(step)
-    distance = numpy.linalg.norm((step - whole) @ cell, axis=-1)
-    distance[:, crystal.numbers[:, None] != crystal.numbers[None, :]] = numpy.inf
-    atoms = distance.argmin(axis=2)
-    if distance.min(axis=2).max() > 10 * tolerance_angstrom:
-        raise StudyError(
-            f"a space-group operation misses an atom by {distance.min(axis=2).max():.2g} angstrom",
-            fix="symmetrise the crystal (spglib standardize_cell) before its force constants are made",
-        )
-    cells = numpy.take_along_axis(whole, atoms[:, :, None, None], axis=2)[:, :, 0].astype(int)
+    atoms, cells = _images(crystal, rotations, translations, tolerance_angstrom)
     cartesian = _orthogonal(cell.T @ rotations @ numpy.linalg.inv(cell.T))
     content = numpy.concatenate([rotations.reshape(len(rotations), -1), atoms, cells.reshape(len(atoms), -1)], axis=1)
     order = numpy.lexsort(content.T[::-1])
     return CrystalSymmetry(rotations[order], cartesian[order], atoms[order], cells[order])
+
+
+def symmetrise(crystal, tolerance_angstrom):
+    """Crystal whose cell and positions obey its space group exactly, in the orientation and at the origin given.
+
+    Files round coordinates, and what is built on rounded geometry takes the rounding for physics: images at equal
+    distances differ, conditions that symmetry fulfils look independent. The metric of the cell and the positions are
+    averaged over all operations that spglib finds; the cell is strained without turning.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    tolerance_angstrom : spglib's ``symprec``
+
+    Returns
+    -------
+    Crystal, the same atoms in the same order
+
+    Raises
+    ------
+    StudyError
+        If spglib finds no symmetry or an operation does not map the atoms onto each other.
+    """
+    cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
+    found = find_dataset(crystal, tolerance_angstrom)
+    rotations, translations = found.rotations.astype(int), found.translations
+    atoms, cells = _images(crystal, rotations, translations, tolerance_angstrom)
+    inverse = numpy.linalg.inv(cell)
+    metric = (rotations.transpose(0, 2, 1) @ (cell @ cell.T) @ rotations).mean(axis=0)
+    values, vectors = numpy.linalg.eigh(inverse @ metric @ inverse.T)
+    strained = cell @ (vectors * numpy.sqrt(values)) @ vectors.T
+    back = numpy.rint(numpy.linalg.inv(rotations))
+    step = tau[atoms] + cells - translations[:, None]
+    positions = numpy.einsum("gxy,giy->ix", back, step) / len(rotations)
+    return Crystal(strained, positions, crystal.numbers, crystal.masses)
+
+
+@dataclass
+class SpaceGroup:
+    """Space group of a crystal and what it rests on.
+
+    Parameters
+    ----------
+    symbol : international, short
+    number : 1 to 230
+    tolerance_angstrom : largest distance between an atom and its image
+    """
+
+    symbol: str
+    number: int
+    tolerance_angstrom: float
+
+
+def space_group(crystal, tolerance_angstrom):
+    """``SpaceGroup`` of a crystal."""
+    found = find_dataset(crystal, tolerance_angstrom)
+    return SpaceGroup(found.international, int(found.number), float(tolerance_angstrom))
+
+
+def higher_space_group(crystal, tolerance_angstrom, factors=(10.0, 100.0, 1000.0), largest_angstrom=0.02):
+    """The space group that a crystal would have at a larger tolerance, where that is a higher one.
+
+    Noise of coordinates beyond the tolerance shows so: symmetry comes back as soon as the tolerance covers it.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    tolerance_angstrom : the tolerance in use
+    factors : larger tolerances tried, in units of it
+    largest_angstrom : no tolerance above this is tried; larger distances are those of a real distortion
+
+    Returns
+    -------
+    SpaceGroup or None
+    """
+    n_operations = len(find_dataset(crystal, tolerance_angstrom).rotations)
+    for factor in factors:
+        larger = factor * tolerance_angstrom
+        if larger > largest_angstrom:
+            break
+        try:
+            found = find_dataset(crystal, larger)
+        except StudyError:
+            break
+        if len(found.rotations) > n_operations:
+            return SpaceGroup(found.international, int(found.number), larger)
+    return None
+
+
+def find_dataset(crystal, tolerance_angstrom):
+    """spglib's symmetry dataset of a crystal, or a refusal."""
+    cell = (numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float), crystal.numbers)
+    message = "spglib finds no space group"
+    try:
+        found = spglib.get_symmetry_dataset(cell, symprec=tolerance_angstrom)
+    except spglib.SpglibError as error:
+        found, message = None, f"{message}: {error}"
+    if found is None:
+        raise StudyError(
+            f"{message} within {tolerance_angstrom:g} angstrom",
+            fix="check the cell for atoms that sit on each other, or change --symmetry-tolerance "
+            "(filter.symmetry_tolerance_angstrom in a study)",
+        )
+    return found
+
+
+def _images(crystal, rotations, translations, tolerance_angstrom):
+    """Atom and cell that each operation takes each atom to: (n_operations, n_atoms), (n_operations, n_atoms, 3)."""
+    cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
+    atoms = numpy.empty((len(rotations), len(tau)), int)
+    cells = numpy.empty((len(rotations), len(tau), 3), int)
+    other = crystal.numbers[:, None] != crystal.numbers[None, :]
+    worst = 0.0
+    for g, (rotation, translation) in enumerate(zip(rotations, translations)):
+        step = (tau @ rotation.T + translation)[:, None] - tau[None]
+        whole = numpy.rint(step)
+        distance = numpy.linalg.norm((step - whole) @ cell, axis=-1)
+        distance[other] = numpy.inf
+        atoms[g] = distance.argmin(axis=1)
+        cells[g] = whole[numpy.arange(len(tau)), atoms[g]]
+        worst = max(worst, float(distance.min(axis=1).max()))
+    if worst > 10 * tolerance_angstrom or (numpy.sort(atoms, axis=1) != numpy.arange(len(tau))).any():
+        raise StudyError(
+            f"a space-group operation misses an atom by {worst:.2g} angstrom, tolerance {tolerance_angstrom:g}",
+            fix="give coordinates with more digits, or change --symmetry-tolerance "
+            "(filter.symmetry_tolerance_angstrom in a study)",
+        )
+    return atoms, cells
 
 
 def _orthogonal(matrices):
