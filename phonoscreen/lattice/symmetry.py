@@ -15,6 +15,10 @@ TOLERANCE_ANGSTROM = 1e-3
 """Tolerance for crystals of other files, which may be rounded to four decimals."""
 
 
+ENTRIES = numpy.array([0.0, 1.0, -1.0, 0.5, -0.5, numpy.sqrt(0.75), -numpy.sqrt(0.75)])
+"""Matrix elements of the crystallographic operations when rotation axes lie along x, y, z or the diagonals."""
+
+
 @dataclass
 class CrystalSymmetry:
     """Operations of the space group; operation ``g`` takes atom ``i`` of cell ``c`` to atom ``atoms[g, i]`` of cell
@@ -60,7 +64,7 @@ def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=PHONOPY_TOL
     fits = (folded % n[None, :, None] == 0).all(axis=(1, 2))
     rotations, translations = rotations[fits], translations[fits]
     atoms, cells = _images(crystal, rotations, translations, tolerance_angstrom)
-    cartesian = _orthogonal(cell.T @ rotations @ numpy.linalg.inv(cell.T))
+    cartesian = _cartesian(cell, rotations)
     content = numpy.concatenate([rotations.reshape(len(rotations), -1), atoms, cells.reshape(len(atoms), -1)], axis=1)
     order = numpy.lexsort(content.T[::-1])
     return CrystalSymmetry(rotations[order], cartesian[order], atoms[order], cells[order])
@@ -71,7 +75,8 @@ def symmetrise(crystal, tolerance_angstrom):
 
     Files round coordinates, and what is built on rounded geometry takes the rounding for physics: images at equal
     distances differ, conditions that symmetry fulfils look independent. The metric of the cell and the positions are
-    averaged over all operations that spglib finds; the cell is strained without turning.
+    averaged over all operations that spglib finds. The cell is strained without turning, except that rotation axes which
+    lie along x, y, z up to rounding come to lie there exactly.
 
     Parameters
     ----------
@@ -95,6 +100,7 @@ def symmetrise(crystal, tolerance_angstrom):
     metric = (rotations.transpose(0, 2, 1) @ (cell @ cell.T) @ rotations).mean(axis=0)
     values, vectors = numpy.linalg.eigh(inverse @ metric @ inverse.T)
     strained = cell @ (vectors * numpy.sqrt(values)) @ vectors.T
+    strained = strained @ _upright(_cartesian(strained, rotations), tolerance_angstrom / numpy.abs(cell).max()).T
     back = numpy.rint(numpy.linalg.inv(rotations))
     step = tau[atoms] + cells - translations[:, None]
     positions = numpy.einsum("gxy,giy->ix", back, step) / len(rotations)
@@ -194,9 +200,27 @@ def _images(crystal, rotations, translations, tolerance_angstrom):
     return atoms, cells
 
 
-def _orthogonal(matrices):
-    """Nearest orthogonal matrices; entries that are whole up to rounding become exactly whole."""
-    left, _, right = numpy.linalg.svd(matrices)
+def _cartesian(cell, rotations):
+    """Rotations on Cartesian vectors: the nearest orthogonal matrices, exact in ``ENTRIES`` where they are close."""
+    left, _, right = numpy.linalg.svd(cell.T @ rotations @ numpy.linalg.inv(cell.T))
     nearest = left @ right
-    whole = numpy.rint(nearest)
-    return numpy.where(numpy.abs(nearest - whole) < 1e-9, whole, nearest)
+    simple = _simple(nearest)
+    return numpy.where(numpy.abs(nearest - simple) < 1e-11, simple, nearest)
+
+
+def _simple(matrices):
+    """Nearest of ``ENTRIES`` to each element."""
+    return ENTRIES[numpy.abs(matrices[..., None] - ENTRIES).argmin(axis=-1)]
+
+
+def _upright(cartesian, tilt):
+    """Rotation of the crystal by no more than a tilt after which all operations have the entries of the upright group.
+
+    A rounded cell is tilted by its rounding. Elements that should vanish are then as small as the rounding, and whether
+    they count would be a question of luck. The identity where the crystal stands in a general direction.
+    """
+    upright = _simple(cartesian)
+    if numpy.abs(cartesian - upright).max() > 4 * tilt:
+        return numpy.eye(3)
+    left, _, right = numpy.linalg.svd(numpy.einsum("gxy,gzy->xz", upright, cartesian))
+    return left @ right
