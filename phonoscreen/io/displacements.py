@@ -165,7 +165,7 @@ def read_snapshots(path, crystal, snapshots, tolerance_angstrom=TOLERANCE_ANGSTR
     )  # fmt: skip
 
 
-def read_born(path, crystal, unit_cell=None):
+def read_born(path, crystal, unit_cell=None, tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
     """Read phonopy's BORN file: Born charges of the inequivalent atoms and the dielectric tensor.
 
     Parameters
@@ -173,6 +173,7 @@ def read_born(path, crystal, unit_cell=None):
     path : text file
     crystal : ``Crystal`` whose charges are wanted, primitive
     unit_cell : ``Crystal`` whose primitive cell the file is for, if its atoms are in another order
+    tolerance_angstrom : of the symmetry of ``unit_cell``
 
     Returns
     -------
@@ -188,7 +189,7 @@ def read_born(path, crystal, unit_cell=None):
 
     from phonoscreen.lattice.primitive import primitive_crystal
 
-    theirs = primitive_crystal(unit_cell) if unit_cell is not None else crystal
+    theirs = primitive_crystal(unit_cell, tolerance_angstrom) if unit_cell is not None else crystal
     try:
         charges = parse_BORN(_phonopy_atoms(theirs), filename=path)
     except Exception as error:  # phonopy raises whatever its parser stumbles over

@@ -37,14 +37,14 @@ class Solution:
     ----------
     parameters : (n_free, n_sets), eV/angstrom^order
     penalties : the value chosen for each block, NaN for least squares
-    held_out : root mean square force error on supercells left out of the fit, eV/angstrom; NaN where the others do
-        not determine the force constants
+    left_out : dict from a group of supercells to the parameters (n_free,) of the first set of forces fitted to the
+        other groups; groups whose absence leaves force constants undetermined are missing
     factor : ``Factor`` of the whole normal matrix where it had to be made, else None
     """
 
     parameters: numpy.ndarray
     penalties: list
-    held_out: float
+    left_out: dict
     factor: Factor | None
 
 
@@ -166,10 +166,21 @@ def solve_blocks(blocks, equations):
         sparse = _Sparse(block, every, parameters)
         for number in range(parameters.shape[1]):
             parameters[block.columns, number] = sparse.path(number, tried[: best + 1])[-1]
-    misfit = sum(equations.only(g).misfit(own[:, 0]) for g, own in left_out.items())
+    left_out = {g: own[:, 0] for g, own in left_out.items()}
+    return Solution(parameters, penalties, left_out, factor if len(blocks) == 1 else None)
+
+
+def held_out_error(equations, left_out):
+    """Root mean square force error on supercells left out of the fit, eV/angstrom; NaN where none could be.
+
+    Parameters
+    ----------
+    equations : ``NormalEquations``
+    left_out : parameters by group of supercells, see ``Solution``
+    """
+    misfit = sum(equations.only(g).misfit(own) for g, own in left_out.items())
     n_held = sum(int(equations.equations[g]) for g in left_out)
-    held_out = float(numpy.sqrt(misfit / n_held)) if n_held else float("nan")
-    return Solution(parameters, penalties, held_out, factor if len(blocks) == 1 else None)
+    return float(numpy.sqrt(misfit / n_held)) if n_held else float("nan")
 
 
 def _least_squares(block, sums, known):

@@ -3,6 +3,7 @@
 import numpy
 
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.lattice.dipoles import check_charges
 from phonoscreen.lattice.learning_curve import learning_curve
 from phonoscreen.lattice.store import read_crystal
 
@@ -30,7 +31,9 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
     if "supercell_index" in group:
         displacements = displacements[group["supercell_index"][:]]
     data = {name: group[name][:] for name in ("committee_forces", "residual_forces") if name in group}
-    charges = (group["born_charges"][:], group["dielectric"][:]) if "born_charges" in group else None
+    charges = None
+    if "born_charges" in group:
+        charges = check_charges(crystal, group["born_charges"][:], group["dielectric"][:])
     fitter = pool.fitter(assigned["basis_key"])
     fitted = fitter.fit(crystal, displacements, group["forces"][:], charges=charges, **data)
     arrays = {"parameters": fitted.parameters}
