@@ -1,6 +1,5 @@
 """Force constants of one structure from the forces on its displaced supercells."""
 
-import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -19,8 +18,6 @@ from phonoscreen.lattice.store import BASES_HELD
 from phonoscreen.lattice.sum_rules import RotationalSumRules
 from phonoscreen.lattice.symmetry import find_symmetry
 
-log = logging.getLogger("phonoscreen")
-
 
 @dataclass
 class FittedForceConstants:
@@ -31,11 +28,13 @@ class FittedForceConstants:
     parameters : (n_free,) eV/angstrom^order, in the basis named by the key
     parameters_committee : (n_member, n_free), or None
     quality : scalars for the record, units in the names
+    warnings : list of sentences; joined among the scalars too
     """
 
     parameters: numpy.ndarray
     parameters_committee: numpy.ndarray | None
     quality: dict = field(default_factory=dict)
+    warnings: list = field(default_factory=list)
 
 
 class ForceConstantFitter:
@@ -122,11 +121,9 @@ class ForceConstantFitter:
             ),
         }
         warnings = ([obeyed.note] if obeyed.note else []) + unexplained + doubts(quality, len(self.basis.orders))
-        for warning in warnings:
-            log.warning("%s", warning)
         quality["warnings"] = "; ".join(warnings)
         committee = parameters[:, 1:].T.copy() if committee_forces is not None else None
-        return FittedForceConstants(parameters[:, 0].copy(), committee, quality)
+        return FittedForceConstants(parameters[:, 0].copy(), committee, quality, warnings)
 
     def predict(self, crystal, parameters, displacements, residual_forces=None, charges=None):
         """Forces that fitted parameters give on displaced supercells.

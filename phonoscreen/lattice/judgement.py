@@ -28,7 +28,7 @@ LARGE_CONDITION = 1e4
 
 
 def check_input(basis, displacements, forces):
-    """Refuse input that no fit could use.
+    """Refuse input that no fit could use: that of ``check_supercells``, and the same supercell twice.
 
     Parameters
     ----------
@@ -39,13 +39,34 @@ def check_input(basis, displacements, forces):
     Raises
     ------
     StudyError
-        For wrong shapes, values that are not finite, supercells without displacement, or the same supercell twice.
+    """
+    displacements = numpy.asarray(displacements)
+    check_supercells(basis.n_supercell_atoms, displacements, forces)
+    twice = _first_pair_alike(displacements)
+    if twice:
+        raise StudyError(
+            f"the same displaced supercell is given twice (supercells {twice[0]} and {twice[1]})",
+            fix="give each supercell once",
+        )
+
+
+def check_supercells(n_supercell_atoms, displacements, forces):
+    """Refuse wrong shapes, values that are not finite, and supercells without displacement.
+
+    Parameters
+    ----------
+    n_supercell_atoms : atoms of the supercell
+    displacements : (n_supercells, n_supercell_atoms, 3), angstrom
+    forces : (..., n_supercells, n_supercell_atoms, 3), eV/angstrom
+
+    Raises
+    ------
+    StudyError
     """
     displacements, forces = numpy.asarray(displacements), numpy.asarray(forces)
-    expected = (basis.n_supercell_atoms, 3)
-    if displacements.ndim != 3 or displacements.shape[1:] != expected or not len(displacements):
+    if displacements.ndim != 3 or displacements.shape[1:] != (n_supercell_atoms, 3) or not len(displacements):
         raise StudyError(
-            f"displacements have the shape {displacements.shape}, the supercell asks for (n, {expected[0]}, 3)",
+            f"displacements have the shape {displacements.shape}, the supercell asks for (n, {n_supercell_atoms}, 3)",
             fix="give supercells of the crystal and repetitions that the basis was made for",
         )
     if forces.shape[-3:] != displacements.shape:
@@ -59,25 +80,21 @@ def check_input(basis, displacements, forces):
                 f"{int((~numpy.isfinite(array)).sum())} {name} components are not finite numbers",
                 fix="calculate these supercells again",
             )
+    if not forces.any():
+        raise StudyError("all forces vanish", fix="check the force calculation")
     still = numpy.flatnonzero(~is_displaced(displacements).any(axis=1))
     if len(still):
         raise StudyError(
             f"nothing is displaced in supercells {still.tolist()}",
             fix="leave the undisplaced supercell out; its forces are the residual forces",
         )
-    twice = _first_pair_alike(displacements)
-    if twice:
-        raise StudyError(
-            f"the same displaced supercell is given twice (supercells {twice[0]} and {twice[1]})",
-            fix="give each supercell once",
-        )
 
 
 def is_displaced(displacements):
     """Whether each atom is displaced: by more than a small fraction of the largest displacement of all supercells.
 
-    Files round positions, so an atom at rest has a small displacement too; and no displacement that is meant is that much
-    smaller than the others.
+    Files round positions, so an atom at rest has a small displacement too; and no displacement that is meant is that
+    much smaller than the others.
 
     Parameters
     ----------
@@ -159,7 +176,9 @@ def check_explained(basis, displacements, forces, misfits, held_out_relative):
         supercell, cell, kind = numpy.nonzero(single)
         where.append(f"on atoms {numpy.unique(cell * basis.n_atoms + kind)[:8].tolist()} in supercells "
                      f"{numpy.unique(supercell)[:8].tolist()}")  # fmt: skip
-    what = f"forces {' and '.join(where)} stand out from those on all equivalent atoms: the fit explains nothing of them"
+    what = (
+        f"forces {' and '.join(where)} stand out from those on all equivalent atoms: the fit explains nothing of them"
+    )
     large = numpy.sqrt((displacements**2).sum(axis=2).mean()) > LARGE_DISPLACEMENT_ANGSTROM
     if large and not of_atoms.any() and not of_supercells.any():
         return [f"{what}; displacements this large may explain it, atoms in another order too"]

@@ -19,7 +19,7 @@ OWN_VECTORS = numpy.eye(3, dtype=int)
 
 
 def primitive_crystal(crystal, tolerance_angstrom=TOLERANCE_ANGSTROM):
-    """Primitive cell of a crystal in its own orientation, symmetrised; with the crystal's own vectors if it is primitive.
+    """Primitive cell of a crystal in its own orientation, symmetrised; a primitive crystal keeps its vectors.
 
     Parameters
     ----------
@@ -165,6 +165,7 @@ def _shorten(basis, repetitions, cell):
             basis[i] -= int(numpy.rint(basis[i] @ cell @ along / (along @ along))) * step
         if numpy.array_equal(before, basis):
             return basis
+
 
 def _along(repetitions, basis, cell, supercell):
     """Order and signs of basis vectors that make them right-handed and lie along the supercell's vectors."""

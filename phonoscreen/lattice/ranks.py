@@ -1,8 +1,8 @@
 """How many of a set of singular values count, asked only where the answer is clear.
 
-What symmetry makes zero comes out of exact geometry at the rounding of the arithmetic, about 1e-15 of the matrix. A value
-far above that which is still small can be a weak but true condition as well as noise of the input that looks like one.
-Nothing is built on such a value.
+What symmetry makes zero comes out of exact geometry at the rounding of the arithmetic, about 1e-15 of the matrix. A
+value far above that which is still small can be a weak but true condition as well as noise of the input that looks like
+one. Nothing is built on such a value.
 """
 
 import numpy
@@ -46,8 +46,8 @@ def clear_rank(values, size, what):
         smallest = f"{relative[kept].min():.1e}" if kept.any() else "none"
         raise UnclearRank(
             f"{what}: {len(between)} singular values ({shown} of the largest term) are neither zero (below "
-            f"{ROUNDING:.0e}) nor clearly different from it (above {CLEAR:.0e}; the smallest clear one: {smallest}): the "
-            "crystal is close to a higher symmetry, or its coordinates are rounded beyond the symmetry tolerance",
+            f"{ROUNDING:.0e}) nor clearly different from it (above {CLEAR:.0e}; the smallest clear one: {smallest}): "
+            "the crystal is close to a higher symmetry, or its coordinates are rounded beyond the symmetry tolerance",
             fix="raise --symmetry-tolerance (filter.symmetry_tolerance_angstrom in a study), or give coordinates with "
             "more digits",
         )

@@ -1,8 +1,8 @@
 """Whether the rotational sum rules are imposed on fitted force constants, and at what cost.
 
-The rules hold in the infinite crystal. A supercell cuts the tail of long-ranged forces, noise breaks the rules at random,
-and conditions that rounding of coordinates only mimics are wrong. They are therefore imposed only where the forces allow
-it: where the squared force error does not grow by much more than noise explains.
+The rules hold in the infinite crystal. A supercell cuts the tail of long-ranged forces, noise breaks the rules at
+random, and conditions that rounding of coordinates only mimics are wrong. They are therefore imposed only where the
+forces allow it: where the squared force error does not grow by much more than noise explains.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def obey_rotations(rules, wanted, equations, factor, solution):
             solution.parameters, plain, values,
             f"{len(rules.constraints)} rotational sum rules are left off: they would raise the force error from "
             f"{100 * before:.3g} to {100 * after:.3g} %{unseen if numpy.isfinite(plain) else ''}, and its square "
-            f"{cost:.3g} times more than noise explains; in a polar crystal the supercell cuts the dipole-dipole forces",
+            f"{cost:.3g} times more than noise explains; in polar crystals the supercell cuts the dipole-dipole forces",
         )  # fmt: skip
     return Obeyed(obedient, obedient_held_out, values | {"rotational_sum_rules": True})
 

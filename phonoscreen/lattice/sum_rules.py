@@ -6,6 +6,8 @@ M. Born, K. Huang, Dynamical Theory of Crystal Lattices (1954), sec. 23-24; G. J
 Phys. 12, 275 (1961). Pairs on the border of the supercell count with the mean of their shortest images.
 """
 
+from functools import cached_property
+
 import numpy
 from scipy import sparse
 
@@ -28,11 +30,6 @@ class RotationalSumRules:
     ----------
     basis : ``SymmetryBasis``
     crystal : ``Crystal``
-
-    Attributes
-    ----------
-    constraints : (n_rows, n_free) independent conditions, orthonormal; no rows where symmetry alone fulfils both
-    unclear : why the number of independent conditions cannot be told, and none is kept; else empty
     """
 
     def __init__(self, basis, crystal):
@@ -50,14 +47,30 @@ class RotationalSumRules:
         self._born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
         self._huang = (huang - huang.swapaxes(0, 1)).reshape(81, -1)
         self._tensors, self._reach = second.tensors, float(numpy.sqrt(numpy.trace(products.max(axis=0).reshape(3, 3))))
-        _, strength, independent = numpy.linalg.svd(numpy.concatenate([self._born, self._huang]), full_matrices=False)
-        size = max(numpy.linalg.norm(moments.reshape(-1, basis.orders[0].n_free)) for moments in (born, huang))
+        self._size = max(numpy.linalg.norm(moments) for moments in (born, huang))
+        self._n_free = basis.n_free
+
+    @property
+    def constraints(self):
+        """(n_rows, n_free) independent conditions, orthonormal; no rows where symmetry alone fulfils both."""
+        return self._independent[0]
+
+    @property
+    def unclear(self):
+        """Why the number of independent conditions cannot be told, and none is kept; else empty."""
+        return self._independent[1]
+
+    @cached_property
+    def _independent(self):
+        conditions = numpy.concatenate([self._born, self._huang])
+        _, strength, directions = numpy.linalg.svd(conditions, full_matrices=False)
         try:
-            n_rows, self.unclear = clear_rank(strength, size, "rotational sum rules"), ""
+            n_rows, unclear = clear_rank(strength, self._size, "rotational sum rules"), ""
         except UnclearRank as error:
-            n_rows, self.unclear = 0, error.what
-        self.constraints = numpy.zeros((n_rows, basis.n_free))
-        self.constraints[:, : second.n_free] = independent[:n_rows]
+            n_rows, unclear = 0, error.what
+        constraints = numpy.zeros((n_rows, self._n_free))
+        constraints[:, : conditions.shape[1]] = directions[:n_rows]
+        return constraints, unclear
 
     def residuals(self, parameters):
         """Largest violation of both conditions, relative to the largest force constant times the longest vector.

@@ -115,7 +115,10 @@ def supercell_order(crystal, repetitions, cell, positions, numbers=None, toleran
     expected = crystal.cell * numpy.array(repetitions)[:, None]
     change = numpy.asarray(cell) @ numpy.linalg.inv(expected)
     whole = numpy.rint(change)
-    if numpy.abs((change - whole) @ expected).max() > 1e-3 * max(repetitions) or abs(round(numpy.linalg.det(whole))) != 1:
+    if (
+        numpy.abs((change - whole) @ expected).max() > 1e-3 * max(repetitions)
+        or abs(round(numpy.linalg.det(whole))) != 1
+    ):
         raise StudyError(
             f"the supercell's lattice vectors {numpy.round(cell, 4).tolist()} are not the crystal's repeated "
             f"{tuple(repetitions)} times {numpy.round(expected, 4).tolist()}",

@@ -75,8 +75,8 @@ def symmetrise(crystal, tolerance_angstrom):
 
     Files round coordinates, and what is built on rounded geometry takes the rounding for physics: images at equal
     distances differ, conditions that symmetry fulfils look independent. The metric of the cell and the positions are
-    averaged over all operations that spglib finds. The cell is strained without turning, except that rotation axes which
-    lie along x, y, z up to rounding come to lie there exactly.
+    averaged over all operations that spglib finds. The cell is strained without turning, except that rotation axes
+    which lie along x, y, z up to rounding come to lie there exactly.
 
     Parameters
     ----------

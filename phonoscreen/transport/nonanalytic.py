@@ -54,7 +54,9 @@ class WangCorrection:
         along = self.born.transpose(1, 0, 2).reshape(3, -1)
         screened = k @ (self.epsilon + self.epsilon.T) / 2
         norm = (k * screened).sum(axis=1)
-        inverse = numpy.divide(1.0, norm, out=numpy.zeros_like(norm), where=norm > NOTHING * (self._reciprocal**2).max())
+        inverse = numpy.divide(
+            1.0, norm, out=numpy.zeros_like(norm), where=norm > NOTHING * (self._reciprocal**2).max()
+        )
         matrix = charge[:, :, None] * charge[:, None, :] * inverse[:, None, None]
         slope = charge[:, None, :, None] * along[None, :, None, :] + along[None, :, :, None] * charge[:, None, None, :]
         slope = (slope - 2 * screened[:, :, None, None] * matrix[:, None]) * inverse[:, None, None, None]
