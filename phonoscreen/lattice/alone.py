@@ -10,6 +10,7 @@ from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.dipoles import check_charges, dipole_constants
 from phonoscreen.lattice.finite_displacements import complete_by_symmetry, finite_differences, is_single
 from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.judgement import LARGE_ERROR
 from phonoscreen.lattice.learning_curve import learning_curve
 from phonoscreen.lattice.settings import FitSettings, OrderSettings
 from phonoscreen.lattice.symmetry import higher_space_group, space_group
@@ -82,7 +83,8 @@ def determine(data, choices):
     if single and choices.method is None and choices.orders.second_cutoff_angstrom is None:
         if not choices.rotational_sum_rules:
             second, values = finite_differences(data.crystal, data.repetitions, data.displacements, data.forces)
-            return Determined(second, None, charges, report | values | {"rotational_sum_rules": False}, warnings)
+            report |= values | {"rotational_sum_rules": False}
+            return Determined(second, None, charges, report, warnings + _doubts_of_differences(values))
     second, third, values, found = _fitted(data, choices, charges, single)
     return Determined(second, third, charges, report | values, warnings + found)
 
@@ -107,6 +109,17 @@ def _symmetry(crystal, tolerance_angstrom):
             f"only rounded, give --symmetry-tolerance {higher.tolerance_angstrom:g}"
         )
     return report, warnings
+
+
+def _doubts_of_differences(values):
+    """Warnings about finite differences that describe their own forces badly."""
+    if values["force_error_relative"] < LARGE_ERROR:
+        return []
+    return [
+        f"the force constants leave {100 * values['force_error_relative']:.3g} % of the forces unexplained at "
+        f"displacements of {values['displacement_max_angstrom']:.3g} angstrom: check that all calculations list the "
+        "atoms in the same order, or use smaller displacements"
+    ]
 
 
 def _check_single(choices):

@@ -13,12 +13,16 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.constants import SecondOrder
-from phonoscreen.lattice.judgement import UNEXPLAINED, check_supercells
+from phonoscreen.lattice.judgement import check_supercells
 from phonoscreen.lattice.supercell import cell_index, supercell_cells, translation_table
 from phonoscreen.lattice.symmetry import find_symmetry
 
 REST = 0.02
 """Displacement of an atom at rest, over that of the displaced one, which rounding of a file may leave."""
+
+UNEXPLAINED = 0.5
+"""Relative force error that no right assignment leaves: DFT leaves a few hundredths, atoms in another order more than
+three quarters."""
 
 SPAN = 5e-3
 """Smallest singular value of the unit displacements, over the largest, at which they still span space."""

@@ -146,7 +146,10 @@ def check_explained(basis, displacements, forces, misfits, held_out_relative):
     """
     fix = "check that displacements and forces list the same atoms in the same order and the same cell"
     if basis.orders[0].clusters.repetitions is None:
-        fix += ", or take all pairs of the supercell or a longer cutoff in the second order"
+        fix += (
+            ", or take all pairs of the supercell or a longer cutoff in the second order: --second-cutoff "
+            "(force_constants.second_cutoff_angstrom in a study)"
+        )
     overall = numpy.sqrt((misfits**2).mean() / (forces**2).mean())
     if numpy.fmax(overall, held_out_relative) > UNEXPLAINED:
         worst = numpy.fmax(overall, held_out_relative)

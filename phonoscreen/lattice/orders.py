@@ -71,7 +71,8 @@ def methods_of_orders(method, n_orders):
         if chosen.get(name) not in METHODS:
             raise StudyError(
                 f"unknown method {chosen.get(name)!r} of the {name} order",
-                fix=f"set force_constants.method.{name} to one of {METHODS}",
+                fix=f"use one of {', '.join(METHODS)} for each order: --method "
+                f"(force_constants.method.{name} in a study)",
             )
     return [chosen[name] for name in names]
 
@@ -103,7 +104,7 @@ def plan_blocks(sizes, methods, in_sequence):
     if len(different) > 1:
         raise StudyError(
             f"{' and '.join(different)} cannot choose their penalties in one fit",
-            fix="set force_constants.in_sequence to true, or use one sparse method",
+            fix="give --in-sequence (force_constants.in_sequence: true in a study), or use one sparse method",
         )
     return [Block(numpy.concatenate(columns), numpy.concatenate(sparse), different[0] if different else None)]
 
@@ -119,7 +120,10 @@ def n_groups_wanted(blocks, n_supercells):
     if all(block.method is None for block in blocks):
         return min(n_supercells, 2)
     if n_supercells < 2:
-        raise StudyError("cross-validation needs at least two supercells", fix="give more, or use least_squares")
+        raise StudyError(
+            "cross-validation needs at least two supercells",
+            fix="give more, or use least_squares: --method (force_constants.method in a study)",
+        )
     return min(n_supercells, 5)
 
 

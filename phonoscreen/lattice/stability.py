@@ -73,10 +73,12 @@ def check_stability(crystal, second_order, imaginary_threshold_thz, second_order
         raise StudyError("force constants or masses are not finite numbers", fix="fit the force constants again")
     lattice = HarmonicLattice(crystal, second_order.repetitions)
 
+    charges = check_charges(crystal, *charges) if charges is not None else None
+
     def frequencies_of(constants, qpoints):
         if charges is None:
             return frequencies_thz(numpy.linalg.eigvalsh(lattice.dynamical_matrices(constants, qpoints)))
-        return corrected_frequencies_thz(crystal, constants, qpoints, *charges)
+        return _corrected_thz(crystal, constants, qpoints, *charges)
 
     path = band_path(crystal.cell)
     mesh_qpoints, weights = irreducible_mesh(crystal, MESH_PER_REPETITION * numpy.array(second_order.repetitions))
@@ -150,7 +152,10 @@ def corrected_frequencies_thz(crystal, second_order, qpoints, born, dielectric):
     -------
     (n_q, 3 n_atoms), THz, ascending; imaginary ones negative
     """
-    born, dielectric = check_charges(crystal, born, dielectric)
+    return _corrected_thz(crystal, second_order, qpoints, *check_charges(crystal, born, dielectric))
+
+
+def _corrected_thz(crystal, second_order, qpoints, born, dielectric):
     matrices = DynamicalMatrix(crystal, second_order, lambda *of: GonzeCorrection(*of, born, dielectric))(qpoints)[0]
     squares = numpy.linalg.eigvalsh(matrices)
     return numpy.sign(squares) * to_thz(numpy.sqrt(numpy.abs(squares)))
