@@ -16,6 +16,7 @@ from phonoscreen.io.displacements import read_snapshots
 from phonoscreen.lattice.alone import Choices, determine
 from phonoscreen.lattice.basis import build_basis
 from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.lattice.finite_displacements import is_single
 from phonoscreen.lattice.judgement import is_displaced
 from phonoscreen.lattice.primitive import primitive_crystal
@@ -148,6 +149,32 @@ def test_rounded_files_give_the_same_force_constants_in_proportion_to_the_roundi
         assert own.report["rotational_cost_over_noise"] < 3  # that of noise
         change = numpy.abs(own.second.values - exact.second.values).max() / numpy.abs(exact.second.values).max()
         assert change < 30 * digits / 0.03  # displacements are 0.03 angstrom; the condition of the fit is about ten
+
+
+def test_frequencies_do_not_depend_on_where_and_in_which_order_the_atoms_stand(model):
+    """Atoms in another order, the origin elsewhere, the crystal turned, five decimals."""
+    crystal, unit, repetitions, moves, forces = model
+    points = numpy.random.default_rng(4).random((5, 3))
+    found = []
+    rng, turn = numpy.random.default_rng(0), Rotation.random(random_state=2).as_matrix()
+    for turned in (numpy.eye(3), turn):
+        order = numpy.arange(4) if turned is not turn else numpy.array([3, 0, 2, 1])
+        shift = 0.0 if turned is not turn else 0.7654321
+        frames = []
+        for move, force in zip(moves, forces):
+            frame = unit.repeat(repetitions)
+            frame.positions = rounded((frame.positions + move + shift) @ turned, 1e-5)
+            frame.set_cell(rounded(frame.cell.array @ turned, 1e-5))
+            shuffle = rng.permutation(len(frame))
+            frame = frame[shuffle]
+            frame.calc = SinglePointCalculator(frame, forces=(force @ turned)[shuffle])
+            frames.append(frame)
+        data = read_snapshots("frames", as_written(crystal, 1e-5, turned, shift, order), frames)
+        assert data.repetitions == repetitions
+        second = determine(data, Choices(OrderSettings(0.0))).second
+        matrices = HarmonicLattice(data.crystal, repetitions).dynamical_matrices(second, points)
+        found.append(numpy.linalg.eigvalsh(matrices))
+    assert numpy.abs(found[1] - found[0]).max() < 3e-3 * numpy.abs(found[0]).max()
 
 
 @pytest.fixture(scope="module")

@@ -96,8 +96,8 @@ def cutoff_of_shells(crystal, repetitions, n_shells):
     if not 1 <= n_shells <= fitting:
         raise StudyError(
             f"{n_shells} neighbour shells do not fit into half the supercell ({half:.2f} angstrom), {fitting} do",
-            fix=f"use 1 to {fitting} shells (--third-shells, force_constants.third_shells in a study), or a supercell of "
-            f"at least {2 * shells[min(max(n_shells, 1), len(shells)) - 1]:.2f} angstrom",
+            fix=f"use 1 to {fitting} shells (--third-shells, force_constants.third_shells in a study), or a supercell "
+            f"of at least {2 * shells[min(max(n_shells, 1), len(shells)) - 1]:.2f} angstrom",
         )
     return _after_shell(shells, n_shells, half)
 
