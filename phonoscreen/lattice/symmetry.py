@@ -20,6 +20,22 @@ ENTRIES = numpy.array([0.0, 1.0, -1.0, 0.5, -0.5, numpy.sqrt(0.75), -numpy.sqrt(
 
 
 @dataclass
+class SpaceGroup:
+    """Space group of a crystal and what it rests on.
+
+    Parameters
+    ----------
+    symbol : international, short
+    number : 1 to 230
+    tolerance_angstrom : largest distance between an atom and its image
+    """
+
+    symbol: str
+    number: int
+    tolerance_angstrom: float
+
+
+@dataclass
 class CrystalSymmetry:
     """Operations of the space group; operation ``g`` takes atom ``i`` of cell ``c`` to atom ``atoms[g, i]`` of cell
     ``rotations[g] @ c + cells[g, i]``.
@@ -30,12 +46,14 @@ class CrystalSymmetry:
     cartesian : (n_operations, 3, 3) the same rotations on Cartesian vectors
     atoms : (n_operations, n_atoms) integers
     cells : (n_operations, n_atoms, 3) integers
+    space_group : ``SpaceGroup`` of the crystal, of which a supercell may keep only some operations
     """
 
     rotations: numpy.ndarray
     cartesian: numpy.ndarray
     atoms: numpy.ndarray
     cells: numpy.ndarray
+    space_group: SpaceGroup
 
 
 def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
@@ -67,7 +85,8 @@ def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=PHONOPY_TOL
     cartesian = _cartesian(cell, rotations)
     content = numpy.concatenate([rotations.reshape(len(rotations), -1), atoms, cells.reshape(len(atoms), -1)], axis=1)
     order = numpy.lexsort(content.T[::-1])
-    return CrystalSymmetry(rotations[order], cartesian[order], atoms[order], cells[order])
+    group = SpaceGroup(found.international, int(found.number), float(tolerance_angstrom))
+    return CrystalSymmetry(rotations[order], cartesian[order], atoms[order], cells[order], group)
 
 
 def symmetrise(crystal, tolerance_angstrom):
@@ -105,22 +124,6 @@ def symmetrise(crystal, tolerance_angstrom):
     step = tau[atoms] + cells - translations[:, None]
     positions = numpy.einsum("gxy,giy->ix", back, step) / len(rotations)
     return Crystal(strained, positions, crystal.numbers, crystal.masses)
-
-
-@dataclass
-class SpaceGroup:
-    """Space group of a crystal and what it rests on.
-
-    Parameters
-    ----------
-    symbol : international, short
-    number : 1 to 230
-    tolerance_angstrom : largest distance between an atom and its image
-    """
-
-    symbol: str
-    number: int
-    tolerance_angstrom: float
 
 
 def space_group(crystal, tolerance_angstrom):
