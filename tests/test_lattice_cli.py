@@ -163,6 +163,8 @@ def test_nonsense_is_refused_with_the_name_of_the_option(folder, capsys, options
     [
         (["--third-cutoff", "0.5"], ["--third-cutoff", "force_constants.third_cutoff_angstrom"]),
         (["--third-shells", "90"], ["--third-shells", "force_constants.third_shells"]),
+        (["--method", "lasso,lasso,lasso"], ["--method"]),
+        (["--method", "lasso,lasso", "--third-cutoff", "0"], ["--method"]),
         (["--method", "lasso,ardr"], ["--in-sequence", "force_constants.in_sequence"]),
         (["--third-cutoff", "0", "--fourth-cutoff", "3"], ["--third-cutoff", "force_constants.third_cutoff_angstrom"]),
         (["--method", "least_squares"] + ["--third-cutoff", "0", "--second-cutoff", "3"],

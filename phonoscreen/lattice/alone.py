@@ -23,6 +23,7 @@ class Choices:
     Parameters
     ----------
     orders : ``OrderSettings``
+    insists_on_third : whether the third-order cutoff is the user's own choice
     method : as in ``FitSettings``, or None: finite differences where single atoms are displaced, else least squares
     in_sequence : as in ``FitSettings``
     rotational_sum_rules : True, False, or None: where the forces allow them, unless single atoms are displaced
@@ -30,6 +31,7 @@ class Choices:
     """
 
     orders: OrderSettings = field(default_factory=OrderSettings)
+    insists_on_third: bool = False
     method: str | dict | None = None
     in_sequence: bool = False
     rotational_sum_rules: bool | None = None
@@ -125,11 +127,11 @@ def _doubts_of_differences(values):
 def _check_single(choices):
     """Refuse what single displaced atoms cannot give."""
     orders = choices.orders
-    if orders.third_shells is not None or orders.fourth_cutoff_angstrom is not None:
+    if choices.insists_on_third or orders.third_shells is not None or orders.fourth_cutoff_angstrom is not None:
         raise StudyError(
             "single displaced atoms hold no third or fourth order",
-            fix="give supercells in which pairs or all atoms are displaced, or leave out --third-shells and "
-            "--fourth-cutoff",
+            fix="give supercells in which pairs or all atoms are displaced, or leave out --third-cutoff, "
+            "--third-shells and --fourth-cutoff",
         )
     if choices.learning_curve:
         raise StudyError(
@@ -146,6 +148,11 @@ def _fitted(data, choices, charges, single):
         rotational = bool(rotational)
         moves, forces = complete_by_symmetry(crystal, repetitions, moves, forces)
     cutoffs, third = orders.cutoffs(crystal, repetitions)
+    if isinstance(choices.method, dict) and len(choices.method) > len(cutoffs):
+        raise StudyError(
+            f"{len(choices.method)} methods for {len(cutoffs)} orders of force constants",
+            fix="give --method one name for each order, or one for all",
+        )
     basis = build_basis(crystal, repetitions, cutoffs)
     settings = FitSettings(
         choices.method or "least_squares", choices.in_sequence, True if rotational is None else rotational

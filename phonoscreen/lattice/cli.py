@@ -32,7 +32,7 @@ def add_parser(subparsers):
         help="largest distance between an atom and its image: 1e-5, phonopy's, for files of phonopy, else 1e-3",
     )  # fmt: skip
     parser.add_argument(
-        "--third-cutoff", type=not_negative, default=5.0, metavar="ANGSTROM", help="largest third-order cutoff; 0: none"
+        "--third-cutoff", type=not_negative, metavar="ANGSTROM", help="largest third-order cutoff, 5.0; 0: none"
     )
     parser.add_argument(
         "--third-shells", type=count, metavar="N", help="third-order cutoff behind this neighbour shell"
@@ -73,12 +73,15 @@ def run(arguments):
     from phonoscreen.lattice.stability import check_stability
 
     data = _read(arguments)
+    asked = {"third_cutoff_angstrom": arguments.third_cutoff} if arguments.third_cutoff is not None else {}
     orders = OrderSettings(
-        arguments.third_cutoff, arguments.third_shells, arguments.second_cutoff, arguments.fourth_cutoff
-    )
+        third_shells=arguments.third_shells, second_cutoff_angstrom=arguments.second_cutoff,
+        fourth_cutoff_angstrom=arguments.fourth_cutoff, **asked,
+    )  # fmt: skip
     choices = Choices(
-        orders, arguments.method, arguments.in_sequence, arguments.rotational_sum_rules, arguments.learning_curve
-    )
+        orders, bool(arguments.third_cutoff), arguments.method, arguments.in_sequence, arguments.rotational_sum_rules,
+        arguments.learning_curve,
+    )  # fmt: skip
     found = determine(data, choices)
     verdict = check_stability(data.crystal, found.second, arguments.imaginary_threshold, charges=found.charges)
     _write(data.crystal, found.second, found.third, Path(arguments.output))

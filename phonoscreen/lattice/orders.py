@@ -63,11 +63,18 @@ def methods_of_orders(method, n_orders):
     Raises
     ------
     StudyError
-        For a name that is none of ``METHODS`` or an order without a method.
+        For a name that is none of ``METHODS`` or an order without a method. Methods of orders that are not fitted are
+        allowed: the settings of a study name all three.
     """
     names = ORDERS[:n_orders]
     chosen = dict.fromkeys(names, method) if isinstance(method, str) else dict(method)
     for name in names:
+        if name not in chosen:
+            raise StudyError(
+                f"the {name} order has no method",
+                fix="give one method for all orders, or one for each: --method "
+                f"(force_constants.method.{name} in a study)",
+            )
         if chosen.get(name) not in METHODS:
             raise StudyError(
                 f"unknown method {chosen.get(name)!r} of the {name} order",

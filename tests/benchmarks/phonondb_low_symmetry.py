@@ -1,7 +1,7 @@
 """Frequencies with Born charges of phonondb's crystals that are not cubic, beside phonopy's from the same files.
 
-``make benchmark-phonondb``. Wave vectors of the supercell, others, and some beside Gamma in random directions. phonopy's
-sum over reciprocal vectors ends at a sphere around Gamma, so it gets the shortest equivalent of each wave vector.
+``make benchmark-phonondb``. Wave vectors of the supercell, others, and some beside Gamma in random directions. The
+sum of phonopy over reciprocal vectors ends at a sphere around Gamma, so it gets the shortest equivalents.
 """
 
 import sys
