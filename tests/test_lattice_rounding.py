@@ -241,7 +241,7 @@ def test_one_displaced_atom_is_recognised_through_rounding():
 
 def test_noise_beyond_the_tolerance_is_named_with_the_group_it_hides(tmp_path, capsys):
     crystal = prototypes.perovskite()
-    crystal.scaled_positions = crystal.scaled_positions + [[0, 0, 0], [0, 0, 0], [0, 0, 1.0e-4], [0, 0, 0], [0, 0, 0]]
+    crystal.scaled_positions = crystal.scaled_positions + [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1.0e-4]]
     assert space_group(crystal, 1e-5).symbol == "P4mm"
     higher = higher_space_group(crystal, 1e-5)
     assert (higher.symbol, higher.tolerance_angstrom) == ("Pm-3m", 1e-3)
