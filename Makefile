@@ -72,6 +72,7 @@ benchmark-force-constants: .venv/.complete
 
 benchmark-phonondb: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.phonondb_frequencies
+	$(BIN)/python -W ignore -m tests.benchmarks.phonondb_low_symmetry
 
 benchmark-polar-crystals: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.polar_crystals

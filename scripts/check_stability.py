@@ -23,8 +23,9 @@ def main(job):
                     store.second_order_committee(structure_id),
                     store.charges(structure_id) if job.params.non_analytic_correction else None,
                 )
-                status = "ok" if verdict.stable else "unstable"
-                return Outcome(values=verdict.values, arrays=verdict.arrays, status=status, reason=verdict.reason)
+                return Outcome(
+                    values=verdict.values, arrays=verdict.arrays, status=verdict.status, reason=verdict.reason
+                )
 
             run_shard(job, list(upstream["structure_id"]), check, stage="check_stability", upstream=upstream)
 

@@ -130,3 +130,94 @@ def test_options_of_the_fit_reach_the_report(folder, capsys):
     assert report["n_free"] == report["n_nonzero_second"]
     assert main([*arguments, "--second-cutoff", "3.0"]) == 2  # forces of all pairs are not those of nearest neighbours
     assert "longer cutoff" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--third-cutoff", "nan"], "--third-cutoff: 'nan' is not a finite number"),
+        (["--third-cutoff", "-3"], "--third-cutoff: '-3' is below zero"),
+        (["--second-cutoff", "0"], "--second-cutoff: '0' is not above zero"),
+        (["--fourth-cutoff", "inf"], "--fourth-cutoff: 'inf' is not a finite number"),
+        (["--third-shells", "0"], "--third-shells: '0' is not above zero"),
+        (["--third-shells", "1.5"], "--third-shells: '1.5' is not a whole number"),
+        (["--symmetry-tolerance", "0"], "--symmetry-tolerance: '0' is not above zero"),
+        (["--imaginary-threshold", "nan"], "--imaginary-threshold: 'nan' is not a finite number"),
+        (["--method", "lasso,lasso,lasso,lasso"], "--method: 4 methods for at most 3 orders"),
+        (["--method", "least_square"], "'least_square' is none of least_squares, lasso, adaptive_lasso, ardr"),
+        (["--method", "lasso,"], "'' is none of"),
+    ],
+)
+def test_nonsense_is_refused_with_the_name_of_the_option(folder, capsys, options, message):
+    folder, *_ = folder
+    arguments = ["fit", str(folder / "POSCAR"), str(folder / "supercells.extxyz"), "--output", str(folder / "no")]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, *options])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "remedies"),
+    [
+        (["--third-cutoff", "0.5"], ["--third-cutoff", "force_constants.third_cutoff_angstrom"]),
+        (["--third-shells", "90"], ["--third-shells", "force_constants.third_shells"]),
+        (["--method", "lasso,lasso,lasso"], ["--method"]),
+        (["--method", "lasso,lasso", "--third-cutoff", "0"], ["--method"]),
+        (["--method", "lasso,ardr"], ["--in-sequence", "force_constants.in_sequence"]),
+        (["--third-cutoff", "0", "--fourth-cutoff", "3"], ["--third-cutoff", "force_constants.third_cutoff_angstrom"]),
+        (["--method", "least_squares"] + ["--third-cutoff", "0", "--second-cutoff", "3"],
+         ["--second-cutoff", "force_constants.second_cutoff_angstrom"]),
+    ],
+)  # fmt: skip
+def test_remedies_name_the_option_and_the_key_of_a_study(folder, capsys, options, remedies):
+    folder, *_ = folder
+    arguments = ["fit", str(folder / "POSCAR"), str(folder / "supercells.extxyz"), "--output", str(folder / "no")]
+    assert main([*arguments, *options]) == 2
+    fix = capsys.readouterr().err.split("fix:")[1]
+    assert all(remedy in fix for remedy in remedies)
+
+
+def test_large_residuals_are_a_warning_with_numbers_and_a_hint(folder, tmp_path, capsys):
+    """Force constants of the fourth order at large displacements, fitted with second and third only."""
+    _, crystal, *_ = folder
+    repetitions = (2, 2, 2)
+    cutoffs = (None, 3.2, 3.2)
+    basis = build_basis(crystal, repetitions, cutoffs)
+    rng = numpy.random.default_rng(3)
+    parameters = rng.normal(size=basis.n_free)
+    parameters[-basis.orders[2].n_free :] *= 400
+    unit = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    frames = []
+    for _ in range(8):
+        moves = 0.08 * rng.normal(size=(1, basis.n_supercell_atoms, 3))
+        frame = unit.repeat(repetitions)
+        frame.positions += moves[0]
+        frame.calc = SinglePointCalculator(frame, forces=FitMatrix(basis).forces(moves, parameters)[0])
+        frames.append(frame)
+    write(tmp_path / "frames.extxyz", frames)
+    write(tmp_path / "POSCAR", unit)
+    arguments = ["fit", str(tmp_path / "POSCAR"), str(tmp_path / "frames.extxyz"), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--third-cutoff", "3.2"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert 0.1 < report["force_error_relative"] < 0.9
+    worst = max(report["force_error_relative"], report["force_error_relative_held_out"])
+    assert f"{100 * worst:.3g} %" in report["warnings"][0]
+    assert "--fourth-cutoff" in captured.err and "force_constants.fourth_cutoff_angstrom" in captured.err
+    assert main([*arguments, "--third-cutoff", "3.2", "--fourth-cutoff", "3.2"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["force_error_relative"] < 1e-4
+    assert report["warnings"] == []
+
+
+def test_the_report_says_which_space_group_within_which_tolerance(folder, capsys):
+    folder, *_ = folder
+    arguments = ["fit", str(folder / "POSCAR"), str(folder / "supercells.extxyz"), "--output", str(folder / "sym")]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["space_group"], report["space_group_number"]) == ("Fm-3m", 225)
+    assert report["symmetry_tolerance_angstrom"] == 1e-3
+    assert report["space_group_at_larger_tolerance"] is None
+    assert report["verdict"] in ("stable", "unstable", "uncertain")

@@ -5,12 +5,15 @@ import numpy
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.io.displacements import read_born, read_phonopy_yaml
 from phonoscreen.io.force_constants import full_second_order
+from phonoscreen.lattice.alone import Choices, determine
 from phonoscreen.lattice.basis import build_basis, write_basis
+from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.cutoffs import choose_cutoff
 from phonoscreen.lattice.dipoles import check_charges, dipole_constants, dipole_forces
 from phonoscreen.lattice.fit import ForceConstantFitter
@@ -18,6 +21,7 @@ from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.lattice.stability import check_stability, corrected_frequencies_thz
 from phonoscreen.lattice.store import StoredForceConstants
 from phonoscreen.lattice.supercell import supercell_order
+from phonoscreen.lattice.symmetry import find_symmetry
 from phonoscreen.reference.collected import CollectedEngine
 from phonoscreen.reference.labels import label_supercells
 from tests import prototype_crystals as prototypes
@@ -249,3 +253,77 @@ def test_a_born_file_beside_collected_outputs_reaches_stability_and_conductivity
     assert highest[True] > highest[False] + 0.3  # LO-TO splitting
     assert kappa[True] != kappa[False]
     assert kappa[True] > 0
+
+
+def rotated_charges(crystal, seed):
+    """Random tensors averaged over the space group, without their sum: the most general Born charges of a crystal."""
+    symmetry = find_symmetry(crystal)
+    given = numpy.random.default_rng(seed).normal(size=(len(crystal.numbers), 3, 3))
+    born = numpy.zeros_like(given)
+    for images, turn in zip(symmetry.atoms, symmetry.cartesian):
+        born[images] += turn @ given @ turn.T / len(symmetry.atoms)
+    return born - born.mean(axis=0)
+
+
+LOW_SYMMETRY = Crystal(
+    numpy.array([[4.0, 0, 0], [0.3, 4.4, 0], [-0.2, 0.5, 5.0]]),
+    numpy.array([[0, 0, 0], [0.23, 0.31, 0.42], [0.77, 0.69, 0.58]]),
+    numpy.array([12, 8, 8]),
+    numpy.array([24.3, 16.0, 16.0]),
+)
+
+
+@pytest.mark.parametrize("crystal", [LOW_SYMMETRY, prototypes.wurtzite()], ids=["triclinic", "wurtzite"])
+def test_dipole_constants_are_force_constants_on_sites_of_any_symmetry(crystal):
+    """Equal when the two atoms are exchanged, with charges that are no symmetric tensors."""
+    born = rotated_charges(crystal, 3)
+    full = full_second_order(dipole_constants(crystal, (2, 2, 2), born, numpy.diag([2.1, 2.1, 3.0])))
+    assert numpy.abs(full).max() > 0.01
+    assert numpy.abs(full - full.transpose(1, 0, 3, 2)).max() < 1e-10 * numpy.abs(full).max()
+
+
+def test_charges_are_averaged_over_the_space_group_and_their_noise_is_taken_off():
+    crystal = prototypes.wurtzite()
+    born, dielectric = rotated_charges(crystal, 1), numpy.diag([2.0, 2.0, 3.0])
+    noise = 0.01 * numpy.random.default_rng(0).normal(size=born.shape)
+    noisy, tensor = check_charges(crystal, born + noise, dielectric + noise[0])
+    assert numpy.abs(noisy - born).max() < 0.02
+    assert numpy.abs(noisy.sum(axis=0)).max() < 1e-14
+    again, tensor_again = check_charges(crystal, noisy, tensor)
+    assert numpy.allclose(again, noisy, atol=1e-13)
+    assert numpy.allclose(tensor, numpy.diag([tensor[0, 0], tensor[0, 0], tensor[2, 2]]), atol=1e-13)
+    assert numpy.allclose(tensor_again, tensor, atol=1e-13)
+    exact, _ = check_charges(crystal, born, dielectric)
+    assert numpy.allclose(exact, born, atol=1e-13)
+    with pytest.raises(StudyError, match="break the symmetry") as failure:
+        check_charges(crystal, born[[0, 2, 1, 3]] * [[[1.0]], [[2.0]], [[1.0]], [[1.0]]], dielectric)
+    assert "order of the atoms" in failure.value.fix
+
+
+def test_frequencies_with_charges_on_sites_of_low_symmetry_are_phonopys(reference):
+    """Al2O3: oxygen on a twofold axis. At wave vectors of the supercell, between them, and beside Gamma."""
+    from phonopy import Phonopy
+    from phonopy.file_IO import parse_BORN, parse_FORCE_SETS
+    from phonopy.interface.phonopy_yaml import PhonopyYaml
+
+    folder = reference / "other_programs" / "phonopy_al2o3"
+    content = PhonopyYaml().read(folder / "phonopy_disp.yaml")
+    phonon = Phonopy(content.unitcell, content.supercell_matrix, primitive_matrix=content.primitive_matrix, log_level=0)
+    phonon.dataset = parse_FORCE_SETS(filename=str(folder / "FORCE_SETS"))
+    phonon.produce_force_constants()
+    phonon.symmetrize_force_constants(show_drift=False, use_symfc_projector=True)
+    phonon.nac_params = {**parse_BORN(phonon.primitive, filename=str(folder / "BORN")), "factor": 14.399652}
+    unit = Crystal.from_ase(read(folder / "POSCAR-unitcell"))
+    data = read_phonopy_yaml(folder / "phonopy_disp.yaml")
+    data.born, data.dielectric = read_born(folder / "BORN", data.crystal, unit)
+    found = determine(data, Choices())
+    rng = numpy.random.default_rng(0)
+    fitting = rng.integers(0, data.repetitions, size=(4, 3)) / data.repetitions
+    points = numpy.concatenate([fitting, rng.random((4, 3)) - 0.5, 1e-3 * rng.normal(size=(4, 3))])
+    points = points[numpy.abs(points).max(axis=1) > 0]
+    ours = corrected_frequencies_thz(data.crystal, found.second, points, *found.charges)
+    theirs = their_points(points, data.crystal, phonon)
+    theirs -= numpy.rint(theirs)  # phonopy's sum over reciprocal vectors ends at a sphere around Gamma
+    phonon.run_qpoints(theirs)
+    assert numpy.abs(ours - phonon.qpoints.frequencies).max() < 1e-4  # Coulomb constants differ in the seventh digit
+    assert check_stability(data.crystal, found.second, 0.1, charges=found.charges).verdict == "stable"

@@ -124,19 +124,70 @@ def test_sparse_methods_recover_sparse_force_constants_from_few_supercells(metho
     assert fitted.quality["n_nonzero_second"] + fitted.quality["n_nonzero_third"] < 0.8 * basis.n_free
 
 
-def test_rotational_sum_rules_hold_for_a_potential_and_are_enforced_otherwise():
+@pytest.fixture(scope="module")
+def elpasolite():
+    """Random force constants that break the rotational sum rules, the same without what breaks them, and noise."""
     crystal = prototypes.elpasolite()
     basis = build_basis(crystal, (2, 2, 2), (None,))
     constraints = RotationalSumRules(basis, crystal).constraints
     assert len(constraints) > 0
-    displacements = random_displacements(basis, 6)
-    forces = model_forces(basis, numpy.random.default_rng(0).normal(size=basis.n_free), displacements)
-    free = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, displacements, forces)
-    obedient = ForceConstantFitter(basis).fit(crystal, displacements, forces)
-    assert numpy.abs(constraints @ free.parameters).max() > 0.1
+    breaking = numpy.random.default_rng(0).normal(size=basis.n_free)
+    obeying = breaking - constraints.T @ (constraints @ breaking)
+    moves = random_displacements(basis, 6)
+    noise = numpy.random.default_rng(1).normal(size=moves.shape)
+    return crystal, basis, constraints, breaking, obeying, moves, noise
+
+
+def test_rotational_sum_rules_that_the_crystal_obeys_are_imposed_and_help(elpasolite):
+    crystal, basis, constraints, _, truth, moves, noise = elpasolite
+    forces = model_forces(basis, truth, moves)
+    forces += 0.05 * forces.std() * noise
+    free = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, moves, forces)
+    obedient = ForceConstantFitter(basis).fit(crystal, moves, forces)
+    assert free.quality["rotational_sum_rules"] is False
+    assert obedient.quality["rotational_sum_rules"] is True
+    assert numpy.abs(constraints @ free.parameters).max() > 1e-3
     assert numpy.abs(constraints @ obedient.parameters).max() < 1e-10
-    assert obedient.quality["rotational_change_relative"] > 0
-    assert obedient.quality["force_error_relative"] == pytest.approx(obedient.quality["rotational_change_relative"])
+    assert 0 < obedient.quality["rotational_cost_over_noise"] < 3  # of the order of one, where only noise breaks them
+    of_truth, *errors = (model_forces(basis, own, moves) for own in (truth, obedient.parameters, free.parameters))
+    obedient_error, free_error = (numpy.linalg.norm(own - of_truth) for own in errors)
+    assert obedient_error < free_error  # right conditions always bring least squares nearer to the truth
+    assert not obedient.warnings
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_rotational_sum_rules_that_the_forces_contradict_are_left_off_and_named(elpasolite, noisy):
+    crystal, basis, constraints, truth, _, moves, noise = elpasolite
+    forces = model_forces(basis, truth, moves)
+    forces += 0.02 * forces.std() * noise * noisy
+    free = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, moves, forces)
+    asked = ForceConstantFitter(basis).fit(crystal, moves, forces)
+    assert asked.quality["rotational_sum_rules"] is False
+    assert numpy.array_equal(asked.parameters, free.parameters)
+    assert asked.quality["rotational_cost_over_noise"] > 10
+    assert asked.quality["rotational_change_relative"] > 0.02
+    assert "rotational sum rules are left off" in asked.warnings[0]
+    assert asked.quality["warnings"] == "; ".join(asked.warnings)
+
+
+def test_the_held_out_error_is_that_of_the_constants_that_are_delivered(elpasolite):
+    crystal, basis, constraints, _, truth, moves, noise = elpasolite
+    forces = model_forces(basis, truth, moves)
+    forces += 0.05 * forces.std() * noise
+    obedient, free = (
+        ForceConstantFitter(basis, FitSettings(rotational_sum_rules=wanted)).fit(crystal, moves, forces)
+        for wanted in (True, False)
+    )
+    # the last fifth of the supercells is held out; the others are fitted alone, under the same rules
+    for fitted, wanted in ((obedient, True), (free, False)):
+        alone = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=wanted))
+        alone = alone.fit(crystal, moves[:5], forces[:5]).parameters
+        error = model_forces(basis, alone, moves[5:]) - forces[5:]
+        expected = numpy.sqrt((error**2).mean() / (forces**2).mean())
+        assert fitted.quality["force_error_relative_held_out"] == pytest.approx(expected, rel=1e-6)
+    beside = obedient.quality["force_error_relative_held_out_without_rotations"]
+    assert beside == pytest.approx(free.quality["force_error_relative_held_out"], rel=1e-9)
+    assert beside != obedient.quality["force_error_relative_held_out"]
 
 
 @pytest.mark.parametrize("prototype", ["rocksalt", "half_heusler", "full_heusler"])

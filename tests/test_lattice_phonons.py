@@ -4,8 +4,11 @@ import h5py
 import numpy
 import pytest
 from ase import Atoms
+from ase.io import read
 
+from phonoscreen.io.displacements import read_born, read_phonopy_yaml
 from phonoscreen.io.force_constants import full_second_order, phonopy_order
+from phonoscreen.lattice.alone import Choices, determine
 from phonoscreen.lattice.band_path import band_path, irreducible_mesh
 from phonoscreen.lattice.basis import build_basis
 from phonoscreen.lattice.constants import Crystal, SecondOrder
@@ -109,6 +112,46 @@ def test_springs_are_stable_and_weak_negative_ones_are_not():
     assert "imaginary mode" in bad.reason
     assert bad.values["frequency_min_thz"] == pytest.approx(-good.values["frequency_max_thz"], rel=1e-6)
     assert bad.values["imaginary_fraction"] > 0.9
+
+
+def chain(second_neighbour, repetitions=(4, 1, 1)):
+    """Chain of springs to first and second neighbours: 2 (1 - cos q) + 2 k (1 - cos 2q) per mass."""
+    crystal = Crystal.from_ase(Atoms("Ar", cell=numpy.diag([2.0, 9.0, 9.0]), scaled_positions=[[0, 0, 0]], pbc=True))
+    values = numpy.zeros((1, repetitions[0], 3, 3))
+    for step, stiffness in ((1, 1.0), (-1, 1.0), (2, second_neighbour), (-2, second_neighbour)):
+        values[0, step % repetitions[0], 0, 0] -= stiffness
+        values[0, 0, 0, 0] += stiffness
+    return crystal, SecondOrder(repetitions, values)
+
+
+def test_a_verdict_that_rests_on_interpolation_alone_is_uncertain():
+    """With k between -1/2 and -1/4 the chain is stable at the wave vectors of four cells and soft near Gamma."""
+    expected = {-0.1: ("stable", "ok"), -0.35: ("uncertain", "not_converged"), -0.7: ("unstable", "unstable")}
+    for second_neighbour, (verdict, status) in expected.items():
+        found = check_stability(*chain(second_neighbour), 0.05)
+        assert (found.verdict, found.status, found.values["verdict"]) == (verdict, status, verdict)
+        assert found.stable == (verdict == "stable")
+        assert (found.reason == "") == found.stable
+    uncertain = check_stability(*chain(-0.35), 0.05, [chain(-0.35)[1], chain(-0.7)[1]])
+    values = uncertain.values
+    assert values["frequency_min_commensurate_thz"] >= 0 > values["frequency_min_interpolated_thz"]
+    assert values["frequency_min_thz"] == values["frequency_min_interpolated_thz"]
+    assert values["members_unstable"] == 1
+    assert "larger supercell" in uncertain.reason
+
+
+def test_zinc_oxide_is_uncertain_because_of_one_interpolated_point(reference):
+    """Lowest frequency at the wave vectors of the supercell: 2.07 THz (README of the reference data)."""
+    folder = reference / "other_programs" / "phonopy_zno"
+    data = read_phonopy_yaml(folder / "phonopy_disp.yaml")
+    unit = Crystal.from_ase(read(folder / "POSCAR-unitcell"))
+    data.born, data.dielectric = read_born(folder / "BORN", data.crystal, unit)
+    found = determine(data, Choices())
+    verdict = check_stability(data.crystal, found.second, 0.1, charges=found.charges)
+    assert verdict.verdict == "uncertain"
+    assert verdict.values["frequency_min_commensurate_thz"] == pytest.approx(2.07, abs=0.01)
+    assert verdict.values["frequency_min_interpolated_thz"] == pytest.approx(-0.16, abs=0.02)
+    assert verdict.values["imaginary_fraction"] == 0
 
 
 def test_the_committees_spread_is_that_of_its_members():

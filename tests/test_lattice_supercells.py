@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.force_constants import full_second_order
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.clusters import neighbour_pairs
+from phonoscreen.lattice.constants import Crystal, SecondOrder
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
-from phonoscreen.lattice.finite_displacements import complete_by_symmetry, is_single
+from phonoscreen.lattice.finite_displacements import complete_by_symmetry, finite_differences, is_single
 from phonoscreen.lattice.fit import ForceConstantFitter
 from phonoscreen.lattice.primitive import primitive_crystal, repeated_primitive
 from phonoscreen.lattice.settings import FitSettings
-from phonoscreen.lattice.supercell import supercell_order
+from phonoscreen.lattice.supercell import reduced_lattice, shortest_supercell_vector, supercell_order
 from tests import prototype_crystals as prototypes
 
 CONVENTIONAL = numpy.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
@@ -42,6 +43,68 @@ def test_every_supercell_is_a_repetition_of_some_primitive_cell(matrix):
     assert sorted(order) == list(range(len(numbers)))
 
 
+def test_a_centred_cell_repeated_becomes_a_compact_primitive_cell():
+    """Amm2, DIM 3 2 2: 24 primitive cells, whose Smith form is 1 x 2 x 12."""
+    cell = numpy.diag([4.0, 5.74, 5.76])
+    scaled = numpy.array([[0, 0.25, 0.78], [0, 0.75, 0.78], [0.5, 0.5, 0.53], [0, 0.25, 0.28]])
+    scaled = numpy.concatenate([scaled, [[0, 0.75, 0.28], [0.5, 0.0, 0.03]]])
+    crystal = Crystal(cell, scaled, numpy.array([8, 8, 41, 8, 8, 41]), numpy.ones(6))
+    own, repetitions = repeated_primitive(crystal, numpy.diag([3, 2, 2]) @ cell)
+    assert numpy.prod(repetitions) == 24
+    lengths = numpy.linalg.norm(own.cell, axis=1)
+    assert lengths.max() < 5.75
+    assert (lengths * repetitions).max() < 1.5 * (lengths * repetitions).min()
+
+
+SKEWS = st.lists(st.integers(-4, 4), min_size=6, max_size=6).map(
+    lambda x: (
+        numpy.array([[1, x[0], x[1]], [0, 1, x[2]], [0, 0, 1]])
+        @ numpy.array([[1, 0, 0], [x[3], 1, 0], [x[4], x[5], 1]])
+    )
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(skew=SKEWS)
+def test_neighbours_do_not_depend_on_the_vectors_that_span_the_lattice(skew):
+    crystal = prototypes.wurtzite()
+    skewed = Crystal(
+        skew @ crystal.cell, crystal.scaled_positions @ numpy.linalg.inv(skew), crystal.numbers, crystal.masses
+    )
+    reduced, change = reduced_lattice(skewed.cell)
+    assert numpy.allclose(change @ skewed.cell, reduced)
+    assert abs(round(numpy.linalg.det(change))) == 1
+    assert shortest_supercell_vector(skewed.cell, (2, 2, 2)) == pytest.approx(2 * 3.25)
+    first, second, cells, distances = neighbour_pairs(skewed, 4.0)
+    expected = neighbour_pairs(crystal, 4.0)
+    assert numpy.allclose(numpy.sort(distances), numpy.sort(expected[3]))
+    vectors = (cells + skewed.scaled_positions[second] - skewed.scaled_positions[first]) @ skewed.cell
+    assert numpy.allclose(numpy.linalg.norm(vectors, axis=1), distances)
+
+
+def test_frequencies_do_not_depend_on_the_vectors_that_span_the_lattice():
+    """Long and thin vectors of the same lattice: the shortest images of each pair must still be found."""
+    crystal, skew = prototypes.wurtzite(), numpy.array([[1, 3, 0], [0, 1, 0], [2, -2, 1]])
+    skewed = Crystal(
+        skew @ crystal.cell, crystal.scaled_positions @ numpy.linalg.inv(skew), crystal.numbers, crystal.masses
+    )
+    basis = build_basis(crystal, (2, 2, 2), (None,))
+    second = basis.expand_second(numpy.random.default_rng(0).normal(size=basis.n_free))
+    order = supercell_order(crystal, (2, 2, 2), *_all_atoms(skewed, (2, 2, 2)))
+    values = second.values[:, numpy.argsort(order)]
+    points = numpy.random.default_rng(1).random((4, 3))
+    ours = HarmonicLattice(crystal, (2, 2, 2)).dynamical_matrices(second, points)
+    theirs = HarmonicLattice(skewed, (2, 2, 2)).dynamical_matrices(SecondOrder((2, 2, 2), values), points @ skew.T)
+    assert numpy.allclose(numpy.linalg.eigvalsh(ours), numpy.linalg.eigvalsh(theirs), atol=1e-10)
+
+
+def _all_atoms(crystal, repetitions):
+    cells = numpy.array(list(numpy.ndindex(*repetitions)))
+    return numpy.array(repetitions)[:, None] * crystal.cell, (
+        (cells[:, None] + crystal.scaled_positions).reshape(-1, 3) @ crystal.cell
+    )
+
+
 def test_a_supercell_given_as_the_crystal_is_reduced_to_its_primitive_cell():
     crystal = prototypes.elpasolite()
     cell, positions, numbers = repeated(crystal, 2 * CONVENTIONAL)
@@ -56,8 +119,8 @@ def test_the_cell_given_is_kept_where_the_supercell_repeats_it():
     crystal = prototypes.perovskite()
     own, repetitions = repeated_primitive(crystal, 3 * crystal.cell)
     assert repetitions == (3, 3, 3)
-    assert numpy.array_equal(own.cell, crystal.cell)
-    assert numpy.array_equal(own.scaled_positions, crystal.scaled_positions)
+    assert numpy.abs(own.cell - crystal.cell).max() < 1e-13
+    assert numpy.abs(own.scaled_positions - crystal.scaled_positions).max() < 1e-13
 
 
 @pytest.mark.parametrize("spoil", ["stretched", "turned", "of another crystal"])
@@ -147,6 +210,35 @@ def test_a_completed_fit_is_the_projection_of_the_rows_on_the_symmetric_space(si
     for q, own in zip(qpoints, ours):
         phonon.dynamical_matrix.run(q)
         assert numpy.abs(phonon.dynamical_matrix.dynamical_matrix - own).max() < 1e-10
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_finite_differences_are_the_completed_fit(single, noise):
+    crystal, repetitions, basis, truth, moves, forces = single
+    forces = forces + noise * numpy.random.default_rng(1).normal(size=forces.shape)
+    second, quality = finite_differences(crystal, repetitions, moves, forces)
+    unit, answers = complete_by_symmetry(crystal, repetitions, moves, forces)
+    fitted = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, unit, answers)
+    assert numpy.abs(second.values - basis.expand_second(fitted.parameters).values).max() < 1e-10
+    assert quality["force_error_relative"] < (1e-10 if noise == 0 else 0.5)
+    full = full_second_order(second)
+    assert numpy.allclose(full, full.transpose(1, 0, 3, 2), atol=1e-12)
+    assert numpy.abs(full.sum(axis=1)).max() < 1e-10
+
+
+def test_residual_forces_of_the_undisplaced_crystal_are_reported_by_finite_differences(single):
+    crystal, repetitions, _, truth, moves, forces = single
+    both, residual = numpy.concatenate([moves, -moves]), numpy.zeros_like(forces[0])
+    residual[2::5, 0], residual[3::5, 1], residual[4::5, 2] = 0.01, 0.02, -0.03
+    second, quality = finite_differences(crystal, repetitions, both, numpy.concatenate([forces, -forces]) + residual)
+    assert quality["residual_force_max_ev_per_angstrom"] == pytest.approx(0.03, rel=0.05)
+    assert numpy.abs(second.values - truth.values).max() < 1e-9
+
+
+def test_forces_of_another_order_of_atoms_are_refused_by_finite_differences(single):
+    crystal, repetitions, _, _, moves, forces = single
+    with pytest.raises(StudyError, match="explain nothing"):
+        finite_differences(crystal, repetitions, moves, forces[:, ::-1])
 
 
 @pytest.mark.parametrize(("kept", "message"), [([0, 1], "never displaced"), ([0, 1, 3], "do not span")])

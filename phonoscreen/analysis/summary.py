@@ -192,6 +192,15 @@ def _forces(page, tables):
 
 def _stability(page, phonons):
     page.heading("Stability")
+    uncertain = {
+        source: (phonons[f"status_{source}"] == "not_converged").sum() for source in ("reference", "predicted")
+    }
+    if any(uncertain.values()):
+        page.paragraph(
+            f"Uncertain, and in no row below: {uncertain['reference']} with reference and {uncertain['predicted']} "
+            "with predicted forces. Only frequencies interpolated between the wave vectors of their supercells are "
+            "imaginary; a larger supercell decides."
+        )
     both = phonons[phonons["status_reference"].isin(["ok", "unstable"])]
     both = both[both["status_predicted"].isin(["ok", "unstable"])]
     if not len(both):

@@ -13,6 +13,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.primitive import repeated_primitive
 from phonoscreen.lattice.supercell import supercell_cells, supercell_order
+from phonoscreen.lattice.symmetry import PHONOPY_TOLERANCE_ANGSTROM, TOLERANCE_ANGSTROM
 
 
 @dataclass
@@ -26,6 +27,7 @@ class DisplacedSupercells:
     displacements, forces : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom
     born : (n_atoms, 3, 3) Born effective charges in units of e, first index the field, or None
     dielectric : (3, 3) high-frequency dielectric tensor, or None
+    symmetry_tolerance_angstrom : within which the space group of the crystal was found
     """
 
     crystal: Crystal
@@ -34,9 +36,10 @@ class DisplacedSupercells:
     forces: numpy.ndarray
     born: numpy.ndarray | None = None
     dielectric: numpy.ndarray | None = None
+    symmetry_tolerance_angstrom: float = TOLERANCE_ANGSTROM
 
 
-def read_phonopy_yaml(path):
+def read_phonopy_yaml(path, tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
     """Read a YAML file of phonopy or phono3py, also compressed with xz.
 
     Displacements of all atoms at once, of single atoms, and of pairs are understood. Forces that the file lacks are
@@ -45,6 +48,7 @@ def read_phonopy_yaml(path):
     Parameters
     ----------
     path : for example ``phonopy_params.yaml``, ``phono3py_params.yaml.xz``, ``phono3py_disp.yaml``
+    tolerance_angstrom : of the crystal's symmetry
 
     Returns
     -------
@@ -76,7 +80,7 @@ def read_phonopy_yaml(path):
         )
     supercell = _phonopy_supercell(content.unitcell, content.supercell_matrix)
     displacements, forces = _dataset(path, content.dataset, len(supercell))
-    data = _arranged(_crystal(content.unitcell), supercell, displacements, forces)
+    data = _arranged(_crystal(content.unitcell), supercell, displacements, forces, tolerance_angstrom)
     if content.nac_params is not None and content.primitive is not None:
         from phonopy.structure.cells import get_primitive
 
@@ -86,7 +90,7 @@ def read_phonopy_yaml(path):
     return data
 
 
-def read_force_sets(path, unit_cell, supercell_matrix):
+def read_force_sets(path, unit_cell, supercell_matrix, tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
     """Read phonopy's FORCE_SETS, of single displaced atoms or of all atoms.
 
     Parameters
@@ -94,6 +98,7 @@ def read_force_sets(path, unit_cell, supercell_matrix):
     path : text file
     unit_cell : ``Crystal``, the cell the supercell was made from
     supercell_matrix : (3,) or (3, 3) integers, as phonopy's DIM
+    tolerance_angstrom : of the crystal's symmetry
 
     Returns
     -------
@@ -119,10 +124,10 @@ def read_force_sets(path, unit_cell, supercell_matrix):
             f"{path} is cut or not for a supercell of {len(supercell)} atoms: {error}",
             fix="give the unit cell and the supercell matrix (DIM) of the file",
         ) from error
-    return _arranged(unit_cell, supercell, displacements, forces)
+    return _arranged(unit_cell, supercell, displacements, forces, tolerance_angstrom)
 
 
-def read_snapshots(path, crystal, snapshots):
+def read_snapshots(path, crystal, snapshots, tolerance_angstrom=TOLERANCE_ANGSTROM):
     """Displaced supercells as ``ase.Atoms`` with forces, atoms in any order.
 
     Parameters
@@ -130,6 +135,7 @@ def read_snapshots(path, crystal, snapshots):
     path : name of their file, for messages
     crystal : ``Crystal`` that was repeated
     snapshots : list of ``ase.Atoms``
+    tolerance_angstrom : of the crystal's symmetry
 
     Returns
     -------
@@ -140,20 +146,26 @@ def read_snapshots(path, crystal, snapshots):
     StudyError
         If forces are missing or a supercell is not one of the crystal.
     """
-    crystal, repetitions = repeated_primitive(crystal, snapshots[0].cell.array)
-    perfect = (supercell_cells(repetitions)[:, None] + crystal.scaled_positions).reshape(-1, 3) @ crystal.cell
+    crystal, repetitions = repeated_primitive(crystal, snapshots[0].cell.array, tolerance_angstrom)
+    cell = crystal.cell * numpy.array(repetitions)[:, None]
+    perfect = (supercell_cells(repetitions)[:, None] + crystal.scaled_positions).reshape(-1, 3) / repetitions
     displacements, forces = [], []
     for number, atoms in enumerate(snapshots):
         if atoms.calc is None or "forces" not in atoms.calc.results:
             raise StudyError(f"supercell {number} of {path} has no forces", fix="write extended XYZ with forces")
         order = supercell_order(crystal, repetitions, atoms.cell, atoms.positions, atoms.numbers)
-        scaled = (atoms.positions[order] - perfect) @ numpy.linalg.inv(atoms.cell)
-        displacements.append((scaled - numpy.rint(scaled)) @ atoms.cell.array)
+        # in units of the supercell's vectors: those of the file may differ from the symmetrised ones by rounding
+        same = numpy.rint(atoms.cell.array @ numpy.linalg.inv(cell))
+        scaled = (atoms.positions[order] @ numpy.linalg.inv(atoms.cell.array)) @ same - perfect
+        displacements.append((scaled - numpy.rint(scaled)) @ cell)
         forces.append(atoms.get_forces()[order])
-    return DisplacedSupercells(crystal, repetitions, numpy.array(displacements), numpy.array(forces))
+    return DisplacedSupercells(
+        crystal, repetitions, numpy.array(displacements), numpy.array(forces),
+        symmetry_tolerance_angstrom=tolerance_angstrom,
+    )  # fmt: skip
 
 
-def read_born(path, crystal, unit_cell=None):
+def read_born(path, crystal, unit_cell=None, tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
     """Read phonopy's BORN file: Born charges of the inequivalent atoms and the dielectric tensor.
 
     Parameters
@@ -161,6 +173,7 @@ def read_born(path, crystal, unit_cell=None):
     path : text file
     crystal : ``Crystal`` whose charges are wanted, primitive
     unit_cell : ``Crystal`` whose primitive cell the file is for, if its atoms are in another order
+    tolerance_angstrom : of the symmetry of ``unit_cell``
 
     Returns
     -------
@@ -176,7 +189,7 @@ def read_born(path, crystal, unit_cell=None):
 
     from phonoscreen.lattice.primitive import primitive_crystal
 
-    theirs = primitive_crystal(unit_cell) if unit_cell is not None else crystal
+    theirs = primitive_crystal(unit_cell, tolerance_angstrom) if unit_cell is not None else crystal
     try:
         charges = parse_BORN(_phonopy_atoms(theirs), filename=path)
     except Exception as error:  # phonopy raises whatever its parser stumbles over
@@ -212,11 +225,13 @@ def _has_forces(dataset):
     return "forces" in dataset or any("forces" in first for first in dataset.get("first_atoms", ()))
 
 
-def _arranged(unit_cell, supercell, displacements, forces):
+def _arranged(unit_cell, supercell, displacements, forces, tolerance_angstrom):
     """In the order of the primitive cell's repetitions."""
-    crystal, repetitions = repeated_primitive(unit_cell, supercell.cell)
+    crystal, repetitions = repeated_primitive(unit_cell, supercell.cell, tolerance_angstrom)
     order = supercell_order(crystal, repetitions, supercell.cell, supercell.positions, supercell.numbers)
-    return DisplacedSupercells(crystal, repetitions, displacements[:, order], forces[:, order])
+    return DisplacedSupercells(
+        crystal, repetitions, displacements[:, order], forces[:, order], symmetry_tolerance_angstrom=tolerance_angstrom
+    )
 
 
 def _charges_of(crystal, theirs, born):

@@ -47,7 +47,8 @@ class BasisAssigner:
         settings, n_atoms = self._settings, len(crystal.numbers)
         repetitions = choose_repetitions(crystal.cell, n_atoms, settings.min_length_angstrom, settings.max_atoms)
         cutoffs, third = self._orders.cutoffs(crystal, repetitions)
-        key = basis_key(crystal, repetitions, cutoffs, self._symmetry(crystal, repetitions))
+        symmetry = self._symmetry(crystal, repetitions)
+        key = basis_key(crystal, repetitions, cutoffs, symmetry)
         if key not in self._free:
             basis = build_basis(crystal, repetitions, cutoffs)
             write_basis(self._store, basis)
@@ -57,6 +58,8 @@ class BasisAssigner:
         per_supercell = sum(n_free) / (3 * n_supercell_atoms)
         return {
             "basis_key": key,
+            "space_group": symmetry.space_group.symbol,
+            "space_group_number": symmetry.space_group.number,
             "repetitions": " ".join(str(n) for n in repetitions),
             "n_supercell_atoms": n_supercell_atoms,
             "supercell_length_angstrom": shortest_supercell_vector(crystal.cell, repetitions),

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import math
+import sys
 from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.lattice.options import count, methods, not_negative, positive
 
 
 def add_parser(subparsers):
@@ -25,23 +28,39 @@ def add_parser(subparsers):
     )
     parser.add_argument("--born", metavar="FILE", help="BORN file: Born charges and dielectric tensor")
     parser.add_argument(
-        "--third-cutoff", type=float, default=5.0, metavar="ANGSTROM", help="largest third-order cutoff; 0: none"
-    )
-    parser.add_argument("--third-shells", type=int, metavar="N", help="third-order cutoff behind this neighbour shell")
-    parser.add_argument("--fourth-cutoff", type=float, metavar="ANGSTROM", help="include the fourth order in the fit")
-    parser.add_argument("--second-cutoff", type=float, metavar="ANGSTROM", help="instead of all pairs of the supercell")
+        "--symmetry-tolerance", type=positive, metavar="ANGSTROM",
+        help="largest distance between an atom and its image: 1e-5, phonopy's, for files of phonopy, else 1e-3",
+    )  # fmt: skip
     parser.add_argument(
-        "--method", default="least_squares", metavar="NAME[,NAME]",
-        help="least_squares, lasso, adaptive_lasso or ardr; several by order, the second first",
+        "--third-cutoff", type=not_negative, metavar="ANGSTROM", help="largest third-order cutoff, 5.0; 0: none"
+    )
+    parser.add_argument(
+        "--third-shells", type=count, metavar="N", help="third-order cutoff behind this neighbour shell"
+    )
+    parser.add_argument(
+        "--fourth-cutoff", type=positive, metavar="ANGSTROM", help="include the fourth order in the fit"
+    )
+    parser.add_argument(
+        "--second-cutoff", type=positive, metavar="ANGSTROM", help="instead of all pairs of the supercell"
+    )
+    parser.add_argument(
+        "--method", type=methods, metavar="NAME[,NAME]",
+        help="least_squares, lasso, adaptive_lasso or ardr; several by order, the second first; by default finite "
+        "differences where single atoms are displaced, else least_squares",
     )  # fmt: skip
     parser.add_argument("--in-sequence", action="store_true", help="fit each order to what the lower ones leave")
     parser.add_argument(
         "--rotational-sum-rules", action=argparse.BooleanOptionalAction, default=None,
-        help="enforce Born-Huang and Huang; by default unless single atoms are displaced, where phonopy does not",
+        help="insist on Born-Huang and Huang, or leave them out; by default where the forces allow them, and not where "
+        "single atoms are displaced",
     )  # fmt: skip
     parser.add_argument("--learning-curve", action="store_true", help="also fit to fewer supercells")
     parser.add_argument(
-        "--imaginary-threshold", type=float, default=0.1, metavar="THZ", help="a mode below minus this is imaginary"
+        "--imaginary-threshold",
+        type=not_negative,
+        default=0.1,
+        metavar="THZ",
+        help="a mode below minus this is imaginary",
     )
     parser.add_argument("--output", default=".", metavar="FOLDER", help="where the files are written")
     parser.set_defaults(run=run)
@@ -49,50 +68,38 @@ def add_parser(subparsers):
 
 def run(arguments):
     """Fit, report as JSON on the standard output, and write the files that ShengBTE, phonopy and phono3py read."""
-    from phonoscreen.lattice.basis import build_basis
-    from phonoscreen.lattice.dipoles import dipole_constants
-    from phonoscreen.lattice.finite_displacements import complete_by_symmetry, is_single
-    from phonoscreen.lattice.fit import ForceConstantFitter
-    from phonoscreen.lattice.learning_curve import learning_curve
-    from phonoscreen.lattice.orders import ORDERS
-    from phonoscreen.lattice.settings import FitSettings, OrderSettings
+    from phonoscreen.lattice.alone import Choices, determine
+    from phonoscreen.lattice.settings import OrderSettings
     from phonoscreen.lattice.stability import check_stability
 
     data = _read(arguments)
-    crystal, repetitions = data.crystal, data.repetitions
-    moves, forces = data.displacements, data.forces
+    asked = {"third_cutoff_angstrom": arguments.third_cutoff} if arguments.third_cutoff is not None else {}
     orders = OrderSettings(
-        arguments.third_cutoff, arguments.third_shells, arguments.second_cutoff, arguments.fourth_cutoff
-    )
-    report = {"repetitions": " ".join(str(n) for n in repetitions)}
-    rotational = arguments.rotational_sum_rules
-    if is_single(moves):  # holds no third order
-        rotational = bool(rotational)
-        orders = OrderSettings(0.0, second_cutoff_angstrom=arguments.second_cutoff)
-        report["n_single_displacements"] = len(moves)
-        moves, forces = complete_by_symmetry(crystal, repetitions, moves, forces)
-    cutoffs, third = orders.cutoffs(crystal, repetitions)
-    basis = build_basis(crystal, repetitions, cutoffs)
-    names = arguments.method.split(",")
-    method = names[0] if len(names) == 1 else dict(zip(ORDERS, names))
-    settings = FitSettings(method, arguments.in_sequence, True if rotational is None else rotational)
-    report["rotational_sum_rules"] = settings.rotational_sum_rules
-    fitter = ForceConstantFitter(basis, settings)
-    charges = (data.born, data.dielectric) if data.born is not None else None
-    fitted = fitter.fit(crystal, moves, forces, charges=charges)
-    second = basis.expand_second(fitted.parameters)
-    if charges is not None:
-        second.values += dipole_constants(crystal, repetitions, *charges).values
-    _write(crystal, second, basis.expand_third(fitted.parameters) if third else None, Path(arguments.output))
-    verdict = check_stability(crystal, second, arguments.imaginary_threshold, charges=charges)
-    if third:
-        report |= {"third_cutoff_angstrom": third.value_angstrom, "third_shell": third.shell,
-                   "third_cutoff_to_shell_angstrom": third.to_shell_angstrom}  # fmt: skip
-    report |= {**fitted.quality, "stable": verdict.stable, **verdict.values}
-    if arguments.learning_curve:
-        report["learning_curve"] = learning_curve(fitter, crystal, moves, forces, charges=charges)
-    print(json.dumps(report, indent=2, default=float).replace("NaN", "null"))
+        third_shells=arguments.third_shells, second_cutoff_angstrom=arguments.second_cutoff,
+        fourth_cutoff_angstrom=arguments.fourth_cutoff, **asked,
+    )  # fmt: skip
+    choices = Choices(
+        orders, bool(arguments.third_cutoff), arguments.method, arguments.in_sequence, arguments.rotational_sum_rules,
+        arguments.learning_curve,
+    )  # fmt: skip
+    found = determine(data, choices)
+    verdict = check_stability(data.crystal, found.second, arguments.imaginary_threshold, charges=found.charges)
+    _write(data.crystal, found.second, found.third, Path(arguments.output))
+    for warning in found.warnings:
+        print(f"phonoscreen: warning: {warning}", file=sys.stderr)
+    report = {**found.report, "stable": verdict.stable, **verdict.values, "stability_reason": verdict.reason}
+    report["warnings"] = found.warnings
+    print(json.dumps(_without_nan(report), indent=2, default=float))
     return 0
+
+
+def _without_nan(value):
+    """The same with None for numbers that are not finite, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: _without_nan(own) for name, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read(arguments):
@@ -102,18 +109,21 @@ def _read(arguments):
     from phonoscreen.structures.reading import read_crystal
 
     given, path = Crystal.from_ase(read_crystal(arguments.structure)), arguments.forces
+    tolerance = arguments.symmetry_tolerance
+    chosen = {"tolerance_angstrom": tolerance} if tolerance else {}  # else the reader's own
     if str(path).endswith((".yaml", ".yaml.xz")):
-        data = read_phonopy_yaml(path)
+        data = read_phonopy_yaml(path, **chosen)
         _check_same(given, data, arguments)
     elif "FORCE_SETS" in Path(path).name:
         if arguments.supercell is None or len(arguments.supercell) not in (3, 9):
             raise StudyError("FORCE_SETS does not say its supercell", fix="give --supercell with phonopy's DIM")
         matrix = arguments.supercell
-        data = read_force_sets(path, given, matrix if len(matrix) == 3 else [matrix[:3], matrix[3:6], matrix[6:]])
+        matrix = matrix if len(matrix) == 3 else [matrix[:3], matrix[3:6], matrix[6:]]
+        data = read_force_sets(path, given, matrix, **chosen)
     else:
-        data = read_snapshots(path, given, _atoms(path, index=":"))
+        data = read_snapshots(path, given, _atoms(path, index=":"), **chosen)
     if arguments.born:
-        data.born, data.dielectric = read_born(arguments.born, data.crystal, given)
+        data.born, data.dielectric = read_born(arguments.born, data.crystal, given, data.symmetry_tolerance_angstrom)
     return data
 
 

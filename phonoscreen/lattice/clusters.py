@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.supercell import supercell_cells
+from phonoscreen.lattice.supercell import reduced_lattice, supercell_cells
 
 
 @dataclass
@@ -43,15 +43,20 @@ def neighbour_pairs(crystal, cutoff_angstrom):
     cells : (n_pairs, 3) integer lattice vector of the second
     distances : (n_pairs,) angstrom
     """
-    cell, tau = numpy.asarray(crystal.cell), crystal.scaled_positions
+    cell, change = reduced_lattice(crystal.cell)
+    places = crystal.scaled_positions @ numpy.rint(numpy.linalg.inv(change))  # in units of the reduced vectors
+    home = numpy.floor(places).astype(int)
+    places = places - home
     heights = 1 / numpy.linalg.norm(numpy.linalg.inv(cell), axis=0)
-    spread = numpy.ptp(tau, axis=0)
-    reach = numpy.ceil(cutoff_angstrom / heights + spread + 1e-9).astype(int)
-    cells = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
-    vectors = (cells[None, :, None] + tau[None, None, :] - tau[:, None, None]) @ cell
+    reach = numpy.ceil(cutoff_angstrom / heights + numpy.ptp(places, axis=0) + 1e-9).astype(int)
+    steps = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
+    vectors = (steps[None, :, None] + places[None, None, :] - places[:, None, None]) @ cell
     distances = numpy.linalg.norm(vectors, axis=-1)
     first, which, second = numpy.nonzero(distances <= cutoff_angstrom)
-    return first, second, cells[which], distances[first, which, second]
+    distances = distances[first, which, second]
+    cells = (steps[which] - home[second] + home[first]) @ change
+    order = numpy.lexsort((second, *cells.T[::-1], first))
+    return first[order], second[order], cells[order], distances[order]
 
 
 def supercell_pairs(n_atoms, repetitions):

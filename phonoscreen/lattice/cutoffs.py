@@ -63,7 +63,8 @@ def choose_cutoff(crystal, repetitions, cutoff_max_angstrom):
         raise StudyError(
             f"the nearest neighbours ({shells[0] if len(shells) else numpy.nan:.2f} angstrom) lie beyond the largest "
             f"third-order cutoff {cutoff_max_angstrom:.2f} or half the supercell {half:.2f} angstrom",
-            fix="raise force_constants.third_cutoff_angstrom or supercell.min_length_angstrom",
+            fix="raise --third-cutoff (force_constants.third_cutoff_angstrom in a study), or use a larger supercell "
+            "(supercell.min_length_angstrom)",
         )
     gaps = numpy.diff(shells)
     near = inside[shells[inside] >= 0.85 * limit]
@@ -95,8 +96,8 @@ def cutoff_of_shells(crystal, repetitions, n_shells):
     if not 1 <= n_shells <= fitting:
         raise StudyError(
             f"{n_shells} neighbour shells do not fit into half the supercell ({half:.2f} angstrom), {fitting} do",
-            fix=f"use 1 to {fitting} shells, or a supercell of at least "
-            f"{2 * shells[min(max(n_shells, 1), len(shells)) - 1]:.2f} angstrom",
+            fix=f"use 1 to {fitting} shells (--third-shells, force_constants.third_shells in a study), or a supercell "
+            f"of at least {2 * shells[min(max(n_shells, 1), len(shells)) - 1]:.2f} angstrom",
         )
     return _after_shell(shells, n_shells, half)
 
@@ -121,7 +122,9 @@ def check_cutoff(crystal, repetitions, cutoff_angstrom):
         raise StudyError(
             f"cutoff {cutoff_angstrom:.2f} angstrom exceeds half the supercell ({0.5 * shortest:.2f} angstrom): "
             "an atom would be counted as its own image's neighbour",
-            fix=f"use a supercell of at least {2 * cutoff_angstrom:.2f} angstrom, or a shorter cutoff",
+            fix=f"use a supercell of at least {2 * cutoff_angstrom:.2f} angstrom (supercell.min_length_angstrom in a "
+            "study), or a shorter cutoff: --second-cutoff, --third-cutoff, --fourth-cutoff "
+            "(force_constants.second_cutoff_angstrom and so on)",
         )
     shells = neighbour_shells(crystal, cutoff_angstrom + 4.0)
     near = shells[numpy.abs(shells - cutoff_angstrom) < SHELL_ANGSTROM]
@@ -131,5 +134,6 @@ def check_cutoff(crystal, repetitions, cutoff_angstrom):
         choices = " or ".join(f"{x:.3f}" for x in numpy.concatenate([below, above]))
         raise StudyError(
             f"cutoff {cutoff_angstrom:.3f} angstrom falls on the neighbour shell at {near[0]:.3f} angstrom",
-            fix=f"use the middle of a gap: {choices} angstrom",
+            fix=f"use the middle of a gap, {choices} angstrom, as --second-cutoff or --fourth-cutoff "
+            "(force_constants.second_cutoff_angstrom, force_constants.fourth_cutoff_angstrom in a study)",
         )

@@ -13,8 +13,12 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.force_constants import full_second_order
 from phonoscreen.lattice.constants import SecondOrder
 from phonoscreen.lattice.supercell import supercell_cells
+from phonoscreen.lattice.symmetry import find_symmetry
 from phonoscreen.transport import units
 from phonoscreen.transport.nonanalytic import GonzeCorrection
+
+MISTAKEN_CHARGE = 0.2
+"""Fraction of the largest Born charge that noise may leave against symmetry or neutrality."""
 
 
 def dipole_constants(crystal, repetitions, born, dielectric):
@@ -67,7 +71,26 @@ def dipole_forces(constants, displacements):
 
 
 def check_charges(crystal, born, dielectric):
-    """Born charges that sum to zero, and the dielectric tensor, or a refusal."""
+    """Born charges and dielectric tensor that obey the crystal's symmetry and the sum rule, or a refusal.
+
+    Both are averaged over the space group, and the sum of the charges is taken off evenly, as phonopy does. What a
+    calculation leaves against these rules is its numerical noise; more than a fifth of the largest charge is a mistake.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``, symmetrised
+    born : (n_atoms, 3, 3) Born charges, units of e, first index the field
+    dielectric : (3, 3) high-frequency dielectric tensor
+
+    Returns
+    -------
+    born, dielectric : the same shapes
+
+    Raises
+    ------
+    StudyError
+        If the charges do not fit the crystal, are not finite, or the tensor is not positive definite.
+    """
     born, dielectric = numpy.asarray(born, float), numpy.asarray(dielectric, float)
     if born.shape != (len(crystal.numbers), 3, 3) or dielectric.shape != (3, 3):
         raise StudyError(
@@ -75,16 +98,27 @@ def check_charges(crystal, born, dielectric):
             f"{len(crystal.numbers)} atoms",
             fix="give (n_atoms, 3, 3) charges of the primitive cell's atoms and a (3, 3) tensor",
         )
-    finite = numpy.isfinite(born).all() and numpy.isfinite(dielectric).all()
-    if not finite or numpy.linalg.eigvalsh(dielectric + dielectric.T).min() <= 0:
+    if not (numpy.isfinite(born).all() and numpy.isfinite(dielectric).all()):
         raise StudyError(
-            "Born charges or dielectric tensor are not finite, or the tensor is not positive",
-            fix="calculate them again, or leave them out",
+            "Born charges or dielectric tensor are not finite", fix="calculate them again, or leave them out"
         )
-    total, largest = born.sum(axis=0), numpy.abs(born).max()
-    if numpy.abs(total).max() > 0.2 * max(largest, 1e-300):
+    symmetry, largest = find_symmetry(crystal), max(float(numpy.abs(born).max()), 1e-300)
+    average, turns = numpy.zeros_like(born), symmetry.cartesian
+    for images, turn in zip(symmetry.atoms, turns):
+        average[images] += turn @ born @ turn.T / len(turns)
+    dielectric = (turns @ dielectric @ turns.transpose(0, 2, 1)).mean(axis=0)
+    dielectric = 0.5 * (dielectric + dielectric.T)
+    if numpy.linalg.eigvalsh(dielectric).min() <= 0:
+        raise StudyError("the dielectric tensor is not positive", fix="calculate it again, or leave the charges out")
+    unlike, total = float(numpy.abs(average - born).max()), average.sum(axis=0)
+    if unlike > MISTAKEN_CHARGE * largest:
+        raise StudyError(
+            f"the Born charges break the symmetry of the crystal by {unlike:.2f} e",
+            fix="check the order of the atoms and the orientation of the cell they were calculated in",
+        )
+    if numpy.abs(total).max() > MISTAKEN_CHARGE * largest:
         raise StudyError(
             f"the Born charges sum to {numpy.abs(total).max():.2f} e instead of zero",
             fix="calculate them with denser k points, or check the order of the atoms",
         )
-    return born - total / len(born), dielectric
+    return average - total / len(born), dielectric

@@ -8,7 +8,7 @@ positions, so that eigenvectors and derivatives are those of phonopy.
 
 import numpy
 
-from phonoscreen.lattice.supercell import supercell_cells
+from phonoscreen.lattice.supercell import reduced_lattice, supercell_cells
 
 THZ_PER_SQRT_EV_PER_ANGSTROM2_U = 15.633302300230191
 """Frequency (not angular) of the eigenvalue 1 eV/angstrom^2/u, THz (CODATA 2018)."""
@@ -152,13 +152,14 @@ def _shortest_images(crystal, repetitions):
     """
     cells, tau = supercell_cells(repetitions), crystal.scaled_positions
     n_atoms, n_cells = len(tau), len(cells)
-    lattice = crystal.cell * numpy.array(repetitions)[:, None]
     start = (cells[None, :, None] + tau[None, None, :] - tau[:, None, None]).reshape(-1, 3)
-    reach = _image_reach(lattice)
+    reduced, change = reduced_lattice(crystal.cell * numpy.array(repetitions)[:, None])
+    translations = change * numpy.array(repetitions)  # of the reduced supercell vectors, in primitive vectors
+    reach = _image_reach(reduced)
     steps = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
-    folds = numpy.rint(start / repetitions).astype(int)
+    folds = numpy.rint(start @ numpy.linalg.inv(translations)).astype(int)
     cells_of_pair = numpy.broadcast_to(cells[None, :, None], (n_atoms, n_cells, n_atoms, 3)).reshape(-1, 3)
-    offsets = (steps[None] - folds[:, None]) * numpy.array(repetitions)
+    offsets = (steps[None] - folds[:, None]) @ translations
     vectors = (start[:, None] + offsets) @ crystal.cell
     distances = numpy.sqrt(numpy.einsum("pix,pix->pi", vectors, vectors))
     shortest = distances <= distances.min(axis=1, keepdims=True) + TIE_ANGSTROM

@@ -9,12 +9,13 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.basis import read_basis, symmetry_digest
 from phonoscreen.lattice.dipoles import dipole_constants, dipole_forces
 from phonoscreen.lattice.fit_matrix import FitMatrix
-from phonoscreen.lattice.judgement import check_explained, check_input, sum_rule_residuals
+from phonoscreen.lattice.judgement import check_explained, check_input, doubts, sum_rule_residuals
 from phonoscreen.lattice.normal_equations import NormalEquations
 from phonoscreen.lattice.orders import ORDERS, methods_of_orders, n_groups_wanted, plan_blocks, solve_blocks
+from phonoscreen.lattice.rotations import factor_of, obey_rotations, relative_to_forces
 from phonoscreen.lattice.settings import FitSettings
 from phonoscreen.lattice.store import BASES_HELD
-from phonoscreen.lattice.sum_rules import RotationalSumRules, enforce
+from phonoscreen.lattice.sum_rules import RotationalSumRules
 from phonoscreen.lattice.symmetry import find_symmetry
 
 
@@ -27,11 +28,13 @@ class FittedForceConstants:
     parameters : (n_free,) eV/angstrom^order, in the basis named by the key
     parameters_committee : (n_member, n_free), or None
     quality : scalars for the record, units in the names
+    warnings : list of sentences; joined among the scalars too
     """
 
     parameters: numpy.ndarray
     parameters_committee: numpy.ndarray | None
     quality: dict = field(default_factory=dict)
+    warnings: list = field(default_factory=list)
 
 
 class ForceConstantFitter:
@@ -88,25 +91,27 @@ class ForceConstantFitter:
             raise StudyError("all forces vanish", fix="check the force calculation")
         equations = NormalEquations(self._fit_matrix, moves, sets, n_groups_wanted(self._blocks, len(moves)))
         solution, every = solve_blocks(self._blocks, equations), equations.without()
-        factor = solution.factor or every.factorise(ridge=0 if every.equations > 2 * self.basis.n_free else 1e-8)
-        parameters, changed = self._obey_rotations(rotational, every, factor, solution.parameters)
+        factor = solution.factor or factor_of(every)
+        obeyed = obey_rotations(rotational, self.settings.rotational_sum_rules, equations, factor, solution)
+        parameters = obeyed.parameters
         misfits = sets[0] - self._fit_matrix.forces(moves, parameters[:, 0])
         rms = float(numpy.sqrt((given[0] ** 2).mean()))
-        check_explained(self.basis, moves, given[0], misfits, solution.held_out / rms)
+        unexplained = check_explained(self.basis, moves, given[0], misfits, obeyed.held_out / rms)
         quality = {
             "method": ", ".join(dict.fromkeys(self.methods)),
             "in_sequence": self.settings.in_sequence,
             "n_supercells": len(moves),
             "n_equations": every.equations,
             "n_free": self.basis.n_free,
+            "displacement_rms_angstrom": float(numpy.sqrt((moves**2).sum(axis=2).mean())),
             "force_rms_ev_per_angstrom": rms,
             "force_error_ev_per_angstrom": float(numpy.sqrt((misfits**2).mean())),
             "force_error_relative": float(numpy.sqrt((misfits**2).mean())) / rms,
-            "force_error_held_out_ev_per_angstrom": solution.held_out,
-            "force_error_relative_held_out": solution.held_out / rms,
+            "force_error_held_out_ev_per_angstrom": obeyed.held_out,
+            "force_error_relative_held_out": obeyed.held_out / rms,
             "condition_number": factor.condition_number,
             **self._by_order(solution),
-            "rotational_change_relative": changed / rms,
+            **relative_to_forces(obeyed, rms),
             **sum_rule_residuals(self.basis, rotational, parameters[:, 0]),
             "residual_force_max_ev_per_angstrom": (
                 float(numpy.abs(residual_forces).max()) if residual_forces is not None else float("nan")
@@ -115,8 +120,10 @@ class ForceConstantFitter:
                 float(numpy.sqrt(((given[0] - sets[0]) ** 2).mean())) / rms if charges is not None else 0.0
             ),
         }
+        warnings = ([obeyed.note] if obeyed.note else []) + unexplained + doubts(quality, len(self.basis.orders))
+        quality["warnings"] = "; ".join(warnings)
         committee = parameters[:, 1:].T.copy() if committee_forces is not None else None
-        return FittedForceConstants(parameters[:, 0].copy(), committee, quality)
+        return FittedForceConstants(parameters[:, 0].copy(), committee, quality, warnings)
 
     def predict(self, crystal, parameters, displacements, residual_forces=None, charges=None):
         """Forces that fitted parameters give on displaced supercells.
@@ -146,14 +153,6 @@ class ForceConstantFitter:
                 f"n_nonzero_{name}": int((own != 0).sum()),
             }
         return values
-
-    def _obey_rotations(self, rotational, every, factor, parameters):
-        """Parameters that obey the rotational sum rules, and the change in forces, eV/angstrom."""
-        if not self.settings.rotational_sum_rules:
-            return parameters, 0.0
-        obedient = enforce(rotational.constraints, factor, parameters)
-        change = (obedient - parameters)[:, 0]
-        return obedient, float(numpy.sqrt(max(change @ every.gram @ change, 0.0) / every.equations))
 
     def _rotational(self, crystal):
         """Rotational sum rules of the geometry, which structures of one prototype mostly share.

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.clusters import Clusters, image_table
+from phonoscreen.lattice.ranks import UnclearRank, clear_rank
 
 MAX_SYMMETRIC = 8000
 """Tensors allowed by symmetry beyond which a crystal has lost its symmetry or the cutoff is far too long."""
@@ -149,7 +150,13 @@ def _products(cartesian, order):
 
 def _orthonormal_columns(projector):
     """Orthonormal basis of a projector's range from its own columns, which keeps it sparse."""
-    rank = int(round(numpy.trace(projector)))
+    trace = float(numpy.trace(projector))
+    rank = int(round(trace))
+    if abs(trace - rank) > 1e-6:
+        raise UnclearRank(
+            f"the tensors that symmetry allows number {trace:.6f}: the operations form no group",
+            fix="symmetrise the crystal, or raise --symmetry-tolerance (filter.symmetry_tolerance_angstrom in a study)",
+        )
     basis = numpy.zeros((len(projector), rank))
     found = 0
     for column in projector.T:
@@ -158,7 +165,7 @@ def _orthonormal_columns(projector):
         rest = column - basis[:, :found] @ (basis[:, :found].T @ column)
         rest -= basis[:, :found] @ (basis[:, :found].T @ rest)
         length = numpy.linalg.norm(rest)
-        if length > 1e-6:
+        if clear_rank([length], 1.0, "tensors that symmetry allows"):
             basis[:, found] = rest / length
             found += 1
     return basis
@@ -226,7 +233,7 @@ def _null_space(constraints, sites):
             break
         below = numpy.abs(rows[len(pivots) :, column])
         best = len(pivots) + int(below.argmax())
-        if below.max() < 1e-8:
+        if not clear_rank([below[best - len(pivots)]], 1.0, "acoustic sum rule"):
             continue
         rows[[len(pivots), best]] = rows[[best, len(pivots)]]
         rows[len(pivots)] /= rows[len(pivots), column]

@@ -137,8 +137,9 @@ class Sums:
             factor = -(-2 * n_free // max(self.equations, 1))
             raise StudyError(
                 f"{self.equations} force components for {n_free} free force constants",
-                fix=f"give at least {factor} times as many displaced supercells, shorten "
-                "force_constants.third_cutoff_angstrom, or use a sparse method (lasso, adaptive_lasso, ardr)",
+                fix=f"give at least {factor} times as many displaced supercells, a shorter --third-cutoff "
+                "(force_constants.third_cutoff_angstrom in a study), or a sparse method: --method lasso, "
+                "adaptive_lasso or ardr (force_constants.method)",
             )
         diagonal = self.gram.diagonal()
         silent = int((diagonal <= 1e-14 * diagonal.max()).sum()) if n_free else 0

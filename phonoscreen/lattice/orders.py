@@ -37,14 +37,14 @@ class Solution:
     ----------
     parameters : (n_free, n_sets), eV/angstrom^order
     penalties : the value chosen for each block, NaN for least squares
-    held_out : root mean square force error on supercells left out of the fit, eV/angstrom; NaN where the others do
-        not determine the force constants
+    left_out : dict from a group of supercells to the parameters (n_free,) of the first set of forces fitted to the
+        other groups; groups whose absence leaves force constants undetermined are missing
     factor : ``Factor`` of the whole normal matrix where it had to be made, else None
     """
 
     parameters: numpy.ndarray
     penalties: list
-    held_out: float
+    left_out: dict
     factor: Factor | None
 
 
@@ -63,15 +63,23 @@ def methods_of_orders(method, n_orders):
     Raises
     ------
     StudyError
-        For a name that is none of ``METHODS`` or an order without a method.
+        For a name that is none of ``METHODS`` or an order without a method. Methods of orders that are not fitted are
+        allowed: the settings of a study name all three.
     """
     names = ORDERS[:n_orders]
     chosen = dict.fromkeys(names, method) if isinstance(method, str) else dict(method)
     for name in names:
+        if name not in chosen:
+            raise StudyError(
+                f"the {name} order has no method",
+                fix="give one method for all orders, or one for each: --method "
+                f"(force_constants.method.{name} in a study)",
+            )
         if chosen.get(name) not in METHODS:
             raise StudyError(
                 f"unknown method {chosen.get(name)!r} of the {name} order",
-                fix=f"set force_constants.method.{name} to one of {METHODS}",
+                fix=f"use one of {', '.join(METHODS)} for each order: --method "
+                f"(force_constants.method.{name} in a study)",
             )
     return [chosen[name] for name in names]
 
@@ -103,7 +111,7 @@ def plan_blocks(sizes, methods, in_sequence):
     if len(different) > 1:
         raise StudyError(
             f"{' and '.join(different)} cannot choose their penalties in one fit",
-            fix="set force_constants.in_sequence to true, or use one sparse method",
+            fix="give --in-sequence (force_constants.in_sequence: true in a study), or use one sparse method",
         )
     return [Block(numpy.concatenate(columns), numpy.concatenate(sparse), different[0] if different else None)]
 
@@ -119,7 +127,10 @@ def n_groups_wanted(blocks, n_supercells):
     if all(block.method is None for block in blocks):
         return min(n_supercells, 2)
     if n_supercells < 2:
-        raise StudyError("cross-validation needs at least two supercells", fix="give more, or use least_squares")
+        raise StudyError(
+            "cross-validation needs at least two supercells",
+            fix="give more, or use least_squares: --method (force_constants.method in a study)",
+        )
     return min(n_supercells, 5)
 
 
@@ -166,10 +177,21 @@ def solve_blocks(blocks, equations):
         sparse = _Sparse(block, every, parameters)
         for number in range(parameters.shape[1]):
             parameters[block.columns, number] = sparse.path(number, tried[: best + 1])[-1]
-    misfit = sum(equations.only(g).misfit(own[:, 0]) for g, own in left_out.items())
+    left_out = {g: own[:, 0] for g, own in left_out.items()}
+    return Solution(parameters, penalties, left_out, factor if len(blocks) == 1 else None)
+
+
+def held_out_error(equations, left_out):
+    """Root mean square force error on supercells left out of the fit, eV/angstrom; NaN where none could be.
+
+    Parameters
+    ----------
+    equations : ``NormalEquations``
+    left_out : parameters by group of supercells, see ``Solution``
+    """
+    misfit = sum(equations.only(g).misfit(own) for g, own in left_out.items())
     n_held = sum(int(equations.equations[g]) for g in left_out)
-    held_out = float(numpy.sqrt(misfit / n_held)) if n_held else float("nan")
-    return Solution(parameters, penalties, held_out, factor if len(blocks) == 1 else None)
+    return float(numpy.sqrt(misfit / n_held)) if n_held else float("nan")
 
 
 def _least_squares(block, sums, known):

@@ -72,7 +72,10 @@ class OrderSettings:
             values.append(third.value_angstrom)
         if self.fourth_cutoff_angstrom is not None:
             if third is None:
-                raise StudyError("a fourth order without a third", fix="give a third-order cutoff too")
+                raise StudyError(
+                    "a fourth order without a third",
+                    fix="give --third-cutoff too (force_constants.third_cutoff_angstrom in a study)",
+                )
             values.append(self.fourth_cutoff_angstrom)
         for value in values:
             if value is not None:

@@ -7,7 +7,6 @@ length, which also puts the orders on one footing.
 """
 
 import numpy
-from sklearn.linear_model import lasso_path
 
 PENALTIES = {
     "lasso": numpy.logspace(0, -6, 31),
@@ -57,6 +56,8 @@ def _adaptive_lasso(sums, number, penalties):
 
 
 def _scaled_lasso(sums, number, penalties, scale):
+    from sklearn.linear_model import lasso_path  # seconds to import, and most fits are least squares
+
     gram, moment = sums.gram * scale[:, None] * scale, sums.moment[:, number] * scale
     # a square root of the normal matrix has the same normal equations as the whole fit matrix, but few rows
     values, vectors = numpy.linalg.eigh(gram)

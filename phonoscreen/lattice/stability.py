@@ -22,22 +22,35 @@ class Stability:
 
     Parameters
     ----------
-    stable : no frequency below the threshold away from Gamma
-    reason : why not, or empty
+    verdict : ``stable``: no frequency below the threshold away from Gamma; ``unstable``: one at a wave vector that
+        fits into the supercell, where the forces themselves give it; ``uncertain``: only interpolated ones
+    reason : why not stable, or empty
     values : scalars for the record
     arrays : band structure and mesh, named as in the shard's file
     """
 
-    stable: bool
+    verdict: str
     reason: str
     values: dict
     arrays: dict
+
+    @property
+    def stable(self):
+        """Whether the verdict is ``stable``."""
+        return self.verdict == "stable"
+
+    @property
+    def status(self):
+        """Status of the record: an uncertain verdict has not converged with the size of the supercell."""
+        return {"stable": "ok", "unstable": "unstable", "uncertain": "not_converged"}[self.verdict]
 
 
 def check_stability(crystal, second_order, imaginary_threshold_thz, second_order_committee=(), charges=None):
     """Phonon frequencies on a mesh and along the standard path, and whether they are real.
 
-    At Gamma the three acoustic modes are left out. Imaginary frequencies count as negative.
+    At Gamma the three acoustic modes are left out. Imaginary frequencies count as negative. At the wave vectors that
+    fit into the supercell the frequencies are those of the forces; between them they are interpolated, and a small
+    supercell can make the interpolation imaginary where the crystal is not. The two are judged apart.
 
     Parameters
     ----------
@@ -60,10 +73,12 @@ def check_stability(crystal, second_order, imaginary_threshold_thz, second_order
         raise StudyError("force constants or masses are not finite numbers", fix="fit the force constants again")
     lattice = HarmonicLattice(crystal, second_order.repetitions)
 
+    charges = check_charges(crystal, *charges) if charges is not None else None
+
     def frequencies_of(constants, qpoints):
         if charges is None:
             return frequencies_thz(numpy.linalg.eigvalsh(lattice.dynamical_matrices(constants, qpoints)))
-        return corrected_frequencies_thz(crystal, constants, qpoints, *charges)
+        return _corrected_thz(crystal, constants, qpoints, *charges)
 
     path = band_path(crystal.cell)
     mesh_qpoints, weights = irreducible_mesh(crystal, MESH_PER_REPETITION * numpy.array(second_order.repetitions))
@@ -71,29 +86,44 @@ def check_stability(crystal, second_order, imaginary_threshold_thz, second_order
     n_mesh = len(mesh_qpoints)
     frequencies = frequencies_of(second_order, qpoints)
     optical = _without_acoustic_gamma(frequencies, qpoints)
-    q, band = numpy.unravel_index(numpy.nanargmin(optical), optical.shape)
-    lowest = float(optical[q, band])
+    exact = fit_into_supercell(qpoints, second_order.repetitions)
+    q, lowest = _lowest(optical)
+    exact_q, exact_lowest = _lowest(numpy.where(exact[:, None], optical, numpy.nan))
     values = {
         "frequency_min_thz": lowest,
+        "frequency_min_commensurate_thz": exact_lowest,
+        "frequency_min_interpolated_thz": _lowest(numpy.where(exact[:, None], numpy.nan, optical))[1],
         "frequency_max_thz": float(frequencies.max()),
-        "frequency_min_qpoint": " ".join(f"{x:.4f}" for x in qpoints[q]),
+        "frequency_min_qpoint": _named(qpoints[q]),
         "imaginary_fraction": float(
             (weights @ (optical[:n_mesh] < -imaginary_threshold_thz)).sum() / (weights.sum() * frequencies.shape[1])
         ),
     }
     if second_order_committee:
         members = numpy.array([frequencies_of(member, mesh_qpoints) for member in second_order_committee])
-        lowest_of_members = [numpy.nanmin(_without_acoustic_gamma(own, mesh_qpoints)) for own in members]
+        rest = [_without_acoustic_gamma(own, mesh_qpoints) for own in members]
+        lowest_of_members = [numpy.nanmin(own) for own in rest]
+        imaginary = [(own[exact[:n_mesh]] < -imaginary_threshold_thz).any() for own in rest]
         values |= {
             "frequency_min_std_thz": float(numpy.std(lowest_of_members, ddof=1)) if len(members) > 1 else 0.0,
             "frequency_std_thz": float(numpy.sqrt(numpy.average(members.var(axis=0).mean(axis=1), weights=weights))),
-            "members_unstable": int(numpy.sum(numpy.array(lowest_of_members) < -imaginary_threshold_thz)),
+            "members_unstable": int(numpy.sum(imaginary)),
         }
-    stable = lowest >= -imaginary_threshold_thz
-    reason = "" if stable else (
-        f"imaginary mode {lowest:.3f} THz at q = ({values['frequency_min_qpoint']}), threshold "
-        f"-{imaginary_threshold_thz} THz"
-    )  # fmt: skip
+    verdict, reason = "stable", ""
+    if exact_lowest < -imaginary_threshold_thz:
+        verdict = "unstable"
+        reason = (
+            f"imaginary mode {exact_lowest:.3f} THz at q = ({_named(qpoints[exact_q])}), a wave vector of the "
+            f"supercell, threshold -{imaginary_threshold_thz} THz"
+        )
+    elif lowest < -imaginary_threshold_thz:
+        verdict = "uncertain"
+        reason = (
+            f"imaginary mode {lowest:.3f} THz at q = ({values['frequency_min_qpoint']}), threshold "
+            f"-{imaginary_threshold_thz} THz, but only between the wave vectors of the supercell, where the lowest is "
+            f"{exact_lowest:.3f} THz: a larger supercell decides"
+        )
+    values["verdict"] = verdict
     arrays = {
         "band/qpoints": path.qpoints,
         "band/distances": path.distances,
@@ -103,7 +133,7 @@ def check_stability(crystal, second_order, imaginary_threshold_thz, second_order
         "mesh/frequencies_thz": frequencies[:n_mesh],
         "mesh/weights": weights,
     }
-    return Stability(stable, reason, values, arrays)
+    return Stability(verdict, reason, values, arrays)
 
 
 def corrected_frequencies_thz(crystal, second_order, qpoints, born, dielectric):
@@ -122,10 +152,31 @@ def corrected_frequencies_thz(crystal, second_order, qpoints, born, dielectric):
     -------
     (n_q, 3 n_atoms), THz, ascending; imaginary ones negative
     """
-    born, dielectric = check_charges(crystal, born, dielectric)
+    return _corrected_thz(crystal, second_order, qpoints, *check_charges(crystal, born, dielectric))
+
+
+def _corrected_thz(crystal, second_order, qpoints, born, dielectric):
     matrices = DynamicalMatrix(crystal, second_order, lambda *of: GonzeCorrection(*of, born, dielectric))(qpoints)[0]
     squares = numpy.linalg.eigvalsh(matrices)
     return numpy.sign(squares) * to_thz(numpy.sqrt(numpy.abs(squares)))
+
+
+def fit_into_supercell(qpoints, repetitions):
+    """Whether each wave vector is one of the supercell: (n_q,) booleans."""
+    steps = numpy.asarray(qpoints) * numpy.array(repetitions)
+    return numpy.abs(steps - numpy.rint(steps)).max(axis=1) < 1e-6
+
+
+def _lowest(frequencies):
+    """Index of the wave vector of the lowest frequency, and that frequency; NaN where there is none."""
+    if numpy.isnan(frequencies).all():
+        return 0, float("nan")
+    q, band = numpy.unravel_index(numpy.nanargmin(frequencies), frequencies.shape)
+    return int(q), float(frequencies[q, band])
+
+
+def _named(qpoint):
+    return " ".join(f"{x:.4f}" for x in qpoint)
 
 
 def _without_acoustic_gamma(frequencies, qpoints):

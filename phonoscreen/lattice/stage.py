@@ -1,10 +1,15 @@
 """The fit of one structure of a study, from the shards' files to its record."""
 
+import logging
+
 import numpy
 
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.lattice.dipoles import check_charges
 from phonoscreen.lattice.learning_curve import learning_curve
 from phonoscreen.lattice.store import read_crystal
+
+log = logging.getLogger("phonoscreen")
 
 REACH = ("third_cutoff_angstrom", "third_shell", "third_cutoff_to_shell_angstrom")
 """Columns of the assignment that a fit's record repeats."""
@@ -30,9 +35,13 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
     if "supercell_index" in group:
         displacements = displacements[group["supercell_index"][:]]
     data = {name: group[name][:] for name in ("committee_forces", "residual_forces") if name in group}
-    charges = (group["born_charges"][:], group["dielectric"][:]) if "born_charges" in group else None
+    charges = None
+    if "born_charges" in group:
+        charges = check_charges(crystal, group["born_charges"][:], group["dielectric"][:])
     fitter = pool.fitter(assigned["basis_key"])
     fitted = fitter.fit(crystal, displacements, group["forces"][:], charges=charges, **data)
+    for warning in fitted.warnings:
+        log.warning("%s: %s", supercell.name.strip("/"), warning)
     arrays = {"parameters": fitted.parameters}
     if fitted.parameters_committee is not None:
         arrays["parameters_committee"] = fitted.parameters_committee

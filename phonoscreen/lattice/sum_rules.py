@@ -6,10 +6,19 @@ M. Born, K. Huang, Dynamical Theory of Crystal Lattices (1954), sec. 23-24; G. J
 Phys. 12, 275 (1961). Pairs on the border of the supercell count with the mean of their shortest images.
 """
 
+from functools import cached_property
+
 import numpy
 from scipy import sparse
 
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
+from phonoscreen.lattice.ranks import UnclearRank, clear_rank
+
+COST_OVER_NOISE = 10.0
+"""Growth of the squared force error, over that which noise explains, beyond which the rules are not imposed."""
+
+FINEST = 1e-6
+"""Forces are not trusted beyond this fraction of their size: files round them."""
 
 
 class RotationalSumRules:
@@ -21,10 +30,6 @@ class RotationalSumRules:
     ----------
     basis : ``SymmetryBasis``
     crystal : ``Crystal``
-
-    Attributes
-    ----------
-    constraints : (n_rows, n_free) independent conditions, orthonormal; no rows where symmetry alone fulfils both
     """
 
     def __init__(self, basis, crystal):
@@ -38,14 +43,34 @@ class RotationalSumRules:
         pair, ab, cd = (x.ravel() for x in numpy.indices((n_pairs, 9, 9)))
         two = sparse.csr_array((products[pair, cd], (ab * 9 + cd, pair * 9 + ab)), shape=(81, 9 * n_pairs))
         born = (one @ second.tensors).toarray().reshape(n_atoms, 3, 3, 3, -1)
-        self._born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
         huang = (two @ second.tensors).toarray().reshape(9, 9, -1)
+        self._born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
         self._huang = (huang - huang.swapaxes(0, 1)).reshape(81, -1)
         self._tensors, self._reach = second.tensors, float(numpy.sqrt(numpy.trace(products.max(axis=0).reshape(3, 3))))
-        _, strength, independent = numpy.linalg.svd(numpy.concatenate([self._born, self._huang]), full_matrices=False)
-        independent = independent[strength > 1e-8]
-        self.constraints = numpy.zeros((len(independent), basis.n_free))
-        self.constraints[:, : second.n_free] = independent
+        self._size = max(numpy.linalg.norm(moments) for moments in (born, huang))
+        self._n_free = basis.n_free
+
+    @property
+    def constraints(self):
+        """(n_rows, n_free) independent conditions, orthonormal; no rows where symmetry alone fulfils both."""
+        return self._independent[0]
+
+    @property
+    def unclear(self):
+        """Why the number of independent conditions cannot be told, and none is kept; else empty."""
+        return self._independent[1]
+
+    @cached_property
+    def _independent(self):
+        conditions = numpy.concatenate([self._born, self._huang])
+        _, strength, directions = numpy.linalg.svd(conditions, full_matrices=False)
+        try:
+            n_rows, unclear = clear_rank(strength, self._size, "rotational sum rules"), ""
+        except UnclearRank as error:
+            n_rows, unclear = 0, error.what
+        constraints = numpy.zeros((n_rows, self._n_free))
+        constraints[:, : conditions.shape[1]] = directions[:n_rows]
+        return constraints, unclear
 
     def residuals(self, parameters):
         """Largest violation of both conditions, relative to the largest force constant times the longest vector.
@@ -81,6 +106,28 @@ def enforce(constraints, factor, parameters):
         return parameters
     response = factor.solve(constraints.T)
     return parameters - response @ numpy.linalg.solve(constraints @ response, constraints @ parameters)
+
+
+def cost_over_noise(constraints, sums, before, after):
+    """What the constraints cost, over what they cost where only the noise of the forces breaks them.
+
+    Least squares leave a sum of squares of sigma^2 for each equation beyond the number of parameters; conditions that
+    the crystal obeys raise it by sigma^2 for each condition on average (the F ratio).
+
+    Parameters
+    ----------
+    constraints : (n_rows, n_free), at least one row
+    sums : ``Sums`` of all supercells
+    before, after : (n_free,) parameters without and with the constraints
+
+    Returns
+    -------
+    float
+    """
+    misfit = sums.misfit(before)
+    spare = max(sums.equations - int((before != 0).sum()), 1)
+    noise = max(misfit / spare, (FINEST * FINEST) * float(sums.square[0]) / max(sums.equations, 1))
+    return max(sums.misfit(after) - misfit, 0.0) / (len(constraints) * noise)
 
 
 def _moments(basis, crystal):

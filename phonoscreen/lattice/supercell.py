@@ -1,6 +1,7 @@
 """Diagonal supercells: choice of the repetitions, order of the atoms, translations."""
 
 import numpy
+from ase.geometry.minkowski_reduction import minkowski_reduce
 
 from phonoscreen.audit.errors import StudyError
 
@@ -70,10 +71,25 @@ def translation_table(n_atoms, repetitions):
 
 def shortest_supercell_vector(cell, repetitions):
     """Length of the shortest lattice vector of the supercell, angstrom."""
-    vectors = numpy.asarray(cell) * numpy.array(repetitions)[:, None]
-    steps = numpy.array(list(numpy.ndindex(7, 7, 7))) - 3
-    lengths = numpy.linalg.norm(steps @ vectors, axis=1)
-    return float(lengths[lengths > 1e-8].min())
+    reduced, _ = reduced_lattice(numpy.asarray(cell) * numpy.array(repetitions)[:, None])
+    return float(numpy.linalg.norm(reduced, axis=1).min())
+
+
+def reduced_lattice(vectors):
+    """Shortest vectors that span a lattice (Minkowski reduction), so that searches among neighbours stay small.
+
+    Parameters
+    ----------
+    vectors : (3, 3) lattice vectors as rows
+
+    Returns
+    -------
+    reduced : (3, 3) lattice vectors as rows
+    change : (3, 3) integers with ``reduced = change @ vectors``
+    """
+    _, change = minkowski_reduce(numpy.asarray(vectors, float))
+    change = numpy.asarray(change, int)
+    return change @ vectors, change
 
 
 def supercell_order(crystal, repetitions, cell, positions, numbers=None, tolerance_angstrom=0.3):
@@ -99,7 +115,10 @@ def supercell_order(crystal, repetitions, cell, positions, numbers=None, toleran
     expected = crystal.cell * numpy.array(repetitions)[:, None]
     change = numpy.asarray(cell) @ numpy.linalg.inv(expected)
     whole = numpy.rint(change)
-    if numpy.abs((change - whole) @ expected).max() > 1e-3 or abs(round(numpy.linalg.det(whole))) != 1:
+    if (
+        numpy.abs((change - whole) @ expected).max() > 1e-3 * max(repetitions)
+        or abs(round(numpy.linalg.det(whole))) != 1
+    ):
         raise StudyError(
             f"the supercell's lattice vectors {numpy.round(cell, 4).tolist()} are not the crystal's repeated "
             f"{tuple(repetitions)} times {numpy.round(expected, 4).tolist()}",

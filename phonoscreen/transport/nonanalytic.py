@@ -4,6 +4,9 @@ import numpy
 
 from phonoscreen.transport import units
 
+NOTHING = 1e-18
+"""Squared length of a wave vector, over that of the reciprocal lattice, below which it is zero."""
+
 
 class WangCorrection:
     """Non-analytic term spread evenly over the supercell.
@@ -51,7 +54,9 @@ class WangCorrection:
         along = self.born.transpose(1, 0, 2).reshape(3, -1)
         screened = k @ (self.epsilon + self.epsilon.T) / 2
         norm = (k * screened).sum(axis=1)
-        inverse = numpy.divide(1.0, norm, out=numpy.zeros_like(norm), where=norm > 1e-12)
+        inverse = numpy.divide(
+            1.0, norm, out=numpy.zeros_like(norm), where=norm > NOTHING * (self._reciprocal**2).max()
+        )
         matrix = charge[:, :, None] * charge[:, None, :] * inverse[:, None, None]
         slope = charge[:, None, :, None] * along[None, :, None, :] + along[None, :, :, None] * charge[:, None, None, :]
         slope = (slope - 2 * screened[:, :, None, None] * matrix[:, None]) * inverse[:, None, None, None]
@@ -117,10 +122,12 @@ class EwaldCorrection:
             (self._vectors[:, :, None] * self._vectors[:, None]).reshape(-1, 9),
         ]
         self._table = (waves[..., None] * numpy.concatenate(powers, axis=1)[:, None, None]).reshape(len(shifts), -1)
-        # the sum over all atoms at q = 0 is taken from each atom's own block: no force when the crystal moves rigidly
-        total = self._sum(numpy.zeros((1, 3)), False)[0].reshape(n, 3, n, 3).sum(axis=2)
+        # the sum over all atoms at q = 0 is taken from each atom's own block: no force when the crystal moves rigidly.
+        # Only its symmetric part is a force constant; on sites of low symmetry the charges leave another one (phonopy
+        # drops it too)
+        total = self._sum(numpy.zeros((1, 3)), False)[0].reshape(n, 3, n, 3).sum(axis=2).real
         self._own = numpy.zeros((n, 3, n, 3))
-        self._own[numpy.arange(n), :, numpy.arange(n), :] = total.real
+        self._own[numpy.arange(n), :, numpy.arange(n), :] = 0.5 * (total + total.transpose(0, 2, 1))
         self._own = self._own.reshape(3 * n, 3 * n)
 
     def matrices(self, q, gradient):
@@ -138,7 +145,7 @@ class EwaldCorrection:
         screened = k @ (self.epsilon + self.epsilon.T) / 2
         norm = (k * screened).sum(axis=2)
         inverse = numpy.divide(
-            1.0, norm, out=numpy.zeros_like(norm), where=(norm > 1e-10) & (norm < self._limit)
+            1.0, norm, out=numpy.zeros_like(norm), where=(norm > NOTHING * self._limit) & (norm < self._limit)
         )  # fmt: skip
         weight = numpy.exp(-norm / (4 * self._alpha)) * inverse
         phase = numpy.exp(1j * numpy.einsum("qx,abx->qab", q, self._between))[..., None, None]

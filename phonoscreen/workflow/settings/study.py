@@ -130,7 +130,7 @@ class ForceConstants(Section):
     fourth_cutoff_angstrom: optional(number(2, 15)) = None
     """Reach of the fourth order; null: no fourth order."""
     rotational_sum_rules: Switch = True
-    """Born-Huang and Huang conditions after the fit."""
+    """Born-Huang and Huang conditions after the fit, where the forces allow them; false: never."""
     learning_curve: Switch = False
     """Also fit to fewer supercells: what more of them would bring."""
 
