@@ -4,15 +4,19 @@ Whatever cell and supercell matrix a file was made with, it is turned into a pri
 (``phonoscreen.lattice.primitive``), in the atom order of ``ase.Atoms.repeat``.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.number_files import read_text
 from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.dipoles import check_tensors
 from phonoscreen.lattice.primitive import repeated_primitive
 from phonoscreen.lattice.supercell import supercell_cells, supercell_order
+from phonoscreen.transport.units import COULOMB
 
 
 @dataclass
@@ -108,7 +112,7 @@ def read_force_sets(path, unit_cell, supercell_matrix):
     from phonopy.structure.dataset import get_displacements_and_forces
 
     matrix = numpy.array(supercell_matrix)
-    supercell = _phonopy_supercell(_phonopy_atoms(unit_cell), matrix if matrix.ndim == 2 else numpy.diag(matrix))
+    supercell = _phonopy_supercell(phonopy_atoms(unit_cell), matrix if matrix.ndim == 2 else numpy.diag(matrix))
     try:
         dataset = parse_FORCE_SETS(filename=path, natom=len(supercell))
         displacements, forces = get_displacements_and_forces(dataset)
@@ -170,21 +174,46 @@ def read_born(path, crystal, unit_cell=None):
     Raises
     ------
     StudyError
-        If the file is not for this crystal.
+        If the file is not for this crystal, or holds what no crystal has (not finite, a charge beyond 1000 e, a
+        dielectric tensor that is not symmetric and positive, another unit than e^2/(eV angstrom)).
     """
     from phonopy.file_IO import parse_BORN
 
     from phonoscreen.lattice.primitive import primitive_crystal
 
     theirs = primitive_crystal(unit_cell) if unit_cell is not None else crystal
+    _check_born(path)
     try:
-        charges = parse_BORN(_phonopy_atoms(theirs), filename=path)
+        charges = parse_BORN(phonopy_atoms(theirs), filename=path)
     except Exception as error:  # phonopy raises whatever its parser stumbles over
         raise StudyError(
             f"{path} is not a BORN file of this crystal: {error}",
             fix="write it with phonopy-vasp-born: one line for the dielectric tensor, one per inequivalent atom",
         ) from error
     return _charges_of(crystal, theirs, numpy.array(charges["born"])), numpy.array(charges["dielectric"])
+
+
+def _check_born(path):
+    """Raise StudyError on numbers that phonopy would symmetrise or pass on."""
+    rows = [line.split("#")[0].split() for line in read_text(path).splitlines() if line.strip()]
+    try:
+        first, *rest = [[float(word) for word in row] if k or _is_number(row) else [] for k, row in enumerate(rows)]
+        tensors = numpy.array([row for row in rest if row]).reshape(-1, 3, 3)
+        if len(tensors) < 2:
+            raise ValueError(f"{len(tensors)} tensors")
+    except ValueError as error:
+        raise StudyError(
+            f"{path} is not a BORN file: {error}",
+            fix="write it with phonopy-vasp-born: one line for the dielectric tensor, one per inequivalent atom",
+        ) from None
+    if first and not abs(first[0] / COULOMB - 1) < 0.01:
+        raise StudyError(f"{path}, line 1: the factor {first[0]:g} is not that of eV and angstrom, {COULOMB}",
+                         fix=f"convert the file to units of e, and write {COULOMB} there")  # fmt: skip
+    check_tensors(tensors[1:], tensors[0], where=str(path))
+
+
+def _is_number(row):
+    return bool(row) and re.fullmatch(r"[-+.\deE]+|[-+]?(nan|inf\w*)", row[0], re.I) is not None
 
 
 def _dataset(path, dataset, n_super):
@@ -235,7 +264,8 @@ def _phonopy_supercell(unit_cell, matrix):
     return get_supercell(unit_cell, matrix)
 
 
-def _phonopy_atoms(crystal):
+def phonopy_atoms(crystal):
+    """``PhonopyAtoms`` of a ``Crystal``."""
     from phonopy.structure.atoms import PhonopyAtoms
 
     return PhonopyAtoms(

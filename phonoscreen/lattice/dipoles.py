@@ -16,6 +16,9 @@ from phonoscreen.lattice.supercell import supercell_cells
 from phonoscreen.transport import units
 from phonoscreen.transport.nonanalytic import GonzeCorrection
 
+LARGEST_CHARGE = 1000.0
+"""Born charges of real crystals stay below a few tens of e."""
+
 
 def dipole_constants(crystal, repetitions, born, dielectric):
     """Second-order force constants of the dipoles in a supercell.
@@ -75,12 +78,7 @@ def check_charges(crystal, born, dielectric):
             f"{len(crystal.numbers)} atoms",
             fix="give (n_atoms, 3, 3) charges of the primitive cell's atoms and a (3, 3) tensor",
         )
-    finite = numpy.isfinite(born).all() and numpy.isfinite(dielectric).all()
-    if not finite or numpy.linalg.eigvalsh(dielectric + dielectric.T).min() <= 0:
-        raise StudyError(
-            "Born charges or dielectric tensor are not finite, or the tensor is not positive",
-            fix="calculate them again, or leave them out",
-        )
+    check_tensors(born, dielectric)
     total, largest = born.sum(axis=0), numpy.abs(born).max()
     if numpy.abs(total).max() > 0.2 * max(largest, 1e-300):
         raise StudyError(
@@ -88,3 +86,25 @@ def check_charges(crystal, born, dielectric):
             fix="calculate them with denser k points, or check the order of the atoms",
         )
     return born - total / len(born), dielectric
+
+
+def check_tensors(born, dielectric, where=None):
+    """Raise StudyError on charges or a dielectric tensor that no crystal has.
+
+    Parameters
+    ----------
+    born : (n_atoms, 3, 3) e
+    dielectric : (3, 3)
+    where : the file, for messages
+    """
+    if not (numpy.isfinite(born).all() and numpy.isfinite(dielectric).all()):
+        what = "Born charges or dielectric tensor are not finite"
+    elif numpy.abs(born).max() > LARGEST_CHARGE:
+        what = f"a Born charge of {numpy.abs(born).max():.3g} e"
+    elif numpy.abs(dielectric - dielectric.T).max() > 0.01 * numpy.abs(dielectric).max():
+        what = "the dielectric tensor is not symmetric"
+    elif numpy.linalg.eigvalsh(dielectric + dielectric.T).min() <= 0:
+        what = "the dielectric tensor is not positive"
+    else:
+        return
+    raise StudyError(what, where=where, fix="calculate them again, or leave them out")

@@ -4,14 +4,60 @@ Formats: manual of ShengBTE, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014
 km/s, lengths in nm, rates in 1/ps, kappa in W/m/K.
 """
 
+import contextlib
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport import thermal, units
 from phonoscreen.transport.gruneisen import mean_gruneisen, mode_gruneisen
 from phonoscreen.transport.isotopes import elastic_widths
 from phonoscreen.transport.modes import broadening_steps
+
+
+@contextlib.contextmanager
+def together(folder):
+    """Folder to write into, whose files replace those of ``folder`` when the block ends without an error.
+
+    Parameters
+    ----------
+    folder : made if it does not exist
+
+    Raises
+    ------
+    StudyError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".bte-", dir=folder))
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be written: {error}", where="transport",
+                         fix="name another folder with --out") from error  # fmt: skip
+    try:
+        yield staging
+        for path in sorted(staging.rglob("*")):
+            target = folder / path.relative_to(staging)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                os.replace(path, target)
+    except OSError as error:
+        raise StudyError(f"the results cannot be written to {folder}: {error}", where="transport",
+                         fix="free some space, or name another folder with --out") from error  # fmt: skip
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def left_over(staging, folder):
+    """Return the names of the BTE.* files in a folder that those in ``staging`` will not replace."""
+    older = [path.relative_to(folder) for pattern in ("BTE.*", "T*K/BTE.*") for path in Path(folder).glob(pattern)]
+    return [str(path) for path in sorted(older) if not (staging / path).exists()]
 
 
 def write_harmonic(folder, crystal, modes, *, n_ticks=100):

@@ -32,6 +32,7 @@ class Settings:
     isotopes : include isotope scattering
     mass_variances : (n_atoms,) mass variance of each atom, or None for natural abundances
     boundary_length_nm : boundary scattering rate |v| / L, or None
+    omega_max : modes above it have no three-phonon processes of their own, as in ShengBTE, rad/ps, or None
     full_solution : also iterate beyond the relaxation-time approximation
     iterations_max, tolerance : of the iteration
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
@@ -46,6 +47,7 @@ class Settings:
     isotopes: bool = True
     mass_variances: numpy.ndarray | None = None
     boundary_length_nm: float | None = None
+    omega_max: float | None = None
     full_solution: bool = True
     iterations_max: int = 500
     tolerance: float = 1e-5
@@ -122,6 +124,8 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
         dtype=numpy.complex64 if settings.single_precision else numpy.complex128, threads=settings.threads,
         progress=progress,
     )  # fmt: skip
+    if settings.omega_max is not None:
+        rates.leave_out(modes.omega > settings.omega_max)
     return _conductivities(crystal, modes, rates, settings)
 
 
