@@ -12,7 +12,7 @@ import pytest
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.control import read_control
-from phonoscreen.io.espresso import BOHR_ANGSTROM, RYDBERG_PER_BOHR2, read_espresso
+from phonoscreen.io.espresso import BOHR_ANGSTROM, read_espresso
 from phonoscreen.io.shengbte import read_force_constants, write_directory
 from phonoscreen.transport import cli
 from phonoscreen.transport.harmonic import DynamicalMatrix
@@ -21,6 +21,7 @@ from phonoscreen.transport.nonanalytic import EwaldCorrection, GonzeCorrection, 
 from phonoscreen.transport.other_solvers import read_conductivity, solve_with_shengbte
 from phonoscreen.transport.solve import Settings, solve
 from tests.conftest import ROOT
+from tests.shengbte_files import write_espresso
 from tests.transport_models import rocksalt
 
 BORN = numpy.array([1.1 * numpy.eye(3), -1.1 * numpy.eye(3)])
@@ -136,25 +137,6 @@ def test_control_takes_every_form_of_fortran_namelists(tmp_path):
     assert control.crystal.masses.tolist() == [23.0, 35.5] and control.mass_variances.tolist() == [0, 1e-4]
     assert not control.flags["convergence"]
     assert not control.flags["nonanalytic"]  # asked for, but no Born charges are given
-
-
-def write_espresso(path, second, numbers):
-    """As q2r.x writes: lattice vector of the first atom, Rydberg atomic units."""
-    n, grid = len(numbers), second.repetitions
-    lines = [f"{n} {n} 0 10.0 0 0 0 0 0", "0 .5 .5", ".5 0 .5", ".5 .5 0"]
-    lines += [f"{k + 1} 'X{k} ' 20000.0" for k in range(n)] + [f"{k + 1} {k + 1} 0.0 0.0 0.0" for k in range(n)]
-    lines += ["F", " ".join(map(str, grid))]
-    for i in range(3):
-        for j in range(3):
-            for a in range(n):
-                for b in range(n):
-                    lines.append(f"{i + 1} {j + 1} {a + 1} {b + 1}")
-                    for m in numpy.ndindex(*grid[::-1]):
-                        cell = m[::-1]
-                        index = numpy.ravel_multi_index(numpy.mod(-numpy.array(cell), grid), grid) * n + b
-                        value = second.values[a, index, i, j] / RYDBERG_PER_BOHR2
-                        lines.append(f"{cell[0] + 1} {cell[1] + 1} {cell[2] + 1} {value:.14E}")
-    path.write_text("\n".join(lines) + "\n")
 
 
 def test_espresso_force_constants_give_the_same_phonons(cubic, folder, tmp_path):

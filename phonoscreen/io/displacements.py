@@ -18,6 +18,8 @@ from phonoscreen.lattice.primitive import repeated_primitive
 from phonoscreen.lattice.supercell import supercell_cells, supercell_order
 from phonoscreen.transport.units import COULOMB
 
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.I)
+
 
 @dataclass
 class DisplacedSupercells:
@@ -195,25 +197,21 @@ def read_born(path, crystal, unit_cell=None):
 
 def _check_born(path):
     """Raise StudyError on numbers that phonopy would symmetrise or pass on."""
-    rows = [line.split("#")[0].split() for line in read_text(path).splitlines() if line.strip()]
-    try:
-        first, *rest = [[float(word) for word in row] if k or _is_number(row) else [] for k, row in enumerate(rows)]
-        tensors = numpy.array([row for row in rest if row]).reshape(-1, 3, 3)
-        if len(tensors) < 2:
-            raise ValueError(f"{len(tensors)} tensors")
-    except ValueError as error:
-        raise StudyError(
-            f"{path} is not a BORN file: {error}",
-            fix="write it with phonopy-vasp-born: one line for the dielectric tensor, one per inequivalent atom",
-        ) from None
-    if first and not abs(first[0] / COULOMB - 1) < 0.01:
-        raise StudyError(f"{path}, line 1: the factor {first[0]:g} is not that of eV and angstrom, {COULOMB}",
-                         fix=f"convert the file to units of e, and write {COULOMB} there")  # fmt: skip
-    check_tensors(tensors[1:], tensors[0], where=str(path))
-
-
-def _is_number(row):
-    return bool(row) and re.fullmatch(r"[-+.\deE]+|[-+]?(nan|inf\w*)", row[0], re.I) is not None
+    lines = [(k, line.split()) for k, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    tensors = []
+    for line, words in lines[1:]:
+        if len(words) != 9 or not all(_NUMBER.fullmatch(word) for word in words):
+            raise StudyError(f"{path}, line {line}: {' '.join(words)[:60]!r} is not nine numbers",
+                             fix="write it with phonopy-vasp-born: one line for the dielectric tensor, one per "
+                             "inequivalent atom")  # fmt: skip
+        tensors.append(numpy.array(words, float).reshape(3, 3))
+    if len(tensors) < 2:
+        raise StudyError(f"{path} holds {len(tensors)} tensors", fix="write it with phonopy-vasp-born")
+    first = lines[0][1][0]
+    if _NUMBER.fullmatch(first) and not abs(float(first) / COULOMB - 1) < 0.01:
+        raise StudyError(f"{path}, line 1: the factor {first} is not that of eV and angstrom, {COULOMB:.4f}",
+                         fix=f"convert the file to units of e, and write {COULOMB:.4f} there")  # fmt: skip
+    check_tensors(numpy.array(tensors[1:]), tensors[0], where=str(path))
 
 
 def _dataset(path, dataset, n_super):

@@ -85,7 +85,7 @@ def read_assignments(path):
     """
     text = _text(path)
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
-    groups, group, current, place, commas = {}, None, None, 0, 0
+    groups, group, current, begun, place, commas = {}, None, None, 0, 0, 0
 
     def where(position):
         line = f"{path}, line {bisect.bisect_right(starts, position)}"
@@ -105,7 +105,7 @@ def read_assignments(path):
                 group, current = word[1:].lower(), None
                 if group in groups:
                     raise StudyError(f"namelist &{group} is given twice", where=where(start), fix="join the two")
-                groups[group] = []
+                groups[group], begun = [], bisect.bisect_right(starts, start)
         elif kind == "end":
             group = None
         elif kind == "name":
@@ -124,7 +124,8 @@ def read_assignments(path):
             what = f"{word!r} is not expected" if kind != "group" else f"{word} begins before &{group} is not closed"
             raise StudyError(what, where=where(start), fix="write name = values, and close each namelist with /")
     if group is not None:
-        raise StudyError(f"namelist &{group} is not closed", where=str(path), fix="close it with / or &end")
+        raise StudyError(f"namelist &{group}, begun in line {begun}, is not closed", where=str(path),
+                         fix="close it with / or &end")  # fmt: skip
     return groups
 
 

@@ -5,7 +5,9 @@ supercell is not written in such a folder: it is given, or it is the one diagona
 the force constants do not depend on the order of their two atoms.
 """
 
+import contextlib
 import itertools
+import warnings
 from pathlib import Path
 
 import numpy
@@ -80,10 +82,12 @@ def _read_text(folder, path, crystal, supercell):
             (_asymmetry(cells, second.values.reshape(n, len(cells), n, 3, 3), repetitions), repetitions, second)
         )
     second, note = _the_one(found, constants, given=supercell is not None)
-    third = read_third_order(existing(folder, "FORCE_CONSTANTS_3RD"), crystal.cell, n)
+    third_path = existing(folder, "FORCE_CONSTANTS_3RD")
+    third = read_third_order(third_path, crystal.cell, n)
     born = folder / "BORN"
     charges = read_born(born, crystal) if born.is_file() else None
-    return crystal, second, third, charges, [note]
+    names = [path.name, constants.name, third_path.name] + (["BORN"] if charges else [])
+    return crystal, second, third, charges, [", ".join(names), note]
 
 
 def _read_hdf5(folder, path, unit, supercell):
@@ -99,8 +103,9 @@ def _read_hdf5(folder, path, unit, supercell):
         for inner in [outer] if same else _supercells(fc3.shape[1], n, folder / "fc3.hdf5", path):
             for primitive in ("auto", numpy.eye(3)):
                 try:
-                    program = Phono3py(cell, numpy.diag(inner), primitive_matrix=primitive, log_level=0,
-                                       phonon_supercell_matrix=numpy.diag(outer))  # fmt: skip
+                    with contextlib.redirect_stdout(None), warnings.catch_warnings(action="ignore"):
+                        program = Phono3py(cell, numpy.diag(inner), primitive_matrix=primitive, log_level=0,
+                                           phonon_supercell_matrix=numpy.diag(outer))  # fmt: skip
                 except Exception:  # phonopy raises whatever a cell that does not fit makes it stumble over
                     continue
                 fits = [_rows_fit(fc2, rows2, program.phonon_primitive), _rows_fit(fc3, rows3, program.primitive)]
@@ -112,7 +117,8 @@ def _read_hdf5(folder, path, unit, supercell):
     (crystal, second, third), note = _the_one(found, folder / "fc2.hdf5", given=supercell is not None)
     born = folder / "BORN"
     charges = read_born(born, crystal, unit) if born.is_file() else None
-    return crystal, second, third, charges, [note]
+    names = [path.name, "fc2.hdf5", "fc3.hdf5"] + (["BORN"] if charges else [])
+    return crystal, second, third, charges, [", ".join(names), note]
 
 
 def _supercells(n_super, n_atoms, constants, structure):

@@ -62,7 +62,7 @@ class Settings:
         if not self.temperatures_k or not all(numpy.isfinite(t) and t > 0 for t in self.temperatures_k):
             raise StudyError(f"temperatures {list(self.temperatures_k)} K: each must be above 0", where="transport",
                              fix="give temperatures in kelvin, for example 300")  # fmt: skip
-        if not self.scalebroad > 0:
+        if not 0 < self.scalebroad < numpy.inf:
             raise StudyError(f"scalebroad {self.scalebroad} must be above 0", where="transport", fix="use 1.0 or 0.1")
 
 
