@@ -13,6 +13,7 @@ import pytest
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.control import read_control
 from phonoscreen.io.espresso import BOHR_ANGSTROM, read_espresso
+from phonoscreen.io.force_constants import write_third_order
 from phonoscreen.io.shengbte import read_force_constants, write_directory
 from phonoscreen.transport import cli
 from phonoscreen.transport.harmonic import DynamicalMatrix
@@ -74,12 +75,18 @@ def test_command_writes_what_the_library_computes(cubic, folder, tmp_path, capsy
     assert cumulative[-1, 1] == pytest.approx(total, rel=1e-4)
 
 
-def test_command_of_harmonic_properties_needs_no_third_order(folder, tmp_path):
+def test_command_of_harmonic_properties_needs_no_third_order(cubic, folder, tmp_path):
     control = (folder / "CONTROL").read_text()
     (folder / "CONTROL").write_text(control.replace("nanowires=.FALSE.", "onlyharmonic=T"))
     (folder / "FORCE_CONSTANTS_3RD").unlink()
     assert run_command(folder, "--out", tmp_path / "out", "--quiet") == 0
-    assert (tmp_path / "out" / "BTE.dos").is_file() and not (tmp_path / "out" / "BTE.w_isotopic").exists()
+    assert not list((tmp_path / "out").rglob("BTE.*RTA"))
+    (folder / "CONTROL").write_text(control)
+    write_third_order(cubic[2], cubic[0].cell, folder / "FORCE_CONSTANTS_3RD")
+    assert run_command(folder, "--out", tmp_path / "all", "--quiet") == 0
+    for name in ("BTE.dos", "BTE.w_isotopic", "BTE.P3_total", "BTE.KappaTensorVsT_sg", "T300K/BTE.WP3", "T300K/BTE.cv"):
+        harmonic, all_orders = (numpy.loadtxt(tmp_path / place / name) for place in ("out", "all"))
+        assert harmonic == pytest.approx(all_orders, rel=1e-6, abs=1e-12), name
 
 
 @pytest.mark.parametrize(

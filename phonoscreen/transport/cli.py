@@ -61,11 +61,9 @@ def solve_directory(arguments):
     The files appear in the output folder together, at the end; a run that ends in an error writes none.
     """
     from phonoscreen.transport import bte_files
-    from phonoscreen.transport.harmonic import DynamicalMatrix
     from phonoscreen.transport.inputs import read_folder
     from phonoscreen.transport.mesh import build_mesh
-    from phonoscreen.transport.modes import solve_mesh_modes
-    from phonoscreen.transport.solve import solve
+    from phonoscreen.transport.solve import harmonic, solve
 
     started = time.monotonic()
     problem = read_folder(arguments.directory, _request(arguments))
@@ -79,16 +77,16 @@ def solve_directory(arguments):
     say(f"{len(crystal.numbers)} atoms, {len(mesh.points)} wave vectors, {len(mesh.irreducible)} irreducible")
     out, solution = arguments.out or arguments.directory, None
     if third is None:
-        matrix = DynamicalMatrix(crystal, problem.second, problem.correction)
-        modes = solve_mesh_modes(matrix, mesh, degeneracy=settings.degeneracy)
+        modes, rates, isotope = harmonic(crystal, problem.second, mesh, settings, correction=problem.correction)
     else:
         solution = solve(crystal, problem.second, third, mesh, settings, correction=problem.correction,
                          progress=_progress(say))  # fmt: skip
-        modes = solution.modes
+        modes, rates, isotope = solution.modes, solution.rates, solution.isotope
         if not _report(solution, settings):
             return 1
     with bte_files.together(out) as folder:
         bte_files.write_harmonic(folder, crystal, modes, n_ticks=problem.n_ticks)
+        bte_files.write_phase_space(folder, crystal, modes, rates, isotope, settings.temperatures_k)
         if solution is not None:
             bte_files.write_anharmonic(folder, crystal, third, solution, settings, n_ticks=problem.n_ticks,
                                        mean_free_paths_nm=problem.mean_free_paths_nm)  # fmt: skip

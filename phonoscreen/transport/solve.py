@@ -6,6 +6,7 @@ import numpy
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.lattice.constants import ThirdOrder
 from phonoscreen.transport.boltzmann import (
     Populations,
     coherence_conductivity,
@@ -129,6 +130,30 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     return _conductivities(crystal, modes, rates, settings)
 
 
+def harmonic(crystal, second, mesh, settings, *, correction=None):
+    """Solve what needs no third-order constants.
+
+    Parameters
+    ----------
+    crystal, second, mesh, settings, correction : as in ``solve``
+
+    Returns
+    -------
+    modes : MeshModes
+    rates : ThreePhononRates whose phase spaces hold; the rates themselves are 0
+    isotope : (n_irr, n_band) rates, 1/ps
+    """
+    modes = _modes(crystal, second, mesh, settings, correction)
+    nothing = ThirdOrder(numpy.zeros((1, 3), int), numpy.zeros((1, 2, 3), int), numpy.zeros((1, 3, 3, 3)))
+    rates = three_phonon_rates(
+        crystal, nothing, modes, settings.temperatures_k, scalebroad=settings.scalebroad,
+        reduce=settings.degeneracy == "sets", transfer=False, threads=settings.threads,
+    )  # fmt: skip
+    if settings.omega_max is not None:
+        rates.leave_out(modes.omega > settings.omega_max)
+    return modes, rates, _isotope(crystal, modes, settings)
+
+
 def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
     """Solve crystals that share the mesh and the list of triplets at once, on a GPU.
 
@@ -186,10 +211,7 @@ def _modes(crystal, second, mesh, settings, correction):
 def _conductivities(crystal, modes, rates, settings):
     """Return the Solution that modes and three-phonon rates give."""
     by_sets = settings.degeneracy == "sets"
-    isotope = numpy.zeros_like(modes.omega)
-    if settings.isotopes:
-        variances = settings.mass_variances
-        isotope = isotope_rates(modes, mass_variances(crystal.numbers) if variances is None else variances)
+    isotope = _isotope(crystal, modes, settings)
     boundary = numpy.zeros_like(modes.omega)
     if settings.boundary_length_nm is not None:
         boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)
@@ -213,6 +235,14 @@ def _conductivities(crystal, modes, rates, settings):
         solution.coherence.append(kappa)
         solution.coherence_modes.append(parts)
     return solution
+
+
+def _isotope(crystal, modes, settings):
+    """Isotope scattering rates, (n_irr, n_band), 1/ps."""
+    if not settings.isotopes:
+        return numpy.zeros_like(modes.omega)
+    variances = settings.mass_variances
+    return isotope_rates(modes, mass_variances(crystal.numbers) if variances is None else variances)
 
 
 def check_crystal(crystal):
