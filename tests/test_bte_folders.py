@@ -1,5 +1,6 @@
 """Folders that the command ``bte`` runs in: what it reads, what it states, and when it writes nothing."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -7,11 +8,13 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.displacements import read_born
 from phonoscreen.io.force_constants import write_second_order, write_third_order
 from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
 from phonoscreen.io.shengbte import write_directory
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.masses import describe_masses, standard_masses
+from phonoscreen.lattice.primitive import primitive_crystal
 from phonoscreen.transport.cli import unusable
 from phonoscreen.transport.inputs import Request, read_folder
 from phonoscreen.transport.other_solvers import read_conductivity
@@ -234,6 +237,64 @@ def test_nonsense_on_the_command_line_is_refused(folder, capsys, options, messag
     assert run_command(folder, "--quiet", *options) == 2
     assert message in capsys.readouterr().err
     assert not list(folder.glob("BTE*"))
+
+
+def test_atoms_on_each_other_are_refused(folder, capsys):
+    text = (folder / "CONTROL").read_text()
+    assert "positions(:,2)=0.5 0.5 0.5" in text
+    (folder / "CONTROL").write_text(text.replace("positions(:,2)=0.5 0.5 0.5", "positions(:,2)=0 0 1"))
+    assert run_command(folder, *MESH) == 2
+    assert "atoms 1 and 2 are 0.000 A from each other" in capsys.readouterr().err
+
+
+def test_constants_of_phono3py_with_a_conventional_cell(reference, tmp_path):
+    """phono3py's Si-PBEsol example, 11x11x11 without isotopes: its README gives 109.1 W/m/K in the relaxation time."""
+    import phono3py
+    from phono3py.file_IO import write_fc2_to_hdf5, write_fc3_to_hdf5
+
+    source = reference / "other_programs/phono3py_si_pbesol"
+    program = phono3py.load(source / "phono3py_disp.yaml", forces_fc3_filename=source / "FORCES_FC3.xz", log_level=0,
+                            fc_calculator="traditional")  # fmt: skip
+    write_fc2_to_hdf5(program.fc2, filename=str(tmp_path / "fc2.hdf5"), p2s_map=program.phonon_primitive.p2s_map)
+    write_fc3_to_hdf5(program.fc3, filename=str(tmp_path / "fc3.hdf5"), p2s_map=program.primitive.p2s_map)
+    shutil.copy(source / "POSCAR-unitcell", tmp_path)
+    assert run_command(tmp_path, "--grid", 11, 11, 11, "--rta", "--quiet", "--threads", 1) == 0
+    kappa = read_conductivity(tmp_path / "BTE.KappaTensorVsT_RTA")
+    assert numpy.diag(kappa) == pytest.approx(109.1, rel=0.02)  # broadening instead of tetrahedra
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon", "charge"), [("phonopy_zno", (5.970, 4.558), 2.1496), ("phonopy_al2o3", (3.276, 3.219), 2.9602)]
+)
+def test_born_files_of_phonopy_are_read(reference, name, epsilon, charge):
+    from ase.io import read
+
+    folder = reference / "other_programs" / name
+    crystal = Crystal.from_ase(read(folder / "POSCAR-unitcell", format="vasp"))
+    born, tensor = read_born(folder / "BORN", primitive_crystal(crystal), crystal)
+    assert numpy.diag(tensor)[[0, 2]] == pytest.approx(epsilon, abs=1e-3)
+    assert abs(born[:, 0, 0]).max() == pytest.approx(charge, abs=1e-2)
+    assert born.sum(axis=0) == pytest.approx(numpy.zeros((3, 3)), abs=1e-9)  # phonopy takes the mean off
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("2.40000", "nan", "not finite"),
+        ("1.10000", "1100", "Born charge of 1.1e+03"),
+        ("2.40000 0.00000", "2.40000 1.00000", "not symmetric"),
+        ("2.40000", "-2.40000", "not positive"),
+        ("14.400", "2.0", "factor 2.0"),
+        ("1.10000 0.00000", "1.10000", "not nine numbers"),
+    ],
+)
+def test_charges_of_no_crystal_are_refused(cubic, tmp_path, old, new, message):
+    write_born(tmp_path / "BORN", EPSILON, BORN)
+    text = (tmp_path / "BORN").read_text()
+    assert old in text
+    (tmp_path / "BORN").write_text(text.replace(old, new, 1))
+    with pytest.raises(StudyError, match=re.escape(message)):
+        read_born(tmp_path / "BORN", cubic[0])
 
 
 def test_nanowires_are_announced_as_not_computed(folder, capsys):

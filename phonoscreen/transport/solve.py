@@ -21,6 +21,9 @@ from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
 from phonoscreen.transport.third_order import check_third_order
 
+CLOSEST_ANGSTROM = 0.3
+"""No two atoms of a crystal are as close as this (hydrogen molecule: 0.74)."""
+
 
 @dataclass
 class Settings:
@@ -257,3 +260,10 @@ def check_crystal(crystal):
     if n == 0 or crystal.volume < 1e-6 or numpy.min(crystal.masses) <= 0:
         raise StudyError("the crystal has no atoms, no volume, or an atom without mass", where="transport",
                          fix="check the structure file")  # fmt: skip
+    step = crystal.scaled_positions[:, None] - crystal.scaled_positions
+    distance = numpy.linalg.norm((step - numpy.rint(step)) @ crystal.cell, axis=2)
+    numpy.fill_diagonal(distance, numpy.inf)
+    if distance.min() < CLOSEST_ANGSTROM:
+        one, other = numpy.unravel_index(distance.argmin(), distance.shape)
+        raise StudyError(f"atoms {one + 1} and {other + 1} are {distance.min():.3f} A from each other",
+                         where="transport", fix="check the positions: they count lattice vectors")  # fmt: skip
