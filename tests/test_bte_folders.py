@@ -89,10 +89,25 @@ def test_folder_without_force_constants_or_structure_is_refused(tmp_path, cubic)
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "text", "message"),
+    [(7, " nan 0 0", "not a finite array"), (6, " 1000000000 1", "atoms in"), (2, " 0 1e9 1e9", "lattice vectors of"),
+     (8, " 0 0 1", "from each other"), (5, " Xx Cl", "cannot be read")],
+)  # fmt: skip
+def test_structures_of_no_crystal_are_refused(cubic, tmp_path, line, text, message):
+    """Among them what would end or block the libraries underneath: spglib does not survive NaN."""
+    write_structure(cubic[0], tmp_path)
+    lines = (tmp_path / "POSCAR").read_text().splitlines()
+    lines[line + (line > 6)] = text
+    (tmp_path / "POSCAR").write_text("\n".join(lines))
+    with pytest.raises(StudyError, match=message):
+        read_folder(tmp_path)
+
+
 def test_one_of_two_inputs_is_used_and_said(folder, capsys):
     (folder / "phono3py.yaml").write_text("")
     assert run_command(folder, *MESH) == 0
-    assert "CONTROL is used, phono3py.yaml is not read" in capsys.readouterr().err
+    assert "not read: phono3py.yaml (CONTROL goes first" in capsys.readouterr().out
 
 
 def test_isotopes_are_stated_and_switched_on_the_command_line(folder, capsys):

@@ -7,6 +7,7 @@ the force constants do not depend on the order of their two atoms.
 
 import contextlib
 import itertools
+import re
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.displacements import phonopy_atoms, read_born
 from phonoscreen.io.force_constants import read_header, read_second_order, read_third_order
+from phonoscreen.io.number_files import read_text
 from phonoscreen.io.phonopy import read_array
 from phonoscreen.io.shengbte import existing
 from phonoscreen.lattice.constants import Crystal
@@ -65,12 +67,21 @@ def read_poscar_folder(folder, supercell=None):
 def _structure(path):
     from ase.io import read
 
+    from phonoscreen.transport.solve import check_crystal
+
+    lines = read_text(path).splitlines()
+    counts = [int(word) for line in lines[5:7] for word in line.split() if re.fullmatch(r"\d{1,18}", word)]
+    if sum(counts) > len(lines):  # the reader would ask for memory first and look for the lines afterwards
+        raise StudyError(f"{path} says {sum(counts)} atoms in {len(lines)} lines", where="transport",
+                         fix="give the whole file")  # fmt: skip
     try:
         atoms = read(path, format="vasp")
     except Exception as error:  # the reader raises whatever a broken file makes it stumble over
         raise StudyError(f"{path} cannot be read: {error or type(error).__name__}", where="transport",
                          fix="give a POSCAR of VASP 5, with the line of element symbols") from error  # fmt: skip
-    return Crystal.from_ase(atoms)
+    crystal = Crystal.from_ase(atoms)
+    check_crystal(crystal)  # before spglib sees it, which does not survive NaN
+    return crystal
 
 
 def _read_text(folder, path, crystal, supercell):

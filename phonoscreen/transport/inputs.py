@@ -102,7 +102,7 @@ def read_folder(folder, request=None):
         problem = _read_shengbte(folder, request)
         if yaml:
             names = ", ".join(path.name for path in yaml)
-            problem.warnings.append(f"CONTROL is used, {names} is not read (move CONTROL elsewhere to use it)")
+            problem.choices.insert(1, f"not read: {names} (CONTROL goes first; move it elsewhere to use the other)")
     elif yaml:
         problem = _read_phono3py(folder, yaml, request)
     elif holds_structure(folder):

@@ -21,6 +21,9 @@ from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
 from phonoscreen.transport.third_order import check_third_order
 
+SHORTEST_ANGSTROM, LONGEST_ANGSTROM = 0.5, 1000.0
+"""Lattice vectors of crystals lie between these."""
+
 CLOSEST_ANGSTROM = 0.3
 """No two atoms of a crystal are as close as this (hydrogen molecule: 0.74)."""
 
@@ -249,7 +252,7 @@ def _isotope(crystal, modes, settings):
 
 
 def check_crystal(crystal):
-    """Raise StudyError if the crystal's arrays do not fit together or hold NaN, no volume or no mass."""
+    """Raise StudyError if the crystal's arrays do not fit together, or hold NaN or what no crystal has."""
     n = len(numpy.atleast_1d(crystal.numbers))
     arrays = {"cell": (crystal.cell, (3, 3)), "scaled_positions": (crystal.scaled_positions, (n, 3)),
               "masses": (crystal.masses, (n,))}  # fmt: skip
@@ -260,6 +263,11 @@ def check_crystal(crystal):
     if n == 0 or crystal.volume < 1e-6 or numpy.min(crystal.masses) <= 0:
         raise StudyError("the crystal has no atoms, no volume, or an atom without mass", where="transport",
                          fix="check the structure file")  # fmt: skip
+    lengths = numpy.linalg.norm(crystal.cell, axis=1)
+    flat = crystal.volume / lengths.prod()
+    if lengths.min() < SHORTEST_ANGSTROM or lengths.max() > LONGEST_ANGSTROM or flat < 1e-3:
+        raise StudyError(f"lattice vectors of {', '.join(f'{x:.3g}' for x in lengths)} A and a volume of "
+                         f"{crystal.volume:.3g} A^3", where="transport", fix="check the cell and its unit")  # fmt: skip
     step = crystal.scaled_positions[:, None] - crystal.scaled_positions
     distance = numpy.linalg.norm((step - numpy.rint(step)) @ crystal.cell, axis=2)
     numpy.fill_diagonal(distance, numpy.inf)
