@@ -211,6 +211,8 @@ def test_only_a_converged_finite_solution_is_a_result(kappa, converged, word):
 
     found = unusable(Populations(kappa * numpy.eye(3), None, None, 7, converged))
     assert (found and found[0]) == word
+    relaxation = unusable(Populations(kappa * numpy.eye(3), None, None))
+    assert (relaxation and relaxation[0]) == (None if word in (None, "not converged") else "no result")
 
 
 def test_an_error_while_writing_leaves_the_older_results(folder, monkeypatch, capsys):
@@ -309,6 +311,21 @@ def test_charges_of_no_crystal_are_refused(cubic, tmp_path, old, new, message):
     (tmp_path / "BORN").write_text(text.replace(old, new, 1))
     with pytest.raises(StudyError, match=re.escape(message)):
         read_born(tmp_path / "BORN", cubic[0])
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run_command(folder, *MESH, "--out", tmp_path / "file" / "new") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_an_element_without_natural_isotopes_needs_them_off(folder, capsys):
+    text = (folder / "CONTROL").read_text().replace('"Mg"', '"Tc"').replace("  autoisotopes=.FALSE.\n", "")
+    (folder / "CONTROL").write_text(text)
+    assert run_command(folder, *MESH) == 2
+    assert "--no-isotopes" in capsys.readouterr().err
+    assert run_command(folder, *MESH, "--no-isotopes") == 0
+    assert "Tc 98" in capsys.readouterr().out
 
 
 def test_nanowires_are_announced_as_not_computed(folder, capsys):

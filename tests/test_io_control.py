@@ -88,7 +88,7 @@ def values(control):
         [("&parameters", "! T=500\n&parameters ! T=400")],
         [("\n", "\r\n")],
         [("lfactor=0.1", "lfactor=1"), ("2.8", "0.28")],
-        [("&allocations", "Magnesium oxide, made by hand\n\n&allocations")],
+        [("&allocations", "Magnesium oxide, made by hand\n# once with T=500\n\n&allocations")],
     ],
 )  # fmt: skip
 def test_legal_fortran_is_read(tmp_path, changes):

@@ -98,7 +98,7 @@ def read_assignments(path):
         if kind == "blank":
             commas += 0 if word.startswith("!") else word.count(",")
         elif group is None:
-            if kind == "name":
+            if kind == "name" and not text[starts[bisect.bisect_right(starts, start) - 1] : start].strip():
                 raise StudyError(f"{word} stands outside every namelist", where=where(start),
                                  fix="move it between &name and / of its namelist")  # fmt: skip
             if kind == "group":

@@ -19,6 +19,14 @@ from phonoscreen.transport.isotopes import elastic_widths
 from phonoscreen.transport.modes import broadening_steps
 
 
+def check_writable(folder):
+    """Raise StudyError if a folder, which need not exist yet, cannot be written: before hours of work, not after."""
+    folder = Path(folder).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise StudyError(f"{there} cannot be written", where="transport", fix="name another folder with --out")
+
+
 @contextlib.contextmanager
 def together(folder):
     """Folder to write into, whose files replace those of ``folder`` when the block ends without an error.

@@ -65,7 +65,8 @@ def solve_directory(arguments):
     from phonoscreen.transport.mesh import build_mesh
     from phonoscreen.transport.solve import harmonic, solve
 
-    started = time.monotonic()
+    started, out, solution = time.monotonic(), arguments.out or arguments.directory, None
+    bte_files.check_writable(out)
     problem = read_folder(arguments.directory, _request(arguments))
     crystal, third, settings = problem.crystal, problem.third, problem.settings
     for line in problem.choices:
@@ -75,7 +76,6 @@ def solve_directory(arguments):
     mesh = build_mesh(crystal, problem.mesh)
     say = (lambda *_: None) if arguments.quiet else (lambda *words: print(*words, file=sys.stderr, flush=True))
     say(f"{len(crystal.numbers)} atoms, {len(mesh.points)} wave vectors, {len(mesh.irreducible)} irreducible")
-    out, solution = arguments.out or arguments.directory, None
     if third is None:
         modes, rates, isotope = harmonic(crystal, problem.second, mesh, settings, correction=problem.correction)
     else:
@@ -148,6 +148,8 @@ def unusable(populations):
     import numpy
 
     size = numpy.abs(populations.kappa).max()
+    if populations.iterations == 0 and not size < ABSURD_W_PER_M_K:
+        return "no result", f"the relaxation times give no finite conductivity below {ABSURD_W_PER_M_K:g} W/m/K"
     if getattr(populations, "diverged", False) or not size < ABSURD_W_PER_M_K:
         return "diverged", f"the iteration diverged after {populations.iterations} steps"
     if not populations.converged:
