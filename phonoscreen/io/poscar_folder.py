@@ -20,11 +20,11 @@ from phonoscreen.io.number_files import read_text
 from phonoscreen.io.phonopy import read_array
 from phonoscreen.io.shengbte import existing
 from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.supercell import supercell_cells
+from phonoscreen.lattice.supercell import cell_index, supercell_cells
 
 STRUCTURES = ("POSCAR", "POSCAR-unitcell")
-_FILES = (("fc2.hdf5", ("force_constants", "fc2"), 2), ("fc3.hdf5", ("fc3",), 3))
 _ASYMMETRY_MAX = 0.02
+_WAYS_OUT = "name the supercell of the second order with --supercell, or put phono3py's YAML file beside it"
 
 
 def holds_structure(folder):
@@ -88,48 +88,61 @@ def _read_text(folder, path, crystal, supercell):
     constants, n, found = existing(folder, "FORCE_CONSTANTS_2ND"), len(crystal.numbers), []
     for repetitions in [tuple(supercell)] if supercell else _supercells(read_header(constants)[-1], n, constants, path):
         second = read_second_order(constants, n, repetitions)
-        cells = supercell_cells(repetitions)
-        found.append(
-            (_asymmetry(cells, second.values.reshape(n, len(cells), n, 3, 3), repetitions), repetitions, second)
-        )
-    second, note = _the_one(found, constants, given=supercell is not None)
+        found.append((_asymmetry_of_cells(second.values, n, repetitions), _name(repetitions), second))
+    second, name = _the_one(found, constants)
     third_path = existing(folder, "FORCE_CONSTANTS_3RD")
     third = read_third_order(third_path, crystal.cell, n)
     born = folder / "BORN"
     charges = read_born(born, crystal) if born.is_file() else None
     names = [path.name, constants.name, third_path.name] + (["BORN"] if charges else [])
-    return crystal, second, third, charges, [", ".join(names), note]
+    return crystal, second, third, charges, [", ".join(names), _note(name, supercell)]
 
 
 def _read_hdf5(folder, path, unit, supercell):
-    from phono3py import Phono3py
-
     from phonoscreen.io.phono3py import from_phono3py
 
-    arrays = [read_array(folder / name, names, order) for name, names, order in _FILES]
-    (fc2, rows2), (fc3, rows3) = arrays
-    cell, n, found = phonopy_atoms(unit), len(unit.numbers), []
-    for outer in [tuple(supercell)] if supercell else _supercells(fc2.shape[1], n, folder / "fc2.hdf5", path):
-        same = fc3.shape[1] == fc2.shape[1]
-        for inner in [outer] if same else _supercells(fc3.shape[1], n, folder / "fc3.hdf5", path):
-            for primitive in ("auto", numpy.eye(3)):
-                try:
-                    with contextlib.redirect_stdout(None), warnings.catch_warnings(action="ignore"):
-                        program = Phono3py(cell, numpy.diag(inner), primitive_matrix=primitive, log_level=0,
-                                           phonon_supercell_matrix=numpy.diag(outer))  # fmt: skip
-                except Exception:  # phonopy raises whatever a cell that does not fit makes it stumble over
-                    continue
-                fits = [_rows_fit(fc2, rows2, program.phonon_primitive), _rows_fit(fc3, rows3, program.primitive)]
-                if all(fits):
-                    program.fc2, program.fc3 = fc2, fc3
-                    both = from_phono3py(program)
-                    found.append((_asymmetry(both[1].cells, both[1].values.swapaxes(0, 1)), outer, both))
-                    break
-    (crystal, second, third), note = _the_one(found, folder / "fc2.hdf5", given=supercell is not None)
+    second_path, third_path = folder / "fc2.hdf5", folder / "fc3.hdf5"
+    fc2, rows2 = read_array(second_path, ("force_constants", "fc2"), 2)
+    fc3, rows3 = read_array(third_path, ("fc3",), 3)
+    n, same = len(unit.numbers), fc2.shape[1] == fc3.shape[1]
+    shapes = [tuple(supercell)] if supercell else _supercells(fc2.shape[1], n, second_path, path)
+    (shape, matrix), name = _the_one(_fitting(unit, fc2, rows2, shapes), second_path)
+    shapes = [shape] if same else _supercells(fc3.shape[1], n, third_path, path)
+    (inner_shape, _), inner_name = _the_one(_fitting(unit, fc3, rows3, shapes, matrix), third_path)
+    program = _phono3py(unit, inner_shape, matrix, shape)
+    if program is None:
+        raise StudyError(f"{path} cannot be repeated {inner_name} and {name} times", where="transport", fix=_WAYS_OUT)
+    program.fc2, program.fc3 = fc2, fc3
+    crystal, second, third = from_phono3py(program)
     born = folder / "BORN"
     charges = read_born(born, crystal, unit) if born.is_file() else None
     names = [path.name, "fc2.hdf5", "fc3.hdf5"] + (["BORN"] if charges else [])
-    return crystal, second, third, charges, [", ".join(names), note]
+    both = name if same else f"{name} (fc2) and {inner_name} (fc3)"
+    return crystal, second, third, charges, [", ".join(names), _note(both, supercell)]
+
+
+def _fitting(unit, values, rows, shapes, matrix=None):
+    """Asymmetry, name and (shape, primitive matrix) of every supercell in which an array has the right rows."""
+    found = []
+    for shape in shapes:
+        for guess in ("auto", numpy.eye(3)) if matrix is None else (matrix,):
+            program = _phono3py(unit, shape, guess)
+            if program is not None and _rows_fit(values, rows, program.primitive):
+                found.append((_asymmetry(values, program.primitive), _name(shape), (shape, program.primitive_matrix)))
+                break
+    return found
+
+
+def _phono3py(unit, shape, primitive_matrix, phonon_shape=None):
+    """``Phono3py`` object of a diagonal supercell, or None where phonopy cannot make one."""
+    from phono3py import Phono3py
+
+    try:
+        with contextlib.redirect_stdout(None), warnings.catch_warnings(action="ignore"):
+            return Phono3py(phonopy_atoms(unit), numpy.diag(shape), primitive_matrix=primitive_matrix, log_level=0,
+                            phonon_supercell_matrix=numpy.diag(phonon_shape or shape))  # fmt: skip
+    except Exception:  # phonopy raises whatever a cell that does not fit makes it stumble over
+        return None
 
 
 def _supercells(n_super, n_atoms, constants, structure):
@@ -142,37 +155,53 @@ def _supercells(n_super, n_atoms, constants, structure):
     return [(a, b, cells // (a * b)) for a, b in itertools.product(counts, counts) if cells % (a * b) == 0]
 
 
-def _asymmetry(cells, values, repetitions=None):
-    """Largest change of a force constant when its two atoms are exchanged, in terms of the largest one.
+def _asymmetry(values, primitive):
+    """Largest change of a force constant when its first two atoms are exchanged, in terms of the largest one.
 
     Parameters
     ----------
-    cells : (n_cells, 3) lattice vectors of the second atom, each once
-    values : (n_atoms, n_cells, n_atoms, 3, 3)
-    repetitions : (3,) of a supercell that the lattice vectors are counted in, or None
+    values : (n_rows, n_super, 3, 3) or (n_rows, n_super, n_super, 3, 3, 3), in phonopy's order
+    primitive : ``phonopy.structure.cells.Primitive`` of the supercell in question
     """
-    back = {tuple(numpy.mod(cell, repetitions) if repetitions else cell): k for k, cell in enumerate(cells.tolist())}
-    opposite = [back.get(tuple(numpy.mod(-cell, repetitions) if repetitions else -cell)) for cell in cells]
-    if None in opposite:
-        return numpy.inf
-    change = values - values[:, opposite].transpose(2, 1, 0, 4, 3)
+    order, sites, source = values.ndim // 2, primitive.p2s_map, primitive.s2p_map
+    rows = values if len(values) == len(primitive) else values[sites]
+    place, worst = {site: k for k, site in enumerate(sites)}, 0.0
+    for other in range(values.shape[1]):
+        moved = primitive.atomic_permutations[primitive.atomic_permutations[:, other] == source[other]][0]
+        there = rows[place[source[other]], moved[sites]]
+        if order == 3:
+            there = there[:, moved]
+        worst = max(worst, numpy.abs(rows[:, other] - there.swapaxes(order - 1, order)).max())
+    return float(worst / max(numpy.abs(values).max(), 1e-300))
+
+
+def _asymmetry_of_cells(values, n_atoms, repetitions):
+    """The same for second-order constants in this project's order, (n_atoms, n_super, 3, 3)."""
+    cells = supercell_cells(repetitions)
+    opposite = cell_index(numpy.mod(-cells, repetitions), repetitions)
+    blocks = values.reshape(n_atoms, len(cells), n_atoms, 3, 3)
+    change = blocks - blocks[:, opposite].transpose(2, 1, 0, 4, 3)
     return float(numpy.abs(change).max() / max(numpy.abs(values).max(), 1e-300))
 
 
-def _the_one(found, path, given):
-    """The reading with the smallest asymmetry, if it stands alone, and a sentence about it."""
+def _the_one(found, path):
+    """The reading with the smallest asymmetry, if it stands alone, and the name of its supercell."""
     fitting = sorted((item for item in found if item[0] < _ASYMMETRY_MAX), key=lambda item: item[0])
     if not fitting:
-        raise StudyError(f"{path} fits no {'such ' if given else ''}supercell of the structure beside it",
-                         where="transport",
-                         fix="name the supercell with --supercell, and give the cell that was repeated")  # fmt: skip
+        raise StudyError(f"{path} fits no diagonal supercell of the structure beside it", where="transport",
+                         fix=f"give the cell that was repeated, or {_WAYS_OUT}")  # fmt: skip
     close = [item[1] for item in fitting if item[0] < 10 * fitting[0][0] + 1e-6]
     if len(close) > 1:
-        raise StudyError(f"{path} fits the supercells {', '.join(' '.join(map(str, n)) for n in close)}",
-                         where="transport", fix="name the right one with --supercell")  # fmt: skip
-    shape = " x ".join(str(n) for n in fitting[0][1])
-    how = "given" if given else "found from the exchange symmetry of the force constants"
-    return fitting[0][2], f"supercell {shape} ({how})"
+        raise StudyError(f"{path} fits the supercells {', '.join(close)}", where="transport", fix=_WAYS_OUT)
+    return fitting[0][2], fitting[0][1]
+
+
+def _name(shape):
+    return " x ".join(str(n) for n in shape)
+
+
+def _note(name, supercell):
+    return f"supercell {name} ({'--supercell' if supercell else 'found: exchanging two atoms changes nothing'})"
 
 
 def _rows_fit(array, rows, primitive):
