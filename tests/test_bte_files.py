@@ -11,14 +11,10 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.shengbte import (
-    BOHR_ANGSTROM,
-    RYDBERG_PER_BOHR2,
-    read_control,
-    read_espresso,
-    read_force_constants,
-    write_directory,
-)
+from phonoscreen.io.control import read_control
+from phonoscreen.io.espresso import BOHR_ANGSTROM, read_espresso
+from phonoscreen.io.force_constants import write_third_order
+from phonoscreen.io.shengbte import read_force_constants, write_directory
 from phonoscreen.transport import cli
 from phonoscreen.transport.harmonic import DynamicalMatrix
 from phonoscreen.transport.isotopes import natural_isotopes
@@ -26,6 +22,7 @@ from phonoscreen.transport.nonanalytic import EwaldCorrection, GonzeCorrection, 
 from phonoscreen.transport.other_solvers import read_conductivity, solve_with_shengbte
 from phonoscreen.transport.solve import Settings, solve
 from tests.conftest import ROOT
+from tests.shengbte_files import write_espresso
 from tests.transport_models import rocksalt
 
 BORN = numpy.array([1.1 * numpy.eye(3), -1.1 * numpy.eye(3)])
@@ -78,12 +75,18 @@ def test_command_writes_what_the_library_computes(cubic, folder, tmp_path, capsy
     assert cumulative[-1, 1] == pytest.approx(total, rel=1e-4)
 
 
-def test_command_of_harmonic_properties_needs_no_third_order(folder, tmp_path):
+def test_command_of_harmonic_properties_needs_no_third_order(cubic, folder, tmp_path):
     control = (folder / "CONTROL").read_text()
     (folder / "CONTROL").write_text(control.replace("nanowires=.FALSE.", "onlyharmonic=T"))
     (folder / "FORCE_CONSTANTS_3RD").unlink()
     assert run_command(folder, "--out", tmp_path / "out", "--quiet") == 0
-    assert (tmp_path / "out" / "BTE.dos").is_file() and not (tmp_path / "out" / "BTE.w_isotopic").exists()
+    assert not list((tmp_path / "out").rglob("BTE.*RTA"))
+    (folder / "CONTROL").write_text(control)
+    write_third_order(cubic[2], cubic[0].cell, folder / "FORCE_CONSTANTS_3RD")
+    assert run_command(folder, "--out", tmp_path / "all", "--quiet") == 0
+    for name in ("BTE.dos", "BTE.w_isotopic", "BTE.P3_total", "BTE.KappaTensorVsT_sg", "T300K/BTE.WP3", "T300K/BTE.cv"):
+        harmonic, all_orders = (numpy.loadtxt(tmp_path / place / name) for place in ("out", "all"))
+        assert harmonic == pytest.approx(all_orders, rel=1e-6, abs=1e-12), name
 
 
 @pytest.mark.parametrize(
@@ -141,25 +144,6 @@ def test_control_takes_every_form_of_fortran_namelists(tmp_path):
     assert control.crystal.masses.tolist() == [23.0, 35.5] and control.mass_variances.tolist() == [0, 1e-4]
     assert not control.flags["convergence"]
     assert not control.flags["nonanalytic"]  # asked for, but no Born charges are given
-
-
-def write_espresso(path, second, numbers):
-    """As q2r.x writes: lattice vector of the first atom, Rydberg atomic units."""
-    n, grid = len(numbers), second.repetitions
-    lines = [f"{n} {n} 0 10.0 0 0 0 0 0", "0 .5 .5", ".5 0 .5", ".5 .5 0"]
-    lines += [f"{k + 1} 'X{k} ' 20000.0" for k in range(n)] + [f"{k + 1} {k + 1} 0.0 0.0 0.0" for k in range(n)]
-    lines += ["F", " ".join(map(str, grid))]
-    for i in range(3):
-        for j in range(3):
-            for a in range(n):
-                for b in range(n):
-                    lines.append(f"{i + 1} {j + 1} {a + 1} {b + 1}")
-                    for m in numpy.ndindex(*grid[::-1]):
-                        cell = m[::-1]
-                        index = numpy.ravel_multi_index(numpy.mod(-numpy.array(cell), grid), grid) * n + b
-                        value = second.values[a, index, i, j] / RYDBERG_PER_BOHR2
-                        lines.append(f"{cell[0] + 1} {cell[1] + 1} {cell[2] + 1} {value:.14E}")
-    path.write_text("\n".join(lines) + "\n")
 
 
 def test_espresso_force_constants_give_the_same_phonons(cubic, folder, tmp_path):
@@ -251,9 +235,9 @@ def test_folder_of_phono3py_is_solved_like_that_of_shengbte(cubic, folder, tmp_p
     write_second_hdf5(second, other / "fc2.hdf5")
     write_third_hdf5(third, second.repetitions, other / "fc3.hdf5")
     for place in (folder, other):
-        assert run_command(place, "--grid", 4, 4, 4, "--quiet") == 0
+        assert run_command(place, "--grid", 4, 4, 4, "--isotopes", "--quiet") == 0
     ours, theirs = (read_conductivity(place / "BTE.KappaTensorVsT_CONV") for place in (folder, other))
-    assert ours == pytest.approx(theirs, rel=5e-3)  # masses: natural isotopes there, phonopy's here
+    assert ours == pytest.approx(theirs, rel=1e-4)  # the masses are the same; five digits are written
     (other / "phono3py_disp.yaml").write_text("")
     assert run_command(other, "--quiet") == 2
     assert "leave one" in capsys.readouterr().err

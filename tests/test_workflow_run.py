@@ -366,7 +366,7 @@ def test_an_exported_structure_solved_alone_gives_the_conductivity_of_the_study(
     for name in ("phono3py.yaml", "fc2.hdf5", "fc3.hdf5"):
         (folders["shengbte"] / name).rename(folders["phono3py"] / name)
     for folder in folders.values():
-        assert main(["bte", str(folder), *grid, "--threads", "1", "--quiet"]) == 0
+        assert main(["bte", str(folder), *grid, "--isotopes", "--threads", "1", "--quiet"]) == 0
         kappa = read_conductivity(folder / "BTE.KappaTensorVsT_CONV")[0, 0]
         assert kappa == pytest.approx(row["kappa_p_w_per_m_k"], rel=1e-4)
     assert main(["export", "unobtainium", "--results", str(untouched.folder / "results")]) == 2

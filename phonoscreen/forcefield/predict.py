@@ -99,7 +99,6 @@ def _predict(committee, waiting, structures, records, done, batch_environments):
         log.info("%d structures, %.0f atoms per second", len(done), computed / (time.monotonic() - begin))
 
 
-
 def _key(committee, model, paths):
     """Return what tells one run from another: precision, model and contents of the files."""
     try:

@@ -4,16 +4,22 @@ Whatever cell and supercell matrix a file was made with, it is turned into a pri
 (``phonoscreen.lattice.primitive``), in the atom order of ``ase.Atoms.repeat``.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.number_files import read_text
 from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.dipoles import check_tensors
 from phonoscreen.lattice.primitive import repeated_primitive
 from phonoscreen.lattice.supercell import supercell_cells, supercell_order
 from phonoscreen.lattice.symmetry import PHONOPY_TOLERANCE_ANGSTROM, TOLERANCE_ANGSTROM
+from phonoscreen.transport.units import COULOMB
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.I)
 
 
 @dataclass
@@ -113,7 +119,7 @@ def read_force_sets(path, unit_cell, supercell_matrix, tolerance_angstrom=PHONOP
     from phonopy.structure.dataset import get_displacements_and_forces
 
     matrix = numpy.array(supercell_matrix)
-    supercell = _phonopy_supercell(_phonopy_atoms(unit_cell), matrix if matrix.ndim == 2 else numpy.diag(matrix))
+    supercell = _phonopy_supercell(phonopy_atoms(unit_cell), matrix if matrix.ndim == 2 else numpy.diag(matrix))
     try:
         dataset = parse_FORCE_SETS(filename=path, natom=len(supercell))
         displacements, forces = get_displacements_and_forces(dataset)
@@ -183,21 +189,42 @@ def read_born(path, crystal, unit_cell=None, tolerance_angstrom=PHONOPY_TOLERANC
     Raises
     ------
     StudyError
-        If the file is not for this crystal.
+        If the file is not for this crystal, or holds what no crystal has (not finite, a charge beyond 1000 e, a
+        dielectric tensor that is not symmetric and positive, another unit than e^2/(eV angstrom)).
     """
     from phonopy.file_IO import parse_BORN
 
     from phonoscreen.lattice.primitive import primitive_crystal
 
     theirs = primitive_crystal(unit_cell, tolerance_angstrom) if unit_cell is not None else crystal
+    _check_born(path)
     try:
-        charges = parse_BORN(_phonopy_atoms(theirs), filename=path)
+        charges = parse_BORN(phonopy_atoms(theirs), filename=path)
     except Exception as error:  # phonopy raises whatever its parser stumbles over
         raise StudyError(
             f"{path} is not a BORN file of this crystal: {error}",
             fix="write it with phonopy-vasp-born: one line for the dielectric tensor, one per inequivalent atom",
         ) from error
     return _charges_of(crystal, theirs, numpy.array(charges["born"])), numpy.array(charges["dielectric"])
+
+
+def _check_born(path):
+    """Raise StudyError on numbers that phonopy would symmetrise or pass on."""
+    lines = [(k, line.split()) for k, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    tensors = []
+    for line, words in lines[1:]:
+        if len(words) != 9 or not all(_NUMBER.fullmatch(word) for word in words):
+            raise StudyError(f"{path}, line {line}: {' '.join(words)[:60]!r} is not nine numbers",
+                             fix="write it with phonopy-vasp-born: one line for the dielectric tensor, one per "
+                             "inequivalent atom")  # fmt: skip
+        tensors.append(numpy.array(words, float).reshape(3, 3))
+    if len(tensors) < 2:
+        raise StudyError(f"{path} holds {len(tensors)} tensors", fix="write it with phonopy-vasp-born")
+    first = lines[0][1][0]
+    if _NUMBER.fullmatch(first) and not abs(float(first) / COULOMB - 1) < 0.01:
+        raise StudyError(f"{path}, line 1: the factor {first} is not that of eV and angstrom, {COULOMB:.4f}",
+                         fix=f"convert the file to units of e, and write {COULOMB:.4f} there")  # fmt: skip
+    check_tensors(numpy.array(tensors[1:]), tensors[0], where=str(path))
 
 
 def _dataset(path, dataset, n_super):
@@ -250,7 +277,8 @@ def _phonopy_supercell(unit_cell, matrix):
     return get_supercell(unit_cell, matrix)
 
 
-def _phonopy_atoms(crystal):
+def phonopy_atoms(crystal):
+    """``PhonopyAtoms`` of a ``Crystal``."""
     from phonopy.structure.atoms import PhonopyAtoms
 
     return PhonopyAtoms(

@@ -5,14 +5,18 @@ ShengBTE. In FORCE_CONSTANTS_2ND the supercell's atoms are counted with the firs
 primitive cell's atoms slowest; values in eV/angstrom^2 and eV/angstrom^3.
 """
 
-import lzma
+import math
 import os
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.number_files import check_magnitude, line_of, read_numbers, read_text
 from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.supercell import cell_index, supercell_cells, translation_table
+
+LARGEST_CELL = 1000
+"""Lattice vectors beyond this many cells are no neighbours."""
 
 
 def phonopy_order(n_atoms, repetitions):
@@ -64,7 +68,7 @@ def write_second_order(second_order, path):
 
 
 def read_second_order(path, n_atoms, repetitions):
-    """Read FORCE_CONSTANTS_2ND, whole or only the rows of the primitive cell's atoms, also compressed with xz.
+    """Read FORCE_CONSTANTS_2ND, whole or only the rows of the primitive cell's atoms, also compressed with xz or gzip.
 
     Parameters
     ----------
@@ -81,31 +85,35 @@ def read_second_order(path, n_atoms, repetitions):
     StudyError
         If the file is for another supercell, incomplete, or holds values that are not finite.
     """
-    lines = _lines(path)
-    header = [int(word) for word in lines[0].split()]
-    n_super = n_atoms * int(numpy.prod(repetitions))
+    numbers, text = read_numbers(path)
+    header = _counts(path, text)
+    n_super = n_atoms * math.prod(int(n) for n in repetitions)
     if header[-1] != n_super:
         raise StudyError(
             f"{path} is for {header[-1]} atoms, the supercell {tuple(repetitions)} of {n_atoms} has {n_super}",
-            fix="give the repetitions that the file was made with",
+            fix="give the repetitions that the file was made with (scell of CONTROL, --supercell)",
         )
-    words = numpy.array(" ".join(lines[1:]).split(), dtype=float)
-    if words.size != header[0] * n_super * 11:
-        raise StudyError(f"{path} holds {words.size} numbers, not {header[0] * n_super * 11}", fix="the file is cut")
-    words = words.reshape(-1, 11)
+    if header[0] not in (n_atoms, n_super):
+        raise StudyError(f"{path} holds rows of {header[0]} atoms; the cell has {n_atoms}, the supercell {n_super}",
+                         where=f"{path}, line 1", fix="write the file again")  # fmt: skip
+    _check_length(path, text, numbers.size - len(header), header[0] * n_super * 11)
+    table = numbers[len(header) :].reshape(-1, 11)
+    places = _indices(path, text, table[:, :2], n_super, len(header), 11, "atom")
+    check_magnitude(path, table[:, 2:], "eV/angstrom^2")
     order = phonopy_order(n_atoms, repetitions)
-    row, column = order[words[:, 0].astype(int) - 1], order[words[:, 1].astype(int) - 1]
-    values = numpy.full((n_atoms, n_super, 3, 3), numpy.nan)
-    if header[0] == n_super:
-        keep = row < n_atoms
-    else:  # compact: phonopy lists each primitive atom once, perhaps not the one in cell (0, 0, 0)
+    row, column = order[places[:, 0]], order[places[:, 1]]
+    keep = row < n_atoms
+    if header[0] != n_super:  # compact: phonopy lists each primitive atom once, perhaps not the one in cell (0, 0, 0)
         keep = numpy.ones(len(row), bool)
         cells = supercell_cells(repetitions)
         column = cell_index(cells[column // n_atoms] - cells[row // n_atoms], repetitions) * n_atoms + column % n_atoms
         row = row % n_atoms
-    values[row[keep], column[keep]] = words[keep, 2:].reshape(-1, 3, 3)
-    if not numpy.isfinite(values).all():
-        raise StudyError(f"{path} lacks pairs of atoms or holds values that are not numbers", fix="write it again")
+    values = numpy.full((n_atoms, n_super, 3, 3), numpy.nan)
+    values[row[keep], column[keep]] = table[keep, 2:].reshape(-1, 3, 3)
+    if numpy.isnan(values).any():
+        one, other = numpy.argwhere(numpy.isnan(values))[0, :2]
+        raise StudyError(f"{path} lacks the pair of atoms {one + 1} and {other + 1} and lists another pair twice",
+                         fix="write it again")  # fmt: skip
     return SecondOrder(repetitions=tuple(int(n) for n in repetitions), values=values)
 
 
@@ -136,13 +144,14 @@ def write_third_order(third_order, cell, path):
             stream.write((block * len(some)) % tuple(some.ravel()))
 
 
-def read_third_order(path, cell):
+def read_third_order(path, cell, n_atoms=None):
     """Read FORCE_CONSTANTS_3RD.
 
     Parameters
     ----------
-    path : text file, perhaps compressed with xz
+    path : text file, perhaps compressed with xz or gzip
     cell : (3, 3) lattice vectors of the primitive cell as rows, angstrom
+    n_atoms : atoms of the primitive cell, if known: triplets of others are refused
 
     Returns
     -------
@@ -151,30 +160,71 @@ def read_third_order(path, cell):
     Raises
     ------
     StudyError
-        If the file is cut, or a vector in it is not a lattice vector of the cell.
+        If the file is cut, holds values that are not finite, or a vector in it is not a lattice vector of the cell.
     """
-    words = " ".join(_lines(path)).split()
-    n = int(words[0])
-    if len(words) != 1 + n * (1 + 6 + 3 + 27 * 4):
-        raise StudyError(f"{path} holds {len(words)} numbers, not {1 + n * 118}", fix="the file is cut")
-    table = numpy.array(words[1:], dtype=float).reshape(n, 118)
+    numbers, text = read_numbers(path)
+    n = _counts(path, text)[0]
+    _check_length(path, text, numbers.size - 1, n * 118)
+    table = numbers[1:].reshape(n, 118)
+    if not numpy.array_equal(table[:, 0], numpy.arange(1, n + 1)):
+        wrong = int(numpy.flatnonzero(table[:, 0] != numpy.arange(1, n + 1))[0])
+        raise StudyError(f"block {wrong + 1} is numbered {table[wrong, 0]:g}", where=_at(path, text, 1 + wrong * 118),
+                         fix="list every block once, counted from 1")  # fmt: skip
     exact = table[:, 1:7].reshape(n, 2, 3) @ numpy.linalg.inv(cell)
-    cells = numpy.rint(exact).astype(int)
-    if not (numpy.abs(exact - cells) < 1e-2).all():
-        raise StudyError(f"{path} holds vectors that are not lattice vectors of the cell", fix="give the file's cell")
+    cells = numpy.rint(exact)
+    far = (numpy.abs(exact - cells) > 1e-2) | (numpy.abs(cells) > LARGEST_CELL)
+    if far.any():
+        wrong = int(numpy.argwhere(far)[0, 0])
+        raise StudyError(f"{path}: block {wrong + 1} holds a vector that is not a lattice vector of the cell",
+                         where=_at(path, text, 2 + wrong * 118),
+                         fix="give the cell that the file was made for (lattvec and lfactor of CONTROL)")  # fmt: skip
+    atoms = _indices(path, text, table[:, 7:10], n_atoms or 10**6, 8, 118, "atom")
     elements = table[:, 10:].reshape(n, 27, 4)
-    index = elements[:, :, :3].astype(int) - 1
+    index = _indices(path, text, elements[:, :, :3].reshape(n * 27, 3), 3, 11, 4, "direction").reshape(n, 27, 3)
+    check_magnitude(path, elements[:, :, 3], "eV/angstrom^3")
     values = numpy.full((n, 3, 3, 3), numpy.nan)
     values[numpy.arange(n)[:, None], index[:, :, 0], index[:, :, 1], index[:, :, 2]] = elements[:, :, 3]
-    if not numpy.isfinite(values).all():
-        raise StudyError(f"{path} lacks elements or holds values that are not numbers", fix="write it again")
-    return ThirdOrder(atoms=table[:, 7:10].astype(int) - 1, cells=cells, values=values)
+    if numpy.isnan(values).any():
+        wrong = int(numpy.argwhere(numpy.isnan(values))[0, 0])
+        raise StudyError(f"{path}: block {wrong + 1} lists an element twice and lacks another",
+                         where=_at(path, text, 1 + wrong * 118), fix="write it again")  # fmt: skip
+    return ThirdOrder(atoms=atoms, cells=cells.astype(int), values=values)
 
 
-def _lines(path):
-    opener = lzma.open if str(path).endswith(".xz") else open
-    with opener(path, "rt") as stream:
-        return stream.read().splitlines()
+def read_header(path):
+    """Return the one or two counts of the first line: rows (if given) and atoms of the supercell, or triplets."""
+    return _counts(path, read_text(path))
+
+
+def _counts(path, text):
+    words = next((line for line in text.splitlines() if line.strip()), "").split()
+    if not 1 <= len(words) <= 2 or not all(word.isdigit() and len(word) < 10 and int(word) > 0 for word in words):
+        raise StudyError(f"{path} does not begin with the number of atoms or of blocks", where=f"{path}, line 1",
+                         fix="give the file as phonopy, thirdorder or ShengBTE writes it")  # fmt: skip
+    return [int(word) for word in words]
+
+
+def _check_length(path, text, found, expected):
+    if found != expected:
+        how = "the file is cut" if found < expected else "something was added to the file"
+        raise StudyError(f"{path} holds {found} numbers after its first line, not {expected}: {how}",
+                         where=f"{path}, line {len(text.splitlines())}", fix="write it or copy it again")  # fmt: skip
+
+
+def _indices(path, text, values, largest, start, stride, what):
+    """Whole numbers from 1 to ``largest`` as indices from 0, or a refusal that names the line."""
+    wrong = (values < 1) | (values > largest) | (values != numpy.rint(values))
+    if wrong.any():
+        row, column = numpy.argwhere(wrong)[0]
+        if stride == 4:  # one of 27 elements of a block, between which stand ten other numbers
+            start += row // 27 * 10
+        raise StudyError(f"{what} {values[row, column]:g}: there are {what}s 1 to {largest}",
+                         where=_at(path, text, start + row * stride + column), fix="write the file again")  # fmt: skip
+    return values.astype(int) - 1
+
+
+def _at(path, text, index):
+    return f"{path}, line {line_of(text, index)}"
 
 
 class _replacing:

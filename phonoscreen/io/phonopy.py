@@ -4,6 +4,7 @@ A. Togo, J. Phys. Soc. Jpn. 92, 012001 (2023). Arrays are stored in phonopy's at
 primitive cell's atoms), in eV/angstrom^2 and eV/angstrom^3.
 """
 
+import math
 import os
 
 import h5py
@@ -11,9 +12,13 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.io.force_constants import phonopy_order
+from phonoscreen.io.number_files import check_magnitude
 from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.lattice.supercell import cell_index
+
+ARRAY_MAX_GIB = 16
+"""Largest array that is read."""
 
 
 def write_second_hdf5(second_order, path):
@@ -44,7 +49,7 @@ def read_second_hdf5(path, n_atoms, repetitions):
     Raises
     ------
     StudyError
-        If the file is for another supercell.
+        If the file is for another supercell, damaged, or holds values that are not finite.
     """
     values = _read(path, ("force_constants", "fc2"), n_atoms, repetitions, order=2)
     return SecondOrder(tuple(int(n) for n in repetitions), values)
@@ -86,7 +91,7 @@ def read_third_hdf5(path, crystal, repetitions):
     Raises
     ------
     StudyError
-        If the file is for another supercell.
+        If the file is for another supercell, damaged, or holds values that are not finite.
     """
     n_atoms = len(crystal.numbers)
     values = _read(path, ("fc3",), n_atoms, repetitions, order=3)
@@ -111,19 +116,66 @@ def _write(path, name, values, order):
     os.replace(partial, path)
 
 
+def read_array(path, names, order):
+    """Read an array of force constants, whatever its supercell.
+
+    Parameters
+    ----------
+    path : HDF5 file
+    names : names of the data set, the first found is read
+    order : 2 or 3
+
+    Returns
+    -------
+    values : (n_rows, n_super, ..., 3, ...) with ``order`` atoms and ``order`` directions, finite
+    rows : (n_rows,) supercell atom of each row, or None
+
+    Raises
+    ------
+    StudyError
+        If the file is no such file, is damaged, or holds values that are not finite.
+    """
+    if not os.path.isfile(path):
+        raise StudyError(f"{path} does not exist", fix="check its name and folder")
+    try:
+        with h5py.File(path) as store:
+            name = next((name for name in names if name in store), None)
+            if name is None:
+                raise StudyError(f"{path} holds none of {names}", fix="give a file of phonopy or phono3py")
+            shape = tuple(store[name].shape)
+            if len(shape) != 2 * order or shape[order:] != (3,) * order or len(set(shape[1:order])) != 1 or not (
+                0 < shape[0] <= shape[1]
+            ):  # fmt: skip
+                raise StudyError(f"{path}: {name} has the shape {shape}", fix="give a file of phonopy or phono3py")
+            if store[name].dtype.kind != "f" or 8 * math.prod(shape) > ARRAY_MAX_GIB * 2**30:
+                raise StudyError(f"{path}: {name} holds {math.prod(shape)} values of type {store[name].dtype}, at most "
+                                 f"{ARRAY_MAX_GIB} GiB of real numbers are read",
+                                 fix="write compact arrays (phono3py without --full-fc)")  # fmt: skip
+            values = store[name][:].astype(float, copy=False)
+            rows = store["p2s_map"][:] if "p2s_map" in store else None
+    except StudyError:
+        raise
+    except Exception as error:  # a damaged HDF5 file raises whatever its library stumbles over
+        raise StudyError(f"{path} cannot be read: {error}", fix="write it again, or copy it again") from error
+    if rows is not None and (
+        rows.shape != shape[:1] or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= shape[1]
+    ):
+        if len(values) != shape[1]:
+            raise StudyError(f"{path}: p2s_map does not name the rows", fix="write it again")
+        rows = None
+    check_magnitude(path, values, f"eV/angstrom^{order}")
+    return values, rows
+
+
 def _read(path, names, n_atoms, repetitions, order):
-    with h5py.File(path) as store:
-        name = next((name for name in names if name in store), None)
-        if name is None:
-            raise StudyError(f"{path} holds none of {names}", fix="give a file of phonopy or phono3py")
-        values = store[name][:]
-        rows = store["p2s_map"][:] if "p2s_map" in store else None
+    values, rows = read_array(path, names, order)
     position = phonopy_order(n_atoms, repetitions)
     theirs = numpy.argsort(position)
-    if values.shape[1] != len(position):
+    if values.shape[1] != len(position) or len(values) not in (n_atoms, len(position)):
         raise StudyError(
-            f"{path} is for {values.shape[1]} atoms, the supercell has {len(position)}",
-            fix="give the repetitions that the file was made with",
+            f"{path} is for {values.shape[1]} atoms and {len(values)} rows; the supercell has {len(position)} atoms, "
+            f"the cell {n_atoms}",
+            fix="give the repetitions that the file was made with (scell of CONTROL, --supercell)",
         )
     for axis in range(1, order):
         values = numpy.take(values, theirs, axis=axis)

@@ -25,9 +25,10 @@ class Crystal:
     @classmethod
     def from_ase(cls, atoms):
         """Return the crystal of an ``ase.Atoms`` object (standard atomic masses unless set there)."""
-        return cls(
-            numpy.array(atoms.cell), atoms.get_scaled_positions(wrap=False), atoms.numbers.copy(), atoms.get_masses()
-        )
+        from phonoscreen.lattice.masses import standard_masses
+
+        masses = atoms.get_masses() if atoms.has("masses") else standard_masses(atoms.numbers)
+        return cls(numpy.array(atoms.cell), atoms.get_scaled_positions(wrap=False), atoms.numbers.copy(), masses)
 
     @property
     def volume(self):

@@ -19,6 +19,8 @@ from phonoscreen.transport.nonanalytic import GonzeCorrection
 
 MISTAKEN_CHARGE = 0.2
 """Fraction of the largest Born charge that noise may leave against symmetry or neutrality."""
+LARGEST_CHARGE = 1000.0
+"""Born charges of real crystals stay below a few tens of e."""
 
 
 def dipole_constants(crystal, repetitions, born, dielectric):
@@ -98,18 +100,13 @@ def check_charges(crystal, born, dielectric):
             f"{len(crystal.numbers)} atoms",
             fix="give (n_atoms, 3, 3) charges of the primitive cell's atoms and a (3, 3) tensor",
         )
-    if not (numpy.isfinite(born).all() and numpy.isfinite(dielectric).all()):
-        raise StudyError(
-            "Born charges or dielectric tensor are not finite", fix="calculate them again, or leave them out"
-        )
+    check_tensors(born, dielectric)
     symmetry, largest = find_symmetry(crystal), max(float(numpy.abs(born).max()), 1e-300)
     average, turns = numpy.zeros_like(born), symmetry.cartesian
     for images, turn in zip(symmetry.atoms, turns):
         average[images] += turn @ born @ turn.T / len(turns)
     dielectric = (turns @ dielectric @ turns.transpose(0, 2, 1)).mean(axis=0)
     dielectric = 0.5 * (dielectric + dielectric.T)
-    if numpy.linalg.eigvalsh(dielectric).min() <= 0:
-        raise StudyError("the dielectric tensor is not positive", fix="calculate it again, or leave the charges out")
     unlike, total = float(numpy.abs(average - born).max()), average.sum(axis=0)
     if unlike > MISTAKEN_CHARGE * largest:
         raise StudyError(
@@ -122,3 +119,25 @@ def check_charges(crystal, born, dielectric):
             fix="calculate them with denser k points, or check the order of the atoms",
         )
     return average - total / len(born), dielectric
+
+
+def check_tensors(born, dielectric, where=None):
+    """Raise StudyError on charges or a dielectric tensor that no crystal has.
+
+    Parameters
+    ----------
+    born : (n_atoms, 3, 3) e
+    dielectric : (3, 3)
+    where : the file, for messages
+    """
+    if not (numpy.isfinite(born).all() and numpy.isfinite(dielectric).all()):
+        what = "Born charges or dielectric tensor are not finite"
+    elif numpy.abs(born).max() > LARGEST_CHARGE:
+        what = f"a Born charge of {numpy.abs(born).max():.3g} e"
+    elif numpy.abs(dielectric - dielectric.T).max() > 0.01 * numpy.abs(dielectric).max():
+        what = "the dielectric tensor is not symmetric"
+    elif numpy.linalg.eigvalsh(dielectric + dielectric.T).min() <= 0:
+        what = "the dielectric tensor is not positive"
+    else:
+        return
+    raise StudyError(what, where=where, fix="calculate them again, or leave them out")

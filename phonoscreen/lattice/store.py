@@ -4,11 +4,11 @@ from functools import lru_cache
 
 import h5py
 import numpy
-from ase.data import atomic_masses
 
 from phonoscreen.lattice.basis import read_basis
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.dipoles import dipole_constants
+from phonoscreen.lattice.masses import standard_masses
 
 BASES_HELD = 32
 """Bases kept in memory; a shard holds few prototypes."""
@@ -17,7 +17,7 @@ BASES_HELD = 32
 def read_crystal(group):
     """Crystal of one group with ``cell``, ``scaled_positions``, ``numbers`` and, where not standard, ``masses``."""
     numbers = group["numbers"][:]
-    masses = group["masses"][:] if "masses" in group else atomic_masses[numbers]
+    masses = group["masses"][:] if "masses" in group else standard_masses(numbers)
     return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, masses)
 
 

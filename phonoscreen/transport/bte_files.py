@@ -4,14 +4,68 @@ Formats: manual of ShengBTE, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014
 km/s, lengths in nm, rates in 1/ps, kappa in W/m/K.
 """
 
+import contextlib
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport import thermal, units
 from phonoscreen.transport.gruneisen import mean_gruneisen, mode_gruneisen
 from phonoscreen.transport.isotopes import elastic_widths
 from phonoscreen.transport.modes import broadening_steps
+
+
+def check_writable(folder):
+    """Raise StudyError if a folder, which need not exist yet, cannot be written: before hours of work, not after."""
+    folder = Path(folder).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise StudyError(f"{there} cannot be written", where="transport", fix="name another folder with --out")
+
+
+@contextlib.contextmanager
+def together(folder):
+    """Folder to write into, whose files replace those of ``folder`` when the block ends without an error.
+
+    Parameters
+    ----------
+    folder : made if it does not exist
+
+    Raises
+    ------
+    StudyError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".bte-", dir=folder))
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be written: {error}", where="transport",
+                         fix="name another folder with --out") from error  # fmt: skip
+    try:
+        yield staging
+        for path in sorted(staging.rglob("*")):
+            target = folder / path.relative_to(staging)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                os.replace(path, target)
+    except OSError as error:
+        raise StudyError(f"the results cannot be written to {folder}: {error}", where="transport",
+                         fix="free some space, or name another folder with --out") from error  # fmt: skip
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def left_over(staging, folder):
+    """Return the names of the BTE.* files in a folder that those in ``staging`` will not replace."""
+    older = [path.relative_to(folder) for pattern in ("BTE.*", "T*K/BTE.*") for path in Path(folder).glob(pattern)]
+    return [str(path) for path in sorted(older) if not (staging / path).exists()]
 
 
 def write_harmonic(folder, crystal, modes, *, n_ticks=100):
@@ -49,8 +103,40 @@ def write_harmonic(folder, crystal, modes, *, n_ticks=100):
     _table(folder / "BTE.pdos", numpy.column_stack([ticks, partial]), "{:14.5E}")
 
 
+def write_phase_space(folder, crystal, modes, rates, isotope, temperatures_k):
+    """Write what else needs no third-order constants: phase spaces, isotope rates, heat capacities, small grains.
+
+    Parameters
+    ----------
+    folder : made if it does not exist
+    crystal, modes : as in ``write_harmonic``
+    rates : ``phonoscreen.transport.scattering.ThreePhononRates``
+    isotope : (n_irr, n_band) 1/ps
+    temperatures_k : kelvin
+    """
+    folder, rows = _folder(folder), {"cvVsT": [], "KappaTensorVsT_sg": []}
+    space = thermal.phase_space(rates, modes)
+    for name, suffix in (("plus", "_plus"), ("minus", "_minus"), ("total", "")):
+        _table(folder / f"BTE.P3{suffix}", space[name])
+        total = float((space[name] * modes.mesh.weights[:, None]).sum())
+        (folder / f"BTE.P3{suffix or ''}_total").write_text(f"{total:24.16E}\n")
+    _pairs(folder / "BTE.w_isotopic", modes.omega, isotope)
+    for t, temperature in enumerate(temperatures_k):
+        inner = _folder(folder / f"T{temperature:g}K")
+        heat = thermal.heat_capacity(modes, crystal.volume, temperature)
+        grain = _small_grain(modes, crystal.volume, temperature)
+        rows["cvVsT"].append((temperature, heat))
+        rows["KappaTensorVsT_sg"].append((temperature, *grain.ravel()))
+        (inner / "BTE.cv").write_text(f"{heat:24.14f}\n")
+        _table(inner / "BTE.kappa_sg", grain.reshape(1, 9), "{:14.5E}")
+        weighted = rates.weighted_phase_space[t]
+        for suffix, values in (("_plus", weighted[..., 0]), ("_minus", weighted[..., 1]), ("", weighted.sum(axis=2))):
+            _pairs(inner / f"BTE.WP3{suffix}", modes.omega, values, "{:12.5E}")
+    _write_rows(folder, rows)
+
+
 def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_paths_nm, n_ticks=100):
-    """Write phase spaces, rates, Grueneisen parameters and conductivities.
+    """Write rates, Grueneisen parameters and conductivities.
 
     Parameters
     ----------
@@ -62,30 +148,25 @@ def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_pa
     n_ticks : number of frequencies of the cumulative conductivity
     """
     folder, modes, temperatures = _folder(folder), solution.modes, settings.temperatures_k
-    space = thermal.phase_space(solution.rates, modes)
-    for name, suffix in (("plus", "_plus"), ("minus", "_minus"), ("total", "")):
-        _table(folder / f"BTE.P3{suffix}", space[name])
-        total = float((space[name] * modes.mesh.weights[:, None]).sum())
-        (folder / f"BTE.P3{suffix or ''}_total").write_text(f"{total:24.16E}\n")
-    _pairs(folder / "BTE.w_isotopic", modes.omega, solution.isotope)
     gruneisen = mode_gruneisen(crystal, third, modes)
     _table(folder / "BTE.gruneisen", gruneisen)
-    rows = {"cvVsT": [], "gruneisenVsT_total": [], "KappaTensorVsT_sg": [], "KappaTensorVsT_RTA": [],
-            "KappaTensorVsT_CONV": [], "KappaTensorVsT_coherences": []}  # fmt: skip
+    rows = {"gruneisenVsT_total": [], "KappaTensorVsT_RTA": [], "KappaTensorVsT_CONV": [],
+            "KappaTensorVsT_coherences": []}  # fmt: skip
     ticks = modes.omega.max() * 1.1 * numpy.arange(1, n_ticks + 1) / n_ticks
     for t, temperature in enumerate(temperatures):
-        heat = thermal.heat_capacity(modes, crystal.volume, temperature)
-        grain = _small_grain(modes, crystal.volume, temperature)
-        rows["cvVsT"].append((temperature, heat))
         rows["gruneisenVsT_total"].append((temperature, mean_gruneisen(gruneisen, modes, temperature)))
-        rows["KappaTensorVsT_sg"].append((temperature, *grain.ravel()))
         rows["KappaTensorVsT_RTA"].append((temperature, *solution.rta[t].kappa.ravel()))
         rows["KappaTensorVsT_coherences"].append((temperature, *solution.coherence[t].ravel()))
         if solution.full:
             full = solution.full[t]
             rows["KappaTensorVsT_CONV"].append((temperature, *full.kappa.ravel(), full.iterations))
-        _write_temperature(folder / f"T{temperature:g}K", crystal, solution, t, temperature, heat, grain,
+        _write_temperature(folder / f"T{temperature:g}K", crystal, solution, t, temperature,
                            rows["gruneisenVsT_total"][-1][1], mean_free_paths_nm, ticks)  # fmt: skip
+    _write_rows(folder, rows)
+
+
+def _write_rows(folder, rows):
+    """Write the tables over temperature that are not empty."""
     for name, table in rows.items():
         if table:
             with open(folder / f"BTE.{name}", "w") as stream:
@@ -94,21 +175,16 @@ def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_pa
                     stream.write(f"{row[0]:7.1f}" + "".join(f"{x:14.5E}" for x in row[1:-1]) + last + "\n")
 
 
-def _write_temperature(folder, crystal, solution, t, temperature, heat, grain, gruneisen, lengths, ticks):
+def _write_temperature(folder, crystal, solution, t, temperature, gruneisen, lengths, ticks):
     folder, modes, rates = _folder(folder), solution.modes, solution.rates
     best = solution.full[t] if solution.full else solution.rta[t]
-    (folder / "BTE.cv").write_text(f"{heat:24.14f}\n")
     (folder / "BTE.gruneisen_total").write_text(f"{gruneisen:24.16f}\n")
-    _table(folder / "BTE.kappa_sg", grain.reshape(1, 9), "{:14.5E}")
     absorption, emission = rates.absorption[t], rates.emission[t]
     for name, values in {
         "w_anharmonic_plus": absorption, "w_anharmonic_minus": emission, "w_anharmonic": absorption + emission,
         "w": solution.linewidth[t], "w_final": _final_rates(modes, best),
     }.items():  # fmt: skip
         _pairs(folder / f"BTE.{name}", modes.omega, values)
-    weighted = rates.weighted_phase_space[t]
-    for suffix, values in (("_plus", weighted[..., 0]), ("_minus", weighted[..., 1]), ("", weighted.sum(axis=2))):
-        _pairs(folder / f"BTE.WP3{suffix}", modes.omega, values, "{:12.5E}")
     steps = numpy.arange(len(best.history))[:, None]
     tensors = best.history.swapaxes(2, 3).reshape(len(best.history), -1)
     totals = best.history.sum(axis=1)

@@ -25,6 +25,8 @@ def run(arguments):
     from phonoscreen.io.phono3py import to_phono3py
     from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
     from phonoscreen.io.shengbte import write_directory
+    from phonoscreen.lattice.masses import describe_masses
+    from phonoscreen.transport.bte_files import together
     from phonoscreen.transport.inputs import MESH_DENSITY_ANGSTROM
     from phonoscreen.transport.mesh import automatic_mesh
 
@@ -32,12 +34,16 @@ def run(arguments):
     folder = arguments.out or Path(file_name(arguments.structure_id))
     mesh = arguments.grid or automatic_mesh(crystal, MESH_DENSITY_ANGSTROM)
     born, epsilon = charges or (None, None)
-    write_directory(crystal, second, third, folder, mesh=mesh, temperature_k=arguments.temperature, born=born,
-                    epsilon=epsilon)  # fmt: skip
-    to_phono3py(crystal, second, third).save(folder / "phono3py.yaml")
-    write_second_hdf5(second, folder / "fc2.hdf5")
-    write_third_hdf5(third, second.repetitions, folder / "fc3.hdf5")
-    print(f"{folder}: input of ShengBTE and phono3py")
+    if not 0 < arguments.temperature < float("inf") or min(mesh) < 1:
+        raise StudyError(f"--temperature {arguments.temperature:g} or --grid {mesh} is not above 0",
+                         fix="give a temperature in kelvin and three counts")  # fmt: skip
+    with together(folder) as staging:
+        write_directory(crystal, second, third, staging, mesh=mesh, temperature_k=arguments.temperature, born=born,
+                        epsilon=epsilon)  # fmt: skip
+        to_phono3py(crystal, second, third).save(staging / "phono3py.yaml")
+        write_second_hdf5(second, staging / "fc2.hdf5")
+        write_third_hdf5(third, second.repetitions, staging / "fc3.hdf5")
+    print(f"{folder}: input of ShengBTE and phono3py; masses: {describe_masses(crystal.numbers, crystal.masses)}")
     return 0
 
 

@@ -1,16 +1,20 @@
-"""A folder of ShengBTE's or phono3py's input files as one problem for the solver."""
+"""A folder of ShengBTE's, phono3py's or this program's input files as one problem for the solver."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.constants import Crystal, SecondOrder, ThirdOrder
+from phonoscreen.lattice.dipoles import check_tensors
+from phonoscreen.lattice.masses import describe_masses
 from phonoscreen.transport.harmonic import LatticeSum
 from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.nonanalytic import EwaldCorrection, GonzeCorrection, WangCorrection
-from phonoscreen.transport.solve import Settings
+from phonoscreen.transport.sizes import check_size
+from phonoscreen.transport.solve import Settings, check_crystal
+from phonoscreen.transport.units import COULOMB
 
 MESH_DENSITY_ANGSTROM = 60.0
 
@@ -29,6 +33,8 @@ class Problem:
     correction : function of (crystal, constants) that returns the long-range correction, or None
     mean_free_paths_nm : ticks of the cumulative conductivity
     n_ticks : number of frequency ticks
+    choices : what was read and chosen, one line each
+    warnings : what the folder holds that has no effect, one sentence each
     """
 
     crystal: Crystal
@@ -37,19 +43,45 @@ class Problem:
     mesh: tuple
     settings: Settings
     correction: object = None
-    mean_free_paths_nm: numpy.ndarray = None
+    mean_free_paths_nm: numpy.ndarray = field(default_factory=lambda: numpy.geomspace(0.01, 1e6, 100))
     n_ticks: int = 100
+    choices: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
 
 
-def read_folder(folder, *, mesh=None, temperatures_k=None, scalebroad=None, **settings):
-    """Read a folder that holds CONTROL, or else one of phono3py's YAML files.
+@dataclass
+class Request:
+    """What the command line asks for instead of what a folder says.
+
+    Attributes
+    ----------
+    mesh : (3,) integers, or None
+    temperatures_k : sequence of kelvin, or None
+    scalebroad : factor on the broadening, or None
+    isotopes : True, False, or None for the default of the program whose folder it is
+    full_solution : False for the relaxation-time approximation only, or None
+    supercell : (3,) repetitions of the structure in the second-order constants, for folders that do not say it
+    settings : further fields of ``phonoscreen.transport.solve.Settings``
+    """
+
+    mesh: tuple | None = None
+    temperatures_k: tuple | None = None
+    scalebroad: float | None = None
+    isotopes: bool | None = None
+    full_solution: bool | None = None
+    supercell: tuple | None = None
+    settings: dict = field(default_factory=dict)
+
+
+def read_folder(folder, request=None):
+    """Read a folder that holds CONTROL, or one of phono3py's YAML files, or POSCAR with force constants.
+
+    The first of the three that is there is used; what else could have been read is named in ``warnings``.
 
     Parameters
     ----------
     folder : path
-    mesh, temperatures_k, scalebroad : instead of those of CONTROL; phono3py's files hold none (default: automatic mesh,
-        300 K, 1.0)
-    settings : further fields of ``phonoscreen.transport.solve.Settings``
+    request : Request
 
     Returns
     -------
@@ -58,35 +90,48 @@ def read_folder(folder, *, mesh=None, temperatures_k=None, scalebroad=None, **se
     Raises
     ------
     StudyError
-        If the folder holds neither, or the files do not fit together.
+        If the folder holds none of them, or the files do not fit together.
     """
-    folder = Path(folder)
+    from phonoscreen.io.poscar_folder import holds_structure
+
+    folder, request = Path(folder), request or Request()
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is no folder", where="transport", fix="name a folder with input files")
+    yaml = sorted(path for path in folder.glob("phono3py*.yaml*") if path.suffix in (".yaml", ".xz", ".gz"))
     if (folder / "CONTROL").is_file():
-        return _read_shengbte(folder, mesh, temperatures_k, scalebroad, settings)
-    found = sorted(folder.glob("phono3py*.yaml*"))
-    if not found:
-        raise StudyError(f"{folder / 'CONTROL'} does not exist, nor does phono3py*.yaml", where="transport",
-                         fix="name a folder with the input files of ShengBTE or phono3py")  # fmt: skip
-    if len(found) > 1:
-        raise StudyError(f"{folder} holds {', '.join(path.name for path in found)}", where="transport",
-                         fix="leave one phono3py*.yaml in the folder")  # fmt: skip
-    return _read_phono3py(found[0], mesh, temperatures_k, scalebroad, settings)
+        problem = _read_shengbte(folder, request)
+        if yaml:
+            names = ", ".join(path.name for path in yaml)
+            problem.choices.insert(1, f"not read: {names} (CONTROL goes first; move it elsewhere to use the other)")
+    elif yaml:
+        problem = _read_phono3py(folder, yaml, request)
+    elif holds_structure(folder):
+        problem = _read_structure(folder, request)
+    else:
+        raise StudyError(
+            f"{folder / 'CONTROL'} does not exist, nor does phono3py*.yaml, nor POSCAR", where="transport",
+            fix="name a folder with the input files of ShengBTE or phono3py, or with POSCAR and force constants",
+        )  # fmt: skip
+    check_crystal(problem.crystal)
+    problem.choices.append("masses: " + describe_masses(problem.crystal.numbers, problem.crystal.masses))
+    return problem
 
 
-def _read_shengbte(folder, mesh, temperatures_k, scalebroad, settings):
-    from phonoscreen.io.shengbte import read_control, read_force_constants
+def _read_shengbte(folder, request):
+    from phonoscreen.io.control import read_control
+    from phonoscreen.io.shengbte import read_force_constants
 
-    control = read_control(folder / "CONTROL")
+    control = read_control(folder / "CONTROL", mesh=request.mesh, memory_gib=_memory(request))
     second, third, alat = read_force_constants(folder, control)
-    settings = Settings(
-        temperatures_k=tuple(temperatures_k or control.temperatures_k),
-        scalebroad=control.scalebroad if scalebroad is None else scalebroad,
+    settings = _settings(
+        request, temperatures_k=control.temperatures_k, scalebroad=control.scalebroad,
         isotopes=control.flags["isotopes"], mass_variances=control.mass_variances,
         full_solution=control.flags["convergence"], iterations_max=control.iterations_max,
-        tolerance=control.tolerance, **settings,
+        tolerance=control.tolerance, omega_max=control.omega_max,
     )  # fmt: skip
-    correction = None
+    correction, kind = None, "none"
     if control.flags["nonanalytic"] and alat is not None:
+        kind = "Ewald sum of Quantum ESPRESSO"
         if settings.degeneracy == "shengbte":  # it takes the first lattice vector whatever the file's celldm(1)
             alat = numpy.linalg.norm(control.crystal.cell[0])
         charges = control.born.transpose(0, 2, 1)  # with espresso, ShengBTE takes the field as the second index
@@ -94,19 +139,76 @@ def _read_shengbte(folder, mesh, temperatures_k, scalebroad, settings):
         def correction(crystal, constants):
             return EwaldCorrection(crystal, charges, control.epsilon, (2 * numpy.pi / alat) ** 2)
     elif control.flags["nonanalytic"]:
+        kind = "Wang (ShengBTE's)"
 
         def correction(crystal, constants):
             return WangCorrection(crystal, constants, control.born, control.epsilon)
 
-    return Problem(control.crystal, second, third, tuple(mesh or control.mesh), settings, correction,
-                   control.mean_free_paths_nm, control.n_ticks)  # fmt: skip
+    if control.omega_max is not None:
+        control.notes.append(f"omega_max = {control.omega_max:g} rad/ps: modes above it have no three-phonon processes "
+                             "of their own, as in ShengBTE; this is no physical conductivity")  # fmt: skip
+    choices = ["input: CONTROL (ShengBTE)", _mesh_line(control.mesh, request, "ngrid of CONTROL"),
+               _isotope_line(settings, request, "CONTROL"), f"long-range forces: {kind}"]  # fmt: skip
+    return Problem(control.crystal, second, third, control.mesh, settings, correction, control.mean_free_paths_nm,
+                   control.n_ticks, choices, control.notes)  # fmt: skip
 
 
-def _read_phono3py(path, mesh, temperatures_k, scalebroad, settings):
+def _read_structure(folder, request):
+    from phonoscreen.io.poscar_folder import read_poscar_folder
+
+    crystal, second, third, charges, notes = read_poscar_folder(folder, request.supercell)
+    return _problem(crystal, second, third, charges, request, [f"input: {'; '.join(notes)}"])
+
+
+def _problem(crystal, second, third, charges, request, choices):
+    """Problem of a folder that gives no mesh, temperature or settings: phono3py's defaults."""
+    mesh = tuple(request.mesh or automatic_mesh(crystal, MESH_DENSITY_ANGSTROM))
+    settings = _settings(request, temperatures_k=(300.0,), isotopes=False)
+    check_size(len(crystal.numbers), mesh, n_temperatures=len(settings.temperatures_k), memory_gib=_memory(request),
+               where=choices[0])  # fmt: skip
+    correction = None
+    if charges is not None:
+        born, epsilon = charges
+        check_tensors(numpy.asarray(born, float), numpy.asarray(epsilon, float), where=choices[0])
+
+        def correction(crystal, constants):
+            return GonzeCorrection(crystal, constants, born, epsilon)
+
+    choices += [_mesh_line(mesh, request, "automatic"), _isotope_line(settings, request, "default, as in phono3py"),
+                f"long-range forces: {'none' if charges is None else 'Gonze and Lee (phonopy’s)'}"]  # fmt: skip
+    return Problem(crystal, second, third, mesh, settings, correction, choices=choices)
+
+
+def _settings(request, **of_folder):
+    """Settings of a folder, with what the request gives instead."""
+    asked = {"temperatures_k": request.temperatures_k, "scalebroad": request.scalebroad,
+             "isotopes": request.isotopes, "full_solution": request.full_solution}  # fmt: skip
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Settings(**of_folder | given | request.settings)
+
+
+def _memory(request):
+    return request.settings.get("memory_gib", Settings.memory_gib)
+
+
+def _mesh_line(mesh, request, otherwise):
+    return f"mesh: {' x '.join(str(n) for n in mesh)} ({'--grid' if request.mesh else otherwise})"
+
+
+def _isotope_line(settings, request, otherwise):
+    state = "on" if settings.isotopes else "off"
+    return f"isotope scattering: {state} ({otherwise if request.isotopes is None else 'command line'})"
+
+
+def _read_phono3py(folder, found, request):
     import phono3py
 
     from phonoscreen.io.phono3py import from_phono3py
 
+    if len(found) > 1:
+        raise StudyError(f"{folder} holds {', '.join(path.name for path in found)}", where="transport",
+                         fix="leave one phono3py*.yaml in the folder")  # fmt: skip
+    path = found[0]
     beside = {"fc3_filename": "fc3.hdf5", "fc2_filename": "fc2.hdf5", "born_filename": "BORN",
               "forces_fc3_filename": "FORCES_FC3", "forces_fc2_filename": "FORCES_FC2"}  # fmt: skip
     files = {option: path.parent / name for option, name in beside.items() if (path.parent / name).is_file()}
@@ -121,13 +223,11 @@ def _read_phono3py(path, mesh, temperatures_k, scalebroad, settings):
         raise StudyError(f"no force constants beside {path}", where="transport",
                          fix="put fc2.hdf5 and fc3.hdf5 there, or FORCES_FC3, or forces in the YAML file")  # fmt: skip
     crystal, second, third = from_phono3py(program)
-    settings = Settings(temperatures_k=tuple(temperatures_k or (300.0,)),
-                        scalebroad=1.0 if scalebroad is None else scalebroad, **settings)  # fmt: skip
-    correction, charges = None, program.nac_params
+    charges = program.nac_params
     if charges is not None:
-
-        def correction(crystal, constants):
-            return GonzeCorrection(crystal, constants, charges["born"], charges["dielectric"])
-
-    return Problem(crystal, second, third, tuple(mesh or automatic_mesh(crystal, MESH_DENSITY_ANGSTROM)), settings,
-                   correction, numpy.geomspace(0.01, 1e6, 100))  # fmt: skip
+        factor = charges.get("factor", COULOMB) or COULOMB
+        if not abs(factor / COULOMB - 1) < 0.01:
+            raise StudyError(f"{path}: the factor {factor:g} of the Born charges is not that of eV and angstrom, "
+                             f"{COULOMB}", where="transport", fix="give files in eV and angstrom")  # fmt: skip
+        charges = charges["born"], charges["dielectric"]
+    return _problem(crystal, second, third, charges, request, [f"input: {path.name} (phono3py)"])

@@ -33,7 +33,8 @@ def natural_isotopes(number):
     isotopes = get_atomic_data().isotope_data.get(symbol)
     if not isotopes:
         raise StudyError(f"no natural isotopes known for {symbol}", where="transport",
-                         fix="switch isotope scattering off for this crystal")  # fmt: skip
+                         fix="switch isotope scattering off: --no-isotopes, isotopes=.FALSE. of CONTROL, or "
+                         "transport.isotopes of a study")  # fmt: skip
     _, masses, fractions = numpy.array(isotopes, float).T
     fractions = fractions / fractions.sum()
     mean = (masses * fractions).sum()

@@ -65,7 +65,12 @@ def point_group(crystal, tolerance_angstrom=1e-4):
     StudyError
         If spglib finds no symmetry at all (for example two atoms at one place).
     """
-    found = spglib.get_symmetry((crystal.cell, crystal.scaled_positions, crystal.numbers), symprec=tolerance_angstrom)
+    atoms = numpy.column_stack([crystal.numbers, numpy.round(numpy.asarray(crystal.masses, float), 6)])
+    kinds = numpy.unique(atoms, axis=0, return_inverse=True)[1].ravel()  # isotopes of one element are different atoms
+    try:
+        found = spglib.get_symmetry((crystal.cell, crystal.scaled_positions, kinds), symprec=tolerance_angstrom)
+    except Exception:  # spglib returns None for some impossible crystals and raises errors of its own for others
+        found = None
     if found is None:
         raise StudyError(
             "no space group found for the crystal", where="transport", fix="check cell, positions and atomic numbers"

@@ -44,6 +44,21 @@ class ThreePhononRates:
     weighted_phase_space: numpy.ndarray
     transfer: numpy.ndarray | None
 
+    def leave_out(self, modes):
+        """Take away the processes of some modes; the modes remain partners in the processes of others (ShengBTE's
+        omega_max).
+
+        Parameters
+        ----------
+        modes : (n_irr, n_band) booleans
+        """
+        for rates in (self.absorption, self.emission, self.weighted_phase_space):
+            rates[:, modes] = 0.0
+        self.phase_space[modes] = 0.0
+        if self.transfer is not None:
+            fed = self.transfer.reshape(len(self.transfer), len(modes), modes.shape[1], -1)
+            fed[:, modes] = 0.0
+
 
 def pairs_of(mesh, point, reduce=True):
     """Return the pairs q1, q2 with q + q1 + q2 = G, each once under exchange and under the little group of q.

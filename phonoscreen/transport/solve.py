@@ -6,6 +6,7 @@ import numpy
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.lattice.constants import ThirdOrder
 from phonoscreen.transport.boltzmann import (
     Populations,
     coherence_conductivity,
@@ -20,6 +21,12 @@ from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
 from phonoscreen.transport.third_order import check_third_order
 
+SHORTEST_ANGSTROM, LONGEST_ANGSTROM = 0.5, 1000.0
+"""Lattice vectors of crystals lie between these."""
+
+CLOSEST_ANGSTROM = 0.3
+"""No two atoms of a crystal are as close as this (hydrogen molecule: 0.74)."""
+
 
 @dataclass
 class Settings:
@@ -32,6 +39,7 @@ class Settings:
     isotopes : include isotope scattering
     mass_variances : (n_atoms,) mass variance of each atom, or None for natural abundances
     boundary_length_nm : boundary scattering rate |v| / L, or None
+    omega_max : modes above it have no three-phonon processes of their own, as in ShengBTE, rad/ps, or None
     full_solution : also iterate beyond the relaxation-time approximation
     iterations_max, tolerance : of the iteration
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
@@ -46,6 +54,7 @@ class Settings:
     isotopes: bool = True
     mass_variances: numpy.ndarray | None = None
     boundary_length_nm: float | None = None
+    omega_max: float | None = None
     full_solution: bool = True
     iterations_max: int = 500
     tolerance: float = 1e-5
@@ -60,7 +69,7 @@ class Settings:
         if not self.temperatures_k or not all(numpy.isfinite(t) and t > 0 for t in self.temperatures_k):
             raise StudyError(f"temperatures {list(self.temperatures_k)} K: each must be above 0", where="transport",
                              fix="give temperatures in kelvin, for example 300")  # fmt: skip
-        if not self.scalebroad > 0:
+        if not 0 < self.scalebroad < numpy.inf:
             raise StudyError(f"scalebroad {self.scalebroad} must be above 0", where="transport", fix="use 1.0 or 0.1")
 
 
@@ -122,7 +131,33 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
         dtype=numpy.complex64 if settings.single_precision else numpy.complex128, threads=settings.threads,
         progress=progress,
     )  # fmt: skip
+    if settings.omega_max is not None:
+        rates.leave_out(modes.omega > settings.omega_max)
     return _conductivities(crystal, modes, rates, settings)
+
+
+def harmonic(crystal, second, mesh, settings, *, correction=None):
+    """Solve what needs no third-order constants.
+
+    Parameters
+    ----------
+    crystal, second, mesh, settings, correction : as in ``solve``
+
+    Returns
+    -------
+    modes : MeshModes
+    rates : ThreePhononRates whose phase spaces hold; the rates themselves are 0
+    isotope : (n_irr, n_band) rates, 1/ps
+    """
+    modes = _modes(crystal, second, mesh, settings, correction)
+    nothing = ThirdOrder(numpy.zeros((1, 3), int), numpy.zeros((1, 2, 3), int), numpy.zeros((1, 3, 3, 3)))
+    rates = three_phonon_rates(
+        crystal, nothing, modes, settings.temperatures_k, scalebroad=settings.scalebroad,
+        reduce=settings.degeneracy == "sets", transfer=False, threads=settings.threads,
+    )  # fmt: skip
+    if settings.omega_max is not None:
+        rates.leave_out(modes.omega > settings.omega_max)
+    return modes, rates, _isotope(crystal, modes, settings)
 
 
 def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
@@ -182,12 +217,7 @@ def _modes(crystal, second, mesh, settings, correction):
 def _conductivities(crystal, modes, rates, settings):
     """Return the Solution that modes and three-phonon rates give."""
     by_sets = settings.degeneracy == "sets"
-    isotope = numpy.zeros_like(modes.omega)
-    if settings.isotopes:
-        variances = settings.mass_variances
-        if variances is None:
-            variances = mass_variances(crystal.numbers, crystal.masses)
-        isotope = isotope_rates(modes, variances)
+    isotope = _isotope(crystal, modes, settings)
     boundary = numpy.zeros_like(modes.omega)
     if settings.boundary_length_nm is not None:
         boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)
@@ -213,8 +243,16 @@ def _conductivities(crystal, modes, rates, settings):
     return solution
 
 
+def _isotope(crystal, modes, settings):
+    """Isotope scattering rates, (n_irr, n_band), 1/ps."""
+    if not settings.isotopes:
+        return numpy.zeros_like(modes.omega)
+    variances = settings.mass_variances
+    return isotope_rates(modes, mass_variances(crystal.numbers, crystal.masses) if variances is None else variances)
+
+
 def check_crystal(crystal):
-    """Raise StudyError if the crystal's arrays do not fit together or hold NaN, no volume or no mass."""
+    """Raise StudyError if the crystal's arrays do not fit together, or hold NaN or what no crystal has."""
     n = len(numpy.atleast_1d(crystal.numbers))
     arrays = {"cell": (crystal.cell, (3, 3)), "scaled_positions": (crystal.scaled_positions, (n, 3)),
               "masses": (crystal.masses, (n,))}  # fmt: skip
@@ -225,3 +263,15 @@ def check_crystal(crystal):
     if n == 0 or crystal.volume < 1e-6 or numpy.min(crystal.masses) <= 0:
         raise StudyError("the crystal has no atoms, no volume, or an atom without mass", where="transport",
                          fix="check the structure file")  # fmt: skip
+    lengths = numpy.linalg.norm(crystal.cell, axis=1)
+    flat = crystal.volume / lengths.prod()
+    if lengths.min() < SHORTEST_ANGSTROM or lengths.max() > LONGEST_ANGSTROM or flat < 1e-3:
+        raise StudyError(f"lattice vectors of {', '.join(f'{x:.3g}' for x in lengths)} A and a volume of "
+                         f"{crystal.volume:.3g} A^3", where="transport", fix="check the cell and its unit")  # fmt: skip
+    step = crystal.scaled_positions[:, None] - crystal.scaled_positions
+    distance = numpy.linalg.norm((step - numpy.rint(step)) @ crystal.cell, axis=2)
+    numpy.fill_diagonal(distance, numpy.inf)
+    if distance.min() < CLOSEST_ANGSTROM:
+        one, other = numpy.unravel_index(distance.argmin(), distance.shape)
+        raise StudyError(f"atoms {one + 1} and {other + 1} are {distance.min():.3f} A from each other",
+                         where="transport", fix="check the positions: they count lattice vectors")  # fmt: skip

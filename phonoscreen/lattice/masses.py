@@ -1,0 +1,53 @@
+"""The one table of atomic masses.
+
+phonopy's (standard atomic weights), so that every route (a study, ``fit``, ``bte`` on files of any program) gives the
+frequencies that phonopy and phono3py give. Elements for which phonopy has none (Po, At, Rn, Fr, Ra and beyond Np) have
+the mass of ASE's table. A structure or a file that brings masses of its own keeps them.
+"""
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+
+
+def standard_masses(numbers):
+    """Return the masses of atoms.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) atomic numbers
+
+    Returns
+    -------
+    (n_atoms,) u
+
+    Raises
+    ------
+    StudyError
+        If a number is no chemical element.
+    """
+    from ase.data import atomic_masses
+    from phonopy.structure.atomic_data import get_atomic_data
+
+    table, found = get_atomic_data().atom_data, []
+    for number in numpy.asarray(numbers).tolist():
+        if not 1 <= number < len(atomic_masses):
+            raise StudyError(f"atomic number {number} is no chemical element", fix="correct the structure")
+        theirs = table[number][3] if number < len(table) else None
+        found.append(atomic_masses[number] if theirs is None else theirs)
+    return numpy.array(found, float)
+
+
+def describe_masses(numbers, masses):
+    """Return one line that states the masses used, for example ``Mg 24.305, O 15.9994 u (standard: phonopy's table)``.
+
+    Parameters
+    ----------
+    numbers, masses : (n_atoms,) of a crystal
+    """
+    from ase.data import chemical_symbols
+
+    kinds = dict.fromkeys(zip(numpy.asarray(numbers).tolist(), numpy.asarray(masses, float).tolist()))
+    own = numpy.abs(numpy.asarray(masses) / standard_masses(numbers) - 1).max() > 1e-6
+    listed = ", ".join(f"{chemical_symbols[number]} {mass:.8g}" for number, mass in kinds)
+    return f"{listed} u ({'as the input gives them' if own else 'standard: phonopy’s table'})"
