@@ -14,7 +14,7 @@ import numpy
 from phonoscreen.transport import units
 from phonoscreen.transport.harmonic import average_over_sets
 
-_TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
+TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
 
 
 @dataclass
@@ -79,7 +79,7 @@ def relaxation_time(modes, linewidth, products, volume, temperature_k):
     """
     lifetime = _inverse(linewidth)
     heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
-    heat = heat * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
+    heat = heat * (TO_W_PER_M_K / (volume * len(modes.mesh.points)))
     parts = (heat * lifetime)[:, :, None, None] * products
     bands = symmetrise(parts.sum(axis=0), modes.mesh)
     trace = numpy.trace(parts, axis1=2, axis2=3) / 3
@@ -104,7 +104,7 @@ def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iter
     """
     lifetime = _inverse(linewidth)
     heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
-    heat = heat * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
+    heat = heat * (TO_W_PER_M_K / (volume * len(modes.mesh.points)))
     drive = modes.omega[:, :, None] * modes.velocities
     inverse_omega = _inverse(modes.omega)
     rest = products - modes.velocities[..., :, None] * modes.velocities[..., None, :]
@@ -129,37 +129,3 @@ def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iter
     return Populations(
         bands.sum(axis=0), parts, field * inverse_omega[:, :, None], len(history) - 1, converged, numpy.array(history)
     )
-
-
-def coherence_conductivity(modes, linewidth, volume, temperature_k):
-    """Wave-like (off-diagonal) thermal conductivity.
-
-    Eq. (1) of J. Rodriguez et al., Commun. Mater. 4, 61 (2023), after M. Simoncelli et al., Nat. Phys. 15, 809 (2019),
-    over pairs of modes of one wave vector that belong to different degenerate sets.
-
-    Parameters
-    ----------
-    modes : MeshModes
-    linewidth : (n_irr, n_band) full width Gamma = 1/tau, 1/ps
-    volume : angstrom^3
-    temperature_k : kelvin
-
-    Returns
-    -------
-    kappa : (3, 3) W/m/K
-    kappa_modes : (n_irr, n_band) mean of the diagonal; each pair is shared by the heat capacities of its two modes
-    """
-    omega, different = modes.omega, modes.sets[:, :, None] != modes.sets[:, None, :]
-    heat = units.mode_heat_capacity(omega, temperature_k)
-    per_omega = numpy.divide(heat, omega, out=numpy.zeros_like(heat), where=omega > 0)
-    width = linewidth[:, :, None] + linewidth[:, None, :]
-    gap = omega[:, :, None] - omega[:, None, :]
-    lorentz = numpy.divide(width, 4 * gap**2 + width**2, out=numpy.zeros_like(width), where=different & (width > 0))
-    pair = (omega[:, :, None] + omega[:, None, :]) / 2 * (per_omega[:, :, None] + per_omega[:, None, :]) * lorentz
-    pair *= modes.mesh.weights[:, None, None] * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
-    v = modes.velocity_matrices
-    total = numpy.einsum("qst,qxst,qyts->xy", pair, v, v).real
-    shares = 2 * numpy.divide(heat[:, :, None], heat[:, :, None] + heat[:, None, :],
-                              out=numpy.zeros_like(pair), where=pair != 0)  # fmt: skip
-    parts = (pair * shares * (numpy.abs(v) ** 2).sum(axis=1)).sum(axis=2) / 3
-    return symmetrise(total, modes.mesh), average_over_sets(parts, modes.sets)

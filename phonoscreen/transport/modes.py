@@ -38,6 +38,7 @@ class MeshModes:
     eigenvectors : (n_q, n_band, 3n) rows, at every point of the mesh
     mesh_velocities : (n_q, n_band, 3) angstrom/ps, at every point of the mesh
     steps : (3, 3) matrix that turns velocities into frequency changes per mesh step, 1/angstrom
+    cells : (n, 3, 3) mesh steps as columns, 1/angstrom, in every orientation that the point group gives to their cell
     """
 
     mesh: Mesh
@@ -48,6 +49,7 @@ class MeshModes:
     eigenvectors: numpy.ndarray
     mesh_velocities: numpy.ndarray
     steps: numpy.ndarray
+    cells: numpy.ndarray
 
     @property
     def mesh_omega(self):
@@ -120,12 +122,13 @@ def solve_mesh_modes(dynamical_matrix, mesh, *, degeneracy="sets", imaginary_thr
         velocities = mesh_velocities[mesh.irreducible]
     velocities[omega <= 0] = 0.0
     steps = 2 * numpy.pi * numpy.linalg.inv(dynamical_matrix.crystal.cell) / mesh.shape
+    cells = _orientations(steps, mesh.rotations)
     if degeneracy == "sets":
         form = numpy.einsum("oxa,ab,oyb->xy", mesh.rotations, steps @ steps.T, mesh.rotations) / len(mesh.rotations)
         steps = numpy.linalg.cholesky(form)
     return MeshModes(
         mesh, omega, sets, v_matrices, velocities, numpy.ascontiguousarray(columns.swapaxes(1, 2)), mesh_velocities,
-        steps,
+        steps, cells,
     )  # fmt: skip
 
 
@@ -137,6 +140,15 @@ def broadening_steps(modes, scalebroad):
     (n_q, n_band, 3) rad/ps
     """
     return numpy.ascontiguousarray(modes.mesh_velocities @ modes.steps * (scalebroad / numpy.sqrt(6)))
+
+
+def _orientations(steps, rotations):
+    """Return the different parallelepipeds into which rotations turn the one with these edges (columns)."""
+    found = {}
+    for turned in rotations @ steps:
+        signed = numpy.round(numpy.concatenate([turned, -turned], axis=1).T / numpy.abs(steps).max(), 6) + 0.0
+        found.setdefault(frozenset(map(tuple, signed)), turned)
+    return numpy.array(list(found.values()))
 
 
 def _expand(vectors, mesh):

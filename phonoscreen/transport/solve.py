@@ -8,11 +8,11 @@ from threadpoolctl import threadpool_limits
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport.boltzmann import (
     Populations,
-    coherence_conductivity,
     iterate,
     relaxation_time,
     velocity_products,
 )  # fmt: skip
+from phonoscreen.transport.coherence import coherence_conductivity
 from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
 from phonoscreen.transport.mesh import build_mesh
@@ -34,6 +34,7 @@ class Settings:
     boundary_length_nm : boundary scattering rate |v| / L, or None
     full_solution : also iterate beyond the relaxation-time approximation
     iterations_max, tolerance : of the iteration
+    coherence_sum : "cell_average" or "bare", see ``phonoscreen.transport.coherence``
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
     imaginary_threshold_thz : see ``solve_mesh_modes``
     single_precision : three-phonon matrix elements in single precision
@@ -49,6 +50,7 @@ class Settings:
     full_solution: bool = True
     iterations_max: int = 500
     tolerance: float = 1e-5
+    coherence_sum: str = "cell_average"
     degeneracy: str = "sets"
     imaginary_threshold_thz: float = 0.1
     single_precision: bool = False
@@ -205,7 +207,9 @@ def _conductivities(crystal, modes, rates, settings):
                 iterate(modes, linewidth, rates.transfer[t], *arguments,
                         iterations_max=settings.iterations_max, tolerance=settings.tolerance)
             )  # fmt: skip
-        kappa, parts = coherence_conductivity(modes, linewidth, crystal.volume, temperature)
+        kappa, parts = coherence_conductivity(
+            modes, linewidth, crystal.volume, temperature, sum_over=settings.coherence_sum
+        )  # fmt: skip
         solution.coherence.append(kappa)
         solution.coherence_modes.append(parts)
     return solution
