@@ -16,7 +16,7 @@ rule solve_bte:
         "../envs/transport.yaml"
     params:
         code=code_of("scripts/solve_bte.py"),
-        transport=config["transport"],
+        transport=transport_settings(config),
     script:
         "../scripts/solve_bte.py"
 
@@ -42,7 +42,7 @@ rule check_supercells:
         symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
         supercell=config["supercell"],
         force_constants=config["force_constants"],
-        transport=config["transport"],
+        transport=transport_settings(config),
         seed=config["seed"],
     script:
         "../scripts/check_supercells.py"
@@ -70,6 +70,6 @@ rule cross_check_transport:
     params:
         code=code_of("scripts/cross_check_transport.py"),
         structures_per_source=config["cross_check"]["structures_per_source"],
-        transport=config["transport"],
+        transport=transport_settings(config),
     script:
         "../scripts/cross_check_transport.py"

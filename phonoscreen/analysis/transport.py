@@ -19,8 +19,10 @@ PROPERTIES = [
     "msd_max_angstrom2",
     "msd_max_element",
     "volume_angstrom3",
+    "kappa_p_mesh_error_percent",
+    "kappa_c_mesh_error_percent",
 ]
-SPREADS = ["kappa_p_rta_std_w_per_m_k", "kappa_c_std_w_per_m_k", "msd_max_std_angstrom2"]  # over the committee
+SPREADS = ["kappa_p_rta_std_decades", "kappa_c_std_decades", "msd_max_std_angstrom2"]  # over the committee
 _TYPES = {name: "string" if name == "msd_max_element" else float for name in PROPERTIES}
 
 

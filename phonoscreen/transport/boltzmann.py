@@ -28,7 +28,9 @@ class Populations:
     mean_free_path : (n_irr, n_band, 3) vector field F of the solution along the temperature gradient, angstrom
     iterations : number of steps, 0 for the relaxation-time approximation
     converged : the last step changed the conductivity by less than the tolerance
-    history : (iterations + 1, n_band, 3, 3) conductivity of each band after each step, W/m/K
+    history : (steps kept, n_band, 3, 3) conductivity of each band after each step, W/m/K
+    diverged : the iteration grows without bound; every number of the solution is NaN and ``history`` holds the
+        relaxation-time step only
     """
 
     kappa: numpy.ndarray
@@ -37,6 +39,7 @@ class Populations:
     iterations: int = 0
     converged: bool = True
     history: numpy.ndarray | None = None
+    diverged: bool = False
 
 
 def velocity_products(modes):
@@ -116,16 +119,41 @@ def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iter
 
     field = drive * lifetime[:, :, None]
     bands, parts = conductivity(field)
-    history, converged = [bands], False
+    history, changes, converged = [bands], [], False
     while len(history) <= iterations_max and not converged:
         fed = average_over_sets((transfer @ field.ravel()).reshape(field.shape), modes.sets)
         field = (drive + fed) * lifetime[:, :, None]
         bands, parts = conductivity(field)
+        kappa, change = bands.sum(axis=0), (bands - history[-1]).sum(axis=0)
+        changes.append(numpy.abs(change).max())
+        if _diverges(changes, numpy.abs(history[0].sum(axis=0)).max()):
+            nothing = [numpy.full_like(array, numpy.nan) for array in (kappa, parts, field)]
+            return Populations(*nothing, len(changes), False, numpy.array(history[:1]), diverged=True)
         history.append(bands)
-        kappa, change = bands.sum(axis=0), (bands - history[-2]).sum(axis=0)
-        if not numpy.isfinite(kappa).all():
-            break
-        converged = bool(numpy.abs(change).max() < tolerance * numpy.abs(kappa).max())
+        converged = bool(changes[-1] < tolerance * numpy.abs(kappa).max())
     return Populations(
         bands.sum(axis=0), parts, field * inverse_omega[:, :, None], len(history) - 1, converged, numpy.array(history)
     )
+
+
+GROWTH_STEPS = 20
+
+
+def _diverges(changes, start):
+    """Whether the steps of an iteration grow.
+
+    With a collision matrix that is symmetric (up to the broadening), a step changes kappa by sum_i b_i^2 lambda_i^k,
+    b_i being the parts of the relaxation-time solution along the eigenvectors. While all |lambda_i| < 1 that is never
+    more than kappa in the relaxation-time approximation, and does not grow from one pair of steps to the next; twice
+    as much, in either respect, leaves room for the asymmetry that the broadening makes.
+
+    Parameters
+    ----------
+    changes : largest change of kappa in each step, W/m/K
+    start : kappa in the relaxation-time approximation, W/m/K
+    """
+    if not changes[-1] <= 2 * start:  # also NaN
+        return True
+    if len(changes) < GROWTH_STEPS + 2:
+        return False
+    return max(changes[-2:]) > 2 * max(changes[-GROWTH_STEPS - 2 : -GROWTH_STEPS])

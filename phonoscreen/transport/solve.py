@@ -1,6 +1,6 @@
 """From a crystal and its force constants to its thermal conductivity: every step in one call."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy
 from threadpoolctl import threadpool_limits
@@ -16,7 +16,8 @@ from phonoscreen.transport.coherence import coherence_conductivity
 from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
 from phonoscreen.transport.mesh import build_mesh
-from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
+from phonoscreen.transport.mesh_error import MeshError, coarser_meshes, estimate
+from phonoscreen.transport.modes import MeshModes, UnstableCrystal, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
 from phonoscreen.transport.third_order import check_third_order
 
@@ -38,6 +39,7 @@ class Settings:
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
     imaginary_threshold_thz : see ``solve_mesh_modes``
     single_precision : three-phonon matrix elements in single precision
+    mesh_error : also estimate how far kappa is from its limit of dense meshes, see ``phonoscreen.transport.mesh_error``
     memory_gib : largest matrix of the full solution kept in memory, see ``three_phonon_rates``
     threads : threads that share the irreducible wave vectors
     """
@@ -54,6 +56,7 @@ class Settings:
     degeneracy: str = "sets"
     imaginary_threshold_thz: float = 0.1
     single_precision: bool = False
+    mesh_error: bool = False
     memory_gib: float = 16.0
     threads: int = 1
 
@@ -78,6 +81,7 @@ class Solution:
     linewidth : list over temperatures of (n_irr, n_band) full widths Gamma = 1/tau, 1/ps
     rta, full : lists over temperatures of Populations; ``full`` is empty without the iteration
     coherence, coherence_modes : lists over temperatures: (3, 3) W/m/K and (n_irr, n_band)
+    mesh_error : list over temperatures of ``MeshError``, empty unless the settings ask for it
     """
 
     modes: MeshModes
@@ -89,6 +93,7 @@ class Solution:
     full: list[Populations] = field(default_factory=list)
     coherence: list = field(default_factory=list)
     coherence_modes: list = field(default_factory=list)
+    mesh_error: list[MeshError] = field(default_factory=list)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # small matrices: threads of their own would only wait
@@ -124,7 +129,13 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
         dtype=numpy.complex64 if settings.single_precision else numpy.complex128, threads=settings.threads,
         progress=progress,
     )  # fmt: skip
-    return _conductivities(crystal, modes, rates, settings)
+    solution = _conductivities(crystal, modes, rates, settings)
+    if settings.mesh_error:
+        quick = replace(settings, full_solution=False, mesh_error=False)
+        solution.mesh_error = _mesh_error(
+            solution, lambda shape: solve(crystal, second, third, shape, quick, correction=correction)
+        )  # fmt: skip
+    return solution
 
 
 def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
@@ -168,7 +179,40 @@ def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
         )  # fmt: skip
         for (k, modes), own in zip(stable, rates, strict=True):
             found[k] = _conductivities(tasks[k][0], modes, own, settings)
+        if settings.mesh_error:
+            _batch_mesh_errors(found, tasks, mesh, settings, device)
     return found
+
+
+def _mesh_error(solution, solve_on):
+    """Return the MeshError of each temperature; ``solve_on(shape)`` returns the solution on a coarser mesh."""
+    shape = solution.modes.mesh.shape
+    coarser = []
+    for mesh in coarser_meshes(shape):
+        try:
+            coarser.append((mesh, _means(solve_on(mesh))))
+        except UnstableCrystal:  # an interpolated mode that the finer mesh does not hold
+            continue
+    return estimate(_means(solution), shape, coarser)
+
+
+def _batch_mesh_errors(found, tasks, mesh, settings, device):
+    """Fill ``mesh_error`` of the solutions of a batch."""
+    quick, shape = replace(settings, full_solution=False, mesh_error=False), getattr(mesh, "shape", mesh)
+    stable = [k for k, solution in enumerate(found) if isinstance(solution, Solution)]
+    coarser = {k: [] for k in stable}
+    for lower in coarser_meshes(shape):
+        for k, own in zip(stable, solve_batch([tasks[k] for k in stable], lower, quick, device=device), strict=True):
+            if isinstance(own, Solution):
+                coarser[k].append((lower, _means(own)))
+    for k in stable:
+        found[k].mesh_error = estimate(_means(found[k]), shape, coarser[k])
+
+
+def _means(solution):
+    """Return the means of the diagonals of kappa_p, in the relaxation-time approximation, and kappa_c."""
+    return [(numpy.trace(rta.kappa) / 3, numpy.trace(coherence) / 3)
+            for rta, coherence in zip(solution.rta, solution.coherence, strict=True)]  # fmt: skip
 
 
 def _modes(crystal, second, mesh, settings, correction):
