@@ -20,7 +20,8 @@ from tests.transport_models import rocksalt
 
 TRANSPORT = {"solver": "native", "temperature_k": 300, "mesh_density_angstrom": 20, "scalebroad": 1.0, "isotopes": True,
              "coherence_sum": "cell_average", "imaginary_threshold_thz": 0.1, "iterations_max": 500,
-             "iterations_tolerance": 1e-5, "memory_gib": 1, "command": None, "device": "cpu"}  # fmt: skip
+             "iterations_tolerance": 1e-5, "memory_gib": 1, "command": None, "device": "cpu",
+             "non_analytic_correction": True}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def argon():
         moved.positions += moves
         moved.calc = LennardJones(epsilon=0.0104, sigma=3.4, rc=7.0, smooth=True)
         forces.append(moved.get_forces())
-    samples = {"displacements": displacements, "forces": numpy.array(forces), "residual_forces": None}
+    samples = {"displacements": displacements, "forces": numpy.array(forces), "residual_forces": None, "charges": None}
     return Crystal.from_ase(atoms), repetitions, samples
 
 

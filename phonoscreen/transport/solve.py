@@ -132,9 +132,15 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     solution = _conductivities(crystal, modes, rates, settings)
     if settings.mesh_error:
         quick = replace(settings, full_solution=False, mesh_error=False)
-        solution.mesh_error = _mesh_error(
-            solution, lambda shape: solve(crystal, second, third, shape, quick, correction=correction)
-        )  # fmt: skip
+
+        def solve_on(shape):
+            try:
+                return solve(crystal, second, third, shape, quick, correction=correction)
+            except UnstableCrystal as error:
+                return error
+
+        coarser = [(shape, solve_on(shape)) for shape in coarser_meshes(modes.mesh.shape)]
+        solution.mesh_error = _mesh_error(solution, coarser)
     return solution
 
 
@@ -180,33 +186,31 @@ def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
         for (k, modes), own in zip(stable, rates, strict=True):
             found[k] = _conductivities(tasks[k][0], modes, own, settings)
         if settings.mesh_error:
-            _batch_mesh_errors(found, tasks, mesh, settings, device)
+            _add_mesh_errors(found, tasks, mesh, settings, device)
     return found
 
 
-def _mesh_error(solution, solve_on):
-    """Return the MeshError of each temperature; ``solve_on(shape)`` returns the solution on a coarser mesh."""
+def _mesh_error(solution, coarser):
+    """Return the MeshError of each temperature.
+
+    Parameters
+    ----------
+    coarser : list of (mesh, Solution or the error that it raised: an imaginary mode that the finer one does not hold)
+    """
+    known = [(mesh, _means(found)) for mesh, found in coarser if isinstance(found, Solution)]
     shape = solution.modes.mesh.shape
-    coarser = []
-    for mesh in coarser_meshes(shape):
-        try:
-            coarser.append((mesh, _means(solve_on(mesh))))
-        except UnstableCrystal:  # an interpolated mode that the finer mesh does not hold
-            continue
-    return estimate(_means(solution), shape, coarser)
+    return [estimate(own, shape, [(mesh, means[t]) for mesh, means in known])
+            for t, own in enumerate(_means(solution))]  # fmt: skip
 
 
-def _batch_mesh_errors(found, tasks, mesh, settings, device):
+def _add_mesh_errors(found, tasks, mesh, settings, device):
     """Fill ``mesh_error`` of the solutions of a batch."""
-    quick, shape = replace(settings, full_solution=False, mesh_error=False), getattr(mesh, "shape", mesh)
+    quick = replace(settings, full_solution=False, mesh_error=False)
     stable = [k for k, solution in enumerate(found) if isinstance(solution, Solution)]
-    coarser = {k: [] for k in stable}
-    for lower in coarser_meshes(shape):
-        for k, own in zip(stable, solve_batch([tasks[k] for k in stable], lower, quick, device=device), strict=True):
-            if isinstance(own, Solution):
-                coarser[k].append((lower, _means(own)))
-    for k in stable:
-        found[k].mesh_error = estimate(_means(found[k]), shape, coarser[k])
+    coarser = [(lower, solve_batch([tasks[k] for k in stable], lower, quick, device=device))
+               for lower in coarser_meshes(mesh)]  # fmt: skip
+    for place, k in enumerate(stable):
+        found[k].mesh_error = _mesh_error(found[k], [(lower, solutions[place]) for lower, solutions in coarser])
 
 
 def _means(solution):
