@@ -95,7 +95,7 @@ def _modes(name, structure_id, source, group):
             "kappa_c_w_per_m_k": group["kappa_c_modes"][()].ravel(),
         }
     )
-    table = table[table["linewidth_fwhm_thz"] > 0]
+    table = table[(table["linewidth_fwhm_thz"] > 0) & table["kappa_p_w_per_m_k"].notna()]  # none where it diverged
     return table.assign(relaxation_time_ps=1 / (2 * numpy.pi * table["linewidth_fwhm_thz"]))
 
 
