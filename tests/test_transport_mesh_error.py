@@ -1,11 +1,14 @@
 """The estimate of how far a conductivity is from its limit of dense meshes."""
 
+import argparse
 import lzma
+import re
 import shutil
 
 import numpy
 import pytest
 
+from phonoscreen.transport import cli
 from phonoscreen.transport.inputs import read_folder
 from phonoscreen.transport.mesh_error import coarser_meshes, estimate
 from phonoscreen.transport.solve import Settings, solve
@@ -59,6 +62,27 @@ def test_estimate_covers_the_deviation_of_indium_arsenide(reference, tmp_path):
     problem = read_folder(tmp_path)
     own = solve(problem.crystal, problem.second, problem.third, (11, 11, 11), QUICK, correction=problem.correction)
     covers(own, (29.99, 0.01686))
+
+
+def test_bte_prints_the_estimate_and_takes_the_sum_and_the_threshold(reference, tmp_path, capsys):
+    source = reference / "shengbte_inas"
+    for name in ("CONTROL", "FORCE_CONSTANTS_3RD"):
+        shutil.copy(source / name, tmp_path)
+    (tmp_path / "FORCE_CONSTANTS_2ND").write_bytes(lzma.open(source / "FORCE_CONSTANTS_2ND.xz").read())
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+
+    def bte(*options):
+        arguments = parser.parse_args(["bte", str(tmp_path), "--grid", "4", "4", "4", "--quiet", *options])
+        status = arguments.run(arguments)
+        return status, *capsys.readouterr()
+
+    (status, average, _), (_, bare, _) = bte(), bte("--coherence-sum", "bare")
+    assert status == 0 and re.search(r"300 K: estimated error of the q mesh \d+ % of kappa_p and \d+ %", average)
+    assert average != bare
+    for value in ("-1", "nan", "inf"):
+        status, _, message = bte(f"--imaginary-threshold={value}")
+        assert status == 2 and "--imaginary-threshold" in message
 
 
 def test_without_a_coarser_mesh_the_error_is_unknown():

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
@@ -24,6 +25,10 @@ def add_parser(subparsers):
     parser.add_argument("--out", type=Path, help="folder of the BTE.* files (default: the directory itself)")
     parser.add_argument("--degeneracy", choices=("sets", "shengbte"), default="sets",
                         help="degenerate bands: independent of the eigenvectors chosen, or as ShengBTE")  # fmt: skip
+    parser.add_argument("--coherence-sum", choices=("cell_average", "bare"), default="cell_average",
+                        help="coherences averaged over the cell of a wave vector, or bare as phono3py")  # fmt: skip
+    parser.add_argument("--imaginary-threshold", type=float, default=0.1, metavar="THZ",
+                        help="frequencies below minus this make the crystal unstable (default 0.1)")  # fmt: skip
     parser.add_argument("--boundary-nm", type=float, help="length of boundary scattering")
     parser.add_argument("--single-precision", action="store_true", help="matrix elements in single precision")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all processors")
@@ -51,6 +56,7 @@ def solve_directory(arguments):
     from phonoscreen.transport.harmonic import DynamicalMatrix
     from phonoscreen.transport.inputs import read_folder
     from phonoscreen.transport.mesh import build_mesh
+    from phonoscreen.transport.mesh_error import sentences
     from phonoscreen.transport.modes import solve_mesh_modes
     from phonoscreen.transport.solve import check_crystal, solve
 
@@ -60,7 +66,7 @@ def solve_directory(arguments):
         degeneracy=arguments.degeneracy, boundary_length_nm=arguments.boundary_nm,
         single_precision=arguments.single_precision, memory_gib=arguments.memory_gib, threads=arguments.threads,
     )  # fmt: skip
-    crystal, third, settings = problem.crystal, problem.third, problem.settings
+    crystal, third, settings = problem.crystal, problem.third, _with_options(problem.settings, arguments)
     out = arguments.out or arguments.directory
     check_crystal(crystal)
     mesh = build_mesh(crystal, problem.mesh)
@@ -68,7 +74,8 @@ def solve_directory(arguments):
     say(f"{len(crystal.numbers)} atoms, {len(mesh.points)} wave vectors, {len(mesh.irreducible)} irreducible")
     if third is None:
         matrix = DynamicalMatrix(crystal, problem.second, problem.correction)
-        modes = solve_mesh_modes(matrix, mesh, degeneracy=settings.degeneracy)
+        modes = solve_mesh_modes(matrix, mesh, degeneracy=settings.degeneracy,
+                                 imaginary_threshold_thz=settings.imaginary_threshold_thz)  # fmt: skip
         bte_files.write_harmonic(out, crystal, modes, n_ticks=problem.n_ticks)
         say(f"harmonic properties in {out}")
         return 0
@@ -88,8 +95,18 @@ def solve_directory(arguments):
             converged = False
             print(f"error: the iteration at {temperature:g} K did not converge in {solution.full[t].iterations} steps",
                   file=sys.stderr)  # fmt: skip
+    print(*sentences(solution.mesh_error, settings.temperatures_k), sep="\n")
     say(f"{time.monotonic() - started:.1f} s, files in {out}")
     return 0 if converged else 1
+
+
+def _with_options(settings, arguments):
+    """Return the solver's settings with what the command line alone decides."""
+    threshold = arguments.imaginary_threshold
+    if not 0 <= threshold < float("inf"):
+        raise StudyError(f"--imaginary-threshold {threshold} is not a frequency in THz", where="transport",
+                         fix="give a number of THz such as 0.1")  # fmt: skip
+    return replace(settings, coherence_sum=arguments.coherence_sum, imaginary_threshold_thz=threshold, mesh_error=True)
 
 
 def _progress(say):

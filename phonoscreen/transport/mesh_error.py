@@ -58,3 +58,23 @@ def estimate(own, shape, coarser):
             if own[k] > 0:
                 percent[k] = numpy.fmax(percent[k], 100 * abs(others[k] / own[k] - 1) / (ratio - 1))
     return MeshError(*(float(value) for value in percent))
+
+
+def sentences(errors, temperatures_k):
+    """Return one sentence per temperature on the estimated errors.
+
+    Parameters
+    ----------
+    errors : list over temperatures of MeshError
+    temperatures_k : kelvin
+    """
+    lines = []
+    for error, temperature in zip(errors, temperatures_k, strict=True):
+        words = " and ".join(
+            f"{value:.0f} % of {name}" for name, value in
+            (("kappa_p", error.kappa_p_percent), ("kappa_c", error.kappa_c_percent)) if numpy.isfinite(value)
+        )  # fmt: skip
+        lines.append(
+            f"{temperature:g} K: estimated error of the q mesh {words or 'unknown'} (two meshes of half the density)"
+        )
+    return lines

@@ -175,7 +175,7 @@ def _check_stability(omega, q, threshold_thz):
             f"imaginary frequency {units.to_thz(omega[lowest, 0]):.2f} THz (stored as negative) at q = "
             f"{numpy.round(q[lowest], 4).tolist()}, beyond -{threshold_thz} THz",
             where="transport", fix="relax the structure further, use a larger supercell, or treat it as unstable; the "
-            "limit is stability.imaginary_threshold_thz",
+            "limit is stability.imaginary_threshold_thz (command line: --imaginary-threshold)",
         )  # fmt: skip
 
 
