@@ -19,7 +19,7 @@ rule converge_transport:
         code=code_of("scripts/converge_transport.py"),
         convergence=config["convergence"],
         force_constants=config["force_constants"],
-        transport=config["transport"],
+        transport=transport_settings(config),
     script:
         "../scripts/converge_transport.py"
 

@@ -15,6 +15,7 @@ rule write_summary:
         force_errors="results/tables/force_errors.parquet",
         check_supercell_size="results/checks/supercell_size.parquet",
         check_transport="results/checks/transport.parquet",
+        check_force_constants="results/checks/force_constants.parquet",
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
         numbers=f"{RESOURCES}/published/numbers.yaml",

@@ -16,7 +16,7 @@ rule solve_bte:
         "../envs/transport.yaml"
     params:
         code=code_of("scripts/solve_bte.py"),
-        transport=config["transport"],
+        transport=transport_settings(config),
     script:
         "../scripts/solve_bte.py"
 
@@ -43,7 +43,7 @@ rule check_supercells:
         symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
         supercell=config["supercell"],
         force_constants=config["force_constants"],
-        transport=config["transport"],
+        transport=transport_settings(config),
         seed=config["seed"],
     script:
         "../scripts/check_supercells.py"
@@ -71,6 +71,36 @@ rule cross_check_transport:
     params:
         code=code_of("scripts/cross_check_transport.py"),
         structures_per_source=config["cross_check"]["structures_per_source"],
-        transport=config["transport"],
+        transport=transport_settings(config),
     script:
         "../scripts/cross_check_transport.py"
+
+
+rule cross_check_force_constants:
+    """A few structures of each source fitted again with hiphive and with symfc, to the same forces."""
+    input:
+        forces_reference=expand("results/labels/{shard}.h5", shard=SHARDS),
+        forces_predicted=expand("results/predicted/{shard}.h5", shard=SHARDS),
+        records_reference=expand(
+            "results/force_constants/reference/{shard}.parquet", shard=SHARDS
+        ),
+        records_predicted=expand(
+            "results/force_constants/predicted/{shard}.parquet", shard=SHARDS
+        ),
+        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
+        assignment="results/bases/assignment.parquet",
+    output:
+        records="results/checks/force_constants.parquet",
+    log:
+        "logs/cross_check_force_constants.log",
+    benchmark:
+        "benchmarks/cross_check_force_constants.tsv"
+    conda:
+        "../envs/lattice.yaml"
+    params:
+        code=code_of("scripts/cross_check_force_constants.py"),
+        sources=SOURCES,
+        structures_per_source=config["cross_check"]["structures_per_source"],
+        force_constants=config["force_constants"],
+    script:
+        "../scripts/cross_check_force_constants.py"

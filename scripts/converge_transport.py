@@ -4,6 +4,7 @@ import h5py
 import pandas
 
 from phonoscreen.analysis.convergence import convergence
+from phonoscreen.analysis.refit import read_samples
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
@@ -27,13 +28,9 @@ def main(job):
         with h5py.File(forces) as labelled, h5py.File(supercells) as displaced:
             for structure_id in [name for name in wanted if name in labelled]:
                 group, supercell = labelled[structure_id], displaced[structure_id]
-                displacements = supercell["displacements"][:]
-                if "supercell_index" in group:
-                    displacements = displacements[group["supercell_index"][:]]
-                samples = {"displacements": displacements, "forces": group["forces"][:],
-                           "residual_forces": group["residual_forces"][:]}  # fmt: skip
                 found = convergence(
-                    read_crystal(supercell), tuple(int(n) for n in supercell["repetitions"][:]), samples,
+                    read_crystal(supercell), tuple(int(n) for n in supercell["repetitions"][:]),
+                    read_samples(group, supercell),
                     job.params.force_constants, job.params.transport, job.params.convergence,
                 )  # fmt: skip
                 rows += [{"structure_id": structure_id, "source": job.params.convergence["source"], **r} for r in found]

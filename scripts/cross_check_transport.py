@@ -10,6 +10,7 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.lattice.store import StoredForceConstants, read_crystal
 from phonoscreen.transport.other_solvers import cross_check
+from phonoscreen.transport.stage import Task
 
 
 def main(job):
@@ -24,15 +25,18 @@ def main(job):
                     break
                 left[source] -= 1
                 row = {"structure_id": structure_id, "stage": "cross_check_transport", "status": "ok", "reason": ""}
-                crystal = read_crystal(cells[structure_id])
-                second, third = store.second_order(structure_id), store.third_order(structure_id)
+                charges = store.charges(structure_id) if job.params.transport["non_analytic_correction"] else None
+                task = Task(
+                    read_crystal(cells[structure_id]), store.second_order(structure_id),
+                    store.third_order(structure_id), charges=charges,
+                )  # fmt: skip
                 try:
-                    row |= cross_check(crystal, second, third, job.params.transport)
+                    row |= cross_check(task, job.params.transport)
                 except StudyError as error:
                     row |= {"status": "failed", "reason": str(error)}
                 rows.append({**row, "source": source})
     columns = ["structure_id", "stage", "status", "reason", "source", "native_kappa_p_rta_w_per_m_k",
-               "phono3py_kappa_p_rta_w_per_m_k", "relative_difference", "native_kappa_c_w_per_m_k",
+               "phono3py_kappa_p_rta_w_per_m_k", "relative_difference", "native_kappa_c_bare_w_per_m_k",
                "phono3py_kappa_c_w_per_m_k", "mesh"]  # fmt: skip
     write_table(pandas.DataFrame(rows, columns=columns), job.output.records)
 

@@ -26,7 +26,7 @@ def main(job):
     tables["headline"] = headline_table(read_numbers(job.input.numbers), headline(tables, settings))
     checks = {
         name: pandas.read_parquet(path) if (path := job.input.get(f"check_{name}")) else None
-        for name in ("supercell_size", "transport")
+        for name in ("supercell_size", "transport", "force_constants")
     }
     captions = [Path(path).read_text().strip() for path in job.input.captions]
     page = summarise(

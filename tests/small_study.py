@@ -214,7 +214,8 @@ class _Study:
                     "heat_capacity_j_per_mol_k": 24.0, "sound_velocity_m_per_s": 3000 * kappa**0.2,
                     "p3_total": 1e-3 * kappa**-0.2, "msd_max_angstrom2": msd.max(),
                     "msd_max_element": atoms.get_chemical_symbols()[msd.argmax()],
-                    "volume_angstrom3": atoms.get_volume(),
+                    "volume_angstrom3": atoms.get_volume(), "kappa_p_mesh_error_percent": 5.0 + 10 * rng.random(),
+                    "kappa_c_mesh_error_percent": 2.0,
                 },
                 arrays={
                     "weights": weights, "frequencies_thz": rng.uniform(0.5, 8, (4, n_band)),
@@ -245,6 +246,13 @@ class _Study:
         write_records([done, lost], self.folder / "checks/supercell_size.parquet")
         checked = {**done, "stage": "cross_check_transport", "phono3py_kappa_p_rta_w_per_m_k": 11.8}
         write_records([checked], self.folder / "checks/transport.parquet")
+        fitted = {
+            **done,
+            "stage": "cross_check_force_constants",
+            "program": "symfc",
+            "second_relative_difference": 2e-7,
+        }
+        write_records([fitted], self.folder / "checks/force_constants.parquet")
 
 
 def run_script(name, *, input, output, params=None, log=()):
@@ -372,6 +380,7 @@ def summarise(results, figures):
             "contradictions": str(published / "contradictions.yaml"),
             "check_supercell_size": str(results / "checks/supercell_size.parquet"),
             "check_transport": str(results / "checks/transport.parquet"),
+            "check_force_constants": str(results / "checks/force_constants.parquet"),
         },
         output=output,
         params={"engine": "sevennet", "model": "7net-0", "bonding_engine": "tblite",

@@ -293,7 +293,8 @@ def test_coherences_of_sodium_magnesium_fluoride(reference, tmp_path):
     import phono3py
 
     from phonoscreen.io.phono3py import from_phonopy
-    from phonoscreen.transport.boltzmann import coherence_conductivity, relaxation_time, velocity_products
+    from phonoscreen.transport.boltzmann import relaxation_time, velocity_products
+    from phonoscreen.transport.coherence import coherence_conductivity
     from phonoscreen.transport.harmonic import average_over_sets
     from phonoscreen.transport.mesh import build_mesh
     from phonoscreen.transport.modes import solve_mesh_modes
@@ -321,5 +322,5 @@ def test_coherences_of_sodium_magnesium_fluoride(reference, tmp_path):
         total = store["kappa_intra"][0, :3] + store["kappa_inter"][0, :3]
     products = velocity_products(modes)
     kappa = relaxation_time(modes, linewidth, products, crystal.volume, 300.0).kappa
-    kappa = kappa + coherence_conductivity(modes, linewidth, crystal.volume, 300.0)[0]
+    kappa = kappa + coherence_conductivity(modes, linewidth, crystal.volume, 300.0, sum_over="bare")[0]
     assert numpy.diag(kappa) == pytest.approx(total, rel=0.01)

@@ -1,6 +1,7 @@
 """Laws of phonon heat transport on crystals with exactly known force constants."""
 
 import dataclasses
+import itertools
 
 import numpy
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.transport import kernels, thermal, units
-from phonoscreen.transport.boltzmann import coherence_conductivity, iterate, relaxation_time, velocity_products
-from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
+from phonoscreen.transport.boltzmann import iterate, relaxation_time, symmetrise, velocity_products
+from phonoscreen.transport.coherence import coherence_conductivity
+from phonoscreen.transport.harmonic import DynamicalMatrix, acoustic_at_gamma, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
 from phonoscreen.transport.mesh import automatic_mesh, build_mesh
 from phonoscreen.transport.modes import UnstableCrystal, broadening_steps, solve_mesh_modes
@@ -99,9 +101,9 @@ def full_mesh(cubic, shape):
     """Modes, rates and linewidths without any use of symmetry but the broadening's."""
     crystal, second, third = cubic
     matrix = DynamicalMatrix(crystal, second)
-    steps = solve_mesh_modes(matrix, build_mesh(crystal, shape)).steps
+    symmetric = solve_mesh_modes(matrix, build_mesh(crystal, shape))
     modes = solve_mesh_modes(matrix, build_mesh(crystal, shape, symmetry=False))
-    modes = dataclasses.replace(modes, steps=steps)
+    modes = dataclasses.replace(modes, steps=symmetric.steps, cells=symmetric.cells)
     rates = three_phonon_rates(crystal, third, modes, [T])
     linewidth = average_over_sets(rates.absorption[0] + rates.emission[0], modes.sets)
     return modes, rates, linewidth
@@ -119,9 +121,13 @@ def test_irreducible_and_full_mesh_agree(make, shape):
     assert relaxation_time(modes, linewidth, products, volume, T).kappa == pytest.approx(
         wedge.rta[0].kappa, rel=1e-9, abs=1e-9
     )
-    assert coherence_conductivity(modes, linewidth, volume, T)[0] == pytest.approx(
-        wedge.coherence[0], rel=1e-9, abs=1e-9
-    )
+    coherence, parts = coherence_conductivity(modes, linewidth, volume, T)
+    assert parts.sum() == pytest.approx(wedge.coherence_modes[0].sum(), rel=1e-7)
+    coherence = symmetrise(coherence, wedge.modes.mesh)  # the quadrature prefers one of several equivalent edges
+    assert coherence == pytest.approx(wedge.coherence[0], rel=1e-7, abs=1e-9)
+    bare = coherence_conductivity(modes, linewidth, volume, T, sum_over="bare")[0]
+    expected = coherence_conductivity(wedge.modes, wedge.linewidth[0], volume, T, sum_over="bare")[0]
+    assert bare == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("stretch", [(1.0, 1.0, 1.0), TETRAGONAL, (1.0, 1.05, 1.1)])
@@ -329,6 +335,50 @@ def test_single_precision_of_matrix_elements_costs_less_than_a_millionth(cubic, 
 def test_unconverged_iteration_says_so(cubic):
     solution = solve(*cubic, (4, 4, 4), Settings(iterations_max=1, tolerance=1e-12))
     assert not solution.full[0].converged and solution.full[0].iterations == 1
+
+
+@pytest.mark.parametrize("factor", [-8.0, 5.0, 20.0, 1e3, 1e200])
+def test_growing_iteration_is_stopped_early(cubic, solved, factor):
+    """The matrix of the iteration times a factor: |eigenvalues| beyond 1, of either sign; never a huge number."""
+    modes, transfer = solved.modes, solved.rates.transfer[0]
+    products, volume = velocity_products(modes), cubic[0].volume
+    found = iterate(modes, solved.linewidth[0], factor * transfer, products, volume, T)
+    assert found.diverged and not found.converged and found.iterations < 200
+    for numbers in (found.kappa, found.kappa_modes, found.mean_free_path):
+        assert numpy.isnan(numbers).all()
+    assert found.history.sum(axis=(0, 1)) == pytest.approx(solved.rta[0].kappa, rel=1e-12)
+
+
+@pytest.mark.parametrize("factor", [-0.9, 0.5, 1.0])
+def test_iteration_that_settles_is_left_alone(cubic, solved, factor):
+    modes, transfer = solved.modes, solved.rates.transfer[0]
+    products, volume = velocity_products(modes), cubic[0].volume
+    found = iterate(modes, solved.linewidth[0], factor * transfer, products, volume, T, tolerance=1e-10)
+    assert found.converged and not found.diverged and found.iterations > 5
+
+
+def test_acoustic_modes_at_gamma_are_the_smallest_and_an_imaginary_optical_one_counts(cubic):
+    """A soft optical mode at Gamma lies below the translations: it is the instability, they are the zeros."""
+    crystal, second, third = cubic
+    q = numpy.zeros((1, 3))
+    assert acoustic_at_gamma(numpy.array([[-3.0, -2.9, -2.8, -0.02, 0.0, 0.03]]), q)[0].tolist() == [False] * 3 + (
+        [True] * 3
+    )
+    soft = second.values.copy()
+    n_super = soft.shape[1]
+    for i, j in itertools.product(range(2), repeat=2):  # a term that only the relative motion of the sublattices feels
+        soft[i, j:n_super:2] -= (1 if i == j else -1) * 6.0 / (n_super // 2) * numpy.eye(3)
+    with pytest.raises(UnstableCrystal, match=r"q = \[0.0, 0.0, 0.0\]"):
+        solve(crystal, dataclasses.replace(second, values=soft), third, (3, 3, 3))
+
+
+def test_threshold_of_imaginary_frequencies_is_the_callers(cubic):
+    crystal, second, third = cubic
+    hard = dataclasses.replace(second, values=-second.values)
+    with pytest.raises(UnstableCrystal, match="imaginary_threshold_thz"):
+        solve(crystal, hard, third, (3, 3, 3), Settings(imaginary_threshold_thz=0.5))
+    allowed = solve(crystal, hard, third, (3, 3, 3), Settings(imaginary_threshold_thz=1e3))
+    assert not allowed.rta[0].kappa.any()  # every mode is imaginary and left out
 
 
 def test_automatic_mesh_is_odd_and_follows_the_lattice(cubic):

@@ -19,8 +19,9 @@ from phonoscreen.transport.stage import BatchSolver, Task, choose_solver, solve_
 from tests.transport_models import rocksalt
 
 TRANSPORT = {"solver": "native", "temperature_k": 300, "mesh_density_angstrom": 20, "scalebroad": 1.0, "isotopes": True,
-             "iterations_max": 500, "iterations_tolerance": 1e-5, "memory_gib": 1, "command": None,
-             "device": "cpu"}  # fmt: skip
+             "coherence_sum": "cell_average", "imaginary_threshold_thz": 0.1, "iterations_max": 500,
+             "iterations_tolerance": 1e-5, "memory_gib": 1, "command": None, "device": "cpu",
+             "non_analytic_correction": True}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +52,42 @@ def test_committee_spread_is_that_of_its_members(cubic):
     crystal, second, third = cubic
     members = [(second, dataclasses.replace(third, values=third.values * s)) for s in (0.9, 1.0, 1.1)]
     outcome = solve_structure(Task(*cubic, members), {**TRANSPORT, "isotopes": False})
-    kappa = outcome.values["kappa_p_rta_w_per_m_k"]  # rates go with the square of the third order
-    expected = numpy.std([kappa / s**2 for s in (0.9, 1.0, 1.1)], ddof=1)
-    assert outcome.values["kappa_p_rta_std_w_per_m_k"] == pytest.approx(expected, rel=1e-6)
+    # rates go with the square of the third order
+    expected = numpy.std([-2 * numpy.log10(s) for s in (0.9, 1.0, 1.1)], ddof=1)
+    assert outcome.values["kappa_p_rta_std_decades"] == pytest.approx(expected, rel=1e-6)
     assert outcome.values["msd_max_std_angstrom2"] == pytest.approx(0, abs=1e-12)
+    assert outcome.values["members_solved"] == 3
+
+
+def test_members_that_cannot_be_solved_are_counted_and_not_averaged(cubic):
+    crystal, second, third = cubic
+    unstable = (dataclasses.replace(second, values=-second.values), third)
+    broken = (second, dataclasses.replace(third, values=third.values * numpy.nan))
+    silent = (second, dataclasses.replace(third, values=0 * third.values))  # conducts without limit
+    plain = solve_structure(Task(*cubic, [(second, third)] * 2), {**TRANSPORT, "isotopes": False})
+    mixed = Task(*cubic, [(second, third), unstable, (second, third), broken, silent])
+    found = solve_structure(mixed, {**TRANSPORT, "isotopes": False}).values
+    assert [found[f"members_{name}"] for name in ("solved", "unstable", "failed")] == [2, 1, 2]
+    for name in ("kappa_p_rta_std_decades", "kappa_c_std_decades", "msd_max_std_angstrom2"):
+        assert found[name] == pytest.approx(plain.values[name], abs=1e-12)
+
+
+def test_a_diverging_iteration_leaves_no_number(cubic, monkeypatch):
+    """The matrix of the full solution times 20: its eigenvalues pass 1."""
+    import phonoscreen.transport.solve as engine
+
+    true = engine.iterate
+
+    def enlarged(modes, linewidth, transfer, *arguments, **options):
+        return true(modes, linewidth, 20 * transfer, *arguments, **options)
+
+    monkeypatch.setattr(engine, "iterate", enlarged)
+    outcome = solve_structure(Task(*cubic), TRANSPORT)
+    assert outcome.status == "not_converged" and "diverges" in outcome.reason and "fix:" in outcome.reason
+    assert outcome.values["iterations"] < 60
+    assert numpy.isnan(outcome.values["kappa_p_w_per_m_k"]) and outcome.values["kappa_p_rta_w_per_m_k"] > 0
+    assert numpy.isnan(outcome.arrays["kappa_p_modes"]).all()
+    assert numpy.isnan(outcome.arrays["kappa_p_tensor_w_per_m_k"]).all()
 
 
 def test_unknown_solver_is_refused():
@@ -123,7 +156,7 @@ def argon():
         moved.positions += moves
         moved.calc = LennardJones(epsilon=0.0104, sigma=3.4, rc=7.0, smooth=True)
         forces.append(moved.get_forces())
-    samples = {"displacements": displacements, "forces": numpy.array(forces), "residual_forces": None}
+    samples = {"displacements": displacements, "forces": numpy.array(forces), "residual_forces": None, "charges": None}
     return Crystal.from_ase(atoms), repetitions, samples
 
 

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy
 
+from phonoscreen.analysis.refit import fit_task
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.cutoffs import choose_cutoff
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.settings import FitSettings
+from phonoscreen.lattice.settings import OrderSettings
 from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.solve import solve
 from phonoscreen.transport.stage import settings_of
@@ -23,8 +22,7 @@ def convergence(crystal, repetitions, samples, force_constants, transport, choic
     ----------
     crystal : ``Crystal``
     repetitions : (3,) integers of the supercell
-    samples : dict of the arguments ``displacements, forces, residual_forces`` of ``ForceConstantFitter.fit``
-    force_constants, transport : sections of the study's settings
+    samples, force_constants, transport : as for ``phonoscreen.analysis.refit.fit_task``
     choices : section ``convergence``: ``mesh_densities_angstrom, scalebroads, third_cutoffs_angstrom``
 
     Returns
@@ -37,17 +35,26 @@ def convergence(crystal, repetitions, samples, force_constants, transport, choic
     StudyError
         If the study's own choice cannot be solved.
     """
-    settings, density = settings_of(transport), transport["mesh_density_angstrom"]
-    mesh, rows = automatic_mesh(crystal, density), []
+    settings, density = replace(settings_of(transport), mesh_error=False), transport["mesh_density_angstrom"]
+    mesh, orders, rows = automatic_mesh(crystal, density), OrderSettings.from_section(force_constants), []
 
-    def add(varied, value, study, mesh, constants, settings):
-        found = solve(crystal, *constants, mesh, settings)
-        tensors = (found.rta[0].kappa, found.full[0].kappa, found.coherence[0])
+    def fit(cutoffs):
+        basis = build_basis(crystal, repetitions, tuple(cutoffs))
+        return fit_task(crystal, basis, samples, force_constants, transport)
+
+    def add(varied, value, study, mesh, task, settings):
+        found = solve(crystal, task.second, task.third, mesh, settings, correction=task.correction)
         row = {"varied": varied, "value": float(value), "study": bool(study), "mesh": _text(mesh), "reason": ""}
+        if found.full[0].diverged:
+            row["reason"] = "the iteration of the full solution diverges"
+        tensors = (found.rta[0].kappa, found.full[0].kappa, found.coherence[0])
         rows.append(row | {name: float(numpy.trace(x) / 3) for name, x in zip(KAPPAS, tensors, strict=True)})
 
-    own_cutoff = choose_cutoff(crystal, repetitions, force_constants["third_cutoff_angstrom"]).value_angstrom
-    own = _fit(crystal, repetitions, samples, force_constants, own_cutoff)
+    cutoffs, third = orders.cutoffs(crystal, repetitions)
+    if third is None:
+        raise StudyError("force constants without a third order give no conductivity",
+                         where="stage converge_transport", fix="set force_constants.third_cutoff_angstrom")  # fmt: skip
+    own_cutoff, own = third.value_angstrom, fit(cutoffs)
     for value in sorted({*choices["mesh_densities_angstrom"], density}):
         add("mesh_density_angstrom", value, value == density, automatic_mesh(crystal, value), own, settings)
     for value in sorted({*choices["scalebroads"], settings.scalebroad}):
@@ -58,22 +65,16 @@ def convergence(crystal, repetitions, samples, force_constants, transport, choic
     for largest in choices["third_cutoffs_angstrom"]:
         cutoff = largest
         try:
-            cutoff = choose_cutoff(crystal, repetitions, largest).value_angstrom
+            varied = replace(orders, third_cutoff_angstrom=largest, third_shells=None)
+            cutoffs, third = varied.cutoffs(crystal, repetitions)
+            cutoff = third.value_angstrom
             if cutoff not in tried:
-                constants = _fit(crystal, repetitions, samples, force_constants, cutoff)
-                add("third_cutoff_angstrom", cutoff, False, mesh, constants, settings)
+                add("third_cutoff_angstrom", cutoff, False, mesh, fit(cutoffs), settings)
         except StudyError as error:
             row = {"varied": "third_cutoff_angstrom", "value": cutoff, "study": False, "mesh": _text(mesh)}
             rows.append(row | {"reason": str(error), **dict.fromkeys(KAPPAS, numpy.nan)})
         tried.add(cutoff)
     return sorted(rows, key=lambda row: (row["varied"], row["value"]))
-
-
-def _fit(crystal, repetitions, samples, force_constants, cutoff_angstrom):
-    basis = build_basis(crystal, repetitions, (None, cutoff_angstrom))
-    fitter = ForceConstantFitter(basis, FitSettings.from_section(force_constants))
-    parameters = fitter.fit(crystal, **samples).parameters
-    return basis.expand_second(parameters), basis.expand_third(parameters)
 
 
 def _text(mesh):

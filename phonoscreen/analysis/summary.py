@@ -1,5 +1,7 @@
 """The summary of a study: its numbers beside the published ones, its checks, its records and its figures."""
 
+import itertools
+
 import numpy
 import pandas
 
@@ -29,7 +31,7 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
     ----------
     tables : dict of tables, with ``headline`` of ``phonoscreen.analysis.headline.headline_table`` among them, and the
         records of the filter as ``filter_records``
-    checks : dict of tables ``supercell_size`` and ``transport``; None where a check was not made
+    checks : dict of tables ``supercell_size``, ``transport`` and ``force_constants``; None where a check was not made
     contradictions : list of dicts with ``first, second, note``
     figures : list of (PNG path, caption)
     reference : name of the reference
@@ -46,6 +48,7 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
     _classes(page, tables["table1"])
     _forces(page, tables)
     _stability(page, tables["phonons"])
+    _mesh_errors(page, tables["transport"])
     _status(page, tables["status"])
     _checks(page, checks)
     _timings(page, tables["timings"], reference)
@@ -216,6 +219,29 @@ def _stability(page, phonons):
     page.paragraph(f"Reference and prediction agree for {agree} of {len(both)} structures.")
 
 
+def _mesh_errors(page, transport):
+    """How far conductivities are from their limits of dense q meshes."""
+    page.heading("Numerical error of the conductivities")
+    page.paragraph(
+        "Estimated deviation from the limit of dense q meshes, from two coarser meshes of each structure; it is an "
+        "upper estimate for errors that fall at least as one over the number of points along a direction. Structures "
+        "above 10 % want a larger transport.mesh_density_angstrom."
+    )
+    rows = []
+    for source, symbol in itertools.product(("reference", "predicted"), "pc"):
+        column = f"kappa_{symbol}_mesh_error_percent"
+        mine = transport[(transport["source"] == source) & transport[column].notna()].reset_index()
+        if len(mine):
+            worst = mine.loc[mine[column].idxmax()]
+            largest = f"{worst[column]:.1f} % ({worst['structure_id']})"
+            above = number((mine[column] > 10).sum())
+            rows.append([source, f"κ_{symbol}", number(len(mine)), f"{mine[column].median():.1f} %", largest, above])
+    if not rows:
+        page.paragraph("No conductivity has an estimate.")
+        return
+    page.table(["forces", "conductivity", "structures", "median", "largest", "above 10 %"], rows)
+
+
 def _status(page, status):
     page.heading("Records of every stage")
     wide = status.assign(source=status["source"].replace("", "—"))
@@ -236,6 +262,14 @@ def _checks(page, checks):
     page.heading("Independent solver", 3)
     page.paragraph("The same force constants solved by phono3py.")
     _plain_table(page, checks["transport"])
+    page.heading("Independent fits", 3)
+    page.paragraph(
+        "Force constants of a few structures fitted again to the same forces by hiphive and by symfc: least squares in "
+        "all programs, the residual forces and the dipole–dipole part taken out before, no rotational sum rules, the "
+        "third-order cutoff of this study; the second order reaches as far as the column says. Differences are "
+        "relative to the norm of the constants, and the largest of a frequency at the supercell's wave vectors."
+    )
+    _plain_table(page, checks["force_constants"])
 
 
 def _supercell_size(page, table):

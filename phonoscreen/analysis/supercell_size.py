@@ -5,16 +5,16 @@ from dataclasses import replace
 import h5py
 import numpy
 
+from phonoscreen.analysis.refit import fit_task
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.lattice.assignment import BasisAssigner
 from phonoscreen.lattice.basis import read_basis
 from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.settings import FitSettings, OrderSettings
+from phonoscreen.lattice.settings import OrderSettings
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
-from phonoscreen.transport.stage import Task, solve_structure
+from phonoscreen.transport.stage import solve_structure
 
 LONGER_ANGSTROM = 0.01
 """Supercell vectors of the larger supercell must exceed those of the study's own by at least this."""
@@ -84,10 +84,10 @@ def _solve(atoms, crystal, structure_id, engine, settings, force_constants, tran
     moves = random_displacements(assigned["n_reference"], len(perfect), displacement_angstrom, rng)
     forces = [engine.forces(displaced_supercell(perfect, move), structure_id)[1] for move in moves]
     residual = engine.forces(perfect, structure_id)[1]
-    fitter = ForceConstantFitter(basis, FitSettings.from_section(force_constants))
-    fitted = fitter.fit(crystal, moves, numpy.array(forces), residual_forces=residual)
-    task = Task(crystal, basis.expand_second(fitted.parameters), basis.expand_third(fitted.parameters))
+    charges = engine.charges(atoms, structure_id) if hasattr(engine, "charges") else None
+    samples = {"displacements": moves, "forces": numpy.array(forces), "residual_forces": residual, "charges": charges}
+    task = fit_task(crystal, basis, samples, force_constants, transport)
     outcome = solve_structure(task, transport)
-    if outcome.status in ("unstable", "failed"):
+    if outcome.status != "ok":  # a number that did not converge is no number to compare
         raise StudyError(f"supercell {assigned['repetitions']}: {outcome.reason}", where="stage check_supercells")
     return assigned, outcome.values

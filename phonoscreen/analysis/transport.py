@@ -19,8 +19,10 @@ PROPERTIES = [
     "msd_max_angstrom2",
     "msd_max_element",
     "volume_angstrom3",
+    "kappa_p_mesh_error_percent",
+    "kappa_c_mesh_error_percent",
 ]
-SPREADS = ["kappa_p_rta_std_w_per_m_k", "kappa_c_std_w_per_m_k", "msd_max_std_angstrom2"]  # over the committee
+SPREADS = ["kappa_p_rta_std_decades", "kappa_c_std_decades", "msd_max_std_angstrom2"]  # over the committee
 _TYPES = {name: "string" if name == "msd_max_element" else float for name in PROPERTIES}
 
 
@@ -93,7 +95,7 @@ def _modes(name, structure_id, source, group):
             "kappa_c_w_per_m_k": group["kappa_c_modes"][()].ravel(),
         }
     )
-    table = table[table["linewidth_fwhm_thz"] > 0]
+    table = table[(table["linewidth_fwhm_thz"] > 0) & table["kappa_p_w_per_m_k"].notna()]  # none where it diverged
     return table.assign(relaxation_time_ps=1 / (2 * numpy.pi * table["linewidth_fwhm_thz"]))
 
 

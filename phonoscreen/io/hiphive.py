@@ -113,8 +113,28 @@ def from_hiphive(force_constants, crystal, repetitions):
     second = SecondOrder(tuple(int(n) for n in repetitions), force_constants.get_fc_array(2)[:n_atoms])
     if 3 not in force_constants.orders:
         return second, None
-    third = force_constants.get_fc_array(3)[:n_atoms]
-    images = HarmonicLattice(crystal, repetitions).images()
+    return second, third_order_of_supercell(force_constants.get_fc_array(3)[:n_atoms], crystal, repetitions)
+
+
+def third_order_of_supercell(third, crystal, repetitions):
+    """Third-order force constants from an array over the atoms of a supercell.
+
+    Parameters
+    ----------
+    third : (n_atoms, n_supercell_atoms, n_supercell_atoms, 3, 3, 3), eV/angstrom^3; first index the atoms of one cell
+    crystal : ``Crystal``
+    repetitions : (3,) integers
+
+    Returns
+    -------
+    ``ThirdOrder``
+
+    Raises
+    ------
+    StudyError
+        If a triplet reaches half the supercell, where its image is not unique.
+    """
+    n_atoms, images = len(crystal.numbers), HarmonicLattice(crystal, repetitions).images()
     atoms, cells, values = [], [], []
     for i, a, b in numpy.argwhere(numpy.abs(third).max(axis=(3, 4, 5)) > 0):
         if len(images[i][a]) > 1 or len(images[i][b]) > 1:
@@ -122,4 +142,4 @@ def from_hiphive(force_constants, crystal, repetitions):
         atoms.append((i, a % n_atoms, b % n_atoms))
         cells.append((images[i][a][0][0], images[i][b][0][0]))
         values.append(third[i, a, b])
-    return second, ThirdOrder(numpy.array(atoms), numpy.array(cells), numpy.array(values))
+    return ThirdOrder(numpy.array(atoms), numpy.array(cells), numpy.array(values))

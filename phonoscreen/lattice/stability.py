@@ -8,7 +8,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.band_path import band_path, irreducible_mesh
 from phonoscreen.lattice.dipoles import check_charges
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice, frequencies_thz
-from phonoscreen.transport.harmonic import DynamicalMatrix
+from phonoscreen.transport.harmonic import DynamicalMatrix, acoustic_at_gamma
 from phonoscreen.transport.nonanalytic import GonzeCorrection
 from phonoscreen.transport.units import to_thz
 
@@ -181,7 +181,4 @@ def _named(qpoint):
 
 def _without_acoustic_gamma(frequencies, qpoints):
     """Frequencies with the three smallest at Gamma replaced by NaN."""
-    rest = frequencies.copy()
-    for q in numpy.flatnonzero(numpy.abs(qpoints - numpy.rint(qpoints)).max(axis=1) < 1e-8):
-        rest[q, numpy.argsort(numpy.abs(frequencies[q]))[:3]] = numpy.nan
-    return rest
+    return numpy.where(acoustic_at_gamma(frequencies, qpoints), numpy.nan, frequencies)

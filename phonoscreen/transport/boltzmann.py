@@ -14,7 +14,7 @@ import numpy
 from phonoscreen.transport import units
 from phonoscreen.transport.harmonic import average_over_sets
 
-_TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
+TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
 
 
 @dataclass
@@ -28,7 +28,9 @@ class Populations:
     mean_free_path : (n_irr, n_band, 3) vector field F of the solution along the temperature gradient, angstrom
     iterations : number of steps, 0 for the relaxation-time approximation
     converged : the last step changed the conductivity by less than the tolerance
-    history : (iterations + 1, n_band, 3, 3) conductivity of each band after each step, W/m/K
+    history : (steps kept, n_band, 3, 3) conductivity of each band after each step, W/m/K
+    diverged : the iteration grows without bound; every number of the solution is NaN and ``history`` holds the
+        relaxation-time step only
     """
 
     kappa: numpy.ndarray
@@ -37,6 +39,7 @@ class Populations:
     iterations: int = 0
     converged: bool = True
     history: numpy.ndarray | None = None
+    diverged: bool = False
 
 
 def velocity_products(modes):
@@ -79,7 +82,7 @@ def relaxation_time(modes, linewidth, products, volume, temperature_k):
     """
     lifetime = _inverse(linewidth)
     heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
-    heat = heat * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
+    heat = heat * (TO_W_PER_M_K / (volume * len(modes.mesh.points)))
     parts = (heat * lifetime)[:, :, None, None] * products
     bands = symmetrise(parts.sum(axis=0), modes.mesh)
     trace = numpy.trace(parts, axis1=2, axis2=3) / 3
@@ -104,7 +107,7 @@ def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iter
     """
     lifetime = _inverse(linewidth)
     heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
-    heat = heat * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
+    heat = heat * (TO_W_PER_M_K / (volume * len(modes.mesh.points)))
     drive = modes.omega[:, :, None] * modes.velocities
     inverse_omega = _inverse(modes.omega)
     rest = products - modes.velocities[..., :, None] * modes.velocities[..., None, :]
@@ -116,50 +119,41 @@ def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iter
 
     field = drive * lifetime[:, :, None]
     bands, parts = conductivity(field)
-    history, converged = [bands], False
+    history, changes, converged = [bands], [], False
     while len(history) <= iterations_max and not converged:
         fed = average_over_sets((transfer @ field.ravel()).reshape(field.shape), modes.sets)
         field = (drive + fed) * lifetime[:, :, None]
         bands, parts = conductivity(field)
+        kappa, change = bands.sum(axis=0), (bands - history[-1]).sum(axis=0)
+        changes.append(numpy.abs(change).max())
+        if _diverges(changes, numpy.abs(history[0].sum(axis=0)).max()):
+            nothing = [numpy.full_like(array, numpy.nan) for array in (kappa, parts, field)]
+            return Populations(*nothing, len(changes), False, numpy.array(history[:1]), diverged=True)
         history.append(bands)
-        kappa, change = bands.sum(axis=0), (bands - history[-2]).sum(axis=0)
-        if not numpy.isfinite(kappa).all():
-            break
-        converged = bool(numpy.abs(change).max() < tolerance * numpy.abs(kappa).max())
+        converged = bool(changes[-1] < tolerance * numpy.abs(kappa).max())
     return Populations(
         bands.sum(axis=0), parts, field * inverse_omega[:, :, None], len(history) - 1, converged, numpy.array(history)
     )
 
 
-def coherence_conductivity(modes, linewidth, volume, temperature_k):
-    """Wave-like (off-diagonal) thermal conductivity.
+GROWTH_STEPS = 20
 
-    Eq. (1) of J. Rodriguez et al., Commun. Mater. 4, 61 (2023), after M. Simoncelli et al., Nat. Phys. 15, 809 (2019),
-    over pairs of modes of one wave vector that belong to different degenerate sets.
+
+def _diverges(changes, start):
+    """Whether the steps of an iteration grow.
+
+    With a collision matrix that is symmetric (up to the broadening), a step changes kappa by sum_i b_i^2 lambda_i^k,
+    b_i being the parts of the relaxation-time solution along the eigenvectors. While all |lambda_i| < 1 that is never
+    more than kappa in the relaxation-time approximation, and does not grow from one pair of steps to the next; twice
+    as much, in either respect, leaves room for the asymmetry that the broadening makes.
 
     Parameters
     ----------
-    modes : MeshModes
-    linewidth : (n_irr, n_band) full width Gamma = 1/tau, 1/ps
-    volume : angstrom^3
-    temperature_k : kelvin
-
-    Returns
-    -------
-    kappa : (3, 3) W/m/K
-    kappa_modes : (n_irr, n_band) mean of the diagonal; each pair is shared by the heat capacities of its two modes
+    changes : largest change of kappa in each step, W/m/K
+    start : kappa in the relaxation-time approximation, W/m/K
     """
-    omega, different = modes.omega, modes.sets[:, :, None] != modes.sets[:, None, :]
-    heat = units.mode_heat_capacity(omega, temperature_k)
-    per_omega = numpy.divide(heat, omega, out=numpy.zeros_like(heat), where=omega > 0)
-    width = linewidth[:, :, None] + linewidth[:, None, :]
-    gap = omega[:, :, None] - omega[:, None, :]
-    lorentz = numpy.divide(width, 4 * gap**2 + width**2, out=numpy.zeros_like(width), where=different & (width > 0))
-    pair = (omega[:, :, None] + omega[:, None, :]) / 2 * (per_omega[:, :, None] + per_omega[:, None, :]) * lorentz
-    pair *= modes.mesh.weights[:, None, None] * (_TO_W_PER_M_K / (volume * len(modes.mesh.points)))
-    v = modes.velocity_matrices
-    total = numpy.einsum("qst,qxst,qyts->xy", pair, v, v).real
-    shares = 2 * numpy.divide(heat[:, :, None], heat[:, :, None] + heat[:, None, :],
-                              out=numpy.zeros_like(pair), where=pair != 0)  # fmt: skip
-    parts = (pair * shares * (numpy.abs(v) ** 2).sum(axis=1)).sum(axis=2) / 3
-    return symmetrise(total, modes.mesh), average_over_sets(parts, modes.sets)
+    if not changes[-1] <= 2 * start:  # also NaN
+        return True
+    if len(changes) < GROWTH_STEPS + 2:
+        return False
+    return max(changes[-2:]) > 2 * max(changes[-GROWTH_STEPS - 2 : -GROWTH_STEPS])

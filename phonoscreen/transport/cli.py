@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
@@ -36,6 +37,10 @@ def add_parser(subparsers):
     parser.add_argument("--out", type=Path, help="folder of the BTE.* files (default: the directory itself)")
     parser.add_argument("--degeneracy", choices=("sets", "shengbte"), default="sets",
                         help="degenerate bands: independent of the eigenvectors chosen, or as ShengBTE")  # fmt: skip
+    parser.add_argument("--coherence-sum", choices=("cell_average", "bare"), default="cell_average",
+                        help="coherences averaged over the cell of a wave vector, or bare as phono3py")  # fmt: skip
+    parser.add_argument("--imaginary-threshold", type=float, default=0.1, metavar="THZ",
+                        help="frequencies below minus this make the crystal unstable (default 0.1)")  # fmt: skip
     parser.add_argument("--boundary-nm", type=float, help="length of boundary scattering")
     parser.add_argument("--single-precision", action="store_true", help="matrix elements in single precision")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all processors")
@@ -63,12 +68,13 @@ def solve_directory(arguments):
     from phonoscreen.transport import bte_files
     from phonoscreen.transport.inputs import read_folder
     from phonoscreen.transport.mesh import build_mesh
+    from phonoscreen.transport.mesh_error import sentences
     from phonoscreen.transport.solve import harmonic, solve
 
     started, out, solution = time.monotonic(), arguments.out or arguments.directory, None
     bte_files.check_writable(out)
     problem = read_folder(arguments.directory, _request(arguments))
-    crystal, third, settings = problem.crystal, problem.third, problem.settings
+    crystal, third, settings = problem.crystal, problem.third, _with_options(problem.settings, arguments)
     for line in problem.choices:
         print(line)
     for line in problem.warnings:
@@ -84,6 +90,7 @@ def solve_directory(arguments):
         modes, rates, isotope = solution.modes, solution.rates, solution.isotope
         if not _report(solution, settings):
             return 1
+        print(*sentences(solution.mesh_error, settings.temperatures_k), sep="\n")
     with bte_files.together(out) as folder:
         bte_files.write_harmonic(folder, crystal, modes, n_ticks=problem.n_ticks)
         bte_files.write_phase_space(folder, crystal, modes, rates, isotope, settings.temperatures_k)
@@ -155,6 +162,15 @@ def unusable(populations):
     if not populations.converged:
         return "not converged", f"the iteration did not converge in {populations.iterations} steps"
     return None
+
+
+def _with_options(settings, arguments):
+    """Return the solver's settings with what the command line alone decides."""
+    threshold = arguments.imaginary_threshold
+    if not 0 <= threshold < float("inf"):
+        raise StudyError(f"--imaginary-threshold {threshold} is not a frequency in THz", where="transport",
+                         fix="give a number of THz such as 0.1")  # fmt: skip
+    return replace(settings, coherence_sum=arguments.coherence_sum, imaginary_threshold_thz=threshold, mesh_error=True)
 
 
 def _progress(say):

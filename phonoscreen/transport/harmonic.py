@@ -15,6 +15,9 @@ from phonoscreen.lattice.constants import SecondOrder
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.transport import units
 
+ZERO_THZ = 1e-4
+"""A frequency below this is that of no oscillation: left out of every sum, like the acoustic modes at Gamma."""
+
 
 @dataclass
 class LatticeSum:
@@ -141,6 +144,26 @@ def solve_modes(dynamical_matrix, q):
     """
     squares, eigenvectors = numpy.linalg.eigh(dynamical_matrix(q)[0])
     return numpy.sign(squares) * numpy.sqrt(numpy.abs(squares)), eigenvectors
+
+
+def acoustic_at_gamma(frequencies, q):
+    """Which modes are the three translations: those at Gamma whose frequencies, real or imaginary, are the smallest.
+
+    One definition for the verdict on stability and for transport.
+
+    Parameters
+    ----------
+    frequencies : (n_q, n_band), imaginary ones negative
+    q : (n_q, 3) fractional wave vectors
+
+    Returns
+    -------
+    (n_q, n_band) booleans
+    """
+    chosen = numpy.zeros(numpy.shape(frequencies), bool)
+    for k in numpy.flatnonzero(numpy.abs(q - numpy.rint(q)).max(axis=1) < 1e-8):
+        chosen[k, numpy.argsort(numpy.abs(frequencies[k]), kind="stable")[:3]] = True
+    return chosen
 
 
 def velocity_matrices(omega, eigenvectors, slope):

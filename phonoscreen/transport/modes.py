@@ -6,7 +6,13 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport import units
-from phonoscreen.transport.harmonic import average_over_sets, degenerate_sets, velocity_matrices
+from phonoscreen.transport.harmonic import (
+    ZERO_THZ,
+    acoustic_at_gamma,
+    average_over_sets,
+    degenerate_sets,
+    velocity_matrices,
+)
 from phonoscreen.transport.mesh import Mesh
 
 
@@ -38,6 +44,7 @@ class MeshModes:
     eigenvectors : (n_q, n_band, 3n) rows, at every point of the mesh
     mesh_velocities : (n_q, n_band, 3) angstrom/ps, at every point of the mesh
     steps : (3, 3) matrix that turns velocities into frequency changes per mesh step, 1/angstrom
+    cells : (n, 3, 3) mesh steps as columns, 1/angstrom, in every orientation that the point group gives to their cell
     """
 
     mesh: Mesh
@@ -48,6 +55,7 @@ class MeshModes:
     eigenvectors: numpy.ndarray
     mesh_velocities: numpy.ndarray
     steps: numpy.ndarray
+    cells: numpy.ndarray
 
     @property
     def mesh_omega(self):
@@ -95,9 +103,8 @@ def solve_mesh_modes(dynamical_matrix, mesh, *, degeneracy="sets", imaginary_thr
     all_omega[opposite[half]], columns[opposite[half]] = frequencies, vectors.conj()
     all_omega[half], columns[half] = frequencies, vectors
 
-    gamma = mesh.index(numpy.zeros(3, int))
-    all_omega[gamma, :3] = 0.0
-    _check_stability(all_omega, q, imaginary_threshold_thz)
+    _check_stability(numpy.where(acoustic_at_gamma(all_omega, q), 0.0, all_omega), q, imaginary_threshold_thz)
+    _leave_out_still_modes(all_omega, columns, q)
     omega = all_omega[mesh.irreducible]
     spread = numpy.abs(all_omega - omega[mesh.star]).max() / (2 * numpy.pi)
     if spread > 0.02 + 0.01 * omega.max() / (2 * numpy.pi):
@@ -120,12 +127,13 @@ def solve_mesh_modes(dynamical_matrix, mesh, *, degeneracy="sets", imaginary_thr
         velocities = mesh_velocities[mesh.irreducible]
     velocities[omega <= 0] = 0.0
     steps = 2 * numpy.pi * numpy.linalg.inv(dynamical_matrix.crystal.cell) / mesh.shape
+    cells = _orientations(steps, mesh.rotations)
     if degeneracy == "sets":
         form = numpy.einsum("oxa,ab,oyb->xy", mesh.rotations, steps @ steps.T, mesh.rotations) / len(mesh.rotations)
         steps = numpy.linalg.cholesky(form)
     return MeshModes(
         mesh, omega, sets, v_matrices, velocities, numpy.ascontiguousarray(columns.swapaxes(1, 2)), mesh_velocities,
-        steps,
+        steps, cells,
     )  # fmt: skip
 
 
@@ -139,6 +147,23 @@ def broadening_steps(modes, scalebroad):
     return numpy.ascontiguousarray(modes.mesh_velocities @ modes.steps * (scalebroad / numpy.sqrt(6)))
 
 
+def _leave_out_still_modes(omega, columns, q):
+    """Set the frequencies of translations, and of modes that hardly oscillate, to 0; bands stay in ascending order."""
+    omega[acoustic_at_gamma(omega, q) | (numpy.abs(omega) < 2 * numpy.pi * ZERO_THZ)] = 0.0
+    for k in numpy.flatnonzero((numpy.diff(omega, axis=1) < 0).any(axis=1)):
+        order = numpy.argsort(omega[k], kind="stable")
+        omega[k], columns[k] = omega[k, order], columns[k][:, order]
+
+
+def _orientations(steps, rotations):
+    """Return the different parallelepipeds into which rotations turn the one with these edges (columns)."""
+    found = {}
+    for turned in rotations @ steps:
+        signed = numpy.round(numpy.concatenate([turned, -turned], axis=1).T / numpy.abs(steps).max(), 6) + 0.0
+        found.setdefault(frozenset(map(tuple, signed)), turned)
+    return numpy.array(list(found.values()))
+
+
 def _expand(vectors, mesh):
     return numpy.einsum("qxy,qsy->qsx", mesh.rotations[mesh.operation], vectors[mesh.star])
 
@@ -149,7 +174,8 @@ def _check_stability(omega, q, threshold_thz):
         raise UnstableCrystal(
             f"imaginary frequency {units.to_thz(omega[lowest, 0]):.2f} THz (stored as negative) at q = "
             f"{numpy.round(q[lowest], 4).tolist()}, beyond -{threshold_thz} THz",
-            where="transport", fix="relax the structure further, use a larger supercell, or treat it as unstable",
+            where="transport", fix="relax the structure further, use a larger supercell, or treat it as unstable; the "
+            "limit is stability.imaginary_threshold_thz (command line: --imaginary-threshold)",
         )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.units import COULOMB
 
+GROWN = 1000
+"""A full solution so many times the relaxation-time approximation is one that diverged."""
+
 
 def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes=True, full_solution=False,
                        charges=None):  # fmt: skip
@@ -122,17 +125,31 @@ def solve_structure_elsewhere(task, transport):
     names = {"rta": "kappa_p_rta_w_per_m_k", "full": "kappa_p_w_per_m_k", "coherence": "kappa_c_w_per_m_k"}
     outcome.values |= {names[key]: float(numpy.trace(tensor) / 3) for key, tensor in found.items()}
     outcome.status, outcome.reason = "ok", ""
+    start = numpy.abs(found["rta"]).max()
+    if not numpy.abs(found["full"]).max() <= GROWN * start:
+        outcome.values[names["full"]] = numpy.nan
+        outcome.status = "not_converged"
+        outcome.reason = str(StudyError(
+            f"{transport['solver']} gives a full solution beyond {GROWN} times the relaxation-time approximation",
+            fix="take another mesh (transport.mesh_density_angstrom) or broadening (transport.scalebroad)",
+        ))  # fmt: skip
     return outcome
 
 
-def cross_check(crystal, second, third, transport):
+def cross_check(task, transport):
     """Compare this project's conductivity with phono3py's in the relaxation-time approximation.
 
-    The two differ by their broadening: adaptive Gaussians here, linear tetrahedra there.
+    The two differ by their broadening: adaptive Gaussians here, linear tetrahedra there. Coherences are compared as the
+    bare sum that phono3py takes.
+
+    Parameters
+    ----------
+    task : ``phonoscreen.transport.stage.Task``; its charges go to both programs
+    transport : the study's ``transport`` settings
 
     Returns
     -------
-    dict: ``native_kappa_p_rta_w_per_m_k, phono3py_kappa_p_rta_w_per_m_k, native_kappa_c_w_per_m_k,
+    dict: ``native_kappa_p_rta_w_per_m_k, phono3py_kappa_p_rta_w_per_m_k, native_kappa_c_bare_w_per_m_k,
     phono3py_kappa_c_w_per_m_k, relative_difference`` (of kappa_p, phono3py is the denominator), ``mesh``
     """
     from dataclasses import replace
@@ -140,17 +157,18 @@ def cross_check(crystal, second, third, transport):
     from phonoscreen.transport.solve import solve
     from phonoscreen.transport.stage import settings_of
 
-    settings = replace(settings_of(transport), full_solution=False)
-    mesh = automatic_mesh(crystal, transport["mesh_density_angstrom"])
-    mine = solve(crystal, second, third, mesh, settings)
-    other = solve_with_phono3py(crystal, second, third, mesh, transport["temperature_k"],
-                                isotopes=transport["isotopes"])  # fmt: skip
+    settings = replace(settings_of(transport), full_solution=False, mesh_error=False, coherence_sum="bare")
+    mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
+    constants = (task.crystal, task.second, task.third)
+    mine = solve(*constants, mesh, settings, correction=task.correction)
+    other = solve_with_phono3py(*constants, mesh, transport["temperature_k"], isotopes=transport["isotopes"],
+                                charges=task.charges)  # fmt: skip
     kappa, kappa_other = numpy.trace(mine.rta[0].kappa) / 3, numpy.trace(other["rta"]) / 3
     return {
         "native_kappa_p_rta_w_per_m_k": float(kappa),
         "phono3py_kappa_p_rta_w_per_m_k": float(kappa_other),
         "relative_difference": float(kappa / kappa_other - 1),
-        "native_kappa_c_w_per_m_k": float(numpy.trace(mine.coherence[0]) / 3),
+        "native_kappa_c_bare_w_per_m_k": float(numpy.trace(mine.coherence[0]) / 3),
         "phono3py_kappa_c_w_per_m_k": float(numpy.trace(other["coherence"]) / 3),
         "mesh": " ".join(str(n) for n in mesh),
     }

@@ -1,6 +1,6 @@
 """From a crystal and its force constants to its thermal conductivity: every step in one call."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy
 from threadpoolctl import threadpool_limits
@@ -9,15 +9,16 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.constants import ThirdOrder
 from phonoscreen.transport.boltzmann import (
     Populations,
-    coherence_conductivity,
     iterate,
     relaxation_time,
     velocity_products,
 )  # fmt: skip
+from phonoscreen.transport.coherence import coherence_conductivity
 from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
 from phonoscreen.transport.mesh import build_mesh
-from phonoscreen.transport.modes import MeshModes, solve_mesh_modes
+from phonoscreen.transport.mesh_error import MeshError, coarser_meshes, estimate
+from phonoscreen.transport.modes import MeshModes, UnstableCrystal, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
 from phonoscreen.transport.third_order import check_third_order
 
@@ -42,9 +43,11 @@ class Settings:
     omega_max : modes above it have no three-phonon processes of their own, as in ShengBTE, rad/ps, or None
     full_solution : also iterate beyond the relaxation-time approximation
     iterations_max, tolerance : of the iteration
+    coherence_sum : "cell_average" or "bare", see ``phonoscreen.transport.coherence``
     degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
     imaginary_threshold_thz : see ``solve_mesh_modes``
     single_precision : three-phonon matrix elements in single precision
+    mesh_error : also estimate how far kappa is from its limit of dense meshes, see ``phonoscreen.transport.mesh_error``
     memory_gib : largest matrix of the full solution kept in memory, see ``three_phonon_rates``
     threads : threads that share the irreducible wave vectors
     """
@@ -58,9 +61,11 @@ class Settings:
     full_solution: bool = True
     iterations_max: int = 500
     tolerance: float = 1e-5
+    coherence_sum: str = "cell_average"
     degeneracy: str = "sets"
     imaginary_threshold_thz: float = 0.1
     single_precision: bool = False
+    mesh_error: bool = False
     memory_gib: float = 16.0
     threads: int = 1
 
@@ -85,6 +90,7 @@ class Solution:
     linewidth : list over temperatures of (n_irr, n_band) full widths Gamma = 1/tau, 1/ps
     rta, full : lists over temperatures of Populations; ``full`` is empty without the iteration
     coherence, coherence_modes : lists over temperatures: (3, 3) W/m/K and (n_irr, n_band)
+    mesh_error : list over temperatures of ``MeshError``, empty unless the settings ask for it
     """
 
     modes: MeshModes
@@ -96,6 +102,7 @@ class Solution:
     full: list[Populations] = field(default_factory=list)
     coherence: list = field(default_factory=list)
     coherence_modes: list = field(default_factory=list)
+    mesh_error: list[MeshError] = field(default_factory=list)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # small matrices: threads of their own would only wait
@@ -133,7 +140,19 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     )  # fmt: skip
     if settings.omega_max is not None:
         rates.leave_out(modes.omega > settings.omega_max)
-    return _conductivities(crystal, modes, rates, settings)
+    solution = _conductivities(crystal, modes, rates, settings)
+    if settings.mesh_error:
+        quick = replace(settings, full_solution=False, mesh_error=False)
+
+        def solve_on(shape):
+            try:
+                return solve(crystal, second, third, shape, quick, correction=correction)
+            except UnstableCrystal as error:
+                return error
+
+        coarser = [(shape, solve_on(shape)) for shape in coarser_meshes(modes.mesh.shape)]
+        solution.mesh_error = _mesh_error(solution, coarser)
+    return solution
 
 
 def harmonic(crystal, second, mesh, settings, *, correction=None):
@@ -201,7 +220,38 @@ def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
         )  # fmt: skip
         for (k, modes), own in zip(stable, rates, strict=True):
             found[k] = _conductivities(tasks[k][0], modes, own, settings)
+        if settings.mesh_error:
+            _add_mesh_errors(found, tasks, mesh, settings, device)
     return found
+
+
+def _mesh_error(solution, coarser):
+    """Return the MeshError of each temperature.
+
+    Parameters
+    ----------
+    coarser : list of (mesh, Solution or the error that it raised: an imaginary mode that the finer one does not hold)
+    """
+    known = [(mesh, _means(found)) for mesh, found in coarser if isinstance(found, Solution)]
+    shape = solution.modes.mesh.shape
+    return [estimate(own, shape, [(mesh, means[t]) for mesh, means in known])
+            for t, own in enumerate(_means(solution))]  # fmt: skip
+
+
+def _add_mesh_errors(found, tasks, mesh, settings, device):
+    """Fill ``mesh_error`` of the solutions of a batch."""
+    quick = replace(settings, full_solution=False, mesh_error=False)
+    stable = [k for k, solution in enumerate(found) if isinstance(solution, Solution)]
+    coarser = [(lower, solve_batch([tasks[k] for k in stable], lower, quick, device=device))
+               for lower in coarser_meshes(mesh)]  # fmt: skip
+    for place, k in enumerate(stable):
+        found[k].mesh_error = _mesh_error(found[k], [(lower, solutions[place]) for lower, solutions in coarser])
+
+
+def _means(solution):
+    """Return the means of the diagonals of kappa_p, in the relaxation-time approximation, and kappa_c."""
+    return [(numpy.trace(rta.kappa) / 3, numpy.trace(coherence) / 3)
+            for rta, coherence in zip(solution.rta, solution.coherence, strict=True)]  # fmt: skip
 
 
 def _modes(crystal, second, mesh, settings, correction):
@@ -237,7 +287,9 @@ def _conductivities(crystal, modes, rates, settings):
                 iterate(modes, linewidth, rates.transfer[t], *arguments,
                         iterations_max=settings.iterations_max, tolerance=settings.tolerance)
             )  # fmt: skip
-        kappa, parts = coherence_conductivity(modes, linewidth, crystal.volume, temperature)
+        kappa, parts = coherence_conductivity(
+            modes, linewidth, crystal.volume, temperature, sum_over=settings.coherence_sum
+        )  # fmt: skip
         solution.coherence.append(kappa)
         solution.coherence_modes.append(parts)
     return solution

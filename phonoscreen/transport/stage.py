@@ -25,14 +25,17 @@ from phonoscreen.transport.thermal import (
 
 
 def settings_of(transport):
-    """Return the solver's Settings from the study's ``transport`` settings."""
+    """Return the solver's Settings from those of a study, see ``phonoscreen.workflow.inputs.transport_settings``."""
     return Settings(
         temperatures_k=(transport["temperature_k"],),
         scalebroad=transport["scalebroad"],
         isotopes=transport["isotopes"],
         iterations_max=transport["iterations_max"],
         tolerance=transport["iterations_tolerance"],
+        coherence_sum=transport["coherence_sum"],
+        imaginary_threshold_thz=transport["imaginary_threshold_thz"],
         memory_gib=transport["memory_gib"],
+        mesh_error=True,
     )
 
 
@@ -82,7 +85,7 @@ def solve_structure(task, transport):
             return error
 
     solution = attempt(task.second, task.third, settings)
-    quick = replace(settings, full_solution=False)
+    quick = replace(settings, full_solution=False, mesh_error=False)
     solved = not isinstance(solution, StudyError)
     members = [attempt(*member, quick) for member in task.committee] if solved else []
     outcome = describe(task, solution, members, settings)
@@ -141,7 +144,7 @@ class BatchSolver:
         own = run([(t.crystal, t.second, t.third, t.correction) for t in tasks.values()], self._settings)
         solved = [task for task, s in zip(tasks.values(), own, strict=True) if not isinstance(s, StudyError)]
         members = [(t.crystal, *member, t.correction) for t in solved for member in t.committee]
-        spread = iter(run(members, replace(self._settings, full_solution=False)))
+        spread = iter(run(members, replace(self._settings, full_solution=False, mesh_error=False)))
         outcomes = {}
         for (name, task), solution in zip(tasks.items(), own, strict=True):
             found = [] if isinstance(solution, StudyError) else [next(spread) for _ in task.committee]
@@ -170,6 +173,8 @@ def describe(task, solution, members, settings):
         "msd_max_angstrom2": float(msd.max()),
         "msd_max_element": chemical_symbols[int(crystal.numbers[msd.argmax()])],
         "volume_angstrom3": float(crystal.volume),
+        "kappa_p_mesh_error_percent": solution.mesh_error[0].kappa_p_percent,
+        "kappa_c_mesh_error_percent": solution.mesh_error[0].kappa_c_percent,
         "mesh": " ".join(str(n) for n in modes.mesh.shape),
         "iterations": full.iterations,
     }
@@ -193,23 +198,56 @@ def describe(task, solution, members, settings):
     outcome = Outcome(values=values, arrays=arrays)
     if not full.converged:
         outcome.status = "not_converged"
-        outcome.reason = (
-            f"iteration stopped after {full.iterations} steps on {n_q} wave vectors, "
-            f"kappa above the tolerance {settings.tolerance:g}"
-        )
+        outcome.reason = _unconverged(full, n_q, settings)
     return outcome
 
 
+def _unconverged(full, n_q, settings):
+    """Return why the full solution is none, and what can be done."""
+    if full.diverged:
+        return str(StudyError(
+            f"the iteration of the full solution diverges ({full.iterations} steps, {n_q} wave vectors)",
+            fix="take another mesh (transport.mesh_density_angstrom) or broadening (transport.scalebroad); the "
+            "relaxation-time approximation is in the record",
+        ))  # fmt: skip
+    return str(StudyError(
+        f"iteration stopped after {full.iterations} steps on {n_q} wave vectors, kappa above the tolerance "
+        f"{settings.tolerance:g}", fix="raise transport.iterations_max",
+    ))  # fmt: skip
+
+
 def committee_spread(crystal, members, temperature_k):
-    """Return standard deviations over the stable members of a committee, in the relaxation-time approximation."""
-    rows = []
+    """Return how far the members of a committee spread, and how many of them could be solved.
+
+    Conductivities are positive and differ by factors: their spread is the standard deviation of log10 kappa, in the
+    relaxation-time approximation. Members that are unstable, fail, or conduct nothing or without limit are counted.
+
+    Returns
+    -------
+    dict of ``kappa_p_rta_std_decades, kappa_c_std_decades, msd_max_std_angstrom2`` (NaN below two members),
+    ``members_solved, members_unstable, members_failed``
+    """
+    rows, unstable = [], 0
     for solution in members:
-        if not isinstance(solution, StudyError):
-            msd = mean_square_displacements(solution.modes, crystal, temperature_k).max()
-            rows.append((_mean(solution.rta[0].kappa), _mean(solution.coherence[0]), msd))
-    names = ("kappa_p_rta_std_w_per_m_k", "kappa_c_std_w_per_m_k", "msd_max_std_angstrom2")
-    spread = numpy.std(rows, axis=0, ddof=1) if len(rows) > 1 else [numpy.nan] * 3
-    return {**{name: float(value) for name, value in zip(names, spread, strict=True)}, "committee_solved": len(rows)}
+        if isinstance(solution, StudyError):
+            unstable += isinstance(solution, UnstableCrystal)
+            continue
+        msd = mean_square_displacements(solution.modes, crystal, temperature_k).max()
+        row = (_mean(solution.rta[0].kappa), _mean(solution.coherence[0]), msd)
+        if numpy.isfinite(row).all() and row[0] > 0:
+            rows.append(row)
+    kappa_p, kappa_c, msd = numpy.array(rows).reshape(-1, 3).T
+    values = {
+        "kappa_p_rta_std_decades": _spread(numpy.log10(kappa_p)),
+        "kappa_c_std_decades": _spread(numpy.log10(kappa_c[kappa_c > 0])),
+        "msd_max_std_angstrom2": _spread(msd),
+    }
+    counts = {"members_solved": len(rows), "members_unstable": unstable}
+    return {**values, **counts, "members_failed": len(members) - len(rows) - unstable}
+
+
+def _spread(values):
+    return float(numpy.std(values, ddof=1)) if len(values) > 1 else numpy.nan
 
 
 def _mean(tensor):

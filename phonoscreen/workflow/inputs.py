@@ -90,6 +90,11 @@ def engine_environment(reference):
     return "../envs/nequix.yaml" if reference["engine"] == "nequix" else "../envs/reference.yaml"
 
 
+def transport_settings(config):
+    """Return the section ``transport`` with the limit of imaginary frequencies, that of the stability check."""
+    return {**config["transport"], "imaginary_threshold_thz": config["stability"]["imaginary_threshold_thz"]}
+
+
 def model_settings(force_model):
     """Return the settings that decide a trained network; device and size of the committee do not."""
     kind = force_model["kind"]
@@ -100,11 +105,6 @@ def model_settings(force_model):
 def training_settings(training):
     """Return the settings that decide a training; the number of processes that share it does not."""
     return {key: value for key, value in training.items() if key != "processes"}
-
-
-def transport_settings(transport):
-    """Return the settings that decide a conductivity; device and memory do not."""
-    return {key: value for key, value in transport.items() if key not in ("device", "memory_gib")}
 
 
 def augmentation(force_model):

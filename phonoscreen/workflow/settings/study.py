@@ -157,6 +157,8 @@ class Transport(Section):
     """Factor of the adaptive Gaussian broadening (ShengBTE)."""
     isotopes: Switch = True
     """Scattering by natural isotopes."""
+    coherence_sum: Literal["cell_average", "bare"] = "cell_average"
+    """Coherences averaged over the cell of each wave vector, or the bare sum that phono3py takes [OWN]."""
     non_analytic_correction: Switch = True
     """Long-range dipoles where Born charges are known (a BORN file beside collected outputs) [OWN]."""
     iterations_max: Natural = 500

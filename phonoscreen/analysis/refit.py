@@ -1,0 +1,52 @@
+"""A structure fitted again for a check, with the settings of the study that the check does not vary."""
+
+from phonoscreen.lattice.constants import SecondOrder
+from phonoscreen.lattice.dipoles import dipole_constants
+from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.settings import FitSettings
+from phonoscreen.transport.stage import Task
+
+
+def fit_task(crystal, basis, samples, force_constants, transport):
+    """Fit the force constants of one structure as the stages of the study do, and return what is to be solved.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    basis : ``SymmetryBasis``
+    samples : dict of the arguments ``displacements, forces, residual_forces`` and ``charges`` (None where unknown) of
+        ``ForceConstantFitter.fit``
+    force_constants, transport : sections of the study's settings
+
+    Returns
+    -------
+    ``phonoscreen.transport.stage.Task``
+    """
+    fitted = ForceConstantFitter(basis, FitSettings.from_section(force_constants)).fit(crystal, **samples)
+    second, charges = basis.expand_second(fitted.parameters), samples.get("charges")
+    if charges is not None:
+        dipoles = dipole_constants(crystal, basis.repetitions, *charges)
+        second = SecondOrder(second.repetitions, second.values + dipoles.values)
+    corrected = charges if transport["non_analytic_correction"] else None
+    return Task(crystal, second, basis.expand_third(fitted.parameters), charges=corrected)
+
+
+def read_samples(labels, supercell):
+    """Return the displacements, forces and charges of one structure of a study.
+
+    Parameters
+    ----------
+    labels : HDF5 group with ``forces``, perhaps ``supercell_index, residual_forces, born_charges, dielectric``
+    supercell : HDF5 group with ``displacements``
+
+    Returns
+    -------
+    dict as ``fit_task`` takes it
+    """
+    displacements = supercell["displacements"][:]
+    if "supercell_index" in labels:
+        displacements = displacements[labels["supercell_index"][:]]
+    residual = labels["residual_forces"][:] if "residual_forces" in labels else None
+    charges = (labels["born_charges"][:], labels["dielectric"][:]) if "born_charges" in labels else None
+    return {"displacements": displacements, "forces": labels["forces"][:], "residual_forces": residual,
+            "charges": charges}  # fmt: skip
