@@ -21,6 +21,7 @@ from phonoscreen.workflow.inputs import (
     transport_settings,
 )
 from phonoscreen.workflow.settings.check import check_settings
+from phonoscreen.workflow.settings.files import check_files
 from phonoscreen.workflow.settings.study import Study
 from phonoscreen.workflow.shards import member_names, shard_names
 
@@ -37,10 +38,11 @@ if "STUDY" in globals():
     configfile: STUDY
 
 
-config.update(check_settings(config, globals().get("SETTINGS", Study)))
-
 if workflow.is_main_process:
+    check_files(workflow.configfiles)
     announce_call()
+
+config.update(check_settings(config, globals().get("SETTINGS", Study)))
 
 
 onstart:

@@ -11,6 +11,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.experiment import check_experiment
 from phonoscreen.workflow.settings import reference
 from phonoscreen.workflow.settings.check import check_settings
+from phonoscreen.workflow.settings.files import check_files
 from phonoscreen.workflow.settings.study import Study
 from tests.conftest import ROOT
 
@@ -154,6 +155,49 @@ def test_a_bomb_of_aliases_is_refused_with_few_words():
     with pytest.raises(StudyError) as error:
         check_settings(yaml.safe_load(bomb))
     assert len(str(error.value)) < 1000
+
+
+def test_what_a_settings_file_hides_is_refused(tmp_path):
+    """A key that stands twice, of which YAML keeps the last; aliases that repeat one another or themselves."""
+    (tmp_path / "sound.yaml").write_text("transport: &a {temperature_k: 300}\nstability: {}\n")
+    check_files([tmp_path / "sound.yaml", tmp_path / "absent.yaml", ROOT / "config.yaml"])
+    bomb = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(9)]
+    for text, words in (
+        ("transport:\n  temperature_k: 300\n  solver: native\n  temperature_k: 400\n", "line 4: temperature_k"),
+        ('{"seed": 1, "seed": 2}', "line 1: seed"),
+        ("\n".join(bomb), "more than 10000 values"),
+        ("a: &a [*a]", "more than 10000 values"),
+        ("[" * 3_000, "cannot be read"),
+    ):
+        (tmp_path / "study.yaml").write_text(text)
+        with pytest.raises(StudyError, match=f"study.yaml.*{words}") as error:
+            check_files([tmp_path / "study.yaml"])
+        assert len(str(error.value)) < 1000
+
+
+def numbers(node, path=()):
+    """Yield the path of every number in settings."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, (dict, list)):
+            yield from numbers(value, (*path, key))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield (*path, key)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**30, True])
+def test_every_number_of_a_study_has_limits(config, value):
+    """Also those in the changes of the experiment's models; 10^30 members would be planned as jobs."""
+    study = check_experiment({})
+    paths = list(numbers(study))
+    assert len(paths) > 100
+    for path in paths:
+        spoilt = copy.deepcopy(study)
+        place = spoilt
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        with pytest.raises(StudyError):
+            check_experiment(spoilt)
 
 
 def test_names_must_be_texts_and_long_ones_are_cut():

@@ -6,6 +6,8 @@ from phonoscreen.workflow.settings.check import check_settings
 from phonoscreen.workflow.settings.experiment import ExperimentStudy
 from phonoscreen.workflow.shards import member_names
 
+MOST_REPEATS = 100
+
 
 def check_experiment(config):
     """Check the settings of a study with an experiment and return them complete.
@@ -30,6 +32,9 @@ def check_experiment(config):
         raise StudyError(
             f"the sizes {sizes} of experiment/learning_curve do not rise", fix="list them in rising order, each once"
         )
+    repeats = max(repeats for _, repeats in experiment["learning_curve"])
+    if repeats > MOST_REPEATS:
+        raise StudyError(f"{repeats} repeats in experiment/learning_curve", fix=f"give {MOST_REPEATS} at most")
     return settings
 
 
@@ -51,19 +56,24 @@ def replayed_model(config):
     """Return the same of the model of ``experiment/selection``."""
     selection = config["experiment"]["selection"]
     model = experiment_model(config, selection["model"])
-    return {**model, "training": _replace(model["training"], selection["training"], "experiment/selection/training")}
+    _refuse_unknown(model["training"], selection["training"], "experiment/selection/training")
+    changes = config["experiment"]["models"][selection["model"]]
+    return _changed(config, _merge(changes, {"training": selection["training"]}))
 
 
 def ablations(config):
     """Return the trainings of the ablation, a list of dicts with ``model, change, force_model, training``."""
     trainings = []
     for name, changes in config["ablation"].items():
-        model = experiment_model(config, name)
+        model, model_changes = experiment_model(config, name), config["experiment"]["models"].get(name)
+        kind = model["force_model"]["kind"]
         for change in changes:
-            sections = {s: {k: v for k, v in change.items() if k in model[s]} for s in ("force_model", "training")}
-            _replace({**model["force_model"], **model["training"]}, change, f"ablation/{name}")
-            changed = {section: {**model[section], **sections[section]} for section in sections}
-            trainings.append({"model": name, "change": change, **changed})
+            _refuse_unknown({**model["force_model"], **model["training"]}, change, f"ablation/{name}")
+            common = {key: value for key, value in change.items() if key in config["force_model"]}
+            own = {key: value for key, value in change.items() if key in config["force_model"][kind]}
+            training = {key: value for key, value in change.items() if key in model["training"]}
+            nested = {"force_model": {**common, kind: own}, "training": training}
+            trainings.append({"model": name, "change": change, **_changed(config, _merge(model_changes, nested))})
     return trainings
 
 
@@ -83,11 +93,10 @@ def _merge(old, new):
     return {**old, **new, **both}
 
 
-def _replace(settings, change, place):
+def _refuse_unknown(settings, change, place):
     unknown = sorted(set(change) - set(settings))
     if unknown:
-        raise StudyError(f"{place} changes {', '.join(unknown)}", fix=f"use some of {', '.join(settings)}")
-    return {**settings, **change}
+        raise StudyError(f"{place} changes {', '.join(unknown)[:200]}", fix=f"use some of {', '.join(settings)}")
 
 
 def curve_points(experiment):

@@ -367,30 +367,45 @@ def lobster(folder):
 
 
 def checked_settings(folder):
-    from phonoscreen.workflow.settings import check_settings
+    """Return the settings of the experiment's study, as ``profiles/experiment/Snakefile`` takes them."""
+    from phonoscreen.workflow.experiment import check_experiment
+    from phonoscreen.workflow.settings.files import check_files
 
-    path = folder / "config.yaml"
+    path = folder / "study.yaml"
     try:
         text = path.read_text()
         config = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise StudyError("Snakemake stops here") from error
     if not isinstance(config, dict):
         raise StudyError("Snakemake stops here")
-    check_settings(config, [path])
-    return config
+    check_files([path])
+    return check_experiment(config)
 
 
-@target(lambda folder: shutil.copy(ROOT / "config.yaml", folder / "config.yaml"))
+def study_yaml(folder):
+    parts = ("config.yaml", "profiles/experiment/study.yaml")
+    known, text = set(), []
+    for section in "\n".join((ROOT / part).read_text() for part in parts).split("\n\n"):
+        words = {line.partition(":")[0] for line in section.splitlines() if line[:1].isalpha()}
+        if not words & known:
+            text.append(section)
+        known |= words
+    (folder / "study.yaml").write_text("\n\n".join(text))
+
+
+@target(study_yaml)
 def settings_text(folder):
     return checked_settings(folder)
 
 
-def settings_as_json(folder):
-    (folder / "config.yaml").write_text(json.dumps(yaml.safe_load((ROOT / "config.yaml").read_text())))
+def study_json(folder):
+    from phonoscreen.workflow.experiment import check_experiment
+
+    (folder / "study.yaml").write_text(json.dumps(check_experiment({})))
 
 
-@target(settings_as_json, mutate=mutate_json)
+@target(study_json, mutate=mutate_json)
 def settings_values(folder):
     return checked_settings(folder)
 

@@ -29,22 +29,22 @@ class Selection(Section):
     """What it changes in that model's training."""
     strategies: distinct(Strategy, at_least=1) = ["worst_supercell", "diverse", "random"]
     """Strategies compared."""
-    members: count(2) = 3
+    members: count(2, 20) = 3
     """Members of each committee."""
     compounds_start: Natural = 100
     """Compounds trained on at the start."""
     compounds_per_round: Natural = 100
     """Compounds added in each round."""
-    rounds: Natural = 5
+    rounds: count(1, 1000) = 5
     """Rounds."""
-    repeats: Natural = 3
+    repeats: count(1, 100) = 3
     """Repeats with other seeds."""
 
 
 class Experiment(Section):
     """Learning curves of the force models."""
 
-    scale: Natural = 1
+    scale: count(1, 1000) = 1
     """The curve goes on to this many times its last size (``make experiment-models SCALE=...``)."""
     models: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], ChangedModel], Field(min_length=1)] = {
         "elemental_sdnnff": ChangedModel(
@@ -57,7 +57,7 @@ class Experiment(Section):
         list[Annotated[list[Natural], Field(min_length=2, max_length=2)]], Field(min_length=1)
     ] = [[100, 3], [300, 3], [1000, 1], [3182, 1]]
     """Pairs of compounds to train on and repeats with other seeds; the compounds rise."""
-    committee: count(2) = 5
+    committee: count(2, 20) = 5
     """Members at the last point of the curve; one at the others."""
     selection: Selection = Selection()
 

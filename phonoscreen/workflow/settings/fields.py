@@ -121,7 +121,9 @@ def distinct(kind, at_least=0):
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Text = Annotated[str, BeforeValidator(_text)]
-Count = count(0)
-Natural = count(1)
-Positive = number(above=0)
+MOST = 10**9
+"""No count and no amount of a study reaches it; a slip of the keyboard may."""
+Count = count(0, MOST)
+Natural = count(1, MOST)
+Positive = number(above=0, high=MOST)
 StructureId = Annotated[Text, AfterValidator(_structure_id)]

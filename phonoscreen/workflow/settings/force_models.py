@@ -22,7 +22,7 @@ class Equivariant(Section):
 
     cutoff_angstrom: number(3, 10) = 6.0
     """Radius of an atomic environment [OWN]."""
-    hidden: list[Natural] = [64, 32]
+    hidden: list[count(1, 16384)] = [64, 32]
     """Widths of the hidden layers [OWN]."""
     channels: count(1, 256) = 16
     """Radial functions of each degree [OWN]."""
@@ -35,7 +35,7 @@ class ElementalSdnnff(Section):
 
     cutoff_angstrom: number(3, 10) = 5.5
     """Radius of an atomic environment [OWN]."""
-    hidden: list[Natural] = [512, 256, 128]
+    hidden: list[count(1, 16384)] = [512, 256, 128]
     """Widths of the hidden layers [OWN]."""
     mesh_spacing_angstrom: number(0.5, 2) = 1.1
     """Distance of the points on which the density of neighbours is taken [OWN]."""
@@ -47,7 +47,7 @@ class ElementalSdnnff(Section):
         "presence", "period", "group", "electronegativity", "covalent_radius",
     ]  # fmt: skip
     """Element attributes that weight the density [OWN]."""
-    components_per_parity: Natural = 64
+    components_per_parity: count(1, 4096) = 64
     """Principal components of the density kept for each of its eight parities [OWN]."""
 
 
@@ -83,19 +83,19 @@ class Training(Section):
     """Atomic environments per step."""
     learning_rate: number(above=0, high=1) = 0.003
     """Largest learning rate of AdamW."""
-    weight_decay: number(low=0) = 1e-4
+    weight_decay: number(0, 100) = 1e-4
     """Weight decay of AdamW."""
     held_out_fraction: number(above=0, high=0.5) = 0.1
     """Fraction of the structures on which training is stopped early."""
     patience_epochs: Natural = 30
     """Epochs without a better one before training stops."""
-    relative_floor_mev_per_angstrom: optional(number(low=0)) = 20
+    relative_floor_mev_per_angstrom: optional(number(0, 10_000)) = 20
     """Loss: squared error over rms^2 + floor^2 of the structure; null: absolute errors [OWN]."""
     warmup_steps: Count = 100
     """Steps in which the learning rate rises; then it falls as a cosine."""
     ema_decay: number(low=0, below=1) = 0.99
     """Moving average of the weights, per step; 0: none."""
-    processes: Natural = 1
+    processes: count(1, 1024) = 1
     """Processes that share each batch: one per GPU, or several on one CPU."""
     max_supercells_per_structure: optional(Natural) = None
     """Labelled supercells used per structure; null: all."""

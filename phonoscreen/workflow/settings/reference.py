@@ -46,7 +46,7 @@ def page() -> str:
             lines += ["| setting | value | default | meaning |", "|---|---|---|---|"]
             last = where
         default = json.dumps(field.default, ensure_ascii=False, default=lambda value: value.model_dump())
-        cells = [f"`{name}`", in_words(field, name), f"`{default}`", field.description or ""]
+        cells = [f"`{name}`", in_words(field, name), f"`{default}`", " ".join((field.description or "").split())]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

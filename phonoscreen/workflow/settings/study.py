@@ -10,6 +10,7 @@ from typing import Literal
 
 from phonoscreen.workflow.settings.engines import Reference
 from phonoscreen.workflow.settings.fields import (
+    MOST,
     Count,
     Natural,
     Positive,
@@ -82,13 +83,13 @@ class Supercell(Section):
     """Atoms of a supercell [OWN]."""
     displacement_angstrom: number(above=0, high=0.2) = 0.03
     """Length of every atom's displacement, in a random direction [P]; beyond 0.2 higher orders count."""
-    reference_oversampling: number(low=1) = 10
+    reference_oversampling: number(1, 1000) = 10
     """Equations per free force constant, labels [OWN]."""
-    reference_min: count(2) = 4
+    reference_min: count(2, MOST) = 4
     """Supercells per structure at least, labels [OWN]."""
-    network_oversampling: number(low=1) = 30
+    network_oversampling: number(1, 1000) = 30
     """Equations per free force constant, forces of the committee [OWN]."""
-    network_min: count(2) = 10
+    network_min: count(2, MOST) = 10
     """Supercells per structure at least, forces of the committee [OWN]."""
 
 
@@ -213,7 +214,7 @@ class Bonding(Section):
 class Study(Section):
     """A study of the paper's kind."""
 
-    seed: Count = 61
+    seed: count(0, 2**63 - 1) = 61
     """Every random choice derives from it, the structure and the purpose."""
     shards: count(1, 9999) = 100
     """Parts the manifest is divided into, about 800 structures each in the paper's study."""
