@@ -38,6 +38,7 @@ class Snake:
     def __init__(self, rule, inputs, outputs):
         self.rule, self.input, self.output = rule, inputs, outputs
         self.params, self.wildcards, self.threads = Named(code="abc", temperature_k=300), Named(), 1
+        self.resources = Named()
 
 
 def states(node):

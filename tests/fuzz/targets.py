@@ -499,7 +499,7 @@ def study_files(folder):
 
     def run(rule, source, product, compute):
         params, wildcards = Named(code="abc", temperature_k=300), Named(shard="0000")
-        names = {"rule": rule, "params": params, "wildcards": wildcards, "threads": 1}
+        names = {"rule": rule, "params": params, "wildcards": wildcards, "threads": 1, "resources": Named()}
         job = Job(SimpleNamespace(input=[source], output=[product], **names))
         compute(product)
         write_provenance(job, [product], started=0.0)
