@@ -32,7 +32,7 @@ def check_size(n_atoms, mesh, *, repetitions=(1, 1, 1), n_temperatures=1, n_tick
     for what, size in parts.items():
         if size > memory_gib * 2**30:
             raise StudyError(
-                f"{what} need about {_gib(size)} GiB of memory; {memory_gib:g} GiB are allowed", where=where,
+                f"{what}: about {_gib(size)} GiB of memory are needed, {memory_gib:g} GiB are allowed", where=where,
                 fix="use fewer (ngrid or --grid, scell, nticks, temperatures), or allow more with --memory-gib",
             )  # fmt: skip
 
