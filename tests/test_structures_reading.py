@@ -11,6 +11,8 @@ from ase.constraints import FixAtoms
 from ase.data import atomic_masses
 from ase.io import write
 from hypothesis import HealthCheck, given, settings
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.structures.hidden_content import own_masses
@@ -129,6 +131,16 @@ def test_what_cannot_be_held_is_refused_with_a_reason_and_a_remedy_at_once(tmp_p
 def test_what_takes_nothing_away_is_welcome(kind, text):
     (atoms,) = read_text(text, kind)
     assert sorted(set(atoms.symbols)) == ["Cl", "Na"] and atoms.pbc.all() and not atoms.has("masses")
+
+
+def test_files_of_pymatgen_with_operations_and_oxidation_numbers_are_welcome():
+    lattice = Lattice.from_parameters(3.5, 3.5, 7.0, 90, 90, 120)
+    layers = Structure(lattice, ["Mg2+", "F-", "F-"], [[0, 0, 0], [1 / 3, 2 / 3, 0.2], [2 / 3, 1 / 3, 0.8]])
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na+", "Cl-"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    for structure, prototype in ((layers, "164-AB2"), (salt, "225-AB")):
+        for symprec in (None, 0.01):
+            (atoms,) = read_text(str(CifWriter(structure, symprec=symprec)), "cif")
+            assert classify(atoms, 0.01).prototype == prototype
 
 
 def test_masses_are_carried_to_the_primitive_cell_and_deuterium_keeps_its_name():

@@ -138,7 +138,9 @@ def _check_symmetry(atoms):
         found = spglib.get_symmetry(cell, symprec=_SYMMETRY_ANGSTROM)
     except spglib.SpglibError:
         found = None
-    stated = len(group.get_symop())
+    # ASE lists inversions twice where the file lists them too.
+    stated = len({(rotation.tobytes(), tuple(numpy.rint(48 * shift).astype(int) % 48))
+                  for rotation, shift in group.get_symop()})  # fmt: skip
     if found is not None and len(found["rotations"]) < stated:
         raise StudyError(
             f"the atoms have {len(found['rotations'])} symmetry operations, the file's space group {stated}",
