@@ -7,6 +7,8 @@ from ase.build import bulk
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.lattice.store import read_crystal
+from phonoscreen.structures.candidate import read_structures_by_id, write_structures
 from phonoscreen.structures.store import read_structures, structure_arrays
 from phonoscreen.structures.supercells import (
     build_supercell,
@@ -14,6 +16,7 @@ from phonoscreen.structures.supercells import (
     random_displacements,
     repetitions_for,
 )
+from phonoscreen.transport.isotopes import mass_variances
 
 
 def generator(structure_id, seed=61):
@@ -83,3 +86,20 @@ def test_structures_survive_the_shard_file(tmp_path):
     (back,) = read_structures(tmp_path / "shard.h5").values()
     assert back.positions == pytest.approx(atoms.positions, abs=1e-13)
     assert (back.numbers == atoms.numbers).all() and back.pbc.all()
+
+
+def test_masses_of_isotopes_survive_the_shard_file_and_scatter_as_pure_isotopes(tmp_path):
+    atoms = bulk("LiF", "rocksalt", a=4.03)
+    assert "masses" not in structure_arrays(atoms)
+    atoms.set_masses([7.016, atoms.get_masses()[1]])
+    with h5py.File(tmp_path / "shard.h5", "w") as store:
+        for name, array in structure_arrays(atoms).items():
+            store[f"lif/{name}"] = array
+        crystal = read_crystal(store["lif"])
+    assert read_structures(tmp_path / "shard.h5")["lif"].get_masses() == pytest.approx(atoms.get_masses())
+    assert crystal.masses == pytest.approx(atoms.get_masses())
+    write_structures({"lif": atoms}, tmp_path / "some.extxyz")
+    assert read_structures_by_id(tmp_path / "some.extxyz")["lif"].get_masses() == pytest.approx(atoms.get_masses())
+    natural = mass_variances([3, 8])
+    assert mass_variances([3, 8], [6.94, 15.999]) == pytest.approx(natural) and (natural > 0).all()
+    assert mass_variances([3, 8], [7.016, 15.9949]) == pytest.approx([0, 0])
