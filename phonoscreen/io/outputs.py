@@ -50,7 +50,8 @@ PROGRAMS = (
     Program("GPAW", "gpaw-out", r"\|___\|_\|", None, r"Did not converge",
             {"functional": r"^\s*xc: (\S+)", "plane-wave cutoff (eV)": r"ecut: ([\d.]+)"}),
     Program("CP2K", "cp2k-output", r"CP2K\|", r"PROGRAM ENDED AT", r"SCF run NOT converged"),
-    Program("FHI-aims", "aims-output", r"Invoking FHI-aims", r"Have a nice day", r"SELF-CONSISTENCY CYCLE DID NOT CONVERGE"),
+    Program("FHI-aims", "aims-output", r"Invoking FHI-aims", r"Have a nice day",
+            r"SELF-CONSISTENCY CYCLE DID NOT CONVERGE"),
     Program("ABINIT", "abinit-out", r"\.Version\s+\S+\s+of ABINIT", r"Calculation completed",
             r"was not enough SCF cycles to converge"),
     Program("CASTEP", "castep-castep", r"CASTEP version", r"Total time\s*=", r"has not reached the groundstate"),
@@ -179,9 +180,8 @@ def _vasprun(path):
                     rows = element.findall("array[@name='atomtypes']/set/rc")
                     report.settings["potentials"] = _value([row[-1].text or "" for row in rows])
                 elif element.tag == "generation":  # the divisions; how many points symmetry leaves may differ
-                    report.settings |= {
-                        "k points": _value([v.text or ""]) for v in element.findall("v[@name='divisions']")
-                    }
+                    for divisions in element.findall("v[@name='divisions']"):
+                        report.settings["k points"] = _value([divisions.text or ""])
                 if element.tag in ("eigenvalues", "dos", "projected"):
                     element.clear()  # large, and not needed here
     except ElementTree.ParseError as error:
