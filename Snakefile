@@ -9,6 +9,7 @@ from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of
 from phonoscreen.workflow.inputs import (
     augmentation,
+    bonding_program,
     engine_environment,
     engine_settings,
     figure_names,

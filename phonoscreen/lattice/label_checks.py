@@ -96,10 +96,10 @@ def _check_amplitude(displacements):
     length, chosen = lengths.mean(), numpy.array(ROUND_ANGSTROM)
     if (numpy.abs(length / chosen - 1) < 2e-3).any():
         return
-    near = numpy.abs(length * Bohr / chosen - 1) < 5e-4
-    if near.any():
+    near = chosen[numpy.abs(length * Bohr / chosen - 1) < 5e-4]
+    if len(near):
         raise StudyError(
-            f"every displacement is {length:.5f} angstrom long, which is {chosen[near][0]:g} angstrom in units of bohr: the "
+            f"every displacement is {length:.5f} angstrom long, which is {near[0]:g} angstrom in units of bohr: the "
             "displacements look as if they were in bohr",
             fix="give displacements in angstrom (multiply by 0.529177)",
         )
@@ -112,10 +112,10 @@ def _check_missing(displacements, forces):
         zero = (forces == 0).all(axis=2)
         lacking = numpy.flatnonzero(zero.any(axis=1) & (size > 0))
         if len(lacking):
-            s = lacking[0]
+            atoms = numpy.flatnonzero(zero[lacking[0]])[:8].tolist()
             raise StudyError(
-                f"supercell {s}: the forces on atoms {numpy.flatnonzero(zero[s])[:8].tolist()} are exactly zero although all "
-                "atoms are displaced: they look as if these atoms had been held fixed",
+                f"supercell {lacking[0]}: the forces on atoms {atoms} are exactly zero although all atoms are displaced: "
+                "they look as if these atoms had been held fixed",
                 fix="calculate it without constraints",
             )
     drift = numpy.linalg.norm(forces.mean(axis=1), axis=1)
@@ -174,10 +174,11 @@ def _check_size(crystal, self_constants):
         return
     words = "small" if value < SOFTEST else "large"
     fits = [f"{unit} (factor {factor:.4g})" for unit, factor in UNITS.items() if 1.3 < value * factor < 21.1]
+    stiffness = float(numpy.nanmean(self_constants))
     raise StudyError(
-        f"the self force constants are {numpy.nanmean(self_constants):.3g} eV/angstrom^2 on average, too {words} for any "
-        f"crystal ({value:.2g} in units of e^2 over the cubed distance of neighbours; crystals have 1.3 to 21): the forces "
-        "look " + (" or ".join(fits) if fits else "as if they were in another unit"),
+        f"the self force constants are {stiffness:.3g} eV/angstrom^2 on average, too {words} for any crystal ({value:.2g} "
+        "in units of e^2 over the cubed distance of neighbours; crystals have 1.3 to 21): the forces look "
+        + (" or ".join(fits) if fits else "as if they were in another unit"),
         fix="give forces in eV/angstrom and displacements in angstrom",
     )
 
