@@ -66,7 +66,7 @@ MEMBERS = member_names(config["force_model"]["committee"])
 ROUNDS = range(config["active_learning"]["rounds_max"] + 1)
 LAST_ROUND = ROUNDS[-1]
 # Folder of the forces behind each source of force constants.
-FORCES = {"reference": "labels", "predicted": "predicted"}
+FORCES = {"reference": "checked_labels", "predicted": "predicted"}
 SOURCES = list(FORCES)
 REFERENCE = config["reference"][config["reference"]["engine"]]
 FIGURES = figure_names()

@@ -135,6 +135,7 @@ class _Study:
             return Outcome(values=seconds, arrays={"forces": truth[structure_id] + noise[structure_id]})
 
         self.stage("label_forces", "labels", label)
+        self.stage("check_labels", "checked_labels", label)
         self.stage("predict_forces", "predicted", predict)
         (self.folder / "baselines").mkdir()
         with h5py.File(self.folder / "baselines/components.h5", "w") as store:

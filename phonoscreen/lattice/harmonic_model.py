@@ -9,7 +9,6 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from phonoscreen.lattice.basis import SymmetryBasis, build_basis
-from phonoscreen.lattice.fit_matrix import FitMatrix
 
 COULOMB_EV_ANGSTROM = 14.399645
 """e^2 / (4 pi epsilon_0)."""
@@ -20,7 +19,7 @@ class HarmonicModel:
 
     Parameters
     ----------
-    basis : ``SymmetryBasis`` of the second order alone
+    matrix : ``FitMatrix`` of ``second_order_basis``
     displacements, forces : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom
 
     Attributes
@@ -30,10 +29,10 @@ class HarmonicModel:
     explained : whether it explains more than half of the squared forces
     """
 
-    def __init__(self, basis, displacements, forces):
-        self.basis, self.displacements, self.forces = basis, displacements, forces
-        self._matrix = FitMatrix(basis)
-        n = basis.n_free
+    def __init__(self, matrix, displacements, forces):
+        self.basis, self.displacements, self.forces = matrix.basis, displacements, forces
+        self._matrix = matrix
+        n = self.basis.n_free
         gram, right = numpy.zeros((n, n)), numpy.zeros(n)
         for s in range(len(forces)):
             rows = self.rows(s)
@@ -66,10 +65,16 @@ class HarmonicModel:
         return self.basis.expand_second(self.parameters)
 
 
-def second_order_basis(crystal, repetitions, basis=None):
-    """Basis of the second order alone over all pairs of the supercell, taken from ``basis`` where that holds it."""
-    if basis is None or basis.orders[0].clusters.repetitions is None:
-        return build_basis(crystal, repetitions, (None,))
+def second_order_basis(basis, crystal=None):
+    """Basis of the second order alone over all pairs of the supercell.
+
+    Parameters
+    ----------
+    basis : ``SymmetryBasis``
+    crystal : ``Crystal`` for which it is built anew where the second order of ``basis`` is cut off
+    """
+    if basis.orders[0].clusters.repetitions is None:
+        return build_basis(crystal, basis.repetitions, (None,))
     return SymmetryBasis(basis.key, basis.symmetry, basis.n_atoms, basis.repetitions, basis.orders[:1])
 
 

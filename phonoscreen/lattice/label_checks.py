@@ -13,7 +13,6 @@ from phonoscreen.lattice.harmonic_model import (
     crude_self_constants,
     negative_share,
     relative_stiffness,
-    second_order_basis,
 )
 from phonoscreen.lattice.swapped_atoms import check_swaps
 
@@ -40,15 +39,16 @@ ROUND_ANGSTROM = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08,
 """Lengths of displacements that programs and people choose."""
 
 
-def check_labels(crystal, repetitions, displacements, forces, basis=None, residual_forces=None):
+def check_labels(crystal, displacements, forces, matrix, residual_forces=None):
     """Refuse forces that show a mistake in sign, unit, order of atoms or completeness.
+
+    Values that are not finite and shapes that do not fit are left to ``phonoscreen.lattice.judgement``.
 
     Parameters
     ----------
     crystal : ``Crystal``, primitive
-    repetitions : (3,) integers
     displacements, forces : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom
-    basis : ``SymmetryBasis`` of the crystal if there is one
+    matrix : ``FitMatrix`` of ``second_order_basis``
     residual_forces : (n_supercell_atoms, 3) of the undisplaced supercell, eV/angstrom, or None
 
     Raises
@@ -57,12 +57,18 @@ def check_labels(crystal, repetitions, displacements, forces, basis=None, residu
         Naming the suspicion, the numbers that show it, and the remedy.
     """
     displacements, forces = numpy.asarray(displacements, float), numpy.asarray(forces, float)
+    if displacements.shape != forces.shape or not (
+        numpy.isfinite(displacements).all() and numpy.isfinite(forces).all()
+    ):
+        return
     if residual_forces is not None:
         _check_residual(residual_forces, forces)
         forces = forces - residual_forces
+    if not (displacements.any() and forces.any()):
+        return
     _check_amplitude(displacements)
     _check_missing(displacements, forces)
-    model = HarmonicModel(second_order_basis(crystal, repetitions, basis), displacements, forces)
+    model = HarmonicModel(matrix, displacements, forces)
     if not model.determined:
         own, opposed = crude_self_constants(len(crystal.numbers), displacements, forces)
         _check_sign(opposed > 0.2)
@@ -114,8 +120,8 @@ def _check_missing(displacements, forces):
         if len(lacking):
             atoms = numpy.flatnonzero(zero[lacking[0]])[:8].tolist()
             raise StudyError(
-                f"supercell {lacking[0]}: the forces on atoms {atoms} are exactly zero although all atoms are displaced: "
-                "they look as if these atoms had been held fixed",
+                f"supercell {lacking[0]}: the forces on atoms {atoms} are exactly zero although all atoms move: "
+                "they look as if they had been held fixed",
                 fix="calculate it without constraints",
             )
     drift = numpy.linalg.norm(forces.mean(axis=1), axis=1)
@@ -176,9 +182,9 @@ def _check_size(crystal, self_constants):
     fits = [f"{unit} (factor {factor:.4g})" for unit, factor in UNITS.items() if 1.3 < value * factor < 21.1]
     stiffness = float(numpy.nanmean(self_constants))
     raise StudyError(
-        f"the self force constants are {stiffness:.3g} eV/angstrom^2 on average, too {words} for any crystal ({value:.2g} "
-        "in units of e^2 over the cubed distance of neighbours; crystals have 1.3 to 21): the forces look "
-        + (" or ".join(fits) if fits else "as if they were in another unit"),
+        f"the self force constants are {stiffness:.3g} eV/angstrom^2 on average, too {words} for any crystal "
+        f"({value:.2g} in units of e^2 over the cubed distance of neighbours; crystals have 1.3 to 21): the forces "
+        "look " + (" or ".join(fits) if fits else "as if they were in another unit"),
         fix="give forces in eV/angstrom and displacements in angstrom",
     )
 
