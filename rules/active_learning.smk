@@ -136,20 +136,20 @@ rule label_selected:
 
 
 rule check_selected:
-    """The same check of the selected supercells of one shard."""
+    """The same check of all supercells selected in one round."""
     input:
-        labels="results/rounds/{round}/labels/{shard}.h5",
-        records="results/rounds/{round}/labels/{shard}.parquet",
-        supercells="results/supercells/{shard}.h5",
+        labels=expand("results/rounds/{{round}}/labels/{shard}.h5", shard=SHARDS),
+        records=expand("results/rounds/{{round}}/labels/{shard}.parquet", shard=SHARDS),
+        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
         assignment="results/bases/assignment.parquet",
         bases="results/bases/bases.h5",
     output:
-        arrays="results/rounds/{round}/checked_labels/{shard}.h5",
-        records="results/rounds/{round}/checked_labels/{shard}.parquet",
+        arrays="results/rounds/{round}/checked_labels.h5",
+        records="results/rounds/{round}/checked_labels.parquet",
     log:
-        "logs/check_selected/{round}_{shard}.log",
+        "logs/check_selected/{round}.log",
     benchmark:
-        "benchmarks/check_selected/{round}_{shard}.tsv"
+        "benchmarks/check_selected/{round}.tsv"
     conda:
         "../envs/lattice.yaml"
     params:

@@ -1,4 +1,6 @@
-"""The same check of the labels that the committee asked for, one shard of one round."""
+"""The same check of the labels that the committee asked for in one round, all shards."""
+
+from contextlib import ExitStack
 
 import h5py
 
@@ -12,14 +14,21 @@ def main(job):
     upstream = read_records(job.input.records)
     keys = read_records(job.input.assignment).set_index("structure_id")["basis_key"]
 
-    with h5py.File(job.input.labels) as labels, h5py.File(job.input.supercells) as supercells:
-        with h5py.File(job.input.bases) as bases:
-            checker = LabelChecker(bases)
+    with ExitStack() as opened:
+        bases = opened.enter_context(h5py.File(job.input.bases))
+        labels, supercells = {}, {}
+        for found, paths in ((labels, job.input.labels), (supercells, job.input.supercells)):
+            for path in paths:
+                store = opened.enter_context(h5py.File(path))
+                found.update(dict.fromkeys(store, store))
+        checker = LabelChecker(bases)
 
-            def check(structure_id):
-                return checker.check(keys[structure_id], labels[structure_id], supercells[structure_id])
+        def check(structure_id):
+            return checker.check(
+                keys[structure_id], labels[structure_id][structure_id], supercells[structure_id][structure_id]
+            )
 
-            run_shard(job, list(upstream["structure_id"]), check, stage="check_selected", upstream=upstream)
+        run_shard(job, list(upstream["structure_id"]), check, stage="check_selected", upstream=upstream)
 
 
 run_job(snakemake, main)
