@@ -9,17 +9,25 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from phonoscreen.lattice.basis import SymmetryBasis, build_basis
+from phonoscreen.lattice.symmetry import find_symmetry
 
 COULOMB_EV_ANGSTROM = 14.399645
 """e^2 / (4 pi epsilon_0)."""
 
 
+MOST_FREE = 2000
+"""Free constants up to which a harmonic model is worth its time here; a crystal with more is checked without it."""
+
+
 class HarmonicModel:
-    """Second-order force constants fitted to all supercells, and what each supercell contributes.
+    """Second-order force constants and residual forces fitted to all supercells, and what each supercell adds.
+
+    Forces on the undisplaced crystal, those that its symmetry allows, are fitted as well: many force sets hold them.
 
     Parameters
     ----------
     matrix : ``FitMatrix`` of ``second_order_basis``
+    crystal : ``Crystal``
     displacements, forces : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom
 
     Attributes
@@ -29,40 +37,68 @@ class HarmonicModel:
     explained : whether it explains more than half of the squared forces
     """
 
-    def __init__(self, matrix, displacements, forces):
+    def __init__(self, matrix, crystal, displacements, forces):
         self.basis, self.displacements, self.forces = matrix.basis, displacements, forces
         self._matrix = matrix
-        n = self.basis.n_free
+        cells = self.basis.n_supercell_atoms // self.basis.n_atoms
+        modes = residual_modes(crystal)
+        # Scaled to the columns of the force constants, for the sake of the rank.
+        scale = numpy.sqrt(numpy.square(displacements).sum() / (3 * displacements.size))
+        self._offset = scale * numpy.tile(modes.reshape(len(modes), -1), cells).T
+        n = self.basis.n_free + len(modes)
         gram, right = numpy.zeros((n, n)), numpy.zeros(n)
         for s in range(len(forces)):
-            rows = self.rows(s)
+            rows = self._rows(s)
             gram += rows.T @ rows
             right += rows.T @ forces[s].ravel()
         values, vectors = numpy.linalg.eigh(gram)
         kept = values > 1e-9 * values[-1]
-        self.determined = forces.size >= 1.5 * n and kept.all()
+        self.determined = bool(forces.size >= 1.5 * n and kept.all())
         self._root = vectors[:, kept] / numpy.sqrt(values[kept])
-        self.parameters = self._root @ (self._root.T @ right)
-        self.residuals = forces - self._matrix.forces(displacements, self.parameters)
-        self.explained = numpy.square(self.residuals).sum() < 0.5 * numpy.square(forces).sum()
+        solution = self._root @ (self._root.T @ right)
+        self.parameters, offset = solution[: self.basis.n_free], solution[self.basis.n_free :]
+        self._residual_forces = (self._offset @ offset).reshape(-1, 3)
+        self.residuals = forces - self.predict(displacements)
+        self.explained = bool(numpy.square(self.residuals).sum() < 0.5 * numpy.square(forces).sum())
+
+    def _rows(self, supercell):
+        """Matrix of one supercell: (3 n_supercell_atoms, n_free + n_modes)."""
+        n, cells = self.basis.n_atoms, self.basis.n_supercell_atoms // self.basis.n_atoms
+        matrix = self._matrix.matrix(self.displacements[supercell : supercell + 1])
+        matrix = matrix.reshape(n, 3, cells, -1).transpose(2, 0, 1, 3).reshape(3 * n * cells, -1)
+        return numpy.hstack([matrix, self._offset])
+
+    def hat(self, supercell):
+        """Factor ``Q`` of the hat matrix of one supercell, ``H = Q Q^T``: (3 n_supercell_atoms, n)."""
+        return self._rows(supercell) @ self._root
 
     def predict(self, displacements):
         """Forces on supercells with other displacements, (n, n_supercell_atoms, 3)."""
-        return self._matrix.forces(displacements, self.parameters)
-
-    def rows(self, supercell):
-        """Matrix of one supercell: (3 n_supercell_atoms, n_free)."""
-        n, cells = self.basis.n_atoms, self.basis.n_supercell_atoms // self.basis.n_atoms
-        matrix = self._matrix.matrix(self.displacements[supercell : supercell + 1])
-        return matrix.reshape(n, 3, cells, -1).transpose(2, 0, 1, 3).reshape(3 * n * cells, -1)
-
-    def hat(self, supercell):
-        """Factor ``Q`` of the hat matrix of one supercell, ``H = Q Q^T``: (3 n_supercell_atoms, n_free)."""
-        return self.rows(supercell) @ self._root
+        return self._matrix.forces(displacements, self.parameters) + self._residual_forces
 
     def second_order(self):
         """Fitted ``SecondOrder``."""
         return self.basis.expand_second(self.parameters)
+
+
+def residual_modes(crystal):
+    """Patterns of forces on the undisplaced crystal that its space group allows.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+
+    Returns
+    -------
+    (n_modes, n_atoms, 3), orthonormal; none where symmetry fixes every position
+    """
+    symmetry, n = find_symmetry(crystal), len(crystal.numbers)
+    projector = numpy.zeros((n, 3, n, 3))
+    for turn, images in zip(symmetry.cartesian, symmetry.atoms):
+        projector[images, :, numpy.arange(n), :] += turn
+    projector = projector.reshape(3 * n, 3 * n) / len(symmetry.atoms)
+    values, vectors = numpy.linalg.eigh((projector + projector.T) / 2)
+    return vectors[:, values > 0.5].T.reshape(-1, n, 3)
 
 
 def second_order_basis(basis, crystal=None):

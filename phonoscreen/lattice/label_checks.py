@@ -9,6 +9,7 @@ from ase.units import Bohr, Hartree, Rydberg
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.harmonic_model import (
+    MOST_FREE,
     HarmonicModel,
     crude_self_constants,
     negative_share,
@@ -68,8 +69,10 @@ def check_labels(crystal, displacements, forces, matrix, residual_forces=None):
         return
     _check_amplitude(displacements)
     _check_missing(displacements, forces)
-    model = HarmonicModel(matrix, displacements, forces)
-    if not model.determined:
+    model = None
+    if matrix.basis.n_free <= MOST_FREE:
+        model = HarmonicModel(matrix, crystal, displacements, forces)
+    if model is None or not model.determined:
         own, opposed = crude_self_constants(len(crystal.numbers), displacements, forces)
         _check_sign(opposed > 0.2)
         return _check_size(crystal, own)
