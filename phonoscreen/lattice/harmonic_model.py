@@ -44,7 +44,7 @@ class HarmonicModel:
         modes = residual_modes(crystal)
         # Scaled to the columns of the force constants, for the sake of the rank.
         scale = numpy.sqrt(numpy.square(displacements).sum() / (3 * displacements.size))
-        self._offset = scale * numpy.tile(modes.reshape(len(modes), -1), cells).T
+        self._offset = scale * numpy.tile(modes.reshape(-1, 3 * self.basis.n_atoms), cells).T
         n = self.basis.n_free + len(modes)
         gram, right = numpy.zeros((n, n)), numpy.zeros(n)
         for s in range(len(forces)):

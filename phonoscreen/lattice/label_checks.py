@@ -28,7 +28,7 @@ phonondb, also in unstable ones, 0.98 in its elements."""
 
 UNITS = {
     "in Ry/bohr": Rydberg / Bohr, "in hartree/bohr": Hartree / Bohr,
-    "in eV/bohr, or its displacements in bohr": 1 / Bohr,
+    "in eV/bohr, or the displacements in bohr": 1 / Bohr,
     "converted from Ry/bohr although they were in eV/angstrom": Bohr / Rydberg,
     "converted from hartree/bohr although they were in eV/angstrom": Bohr / Hartree,
 }  # fmt: skip
@@ -40,7 +40,7 @@ ROUND_ANGSTROM = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08,
 """Lengths of displacements that programs and people choose."""
 
 
-def check_labels(crystal, displacements, forces, matrix, residual_forces=None):
+def check_labels(crystal, displacements, forces, matrix, residual_forces=None, names=None):
     """Refuse forces that show a mistake in sign, unit, order of atoms or completeness.
 
     Values that are not finite and shapes that do not fit are left to ``phonoscreen.lattice.judgement``.
@@ -51,6 +51,7 @@ def check_labels(crystal, displacements, forces, matrix, residual_forces=None):
     displacements, forces : (n_supercells, n_supercell_atoms, 3), angstrom and eV/angstrom
     matrix : ``FitMatrix`` of ``second_order_basis``
     residual_forces : (n_supercell_atoms, 3) of the undisplaced supercell, eV/angstrom, or None
+    names : (n_supercells,) what messages call the supercells; by default their places in the arrays
 
     Raises
     ------
@@ -62,13 +63,14 @@ def check_labels(crystal, displacements, forces, matrix, residual_forces=None):
         numpy.isfinite(displacements).all() and numpy.isfinite(forces).all()
     ):
         return
+    if not (displacements.any() and forces.any()):
+        return
+    names = range(len(forces)) if names is None else names
+    _check_amplitude(displacements)
+    _check_missing(displacements, forces, names)
     if residual_forces is not None:
         _check_residual(residual_forces, forces)
         forces = forces - residual_forces
-    if not (displacements.any() and forces.any()):
-        return
-    _check_amplitude(displacements)
-    _check_missing(displacements, forces)
     model = None
     if matrix.basis.n_free <= MOST_FREE:
         model = HarmonicModel(matrix, crystal, displacements, forces)
@@ -76,8 +78,8 @@ def check_labels(crystal, displacements, forces, matrix, residual_forces=None):
         own, opposed = crude_self_constants(len(crystal.numbers), displacements, forces)
         _check_sign(opposed > 0.2)
         return _check_size(crystal, own)
-    check_swaps(model, numpy.tile(crystal.numbers, forces.shape[1] // len(crystal.numbers)))
-    _check_scales(model)
+    check_swaps(model, numpy.tile(crystal.numbers, forces.shape[1] // len(crystal.numbers)), names)
+    _check_scales(model, names)
     if model.explained:  # else the fit says that forces and displacements do not belong together
         second = model.second_order()
         share, element = negative_share(second), len(set(crystal.numbers.tolist())) == 1
@@ -114,16 +116,18 @@ def _check_amplitude(displacements):
         )
 
 
-def _check_missing(displacements, forces):
+def _check_missing(displacements, forces, names):
     """Atoms without force, and forces that do not sum to zero."""
     size = numpy.sqrt(numpy.square(forces).mean(axis=(1, 2)))
     if (numpy.abs(displacements) > 1e-8).any(axis=2).mean() > 0.5:
         zero = (forces == 0).all(axis=2)
+        if len(forces) > 1:  # or held in one direction, in every supercell
+            zero |= (forces == 0).all(axis=0).any(axis=1)
         lacking = numpy.flatnonzero(zero.any(axis=1) & (size > 0))
         if len(lacking):
             atoms = numpy.flatnonzero(zero[lacking[0]])[:8].tolist()
             raise StudyError(
-                f"supercell {lacking[0]}: the forces on atoms {atoms} are exactly zero although all atoms move: "
+                f"supercell {names[lacking[0]]}: the forces on atoms {atoms} are exactly zero although all atoms move: "
                 "they look as if they had been held fixed",
                 fix="calculate it without constraints",
             )
@@ -132,13 +136,13 @@ def _check_missing(displacements, forces):
     if len(wrong):
         s = wrong[0]
         raise StudyError(
-            f"supercell {s}: the forces sum to {drift[s]:.4f} eV/angstrom per atom instead of zero, their root mean "
-            f"square is {size[s]:.4f}: some are missing or belong to another calculation",
+            f"supercell {names[s]}: the forces sum to {drift[s]:.4f} eV/angstrom per atom instead of zero, their root "
+            f"mean square is {size[s]:.4f}: some are missing or belong to another calculation",
             fix="compare the forces with the output of the program that calculated them",
         )
 
 
-def _check_scales(model):
+def _check_scales(model, names):
     """The factor that brings one supercell's forces in line with the others: -1, or that of a unit."""
     gains, factors = [], []
     for s, (force, residual) in enumerate(zip(model.forces, model.residuals)):
@@ -158,9 +162,10 @@ def _check_scales(model):
     for unit, value in UNITS.items():
         if factors[s] > 0 and abs(numpy.log(factors[s] / value)) < 0.3:
             what, fix = f"its forces look {unit}", "give forces in eV/angstrom and displacements in angstrom"
+    before, after = _rms(model.residuals), float(numpy.sqrt(left / model.forces.size))
     raise StudyError(
-        f"supercell {s}: {what} (the other supercells say {factors[s]:.3g} times its forces, which would lower the "
-        f"misfit of all from {_rms(model.residuals):.4f} to {numpy.sqrt(left / model.forces.size):.4f} eV/angstrom)",
+        f"supercell {names[s]}: {what} (the other supercells say {factors[s]:.3g} times its forces, which would lower "
+        f"the misfit of all from {before:.4f} to {after:.4f} eV/angstrom)",
         fix=fix,
     )
 

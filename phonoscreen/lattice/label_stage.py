@@ -48,7 +48,8 @@ class LabelChecker:
         matrix = self._matrix(basis_key)
         if matrix is None:  # the study cuts its second order off: the check takes all pairs
             matrix = FitMatrix(second_order_basis(self._basis(basis_key), crystal))
-        displacements = supercell["displacements"][:][group["supercell_index"][:]]
-        check_labels(crystal, displacements, forces, matrix, group["residual_forces"][:])
+        indices = group["supercell_index"][:]
+        displacements = supercell["displacements"][:][indices]
+        check_labels(crystal, displacements, forces, matrix, group["residual_forces"][:], indices.tolist())
         arrays = {name: group[name][:] for name in group}
         return Outcome(values={"n_supercells": len(forces)}, arrays=arrays, attrs=dict(group.attrs))

@@ -10,6 +10,9 @@ from phonoscreen.audit.errors import StudyError
 PAIRS_TRIED = 200
 """Pairs of one supercell, those that promise most, for which the exchange is worked out."""
 
+LEAST, LEAST_SINGLE = 0.12, 0.3
+"""Smallest difference of the two forces that matters, over the root mean square force of the supercell's atoms."""
+
 ATOMS_TRIED = 12
 """Atoms with the largest misfit of a supercell, among which exchanged displacements are looked for."""
 
@@ -35,13 +38,14 @@ class Swap:
     after: float
 
 
-def check_swaps(model, numbers):
+def check_swaps(model, numbers, names):
     """Refuse supercells in which two like atoms look exchanged.
 
     Parameters
     ----------
     model : ``HarmonicModel``
     numbers : (n_supercell_atoms,) atomic numbers
+    names : what messages call the supercells
 
     Raises
     ------
@@ -54,7 +58,7 @@ def check_swaps(model, numbers):
     worst = max(found, key=lambda swap: swap.gain)
     more = f" ({len(found)} supercells show such pairs)" if len(found) > 1 else ""
     raise StudyError(
-        f"supercell {worst.supercell}: atoms {worst.first} and {worst.second} (both "
+        f"supercell {names[worst.supercell]}: atoms {worst.first} and {worst.second} (both "
         f"{chemical_symbols[numbers[worst.first]]}) look swapped: exchanging their {worst.what} lowers the misfit of "
         f"the forces on them from {worst.before:.4f} to {worst.after:.4f} eV/angstrom{more}",
         fix="compare the order of the atoms in its positions and in its forces, and calculate it again if in doubt",
@@ -76,7 +80,8 @@ def find_swap(model, numbers, supercell):
     -------
     Swap or None
     """
-    return _swapped_forces(model, numbers, supercell) or _swapped_displacements(model, numbers, supercell)
+    found = [_swapped_forces(model, numbers, supercell), _swapped_displacements(model, numbers, supercell)]
+    return max(filter(None, found), key=lambda swap: swap.gain, default=None)
 
 
 def _swapped_forces(model, numbers, supercell):
@@ -102,7 +107,7 @@ def _swapped_forces(model, numbers, supercell):
     after = residual + factor @ answer
     after[i] -= steps[i, j]
     after[j] += steps[i, j]
-    return _judged(supercell, i, j, "forces", gain, residual, after)
+    return _judged(model, supercell, (i, j), "forces", gain, residual, after)
 
 
 def _swapped_displacements(model, numbers, supercell):
@@ -124,13 +129,19 @@ def _swapped_displacements(model, numbers, supercell):
     best = int(gains.argmax())
     if gains[best] < 0.5 * misfits.sum():
         return None
-    return _judged(supercell, *pairs[best], "displacements", gains[best], residual, after[best])
+    return _judged(model, supercell, pairs[best], "displacements", gains[best], residual, after[best])
 
 
-def _judged(supercell, i, j, what, gain, before, after):
-    """The exchange if it stands out from all other misfits of the supercell, else None."""
+def _judged(model, supercell, pair, what, gain, before, after):
+    """The exchange if it matters and stands out from all other misfits, else None."""
+    i, j = pair
+    force, moves = model.forces[supercell], model.displacements[supercell]
+    size = numpy.sqrt(numpy.square(force).sum(axis=1).mean())
+    # Where few atoms are displaced, misfits are few and small, and what looks like an exchange may be one of them.
+    least = LEAST if (numpy.abs(moves) > 1e-8).any(axis=1).mean() > 0.5 else LEAST_SINGLE
     others = numpy.square(numpy.delete(after, [i, j], axis=0)).sum(axis=1)
-    pair = [float(numpy.sqrt(numpy.square(x[[i, j]]).sum())) for x in (before, after)]
-    if gain < 60 * others.mean() or gain < 4 * others.max() or pair[1] > 0.5 * pair[0]:
+    left = [float(numpy.sqrt(numpy.square(x[[i, j]]).sum())) for x in (before, after)]
+    typical = max(others.mean(), (numpy.square(model.residuals).sum() - gain) / model.forces[..., 0].size)
+    if numpy.sqrt(gain / 2) < least * size or gain < 30 * typical or gain < 4 * others.max() or 3 * left[1] > left[0]:
         return None
-    return Swap(supercell, int(i), int(j), what, float(gain), *pair)
+    return Swap(supercell, int(i), int(j), what, float(gain), *left)
