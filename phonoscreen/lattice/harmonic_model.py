@@ -15,8 +15,8 @@ COULOMB_EV_ANGSTROM = 14.399645
 """e^2 / (4 pi epsilon_0)."""
 
 
-MOST_FREE = 2000
-"""Free constants up to which a harmonic model is worth its time here; a crystal with more is checked without it."""
+MOST_FREE = 500
+"""Free constants up to which a harmonic model costs about a second; a crystal with more is checked without it."""
 
 
 class HarmonicModel:
