@@ -6,10 +6,11 @@ import h5py
 import numpy
 import pytest
 from ase import Atoms
-from ase.io import read
+from ase.io import read, write
 from ase.neighborlist import neighbor_list
 from ase.units import Bohr, Hartree, Rydberg
 
+from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.io.displacements import read_phonopy_yaml, read_snapshots
@@ -230,6 +231,24 @@ def test_the_measures_are_those_of_known_crystals(reference):
     own = numpy.array([numpy.trace(second.values[i, i]) / 3 for i in range(2)])
     assert negative_share(second) < 0.01 and model.determined and model.explained
     assert relative_stiffness(data.crystal, own) == pytest.approx(7.2, abs=0.2)  # half-way between 1.3 and 21
+
+
+@pytest.mark.parametrize(
+    "mistake, words", [("sign", "sign were flipped"), ("unit", "Ry/bohr"), ("swap", "look swapped")]
+)
+def test_the_command_refuses_forces_with_a_mistake(reference, tmp_path, capsys, mistake, words):
+    folder = reference / "other_programs/rounded_mgo"
+    frames = read(folder / "snapshots.extxyz", ":")
+    for atoms in frames if mistake != "swap" else frames[2:3]:
+        forces = atoms.calc.results["forces"]
+        if mistake == "swap":
+            like = numpy.flatnonzero(atoms.numbers == 12)
+            forces[like[[0, 5]]] = forces[like[[5, 0]]]
+        atoms.calc.results["forces"] = forces * {"sign": -1, "unit": Bohr / Rydberg, "swap": 1}[mistake]
+    write(tmp_path / "wrong.extxyz", frames)
+    code = main(["fit", str(folder / "POSCAR"), str(tmp_path / "wrong.extxyz"), "--output", str(tmp_path / "out")])
+    assert code == 2 and words in (printed := capsys.readouterr().err) and "fix:" in printed
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_stage_passes_labels_on_and_takes_those_with_a_mistake_out(salt, tmp_path):
