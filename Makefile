@@ -23,7 +23,7 @@ fuzz: .venv/.complete
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	GPAW_CONFIG=$(CURDIR)/envs/gpaw_siteconfig.py $(BIN)/python -m pip install --quiet $(GPAW) \
-		|| echo "GPAW was not built (it needs a C compiler): the bonding stage will record so for each structure"
+		|| echo "GPAW was not built (it needs a C compiler): the bonding stage skips every structure and says so"
 	touch $@
 
 # The environment of the engine nequix, and what it labels: the pool of the paper's size, relaxed crystals, displaced

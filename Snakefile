@@ -9,6 +9,7 @@ from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of
 from phonoscreen.workflow.inputs import (
     augmentation,
+    bonding_program,
     engine_environment,
     engine_settings,
     figure_names,
@@ -65,7 +66,7 @@ MEMBERS = member_names(config["force_model"]["committee"])
 ROUNDS = range(config["active_learning"]["rounds_max"] + 1)
 LAST_ROUND = ROUNDS[-1]
 # Folder of the forces behind each source of force constants.
-FORCES = {"reference": "labels", "predicted": "predicted"}
+FORCES = {"reference": "checked_labels", "predicted": "predicted"}
 SOURCES = list(FORCES)
 REFERENCE = config["reference"][config["reference"]["engine"]]
 FIGURES = figure_names()

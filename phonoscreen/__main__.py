@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError, StudyError
 
 COMMANDS = {
     "lineage": ("phonoscreen.audit.lineage", "what made a result, from what, and whether it still matches"),
@@ -38,7 +38,7 @@ def main(argv=None):
         code = arguments.run(arguments)
         sys.stdout.flush()
         return code
-    except StudyError as error:
+    except (StudyError, MachineError) as error:
         print(f"phonoscreen: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of the output has seen enough, such as head

@@ -2,7 +2,7 @@ rule assemble_dataset:
     """Training data of one round: all labels so far, split by structure."""
     input:
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
         manifest="results/structures/manifest.parquet",
         selected_labels=labels_until,
     output:
@@ -135,13 +135,36 @@ rule label_selected:
         "../scripts/label_selected.py"
 
 
+rule check_selected:
+    """The same check of all supercells selected in one round."""
+    input:
+        labels=expand("results/rounds/{{round}}/labels/{shard}.h5", shard=SHARDS),
+        records=expand("results/rounds/{{round}}/labels/{shard}.parquet", shard=SHARDS),
+        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
+        assignment="results/bases/assignment.parquet",
+        bases="results/bases/bases.h5",
+    output:
+        arrays="results/rounds/{round}/checked_labels.h5",
+        records="results/rounds/{round}/checked_labels.parquet",
+    log:
+        "logs/check_selected/{round}.log",
+    benchmark:
+        "benchmarks/check_selected/{round}.tsv"
+    conda:
+        "../envs/lattice.yaml"
+    params:
+        code=code_of("scripts/check_selected.py"),
+    script:
+        "../scripts/check_selected.py"
+
+
 rule validate_round:
     """Errors of one round's committee on structures that no round trains on."""
     input:
         manifest="results/structures/manifest.parquet",
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
-        records=expand("results/labels/{shard}.parquet", shard=SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
+        records=expand("results/checked_labels/{shard}.parquet", shard=SHARDS),
         weights=expand(
             "results/rounds/{{round}}/members/{member}/model.safetensors",
             member=MEMBERS,

@@ -72,7 +72,7 @@ rule assemble_subset:
     """Training data of one point of the learning curves: the first compounds of a stratified order."""
     input:
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
         manifest="results/structures/manifest.parquet",
     output:
         arrays="results/experiment/datasets/{size}_{repeat}.h5",
@@ -122,7 +122,7 @@ rule measure_point:
     input:
         unpack(members_of_point),
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
         manifest="results/structures/manifest.parquet",
         dataset="results/experiment/datasets/{size}_{repeat}.parquet",
     output:
@@ -172,7 +172,7 @@ rule replay_selection:
     """Active learning replayed on labelled compounds with one strategy and one seed."""
     input:
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
         manifest="results/structures/manifest.parquet",
     output:
         table="results/experiment/selection/{strategy}_{repeat}.parquet",

@@ -33,9 +33,7 @@ def bonding_outputs(wildcards):
 def labels_until(wildcards):
     """Labels of the rounds before this one."""
     return expand(
-        "results/rounds/{round}/labels/{shard}.h5",
-        round=range(int(wildcards.round)),
-        shard=SHARDS,
+        "results/rounds/{round}/checked_labels.h5", round=range(int(wildcards.round))
     )
 
 

@@ -23,11 +23,34 @@ rule label_forces:
         "../scripts/label_forces.py"
 
 
+rule check_labels:
+    """Labels of one shard without those whose forces show a mistake in sign, unit or order of atoms."""
+    input:
+        labels="results/labels/{shard}.h5",
+        records="results/labels/{shard}.parquet",
+        supercells="results/supercells/{shard}.h5",
+        assignment="results/bases/assignment.parquet",
+        bases="results/bases/bases.h5",
+    output:
+        arrays="results/checked_labels/{shard}.h5",
+        records="results/checked_labels/{shard}.parquet",
+    log:
+        "logs/check_labels/{shard}.log",
+    benchmark:
+        "benchmarks/check_labels/{shard}.tsv"
+    conda:
+        "../envs/lattice.yaml"
+    params:
+        code=code_of("scripts/check_labels.py"),
+    script:
+        "../scripts/check_labels.py"
+
+
 rule evaluate_baselines:
     """Universal potentials on the labelled supercells of structures outside the training part."""
     input:
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
         manifest="results/structures/manifest.parquet",
     output:
         table="results/baselines/forces.parquet",

@@ -6,6 +6,7 @@ rule tabulate_status:
         assignment="results/bases/assignment.parquet",
         supercells=expand("results/supercells/{shard}.parquet", shard=SHARDS),
         labels=expand("results/labels/{shard}.parquet", shard=SHARDS),
+        checked_labels=expand("results/checked_labels/{shard}.parquet", shard=SHARDS),
         predicted=expand("results/predicted/{shard}.parquet", shard=SHARDS),
         force_constants_reference=expand(
             "results/force_constants/reference/{shard}.parquet", shard=SHARDS
@@ -109,7 +110,7 @@ rule tabulate_forces:
     input:
         manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
-        labels=expand("results/labels/{shard}.h5", shard=SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
         predicted=expand("results/predicted/{shard}.h5", shard=SHARDS),
         baselines="results/baselines/components.h5",
     output:

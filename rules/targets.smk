@@ -9,7 +9,7 @@ rule structures:
 rule labels:
     """Target: reference forces of the displaced supercells."""
     input:
-        expand("results/labels/{shard}.h5", shard=SHARDS),
+        expand("results/checked_labels/{shard}.h5", shard=SHARDS),
     localrule: True
 
 

@@ -10,7 +10,7 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.bonding.cohp import bonding_and_antibonding
-from phonoscreen.bonding.engines import find_cohp
+from phonoscreen.bonding.engines import find_cohp, what_is_missing
 from phonoscreen.bonding.selection import choose_structures
 from phonoscreen.lattice.constants import Crystal
 
@@ -20,13 +20,15 @@ def main(job):
     transport = read_records(job.input.transport_records)
     solved = set(transport.loc[transport["status"] == "ok", "structure_id"])
     chosen = choose_structures(manifest, job.params.structures_max, job.params.seed)
-    store = h5py.File(job.input.relaxed)
+    store, missing = h5py.File(job.input.relaxed), what_is_missing(job.params.engine)
 
     def compute(structure_id):
         if structure_id not in chosen:
             return Outcome(status="skipped", reason=f"beyond bonding.structures_max = {job.params.structures_max}")
         if structure_id not in solved:
             return Outcome(status="skipped", reason="no thermal conductivity from the predicted forces")
+        if missing:
+            return Outcome(status="skipped", reason=missing)
         begin, group = time.process_time(), store[structure_id]
         crystal = Crystal(group["cell"][()], group["scaled_positions"][()], group["numbers"][()], None)
         cohp = find_cohp(crystal, structure_id, engine=job.params.engine, outputs=job.params.outputs)

@@ -11,8 +11,9 @@ def main(job):
     manifest = read_records(job.input.manifest)
     training = set(manifest.structure_id[manifest.part == "training"])
     rounds = {}
-    for path in job.input.get("selected_labels", []):  # results/rounds/{round}/labels/{shard}.h5
-        rounds.setdefault(path.split("/")[-3], []).append(path)
+    for path in job.input.get("selected_labels", []):  # results/rounds/{round}/…
+        parts = path.split("/")
+        rounds.setdefault(parts[parts.index("rounds") + 1], []).append(path)
     labels = {name: path for name, path in ids_of(job.input.labels).items() if name in training}
     table = assemble_dataset(
         labels,

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import pandas
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, machine_named
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.lattice.store import StoredForceConstants, read_crystal
@@ -31,7 +31,8 @@ def main(job):
                     store.third_order(structure_id), charges=charges,
                 )  # fmt: skip
                 try:
-                    row |= cross_check(task, job.params.transport)
+                    with machine_named(f"{structure_id}, stage cross_check_transport"):
+                        row |= cross_check(task, job.params.transport)
                 except StudyError as error:
                     row |= {"status": "failed", "reason": str(error)}
                 rows.append({**row, "source": source})

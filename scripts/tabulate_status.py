@@ -12,6 +12,7 @@ STAGES = {
     ("build_symmetry_bases", ""): "assignment",
     ("displace_supercells", ""): "supercells",
     ("label_forces", ""): "labels",
+    ("check_labels", ""): "checked_labels",
     ("predict_forces", ""): "predicted",
     ("fit_force_constants", "reference"): "force_constants_reference",
     ("fit_force_constants", "predicted"): "force_constants_predicted",

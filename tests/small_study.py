@@ -135,6 +135,7 @@ class _Study:
             return Outcome(values=seconds, arrays={"forces": truth[structure_id] + noise[structure_id]})
 
         self.stage("label_forces", "labels", label)
+        self.stage("check_labels", "checked_labels", label)
         self.stage("predict_forces", "predicted", predict)
         (self.folder / "baselines").mkdir()
         with h5py.File(self.folder / "baselines/components.h5", "w") as store:
@@ -294,7 +295,10 @@ def tabulate(results):
     manifest = {"manifest": str(results / "structures/manifest.parquet")}
     datasets = {"datasets": each("*/dataset.parquet")}
     model = {"cutoff_angstrom": 5.0, "mesh_spacing_angstrom": 1.2, "width_over_spacing": 0.7, "frames": 3}
-    stages = {stage: files(stage, "parquet") for stage in ("relaxed", "supercells", "labels", "predicted", "bonding")}
+    stages = {
+        stage: files(stage, "parquet")
+        for stage in ("relaxed", "supercells", "labels", "checked_labels", "predicted", "bonding")
+    }
     for stage in ("force_constants", "stability", "transport"):
         stages |= both(stage, "parquet", stage)
     published = str(ROOT / "resources/published/table1.yaml")

@@ -9,10 +9,11 @@ import numpy
 import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Bohr
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.reference.baselines import evaluate_structure, force_errors
-from phonoscreen.reference.collected import CollectedEngine, match_atoms
+from phonoscreen.reference.collected import CollectedEngine, match_atoms, output_files
 from phonoscreen.reference.engine import make_engine
 from phonoscreen.reference.labels import label_supercells
 from phonoscreen.reference.vasp import VaspEngine, incar, k_grid, read_vasprun
@@ -100,7 +101,7 @@ def test_engines_that_are_missing_name_the_remedy(tmp_path):
     try:
         import gpaw  # noqa: F401
     except ImportError:
-        with pytest.raises(StudyError, match="gpaw-data"):
+        with pytest.raises(MachineError, match="gpaw-data"):
             make_engine({**VASP, "engine": "gpaw"}, 1, tmp_path)
 
 
@@ -186,6 +187,26 @@ def test_vasprun_is_read_as_it_stands_in_the_file(vasprun, tmp_path):
         read_vasprun(tmp_path / "cut.xml", len(expected))
 
 
+def test_a_vasprun_that_is_not_converged_is_no_result(vasprun, tmp_path):
+    text = vasprun.read_text()
+    steps = text.count("<scstep>")
+    path = tmp_path / "vasprun.xml"
+    path.write_text(
+        text.replace('name="NELM">    60<', f'name="NELM">    {steps}<').replace("0.00010000", "0.00000000")
+    )
+    with pytest.raises(StudyError, match=f"did not converge: it stopped at NELM = {steps}"):
+        read_vasprun(path, 2)
+
+
+def test_what_vasp_lacks_on_this_machine_is_no_fault_of_a_structure(tmp_path, monkeypatch, library, salt):
+    engine = VaspEngine({**VASP, "command": "/nowhere/vasp_std"}, tmp_path)
+    with pytest.raises(MachineError, match="cannot be started"):
+        engine.forces(salt, "nacl-225/0")
+    monkeypatch.delenv("VASP_PP_PATH")
+    with pytest.raises(MachineError, match="VASP_PP_PATH is not set"):
+        engine.forces(salt, "nacl-225/0")
+
+
 def test_a_dft_code_that_fails_is_an_error_with_its_folder(tmp_path, library, salt):
     engine = VaspEngine({**VASP, "command": "false"}, tmp_path)
     with pytest.raises(StudyError, match=r"ended with code 1[\s\S]*nacl-225/0"):
@@ -214,7 +235,9 @@ def test_collected_outputs_are_found_by_their_displacements_in_any_order_of_atom
         energy, forces = engine.forces(atoms, f"nacl-225/{number}")
         assert forces == pytest.approx(truth[number][1], abs=1e-7)
         assert energy == pytest.approx(truth[number][0], abs=1e-6)
-    with pytest.raises(StudyError, match="none of 3 outputs belongs to this supercell; the nearest differs by 0.0"):
+    with pytest.raises(
+        StudyError, match=r"none of 3 outputs belongs to this supercell; the nearest, .*, differs by 0\.0"
+    ):
         engine.forces(displaced(perfect, 9), "nacl-225/9")
     with pytest.raises(StudyError, match="no outputs"):
         engine.forces(perfect, "kcl-225/0")
@@ -228,6 +251,79 @@ def test_outputs_of_another_cell_or_other_elements_never_match(salt):
     swapped.numbers[0] = 19
     assert match_atoms(perfect, perfect)[1] < 1e-12
     assert match_atoms(perfect, larger)[1] == numpy.inf and match_atoms(perfect, swapped)[1] == numpy.inf
+
+
+def changed(perfect, atoms, how):
+    """Atoms of an output that is not the one wanted."""
+    if how == "one atom less":
+        return atoms[:-1]
+    if how == "other elements":
+        atoms.numbers[0] = 19
+    elif how == "strained":
+        atoms.set_cell(atoms.cell * 1.01, scale_atoms=True)
+    elif how == "cell in bohr":
+        atoms.set_cell(atoms.cell / Bohr, scale_atoms=True)
+    elif how == "displacements in bohr":
+        atoms.positions += (1 / Bohr - 1) * (atoms.positions - perfect.positions)
+    elif how == "displacements reversed":
+        atoms.positions -= 2 * (atoms.positions - perfect.positions)
+    return atoms
+
+
+@pytest.mark.parametrize(
+    "how, words",
+    [("one atom less", "has 15 atoms instead of 16"), ("other elements", "holds Cl8KNa7 instead of Cl8Na8"),
+     ("strained", r"another cell \(lattice vectors differ by 0.\d+ angstrom, factor 1.0100\)"),
+     ("cell in bohr", "factor 1.8897; it looks as if it were in bohr"),
+     ("displacements in bohr", "displacements are 1.890 times those of this supercell, as if they were in bohr"),
+     ("displacements reversed", "displacements are -1.000 times those")],
+)  # fmt: skip
+def test_outputs_that_do_not_belong_say_why(tmp_path, salt, how, words):
+    perfect = build_supercell(salt, (2, 2, 2))
+    atoms = displaced(perfect, 1)
+    forces = numpy.random.default_rng(0).normal(size=(16, 3))
+    wrong = changed(perfect, atoms.copy(), how)
+    write_output(tmp_path / "nacl-225/perfect.extxyz", perfect, numpy.zeros((16, 3)))
+    write_output(tmp_path / "nacl-225/0.extxyz", wrong, forces[: len(wrong)])
+    engine = CollectedEngine(tmp_path)
+    engine.forces(perfect, "nacl-225/perfect")
+    (tmp_path / "nacl-225/perfect.extxyz").unlink()
+    engine._read = {"nacl-225": [own for own in engine._read["nacl-225"] if "/0.extxyz" in own.info["source"]]}
+    with pytest.raises(StudyError, match=f"none of 1 outputs belongs to this supercell; the nearest, .*{words}"):
+        engine.forces(atoms, "nacl-225/0")
+
+
+def test_two_outputs_of_one_supercell_must_agree(tmp_path, salt):
+    atoms = displaced(build_supercell(salt, (2, 2, 2)), 1)
+    forces = numpy.random.default_rng(0).normal(size=(16, 3))
+    for number, change in enumerate((0, 1e-5)):
+        write_output(tmp_path / f"nacl-225/{number}.extxyz", atoms, forces + change)
+    assert CollectedEngine(tmp_path).forces(atoms, "nacl-225/0")[1] == pytest.approx(forces, abs=1e-7)
+    write_output(tmp_path / "nacl-225/2.extxyz", atoms, -forces)
+    with pytest.raises(StudyError, match="two outputs of this supercell differ by .*0.extxyz and .*2.extxyz"):
+        CollectedEngine(tmp_path).forces(atoms, "nacl-225/0")
+
+
+def test_an_output_that_did_not_converge_spoils_only_its_own_supercell(tmp_path, salt):
+    perfect = build_supercell(salt, (2, 2, 2))
+    for number in range(2):
+        atoms = displaced(perfect, number)
+        atoms.info["converged"] = number == 0
+        write_output(tmp_path / f"nacl-225/{number}.extxyz", atoms, numpy.ones((16, 3)))
+    engine = CollectedEngine(tmp_path)
+    engine.forces(displaced(perfect, 0), "nacl-225/0")
+    with pytest.raises(StudyError, match=r"did not converge[\s\S]*1.extxyz"):
+        engine.forces(displaced(perfect, 1), "nacl-225/1")
+
+
+def test_outputs_are_found_by_any_name_and_backups_are_not(tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("a.extxyz", "b.extxyz.gz", "vasprun.xml", "OUTCAR", "a.extxyz~", ".hidden.extxyz", "notes.txt"):
+        (tmp_path / "run" / name).write_text("x")
+    (tmp_path / "OUTCAR-3.xz").write_text("x")
+    (tmp_path / "pw.out").write_text("     Program PWSCF v.7.2 starts\n")
+    found = [path.name for path in output_files(tmp_path)]
+    assert sorted(found) == ["OUTCAR-3.xz", "a.extxyz", "b.extxyz.gz", "pw.out", "vasprun.xml"]
 
 
 def test_labels_are_the_forces_of_the_supercells_asked_for(potential, group, salt):

@@ -18,7 +18,7 @@ from pathlib import Path
 import h5py
 import numpy
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError, StudyError, machine_named
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_records
 
@@ -51,13 +51,19 @@ def run_shard(job, structure_ids, compute, *, stage, upstream=None):
     ----------
     job : the running job (``phonoscreen.audit.job.Job``): ``output.records`` is required, ``output.arrays`` optional
     structure_ids : ids in the order of the manifest
-    compute : function of a structure id that returns an ``Outcome``; an exception becomes status ``failed``
+    compute : function of a structure id that returns an ``Outcome``; an exception becomes status ``failed``, unless
+        the machine is to blame
     stage : name of the stage in the records
     upstream : records (DataFrame) of the stage before; structures not ok there are recorded as ``skipped``
 
     Returns
     -------
     list of record dicts
+
+    Raises
+    ------
+    MachineError
+        If the machine fails (disk, memory, a missing program); finished structures are kept for the next try.
     """
     folder = Path(f"{job.output.records}.partial.{job.key}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +94,8 @@ def run_shard(job, structure_ids, compute, *, stage, upstream=None):
                 "reason": outcome.reason,
                 **{key: _plain(value) for key, value in outcome.values.items()},
             }
-            _keep(folder, structure_id, record, outcome)
+            with machine_named(f"{structure_id}, stage {stage}"):
+                _keep(folder, structure_id, record, outcome)
             left = (time.monotonic() - started) / max(done_here, 1) * (len(structure_ids) - number)
             log.info(
                 "%s %d/%d %s %s %.1f s, about %.0f s left", stage, number, len(structure_ids), structure_id,
@@ -97,9 +104,10 @@ def run_shard(job, structure_ids, compute, *, stage, upstream=None):
             if outcome.reason:
                 log.info("  %s", outcome.reason.replace("\n", "\n  "))
         records.append(record)
-    if "arrays" in job.output.keys():
-        _merge(folder, structure_ids, job.output.arrays)
-    write_records(records, job.output.records)
+    with machine_named(f"the files of the shard, stage {stage}"):
+        if "arrays" in job.output.keys():
+            _merge(folder, structure_ids, job.output.arrays)
+        write_records(records, job.output.records)
     shutil.rmtree(folder)
     for stale in folder.parent.glob(f"{Path(job.output.records).name}.partial.*"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -108,7 +116,10 @@ def run_shard(job, structure_ids, compute, *, stage, upstream=None):
 
 def _attempt(compute, structure_id, stage):
     try:
-        return compute(structure_id)
+        with machine_named(f"{structure_id}, stage {stage}"):
+            return compute(structure_id)
+    except MachineError:
+        raise
     except StudyError as error:
         return Outcome(status="failed", reason=str(error))
     except Exception as error:  # one bad structure never stops the others; the log keeps the traceback

@@ -1,5 +1,6 @@
 """Where the COHP of a structure comes from: one function, several engines."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy
@@ -10,6 +11,19 @@ from phonoscreen.bonding.cohp import cohp_of_pairs
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
 
 ENGINES = ("lobster", "gpaw", "tblite")
+
+
+def what_is_missing(engine):
+    """Return what keeps an engine from running on this machine at all, or None.
+
+    Bonding stands at the end of a study and nothing is built on it: without its program the rest is worth having, so
+    the stage skips every structure with this reason instead of stopping, and runs once the program is there.
+    """
+    package = {"gpaw": "gpaw", "tblite": "tblite"}.get(engine)
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    remedy = "`make` builds it where there is a C compiler" if package == "gpaw" else "install envs/bonding.yaml"
+    return f"bonding.engine {engine}: the package {package} is not installed ({remedy})"
 
 
 def find_cohp(crystal, structure_id, *, engine, outputs=None, cutoff_angstrom=6.0):

@@ -7,7 +7,7 @@ import numpy
 from ase import Atoms
 from ase.units import Hartree
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.bonding.orbitals import Bands
 
 GRID_SPACING_ANGSTROM = 0.2
@@ -33,14 +33,17 @@ def solve_lcao(crystal, *, min_length_angstrom=12.0):
     Raises
     ------
     StudyError
-        If GPAW is not installed, has no data for an element, or does not converge.
+        If GPAW has no data for an element, or does not converge.
+    MachineError
+        If GPAW cannot be imported.
     """
     try:
         from gpaw import GPAW, ConvergenceError, FermiDirac
-    except ImportError:
-        raise StudyError(
-            "GPAW is not installed", fix="`make` installs it where there is a C compiler; or set bonding.engine"
-        ) from None
+    except ImportError as error:
+        raise MachineError(
+            f"GPAW cannot be imported: {error}", where="config bonding.engine",
+            fix="`make` installs it where there is a C compiler; or set bonding.engine",
+        ) from error  # fmt: skip
     lengths = numpy.linalg.norm(crystal.cell, axis=1)
     mesh = tuple(int(numpy.ceil(min_length_angstrom / length - 1e-6)) for length in lengths)
     atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)

@@ -10,7 +10,9 @@ from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.dipoles import check_charges, dipole_constants
 from phonoscreen.lattice.finite_displacements import complete_by_symmetry, finite_differences, is_single
 from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.lattice.fit_matrix import FitMatrix
 from phonoscreen.lattice.judgement import LARGE_ERROR
+from phonoscreen.lattice.label_checks import check_labels
 from phonoscreen.lattice.learning_curve import learning_curve
 from phonoscreen.lattice.settings import FitSettings, OrderSettings
 from phonoscreen.lattice.symmetry import higher_space_group, space_group
@@ -78,6 +80,8 @@ def determine(data, choices):
     report, warnings = _symmetry(data.crystal, data.symmetry_tolerance_angstrom)
     report["repetitions"] = " ".join(str(n) for n in data.repetitions)
     charges = check_charges(data.crystal, data.born, data.dielectric) if data.born is not None else None
+    pairs = build_basis(data.crystal, data.repetitions, (None,))
+    check_labels(data.crystal, data.displacements, data.forces, FitMatrix(pairs))
     single = is_single(data.displacements)
     if single:
         report["n_single_displacements"] = len(data.displacements)

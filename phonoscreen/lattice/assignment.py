@@ -4,6 +4,7 @@ import logging
 
 import numpy
 
+from phonoscreen.audit.errors import MachineError, machine_named
 from phonoscreen.lattice.basis import basis_key, build_basis, write_basis
 from phonoscreen.lattice.orders import ORDERS
 from phonoscreen.lattice.supercell import choose_repetitions, shortest_supercell_vector
@@ -106,7 +107,10 @@ def assign_all(assigner, upstream, crystal_of):
             record |= {"status": "skipped", "reason": f"{row.stage}: {row.status}"}
         else:
             try:
-                record |= assigner.assign(crystal_of(row.structure_id))
+                with machine_named(f"{row.structure_id}, stage {STAGE}"):
+                    record |= assigner.assign(crystal_of(row.structure_id))
+            except MachineError:
+                raise
             except Exception as error:
                 log.warning("%s %s: %s", STAGE, row.structure_id, error)
                 record |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}

@@ -105,6 +105,7 @@ def _without_nan(value):
 def _read(arguments):
     """Displaced supercells from any of the files understood."""
     from phonoscreen.io.displacements import read_born, read_force_sets, read_phonopy_yaml, read_snapshots
+    from phonoscreen.io.labelled import check_one_setting, read_labelled
     from phonoscreen.lattice.constants import Crystal
     from phonoscreen.structures.reading import read_crystal
 
@@ -121,7 +122,9 @@ def _read(arguments):
         matrix = matrix if len(matrix) == 3 else [matrix[:3], matrix[3:6], matrix[6:]]
         data = read_force_sets(path, given, matrix, **chosen)
     else:
-        data = read_snapshots(path, given, _atoms(path, index=":"), **chosen)
+        frames = read_labelled(path)
+        check_one_setting(frames)
+        data = read_snapshots(path, given, frames, **chosen)
     if arguments.born:
         data.born, data.dielectric = read_born(arguments.born, data.crystal, given, data.symmetry_tolerance_angstrom)
     return data
@@ -159,16 +162,3 @@ def _write(crystal, second, third, folder):
     if third is not None:
         write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
         write_third_hdf5(third, second.repetitions, folder / "fc3.hdf5")
-
-
-def _atoms(path, index=None):
-    """What ASE reads from a file."""
-    from ase.io import read
-
-    try:
-        return read(path, index=index)
-    except Exception as error:  # readers of foreign files raise anything
-        raise StudyError(
-            f"{path} cannot be read: {error or type(error).__name__}",
-            fix="give a file of a kind ASE knows, named so that it is recognised: POSCAR, *.cif, *.extxyz",
-        ) from error

@@ -2,7 +2,7 @@
 
 import numpy
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, machine_named
 from phonoscreen.structures.store import read_atoms
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
 
@@ -54,14 +54,15 @@ def evaluate_structure(engine, structure_id, supercells, labels):
     supercell = build_supercell(read_atoms(supercells), supercells["repetitions"][()])
     indices = labels["supercell_index"][()]
     try:
-        forces = numpy.array(
-            [
-                engine.forces(
-                    displaced_supercell(supercell, supercells["displacements"][index]), f"{structure_id}/{index}"
-                )[1]
-                for index in indices
-            ]
-        )
+        with machine_named(f"{structure_id}, stage evaluate_baselines"):
+            forces = numpy.array(
+                [
+                    engine.forces(
+                        displaced_supercell(supercell, supercells["displacements"][index]), f"{structure_id}/{index}"
+                    )[1]
+                    for index in indices
+                ]
+            )
     except StudyError as error:
         return {**row, "status": "failed", "reason": str(error)}, None
     return {**row, "n_supercells": len(indices), **force_errors(forces, labels["forces"][()])}, forces

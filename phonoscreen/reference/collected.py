@@ -1,22 +1,31 @@
-"""Outputs that already exist: a folder per structure with extended XYZ files (forces) or VASP outputs.
+"""Outputs that already exist: a folder per structure with extended XYZ files or the outputs of DFT programs.
 
-``<folder>/<structure id>/`` holds any number of ``*.extxyz`` and ``vasprun*.xml`` files, in subfolders too, and perhaps
-phonopy's file ``BORN`` for the primitive cell. A supercell finds its forces by its displacements: cell, elements and
-positions must agree within 1e-4 angstrom, the atoms may come in another order.
+``<folder>/<structure id>/`` holds any number of ``*.extxyz``, ``vasprun*.xml`` and ``OUTCAR*`` files and outputs of the
+programs in ``phonoscreen.io.outputs``, also compressed, in subfolders too, and perhaps phonopy's file ``BORN`` for the
+primitive cell. A supercell finds its forces by its displacements: cell, elements and positions must agree within
+1e-4 angstrom, the atoms may come in another order.
 """
 
 from pathlib import Path
 
 import numpy
-from ase.io import read
+from ase.units import Bohr
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import file_name
 from phonoscreen.io.displacements import read_born
+from phonoscreen.io.labelled import check_one_setting, read_labelled
+from phonoscreen.io.outputs import inspect_output
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.reference.engine import check_results
 
 AGREEMENT_ANGSTROM = 1e-4
+
+AGREEMENT_EV_PER_ANGSTROM = 1e-3
+"""Two outputs of one supercell that differ by more are not the same calculation."""
+
+_COMPRESSED = (".gz", ".xz", ".bz2")
+_TEXT = (".out", ".pwo", ".castep", ".abo", ".txt")
 
 
 class CollectedEngine:
@@ -42,33 +51,57 @@ class CollectedEngine:
             )  # fmt: skip
         self._folder = Path(folder)
         self._read = {}
+        self._used, self._perfect = [], None
         self.name = f"existing outputs in {self._folder.name}"
 
     def _outputs(self, structure_id):
         if structure_id not in self._read:
             folder = self._folder / file_name(structure_id)
-            files = sorted([*folder.rglob("*.extxyz"), *folder.rglob("vasprun*.xml*")])
+            files = output_files(folder)
             if not files:
-                raise StudyError("no outputs", where=str(folder), fix="put *.extxyz or vasprun*.xml files there")
+                raise StudyError(
+                    "no outputs", where=str(folder), fix="put *.extxyz, vasprun*.xml or other outputs with forces there"
+                )
             # One structure at a time is kept: outputs of large supercells fill the memory otherwise.
-            self._read = {structure_id: [atoms for file in files for atoms in _frames(file)]}
+            self._used, self._perfect = [], None
+            self._read = {structure_id: [atoms for file in files for atoms in read_labelled(file, refuse=False)]}
         return self._read[structure_id]
 
     def forces(self, atoms, label):
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom of the output with these positions."""
-        structure_id = label.rsplit("/", 1)[0]
-        outputs, nearest = self._outputs(structure_id), numpy.inf
-        for output in outputs:
-            order, distance = match_atoms(atoms, output)
-            nearest = min(nearest, distance)
-            if distance <= AGREEMENT_ANGSTROM:
-                forces = output.get_forces()[order]
-                return check_results(output.get_potential_energy(), forces, len(atoms), label)
-        closest = "none has its cell" if nearest == numpy.inf else f"the nearest differs by {nearest:.4f} angstrom"
-        raise StudyError(
-            f"none of {len(outputs)} outputs belongs to this supercell; {closest}", where=label,
-            fix="calculate the supercells of results/supercells, with the same seed and relaxed cell",
-        )  # fmt: skip
+        structure_id, _, which = label.rpartition("/")
+        outputs = self._outputs(structure_id)
+        if which == "perfect":
+            self._perfect = atoms
+        matches = [(order, output) for output in outputs for order, distance in [match_atoms(atoms, output)]
+                   if distance <= AGREEMENT_ANGSTROM]  # fmt: skip
+        if not matches:
+            raise StudyError(
+                f"none of {len(outputs)} outputs belongs to this supercell; {self._nearest(atoms, outputs)}",
+                where=label,
+                fix="calculate the supercells of results/supercells, with the same seed and relaxed cell",
+            )  # fmt: skip
+        for _, output in matches:
+            if output.info["problem"]:
+                what, fix = output.info["problem"]
+                raise StudyError(what, where=f"{label}, {output.info['source']}", fix=fix)
+        order, output = matches[0]
+        forces = output.get_forces()[order]
+        for other_order, other in matches[1:]:
+            change = numpy.abs(other.get_forces()[other_order] - forces).max()
+            if change > AGREEMENT_EV_PER_ANGSTROM:
+                raise StudyError(
+                    f"two outputs of this supercell differ by {change:.4f} eV/angstrom: {output.info['source']} and "
+                    f"{other.info['source']}", where=label, fix="remove the wrong one",
+                )  # fmt: skip
+        self._used.append(output)
+        check_one_setting(self._used)
+        energy_ev = output.calc.results.get("energy", numpy.nan)
+        if not numpy.isfinite(energy_ev):
+            raise StudyError(
+                "no energy", where=f"{label}, {output.info['source']}", fix="write the energy beside forces"
+            )
+        return check_results(energy_ev, forces, len(atoms), label)
 
     def charges(self, atoms, structure_id):
         """Return Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) of a primitive cell, or None.
@@ -81,6 +114,71 @@ class CollectedEngine:
     def evaluate(self, atoms, label):
         """Raise: existing outputs cannot relax a structure."""
         raise StudyError("existing outputs cannot relax a structure", where=label)
+
+    def _nearest(self, atoms, outputs):
+        """What keeps the output that comes nearest from being the one wanted."""
+        return min(self._difference(atoms, output) for output in outputs)[1]
+
+    def _difference(self, atoms, output):
+        """How far an output is from a supercell: (class of the difference, size), and words for it."""
+        source = f"the nearest, {output.info['source']}, "
+        if len(atoms) != len(output):
+            return (3, abs(len(atoms) - len(output))), source + f"has {len(output)} atoms instead of {len(atoms)}"
+        if sorted(atoms.numbers) != sorted(output.numbers):
+            return (2, 0), source + f"holds {output.get_chemical_formula()} instead of {atoms.get_chemical_formula()}"
+        cell, other = atoms.cell.array, output.cell.array
+        change = numpy.abs(cell - other).max()
+        if change > AGREEMENT_ANGSTROM:
+            scale = (other.ravel() @ cell.ravel()) / (cell.ravel() @ cell.ravel())
+            hint = "; it looks as if it were in bohr" if abs(scale * Bohr - 1) < 0.03 else ""
+            return (1, change), source + (
+                f"has another cell (lattice vectors differ by {change:.4f} angstrom, factor {scale:.4f}{hint})"
+            )
+        distance = match_atoms(atoms, output)[1]
+        return (0, distance), source + f"differs by {distance:.4f} angstrom{self._scaled(atoms, output)}"
+
+    def _scaled(self, atoms, output):
+        """A hint where an output has this supercell's displacements in another unit."""
+        if self._perfect is None:
+            return ""
+        order = match_atoms(self._perfect, output)[0]
+        moves = []
+        for positions in (atoms.positions, output.positions[order]):
+            scaled = (positions - self._perfect.positions) @ numpy.linalg.inv(self._perfect.cell.array)
+            moves.append(((scaled - numpy.rint(scaled)) @ self._perfect.cell.array).ravel())
+        wanted, found = moves
+        factor = wanted @ found / max(wanted @ wanted, 1e-300)
+        if numpy.linalg.norm(found - factor * wanted) > 0.05 * numpy.linalg.norm(found) or abs(factor) < 1e-6:
+            return ""
+        unit = ", as if they were in bohr" if abs(factor * Bohr - 1) < 0.02 else ""
+        return f": its displacements are {factor:.3f} times those of this supercell{unit}"
+
+
+def output_files(folder):
+    """Files of a folder and its subfolders that hold forces; of a run of VASP its vasprun.xml before its OUTCAR.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    sorted list of paths
+    """
+    found = []
+    for path in sorted(Path(folder).rglob("*")):
+        name = path.name.removesuffix(path.suffix) if path.suffix in _COMPRESSED else path.name
+        hidden = any(part.startswith(".") or part.endswith("~") for part in path.relative_to(folder).parts)
+        if hidden or not path.is_file():
+            continue
+        if name.endswith(".extxyz") or name.startswith("vasprun") and ".xml" in name:
+            found.append(path)
+        elif name.startswith("OUTCAR"):
+            if not list(path.parent.glob("vasprun*.xml*")):
+                found.append(path)
+        elif name.endswith(_TEXT) and inspect_output(path).program:
+            found.append(path)
+    return found
 
 
 def match_atoms(atoms, output):
@@ -107,13 +205,3 @@ def match_atoms(atoms, output):
     if len(set(order)) < len(order):
         return order, numpy.inf
     return order, float(distances[numpy.arange(len(atoms)), order].max())
-
-
-def _frames(file):
-    try:
-        frames = read(file, index=":", format="extxyz" if file.suffix == ".extxyz" else "vasp-xml")
-        for frame in frames:
-            frame.get_forces()
-        return frames
-    except Exception as error:  # readers of foreign files raise anything
-        raise StudyError(f"forces cannot be read: {error}", where=str(file), fix="repeat or remove it") from error

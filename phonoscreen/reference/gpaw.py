@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError
 from phonoscreen.reference.engine import CalculatorEngine
 
 
@@ -19,13 +19,13 @@ def make_gpaw(settings, folder):
 
     Raises
     ------
-    StudyError
+    MachineError
         If gpaw is not installed.
     """
     try:
         from gpaw import GPAW, PW, FermiDirac
     except ImportError as error:
-        raise StudyError(
+        raise MachineError(
             f"gpaw cannot be imported: {error}", where="config reference.engine",
             fix="install gpaw and gpaw-data (conda-forge), or use another engine",
         ) from error  # fmt: skip

@@ -4,7 +4,7 @@ SevenNet: Park, Kim, Hwang and Han, J. Chem. Theory Comput. 20, 4857 (2024). CHG
 1031 (2023). Both imitate PBE; neither is DFT, and every product says so.
 """
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.reference.engine import CalculatorEngine
 
 # Folder of the weights inside the sevenn package; models not listed would be downloaded.
@@ -26,7 +26,9 @@ def make_potential(kind, model, threads):
     Raises
     ------
     StudyError
-        If the package is not installed or does not ship the model.
+        If the package does not ship the model.
+    MachineError
+        If the package is not installed.
     """
     import torch
 
@@ -74,7 +76,7 @@ def _chgnet(model):
 
 
 def _missing(package, error):
-    return StudyError(
+    return MachineError(
         f"the package {package} cannot be imported: {error}", where="config reference.engine",
         fix="run with --sdm conda, or install envs/reference.yaml",
     )  # fmt: skip

@@ -6,14 +6,14 @@ of the potentials (environment variable ``VASP_PP_PATH``, as in ASE).
 
 import os
 import shlex
-import subprocess
 from pathlib import Path
 
 import numpy
 from ase.io import read, write
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError, StudyError, run_program
 from phonoscreen.audit.names import file_name
+from phonoscreen.io.labelled import read_labelled
 from phonoscreen.reference.engine import check_results
 from phonoscreen.structures.geometry import check_geometry
 
@@ -58,16 +58,18 @@ def read_vasprun(path, n_atoms):
     Raises
     ------
     StudyError
-        If the file is incomplete or belongs to another number of atoms.
+        If the file is incomplete, its electrons did not converge, or it belongs to another number of atoms.
     """
+    atoms = read_labelled(path)[-1]
+    energy_ev, forces = check_results(atoms.get_potential_energy(), atoms.get_forces(), n_atoms, str(path))
+    return energy_ev, forces, _stress(path)
+
+
+def _stress(path):
     try:
-        atoms = read(path, format="vasp-xml")
-        energy_ev, forces = check_results(atoms.get_potential_energy(), atoms.get_forces(), n_atoms, str(path))
-        return energy_ev, forces, atoms.get_stress(voigt=False)
-    except StudyError:
-        raise
+        return read(path, format="vasp-xml").get_stress(voigt=False)
     except Exception as error:  # the parser raises anything on a file cut short
-        raise StudyError(f"cannot be read: {error}", where=str(path), fix="repeat this calculation") from error
+        raise StudyError(f"stress cannot be read: {error}", where=str(path), fix="repeat this calculation") from error
 
 
 class VaspEngine:
@@ -115,8 +117,7 @@ class VaspEngine:
         inputs = "\0".join((folder / name).read_text() for name in ("POSCAR", "INCAR", "KPOINTS"))
         done = folder / "finished"
         if not (done.exists() and done.read_text() == inputs):
-            with open(folder / "vasp.log", "w") as log:
-                code = subprocess.run(shlex.split(self._command), cwd=folder, stdout=log, stderr=log).returncode
+            code = run_program(shlex.split(self._command), folder, folder / "vasp.log")
             if code:
                 raise StudyError(f"VASP ended with code {code}", where=str(folder), fix="read vasp.log there")
         energy_ev, forces, stress = read_vasprun(folder / "vasprun.xml", len(atoms))
@@ -133,12 +134,14 @@ def potcar(symbol):
 
     Raises
     ------
+    MachineError
+        If ``VASP_PP_PATH`` is not set.
     StudyError
-        If ``VASP_PP_PATH`` is not set or has no potential for the element.
+        If it has no potential for the element.
     """
     library = os.environ.get("VASP_PP_PATH")
     if not library:
-        raise StudyError("VASP_PP_PATH is not set", fix="set it to the folder that holds potpaw_PBE")
+        raise MachineError("VASP_PP_PATH is not set", fix="set it to the folder that holds potpaw_PBE")
     path = Path(library) / "potpaw_PBE" / _POTENTIALS.get(symbol, symbol) / "POTCAR"
     if not path.exists():
         raise StudyError(f"no potential {path}", where=symbol, fix="install the PAW-PBE potentials of VASP there")

@@ -1,13 +1,12 @@
 """The same force constants solved by other programs: phono3py, and the user's own ShengBTE."""
 
 import shlex
-import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, run_program
 from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.units import COULOMB
 
@@ -70,6 +69,8 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, 
     ------
     StudyError
         If no command is set, the program fails, or it writes no conductivity.
+    MachineError
+        If the program cannot be started or is killed.
     """
     from phonoscreen.io.shengbte import write_directory
 
@@ -85,12 +86,10 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, 
             iterations_max=transport["iterations_max"], tolerance=transport["iterations_tolerance"],
             born=born, epsilon=epsilon,
         )  # fmt: skip
-        try:
-            done = subprocess.run(shlex.split(command), cwd=folder, capture_output=True, text=True)
-        except OSError as error:
-            raise StudyError(f"{command} cannot be started: {error}", fix="correct transport.command") from None
-        if done.returncode:
-            raise StudyError(f"{command} ended with status {done.returncode}: {done.stderr[-500:]}",
+        log = Path(folder) / "shengbte.log"
+        code = run_program(shlex.split(command), folder, log)
+        if code:
+            raise StudyError(f"{command} ended with status {code}: {log.read_text(errors='replace')[-500:]}",
                              fix="run it by hand on the same files")  # fmt: skip
         return {name: read_conductivity(Path(folder) / f"BTE.KappaTensorVsT_{suffix}")
                 for name, suffix in (("rta", "RTA"), ("full", "CONV"))}  # fmt: skip

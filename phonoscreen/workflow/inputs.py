@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib.util
 import os
 from pathlib import Path
 
@@ -122,3 +123,8 @@ def tables_of_figure(name):
     tree = ast.parse((ROOT / FIGURES / f"{name}.py").read_text())
     (draw,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "draw")
     return [argument.arg for argument in draw.args.args]
+
+
+def bonding_program(engine):
+    """Return whether the program of ``bonding.engine`` is installed; one that was missing makes the stage run again."""
+    return importlib.util.find_spec(engine) is not None if engine in ("gpaw", "tblite") else True
