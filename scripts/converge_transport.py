@@ -4,10 +4,10 @@ import h5py
 import pandas
 
 from phonoscreen.analysis.convergence import convergence
-from phonoscreen.analysis.refit import read_samples
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
+from phonoscreen.lattice.stage import read_samples
 from phonoscreen.lattice.store import read_crystal
 
 

@@ -4,10 +4,10 @@ import h5py
 import pandas
 
 from phonoscreen.analysis.independent_fits import PROGRAMS, compare, smallest_structures
-from phonoscreen.analysis.refit import read_samples
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.lattice.stage import read_samples
 from phonoscreen.lattice.store import read_crystal
 
 COLUMNS = ["structure_id", "stage", "status", "reason", "source", "program", "n_supercells", "second_cutoff_angstrom",

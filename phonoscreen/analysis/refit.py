@@ -29,24 +29,3 @@ def fit_task(crystal, basis, samples, force_constants, transport):
         second = SecondOrder(second.repetitions, second.values + dipoles.values)
     corrected = charges if transport["non_analytic_correction"] else None
     return Task(crystal, second, basis.expand_third(fitted.parameters), charges=corrected)
-
-
-def read_samples(labels, supercell):
-    """Return the displacements, forces and charges of one structure of a study.
-
-    Parameters
-    ----------
-    labels : HDF5 group with ``forces``, perhaps ``supercell_index, residual_forces, born_charges, dielectric``
-    supercell : HDF5 group with ``displacements``
-
-    Returns
-    -------
-    dict as ``fit_task`` takes it
-    """
-    displacements = supercell["displacements"][:]
-    if "supercell_index" in labels:
-        displacements = displacements[labels["supercell_index"][:]]
-    residual = labels["residual_forces"][:] if "residual_forces" in labels else None
-    charges = (labels["born_charges"][:], labels["dielectric"][:]) if "born_charges" in labels else None
-    return {"displacements": displacements, "forces": labels["forces"][:], "residual_forces": residual,
-            "charges": charges}  # fmt: skip

@@ -12,6 +12,7 @@ from phonoscreen.audit.shard import Outcome
 from phonoscreen.lattice.assignment import BasisAssigner
 from phonoscreen.lattice.basis import read_basis
 from phonoscreen.lattice.constants import Crystal
+from phonoscreen.lattice.dipoles import check_charges
 from phonoscreen.lattice.settings import OrderSettings
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
 from phonoscreen.transport.stage import solve_structure
@@ -85,6 +86,8 @@ def _solve(atoms, crystal, structure_id, engine, settings, force_constants, tran
     forces = [engine.forces(displaced_supercell(perfect, move), structure_id)[1] for move in moves]
     residual = engine.forces(perfect, structure_id)[1]
     charges = engine.charges(atoms, structure_id) if hasattr(engine, "charges") else None
+    if charges is not None:
+        charges = check_charges(crystal, *charges)
     samples = {"displacements": moves, "forces": numpy.array(forces), "residual_forces": residual, "charges": charges}
     task = fit_task(crystal, basis, samples, force_constants, transport)
     outcome = solve_structure(task, transport)

@@ -31,15 +31,10 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
     -------
     Outcome
     """
-    crystal, displacements = read_crystal(supercell), supercell["displacements"][:]
-    if "supercell_index" in group:
-        displacements = displacements[group["supercell_index"][:]]
-    data = {name: group[name][:] for name in ("committee_forces", "residual_forces") if name in group}
-    charges = None
-    if "born_charges" in group:
-        charges = check_charges(crystal, group["born_charges"][:], group["dielectric"][:])
-    fitter = pool.fitter(assigned["basis_key"])
-    fitted = fitter.fit(crystal, displacements, group["forces"][:], charges=charges, **data)
+    crystal, samples = read_crystal(supercell), read_samples(group, supercell)
+    committee = group["committee_forces"][:] if "committee_forces" in group else None
+    fitter, charges = pool.fitter(assigned["basis_key"]), samples["charges"]
+    fitted = fitter.fit(crystal, committee_forces=committee, **samples)
     for warning in fitted.warnings:
         log.warning("%s: %s", supercell.name.strip("/"), warning)
     arrays = {"parameters": fitted.parameters}
@@ -49,7 +44,31 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
         arrays |= {"born_charges": charges[0], "dielectric": charges[1], "cell": crystal.cell,
                    "scaled_positions": crystal.scaled_positions, "numbers": crystal.numbers}  # fmt: skip
     if with_learning_curve:
-        curve = learning_curve(fitter, crystal, displacements, group["forces"][:], data.get("residual_forces"), charges)
+        curve = learning_curve(fitter, crystal, *samples.values())
         arrays |= {f"learning_curve/{name}": numpy.array(column) for name, column in curve.items()}
     values = {**{name: assigned[name] for name in REACH}, **fitted.quality}
     return Outcome(values=values, arrays=arrays, attrs={"basis_key": assigned["basis_key"]})
+
+
+def read_samples(labels, supercell):
+    """Return the displacements, forces and charges of one structure of a study.
+
+    Parameters
+    ----------
+    labels : HDF5 group with ``forces``, perhaps ``supercell_index, residual_forces, born_charges, dielectric``
+    supercell : HDF5 group with ``displacements`` and the primitive cell
+
+    Returns
+    -------
+    dict of the arguments ``displacements, forces, residual_forces, charges`` of ``ForceConstantFitter.fit``; the last
+    two None where unknown
+    """
+    displacements = supercell["displacements"][:]
+    if "supercell_index" in labels:
+        displacements = displacements[labels["supercell_index"][:]]
+    residual = labels["residual_forces"][:] if "residual_forces" in labels else None
+    charges = None
+    if "born_charges" in labels:
+        charges = check_charges(read_crystal(supercell), labels["born_charges"][:], labels["dielectric"][:])
+    return {"displacements": displacements, "forces": labels["forces"][:], "residual_forces": residual,
+            "charges": charges}  # fmt: skip
