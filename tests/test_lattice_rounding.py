@@ -12,11 +12,13 @@ from scipy.spatial.transform import Rotation
 
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.control import read_control
 from phonoscreen.io.displacements import read_snapshots
+from phonoscreen.io.shengbte import write_control
 from phonoscreen.lattice.alone import Choices, determine
 from phonoscreen.lattice.basis import build_basis
 from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
+from phonoscreen.lattice.dynamical_matrix import HarmonicLattice, frequencies_thz
 from phonoscreen.lattice.finite_displacements import is_single
 from phonoscreen.lattice.judgement import is_displaced
 from phonoscreen.lattice.primitive import primitive_crystal
@@ -28,6 +30,7 @@ from phonoscreen.structures.prototypes import classify
 from phonoscreen.transport.solve import Settings, solve
 from tests import prototype_crystals as prototypes
 from tests.test_lattice_fit import model_forces, random_displacements
+from tests.test_lattice_phonons import springs
 
 ROUNDINGS = [1e-8, 1e-6, 1e-4]
 CRYSTALS = ["rocksalt", "elpasolite", "perovskite", "wurtzite"]
@@ -175,6 +178,20 @@ def test_frequencies_do_not_depend_on_where_and_in_which_order_the_atoms_stand(m
         matrices = HarmonicLattice(data.crystal, repetitions).dynamical_matrices(second, points)
         found.append(numpy.linalg.eigvalsh(matrices))
     assert numpy.abs(found[1] - found[0]).max() < 3e-3 * numpy.abs(found[0]).max()
+
+
+@pytest.mark.parametrize("digits", [1e-8, 1e-5, 1e-4])
+def test_a_rounded_control_gives_the_frequencies_of_the_exact_crystal(tmp_path, digits):
+    """Images at equal distances share a force constant; rounding to five decimals once moved modes by 0.8 of 32 THz."""
+    crystal, repetitions = prototypes.wurtzite(), (3, 3, 2)
+    second, points = springs(crystal, repetitions, 2.0, 5.0), numpy.random.default_rng(0).random((6, 3))
+    write_control(as_written(crystal, digits), tmp_path / "CONTROL", repetitions=repetitions, mesh=(5, 5, 5))
+    found = read_control(tmp_path / "CONTROL").crystal
+    ours, exact = (
+        frequencies_thz(numpy.linalg.eigvalsh(HarmonicLattice(own, repetitions).dynamical_matrices(second, points)))
+        for own in (found, crystal)
+    )
+    assert numpy.abs(ours - exact).max() < 100 * digits
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from phonoscreen.io.namelists import check_entries, read_assignments, read_value
 from phonoscreen.lattice.constants import Crystal
 from phonoscreen.lattice.dipoles import check_tensors
 from phonoscreen.lattice.masses import standard_masses
+from phonoscreen.lattice.symmetry import TOLERANCE_ANGSTROM, symmetrise
 from phonoscreen.transport.sizes import check_size
 
 ENTRIES = {  # namelist: entry: kind and shape, in terms of the sizes of &allocations
@@ -233,7 +234,9 @@ def _crystal(entries, flags):
         if not (0.1 < masses.min() and masses.max() < 1000 and 0 <= variances.min() and variances.max() < 1):
             raise entries.error("masses", f"masses {masses.tolist()} or gfactors {variances.tolist()} of no atom",
                                 "give masses in g/mol, and gfactors from 0 to 1")  # fmt: skip
-    return Crystal(cell, entries.array("positions").T, numbers, masses), variances
+    given = Crystal(cell, entries.array("positions").T, numbers, masses)
+    # CONTROL is often rounded to five decimals, and the images that share a force constant are those at equal distances
+    return symmetrise(given, TOLERANCE_ANGSTROM), variances
 
 
 def _atomic_number(name, entries, natural):
