@@ -4,7 +4,7 @@ import h5py
 import pandas
 
 from phonoscreen.analysis.independent_fits import PROGRAMS, compare, smallest_structures
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, machine_named
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.lattice.stage import read_samples
@@ -29,7 +29,8 @@ def main(job):
                         row = {"structure_id": structure_id, "stage": "cross_check_force_constants", "status": "ok",
                                "reason": "", "source": source, "program": program}  # fmt: skip
                         try:
-                            row |= compare(crystal, repetitions, samples, job.params.force_constants, program)
+                            with machine_named(f"{structure_id}, stage cross_check_force_constants"):
+                                row |= compare(crystal, repetitions, samples, job.params.force_constants, program)
                         except StudyError as error:
                             row |= {"status": "failed", "reason": str(error)}
                         rows.append(row)

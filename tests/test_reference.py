@@ -97,7 +97,7 @@ def test_engines_that_are_missing_name_the_remedy(tmp_path):
     with pytest.raises(StudyError, match="reference.command"):
         make_engine({**VASP, "command": None}, 1, tmp_path)
     with pytest.raises(StudyError, match="reference.collected"):
-        make_engine({"engine": "collected", "model": "", "collected": str(tmp_path / "no")}, 1)
+        make_engine({"engine": "collected", "model": "", "folder": str(tmp_path / "no")}, 1)
     try:
         import gpaw  # noqa: F401
     except ImportError:
@@ -314,6 +314,16 @@ def test_an_output_that_did_not_converge_spoils_only_its_own_supercell(tmp_path,
     engine.forces(displaced(perfect, 0), "nacl-225/0")
     with pytest.raises(StudyError, match=r"did not converge[\s\S]*1.extxyz"):
         engine.forces(displaced(perfect, 1), "nacl-225/1")
+
+
+@pytest.mark.parametrize("spoiled", ["nan 0 0 0 1.1 0 0 0 1.1", "5000 0 0 0 5000 0 0 0 5000"])
+def test_born_charges_that_cannot_be_right_become_the_record_s_reason(tmp_path, salt, group, spoiled):
+    folder = tmp_path / "nacl-225"
+    folder.mkdir()
+    (folder / "BORN").write_text(f"14.4\n2.5 0 0 0 2.5 0 0 0 2.5\n{spoiled}\n-1.1 0 0 0 -1.1 0 0 0 -1.1\n")
+    with pytest.raises(StudyError) as failure:
+        label_supercells(CollectedEngine(tmp_path), "nacl-225", group, [0])
+    assert "BORN" in str(failure.value) and failure.value.fix
 
 
 def test_outputs_are_found_by_any_name_and_backups_are_not(tmp_path):

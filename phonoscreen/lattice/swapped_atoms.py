@@ -137,8 +137,12 @@ def _judged(model, supercell, pair, what, gain, before, after):
     i, j = pair
     force, moves = model.forces[supercell], model.displacements[supercell]
     size = numpy.sqrt(numpy.square(force).sum(axis=1).mean())
-    # Where few atoms are displaced, misfits are few and small, and what looks like an exchange may be one of them.
-    least = LEAST if (numpy.abs(moves) > 1e-8).any(axis=1).mean() > 0.5 else LEAST_SINGLE
+    # Where few atoms are displaced, misfits are few, and what looks like an exchange may be one of them: it must then
+    # be most of what the whole model leaves unexplained.
+    few = (numpy.abs(moves) > 1e-8).any(axis=1).mean() < 0.5
+    if few and gain < 0.6 * numpy.square(model.residuals).sum():
+        return None
+    least = LEAST_SINGLE if few else LEAST
     others = numpy.square(numpy.delete(after, [i, j], axis=0)).sum(axis=1)
     left = [float(numpy.sqrt(numpy.square(x[[i, j]]).sum())) for x in (before, after)]
     typical = max(others.mean(), (numpy.square(model.residuals).sum() - gain) / model.forces[..., 0].size)
