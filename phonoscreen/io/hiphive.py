@@ -4,11 +4,18 @@ F. Eriksson, E. Fransson, P. Erhart, Adv. Theory Simul. 2, 1800184 (2019). hiphi
 ``ase.Atoms.repeat``, as this project does.
 """
 
+import pickle
+import tarfile
+from pathlib import Path
+
 import numpy
 from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.compressed import plain_file
 from phonoscreen.io.force_constants import full_second_order
+from phonoscreen.io.foreign import foreign
+from phonoscreen.io.frames import Frame
 from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
 from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
 from phonoscreen.lattice.fit_matrix import FitMatrix
@@ -85,6 +92,96 @@ def hiphive_parameters(cluster_space, basis, parameters):
             fix="make the cluster space of the same primitive cell with the cutoffs of the basis, the second order too",
         )
     return theirs
+
+
+def is_container(path: str | Path) -> bool:
+    """Whether a file is a ``hiphive.StructureContainer``."""
+    try:
+        with plain_file(path) as plain, tarfile.open(plain) as archive:
+            return any(name.startswith("fit_structure_") or name == "cluster_space" for name in archive.getnames())
+    except (tarfile.TarError, OSError, EOFError, StudyError, ValueError):
+        return False
+
+
+def read_container(path: str | Path) -> list[Frame]:
+    """Read the supercells of a ``hiphive.StructureContainer`` that was written to a file.
+
+    hiphive stores pickled objects; only arrays and ``ase.Atoms`` are let through, so nothing else that a file names is
+    ever made. The cluster space and the fit matrices are not needed.
+
+    Parameters
+    ----------
+    path : the file, also compressed
+
+    Returns
+    -------
+    list of Frame
+
+    Raises
+    ------
+    StudyError
+        If the file is damaged, holds something else, or no structures.
+    """
+    fix = "write it again with StructureContainer.write"
+    frames = []
+    with plain_file(path) as plain, foreign(f"{path} cannot be read", fix), tarfile.open(plain) as archive:
+        names = set(archive.getnames())
+        while (name := f"fit_structure_{len(frames)}") in names:
+            where = f"supercell {len(frames)} of {path}"
+            with tarfile.open(fileobj=archive.extractfile(name)) as own:
+                items = _ArraysOnly(own.extractfile("items.pickle")).load()
+            frames.append(_frame(items, where))
+    if not frames:
+        raise StudyError(f"{path} holds no structures", fix="add structures before writing the container")
+    return frames
+
+
+def _frame(items, where):
+    state = vars(items["atoms"])
+    arrays = {
+        name: numpy.asarray(state["arrays"][name]) for name in ("numbers", "positions", "displacements", "forces")
+    }
+    n_atoms = len(arrays["numbers"])
+    for name, array in arrays.items():
+        if array.shape[:1] != (n_atoms,) or array.dtype.kind not in "fiu" or not numpy.isfinite(array).all():
+            raise StudyError(f"{where}: {name} are not finite numbers for {n_atoms} atoms", fix="write it again")
+    cell = state.get("_cellobj", state.get("_cell"))
+    atoms = Atoms(arrays["numbers"], cell=numpy.asarray(getattr(cell, "array", cell), float), pbc=True,
+                  positions=arrays["positions"] + arrays["displacements"])  # fmt: skip
+    return Frame(atoms, arrays["forces"].astype(float), where)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickler of arrays and ``ase.Atoms``."""
+
+    def find_class(self, module, name):
+        from ase.cell import Cell
+
+        allowed = {
+            ("ase.atoms", "Atoms"): Atoms, ("ase.cell", "Cell"): Cell, ("numpy", "ndarray"): "ndarray",
+            ("numpy", "dtype"): numpy.dtype, ("collections", "OrderedDict"): dict,
+        }  # fmt: skip
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return _empty_array
+        if name == "_frombuffer" and module in ("numpy.core.numeric", "numpy._core.numeric"):
+            return _from_buffer
+        if name == "scalar" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return _scalar
+        if (module, name) in allowed:
+            return allowed[module, name]
+        raise StudyError(f"it holds {module}.{name}, which is not read", fix="write it again with hiphive")
+
+
+def _empty_array(*_):
+    return numpy.ndarray((0,), "b")  # filled, shape and all, by its own state
+
+
+def _from_buffer(buffer, dtype, shape, order):
+    return numpy.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+
+
+def _scalar(dtype, content):
+    return numpy.frombuffer(content, dtype=dtype)[0]
 
 
 def from_hiphive(force_constants, crystal, repetitions):

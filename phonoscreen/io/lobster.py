@@ -40,7 +40,9 @@ def read_lobster(folder):
         strengths = Icohplist(filename=paths[1]).icohplist
     except Exception as error:  # the parsers raise whatever a damaged file leads them to
         raise StudyError(
-            f"unreadable LOBSTER output: {type(error).__name__}: {error}", where=str(folder), fix="run LOBSTER again"
+            f"unreadable LOBSTER output: {type(error).__name__}: {str(error)[:300]}",
+            where=str(folder),
+            fix="run LOBSTER again",
         ) from error
     data = {label: pair for label, pair in curves.cohp_data.items() if label != "average"}
     labels = sorted(data, key=int)
@@ -50,6 +52,27 @@ def read_lobster(folder):
             where=str(folder),
             fix="take both files from one LOBSTER run",
         )
+    try:
+        cohp = _cohp(curves, strengths, data, labels, sites)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise StudyError(f"the pairs of COHPCAR.lobster and ICOHPLIST.lobster do not agree: {str(error)[:300]}",
+                         where=str(folder), fix="take both files from one LOBSTER run") from error  # fmt: skip
+    n_pairs, n_energies = len(labels), len(cohp.energies_ev)
+    shapes = {"energies_ev": (n_energies,), "curves": (n_pairs, n_energies), "icohp_ev": (n_pairs,),
+              "below_ev": (n_pairs,), "distances_angstrom": (n_pairs,), "translations": (n_pairs, 3)}  # fmt: skip
+    for name, shape in shapes.items():
+        values = getattr(cohp, name)
+        if values.shape != shape or values.dtype.kind not in "fi" or not numpy.isfinite(values).all():
+            raise StudyError(f"{name} of the LOBSTER output are not finite numbers of shape {shape}", where=str(folder),
+                             fix="run LOBSTER again")  # fmt: skip
+    if not (numpy.diff(cohp.energies_ev) > 0).all() or not (cohp.distances_angstrom > 0).all():
+        raise StudyError("energies of COHPCAR.lobster do not ascend, or a bond has no length", where=str(folder),
+                         fix="run LOBSTER again")  # fmt: skip
+    return cohp
+
+
+def _cohp(curves, strengths, data, labels, sites):
+    """``Cohp`` from pymatgen's objects, spins summed."""
     spins = list(data[labels[0]]["COHP"])
     return Cohp(
         energies_ev=numpy.array(curves.energies),

@@ -72,7 +72,8 @@ def from_phonopy(primitive, fc2):
 def from_phono3py(program):
     """Return crystal and force constants of a ``phono3py.Phono3py`` object with ``fc2`` and, perhaps, ``fc3``.
 
-    Triplets whose atoms have several equally short images are shared among all pairs of images, as phono3py does.
+    Triplets whose atoms have several equally short images are shared among all pairs of images, seen from each of the
+    three atoms in turn and averaged, as phono3py does by default.
 
     Returns
     -------
@@ -103,7 +104,22 @@ def from_phono3py(program):
         atoms.append(numpy.stack([numpy.full(len(j), i), kinds[mine[j]], kinds[mine[k]]], 1))
         vectors.append(numpy.stack([cells[mine[j]], cells[mine[k]]], 1))
         values.append(blocks[j, k])
-    return crystal, second, ThirdOrder(*(numpy.concatenate(x) for x in (atoms, vectors, values)))
+    return crystal, second, _over_origins(ThirdOrder(*(numpy.concatenate(x) for x in (atoms, vectors, values))))
+
+
+def _over_origins(third):
+    """Average of the same constants with the images of the triplets seen from the first, second and third atom."""
+    atoms, cells, values = [], [], []
+    places = numpy.concatenate([numpy.zeros((len(third.atoms), 1, 3), int), third.cells], axis=1)
+    for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        atoms.append(third.atoms[:, order])
+        cells.append(places[:, order][:, 1:] - places[:, order][:, :1])
+        values.append(third.values.transpose(0, *(axis + 1 for axis in order)) / 3)
+    keys = numpy.concatenate([numpy.concatenate(atoms), numpy.concatenate(cells).reshape(-1, 6)], axis=1)
+    unique, slot = numpy.unique(keys, axis=0, return_inverse=True)
+    total = numpy.zeros((len(unique), 3, 3, 3))
+    numpy.add.at(total, slot.ravel(), numpy.concatenate(values))
+    return ThirdOrder(unique[:, :3], unique[:, 3:].reshape(-1, 2, 3), total)
 
 
 def _crystal(primitive):

@@ -1,12 +1,13 @@
 """Force constants of one crystal outside a study: which way suits the data, and what the report says."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.io.finite_differences import by_phono3py, in_cell_of
 from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import SecondOrder, ThirdOrder
+from phonoscreen.lattice.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.lattice.dipoles import check_charges, dipole_constants
 from phonoscreen.lattice.finite_displacements import complete_by_symmetry, finite_differences, is_single
 from phonoscreen.lattice.fit import ForceConstantFitter
@@ -46,18 +47,22 @@ class Determined:
 
     Parameters
     ----------
+    crystal : ``Crystal``, primitive
     second : ``SecondOrder``, the dipole-dipole part included
     third : ``ThirdOrder``, or None
     charges : Born charges and dielectric tensor that obey the symmetry, or None
     report : values by name
     warnings : list of sentences
+    third_repetitions : (3,) supercell of the third order's data, where it repeats the crystal's vectors; else None
     """
 
+    crystal: Crystal
     second: SecondOrder
     third: ThirdOrder | None
     charges: tuple | None
     report: dict
     warnings: list
+    third_repetitions: tuple | None = None
 
 
 def determine(data, choices):
@@ -77,22 +82,68 @@ def determine(data, choices):
     StudyError
         For input that no fit can use, forces that displacements do not explain, or choices that the data cannot serve.
     """
+    if data.folder is not None and choices.method is None and _only_defaults(choices):
+        return _by_pairs(data, choices)
+    found = _of_one_supercell(data.distinct() if data.folder is not None else data, choices)
+    if data.second_order is None:
+        return found
+    method = choices.method.get("second") if isinstance(choices.method, dict) else choices.method
+    alone = replace(choices, orders=OrderSettings(0.0, second_cutoff_angstrom=choices.orders.second_cutoff_angstrom),
+                    insists_on_third=False, learning_curve=False, method=method)  # fmt: skip
+    larger = _of_one_supercell(data.second_order, alone)
+    third = None if found.third is None else in_cell_of(found.third, found.crystal, larger.crystal)
+    report = {**found.report, "repetitions": larger.report["repetitions"],
+              "repetitions_third": found.report["repetitions"], "second_order": larger.report}  # fmt: skip
+    return replace(larger, third=third, report=report, warnings=found.warnings + larger.warnings,
+                   third_repetitions=_same_vectors(data, larger.crystal))  # fmt: skip
+
+
+def _same_vectors(data, crystal):
+    """Repetitions of the data if they count along the vectors of a crystal, else None."""
+    return data.repetitions if numpy.allclose(data.crystal.cell, crystal.cell, atol=1e-6) else None
+
+
+def _only_defaults(choices):
+    """Whether nothing is asked for that only a fit can give."""
+    orders = choices.orders
+    return not (
+        choices.insists_on_third or orders.third_shells is not None or orders.second_cutoff_angstrom is not None
+        or orders.fourth_cutoff_angstrom is not None or choices.in_sequence or choices.rotational_sum_rules
+        or choices.learning_curve
+    )  # fmt: skip
+
+
+def _by_pairs(data, choices):
+    """phono3py's finite differences of its pair displacements."""
+    judged = data.second_order or data
+    found = by_phono3py(data, third=choices.orders.third_cutoff_angstrom != 0)
+    report, warnings = _symmetry(judged.crystal, data.symmetry_tolerance_angstrom)
+    report |= {"repetitions": " ".join(str(n) for n in judged.repetitions), "rotational_sum_rules": False}
+    charges = check_charges(judged.crystal, judged.born, judged.dielectric) if judged.born is not None else None
+    warnings += _doubts_of_differences(found.quality)
+    return Determined(judged.crystal, found.second, found.third, charges, report | found.quality, warnings,
+                      _same_vectors(data, judged.crystal))  # fmt: skip
+
+
+def _of_one_supercell(data, choices):
+    """Force constants from the data of one supercell."""
     report, warnings = _symmetry(data.crystal, data.symmetry_tolerance_angstrom)
     report["repetitions"] = " ".join(str(n) for n in data.repetitions)
     charges = check_charges(data.crystal, data.born, data.dielectric) if data.born is not None else None
     pairs = build_basis(data.crystal, data.repetitions, (None,))
-    check_labels(data.crystal, data.displacements, data.forces, FitMatrix(pairs))
+    check_labels(data.crystal, data.displacements, data.forces, FitMatrix(pairs), data.residual_forces)
     single = is_single(data.displacements)
     if single:
         report["n_single_displacements"] = len(data.displacements)
         _check_single(choices)
     if single and choices.method is None and choices.orders.second_cutoff_angstrom is None:
         if not choices.rotational_sum_rules:
-            second, values = finite_differences(data.crystal, data.repetitions, data.displacements, data.forces)
+            forces = data.forces if data.residual_forces is None else data.forces - data.residual_forces
+            second, values = finite_differences(data.crystal, data.repetitions, data.displacements, forces)
             report |= values | {"rotational_sum_rules": False}
-            return Determined(second, None, charges, report, warnings + _doubts_of_differences(values))
+            return Determined(data.crystal, second, None, charges, report, warnings + _doubts_of_differences(values))
     second, third, values, found = _fitted(data, choices, charges, single)
-    return Determined(second, third, charges, report | values, warnings + found)
+    return Determined(data.crystal, second, third, charges, report | values, warnings + found, data.repetitions)
 
 
 def _symmetry(crystal, tolerance_angstrom):
@@ -146,8 +197,10 @@ def _check_single(choices):
 def _fitted(data, choices, charges, single):
     """Second and third order, values and warnings of a fit."""
     crystal, repetitions, moves, forces = data.crystal, data.repetitions, data.displacements, data.forces
-    orders, rotational = choices.orders, choices.rotational_sum_rules
+    orders, rotational, residual = choices.orders, choices.rotational_sum_rules, data.residual_forces
     if single:
+        if residual is not None:
+            forces, residual = forces - residual, None
         orders = OrderSettings(0.0, second_cutoff_angstrom=orders.second_cutoff_angstrom)
         rotational = bool(rotational)
         moves, forces = complete_by_symmetry(crystal, repetitions, moves, forces)
@@ -162,7 +215,7 @@ def _fitted(data, choices, charges, single):
         choices.method or "least_squares", choices.in_sequence, True if rotational is None else rotational
     )
     fitter = ForceConstantFitter(basis, settings)
-    fitted = fitter.fit(crystal, moves, forces, charges=charges)
+    fitted = fitter.fit(crystal, moves, forces, residual_forces=residual, charges=charges)
     if choices.rotational_sum_rules and not fitted.quality["rotational_sum_rules"]:
         raise StudyError(
             fitted.warnings[0], fix="--no-rotational-sum-rules (rotational_sum_rules: false in a study), or a larger "
@@ -176,7 +229,7 @@ def _fitted(data, choices, charges, single):
         report |= {"third_cutoff_angstrom": third.value_angstrom, "third_shell": third.shell,
                    "third_cutoff_to_shell_angstrom": third.to_shell_angstrom}  # fmt: skip
     if choices.learning_curve:
-        report["learning_curve"] = learning_curve(fitter, crystal, moves, forces, charges=charges)
+        report["learning_curve"] = learning_curve(fitter, crystal, moves, forces, residual, charges)
     if not numpy.isfinite(second.values).all():
         raise StudyError("force constants are not finite", fix="check displacements and forces for extreme values")
     return second, basis.expand_third(fitted.parameters) if third else None, report, fitted.warnings

@@ -1,12 +1,8 @@
 """Command ``phonoscreen fit``: force constants of one crystal from displacements and forces."""
 
 import argparse
-import json
-import math
 import sys
-from pathlib import Path
 
-from phonoscreen.audit.errors import StudyError
 from phonoscreen.lattice.options import count, methods, not_negative, positive
 
 
@@ -16,16 +12,21 @@ def add_parser(subparsers):
         "fit", help="force constants of one crystal from displacements and forces", description=__doc__
     )
     parser.add_argument(
-        "structure", help="crystal that was repeated, primitive or not: any file ASE reads, for example POSCAR or CIF"
+        "structure",
+        help="crystal that was repeated, primitive or not: any file ASE reads, for example POSCAR or CIF; or, alone, a "
+        "folder or YAML file of phonopy or phono3py, or a folder of TDEP",
     )
     parser.add_argument(
-        "forces",
-        help="displaced supercells with forces: extended XYZ, a params or disp YAML file of phonopy or phono3py, also "
-        ".xz, or FORCE_SETS",
-    )
+        "forces", nargs="*",
+        help="displaced supercells with forces: vasprun.xml, OUTCAR, extended XYZ (any number of files or folders of "
+        "them), YAML files or folders of phonopy and phono3py, FORCE_SETS, ALAMODE's DFSET, folders of TDEP's infiles, "
+        "hiphive's StructureContainer; all also compressed (.xz, .gz, .bz2)",
+    )  # fmt: skip
     parser.add_argument(
-        "--supercell", type=int, nargs="+", metavar="N", help="supercell matrix of FORCE_SETS: 3 or 9 integers (DIM)"
-    )
+        "--supercell", nargs="+", metavar="N",
+        help="of FORCE_SETS and DFSET: 3 or 9 integers (phonopy's DIM), or the file of the perfect supercell (SPOSCAR)",
+    )  # fmt: skip
+    parser.add_argument("--forces-name", metavar="NAME", help="array of forces, where a file holds several")
     parser.add_argument("--born", metavar="FILE", help="BORN file: Born charges and dielectric tensor")
     parser.add_argument(
         "--symmetry-tolerance", type=positive, metavar="ANGSTROM",
@@ -46,7 +47,7 @@ def add_parser(subparsers):
     parser.add_argument(
         "--method", type=methods, metavar="NAME[,NAME]",
         help="least_squares, lasso, adaptive_lasso or ardr; several by order, the second first; by default finite "
-        "differences where single atoms are displaced, else least_squares",
+        "differences where single atoms or pairs are displaced (phonopy's, phono3py's), else least_squares",
     )  # fmt: skip
     parser.add_argument("--in-sequence", action="store_true", help="fit each order to what the lower ones leave")
     parser.add_argument(
@@ -62,17 +63,20 @@ def add_parser(subparsers):
         metavar="THZ",
         help="a mode below minus this is imaginary",
     )
-    parser.add_argument("--output", default=".", metavar="FOLDER", help="where the files are written")
+    parser.add_argument("--output", default="force_constants", metavar="FOLDER", help="where the files are written")
     parser.set_defaults(run=run)
 
 
 def run(arguments):
-    """Fit, report as JSON on the standard output, and write the files that ShengBTE, phonopy and phono3py read."""
+    """Find the force constants, report as JSON on the standard output, and write the files of other programs."""
+    from phonoscreen.io.constants_folder import check_folder, write_constants
+    from phonoscreen.io.fit_input import FitInput, read_fit_input
     from phonoscreen.lattice.alone import Choices, determine
     from phonoscreen.lattice.settings import OrderSettings
     from phonoscreen.lattice.stability import check_stability
 
-    data = _read(arguments)
+    data = read_fit_input(FitInput(arguments.structure, arguments.forces, arguments.supercell, arguments.born,
+                                   arguments.forces_name, arguments.symmetry_tolerance))  # fmt: skip
     asked = {"third_cutoff_angstrom": arguments.third_cutoff} if arguments.third_cutoff is not None else {}
     orders = OrderSettings(
         third_shells=arguments.third_shells, second_cutoff_angstrom=arguments.second_cutoff,
@@ -83,82 +87,15 @@ def run(arguments):
         arguments.learning_curve,
     )  # fmt: skip
     found = determine(data, choices)
-    verdict = check_stability(data.crystal, found.second, arguments.imaginary_threshold, charges=found.charges)
-    _write(data.crystal, found.second, found.third, Path(arguments.output))
+    inputs = [arguments.structure, *arguments.forces, arguments.born]
+    check_folder(arguments.output, found.third is not None, found.charges is not None, inputs)
+    verdict = check_stability(found.crystal, found.second, arguments.imaginary_threshold, charges=found.charges)
+    report = {"files_read": data.used, **found.report, "stable": verdict.stable, **verdict.values,
+              "stability_reason": verdict.reason, "warnings": found.warnings}  # fmt: skip
+    text = write_constants(
+        found.crystal, found.second, found.third, arguments.output, report, found.third_repetitions, found.charges
+    )
     for warning in found.warnings:
         print(f"phonoscreen: warning: {warning}", file=sys.stderr)
-    report = {**found.report, "stable": verdict.stable, **verdict.values, "stability_reason": verdict.reason}
-    report["warnings"] = found.warnings
-    print(json.dumps(_without_nan(report), indent=2, default=float))
+    print(text)
     return 0
-
-
-def _without_nan(value):
-    """The same with None for numbers that are not finite, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: _without_nan(own) for name, own in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(own) for own in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _read(arguments):
-    """Displaced supercells from any of the files understood."""
-    from phonoscreen.io.displacements import read_born, read_force_sets, read_phonopy_yaml, read_snapshots
-    from phonoscreen.io.labelled import check_one_setting, read_labelled
-    from phonoscreen.lattice.constants import Crystal
-    from phonoscreen.structures.reading import read_crystal
-
-    given, path = Crystal.from_ase(read_crystal(arguments.structure)), arguments.forces
-    tolerance = arguments.symmetry_tolerance
-    chosen = {"tolerance_angstrom": tolerance} if tolerance else {}  # else the reader's own
-    if str(path).endswith((".yaml", ".yaml.xz")):
-        data = read_phonopy_yaml(path, **chosen)
-        _check_same(given, data, arguments)
-    elif "FORCE_SETS" in Path(path).name:
-        if arguments.supercell is None or len(arguments.supercell) not in (3, 9):
-            raise StudyError("FORCE_SETS does not say its supercell", fix="give --supercell with phonopy's DIM")
-        matrix = arguments.supercell
-        matrix = matrix if len(matrix) == 3 else [matrix[:3], matrix[3:6], matrix[6:]]
-        data = read_force_sets(path, given, matrix, **chosen)
-    else:
-        frames = read_labelled(path)
-        check_one_setting(frames)
-        data = read_snapshots(path, given, frames, **chosen)
-    if arguments.born:
-        data.born, data.dielectric = read_born(arguments.born, data.crystal, given, data.symmetry_tolerance_angstrom)
-    return data
-
-
-def _check_same(given, data, arguments):
-    """The structure must be the crystal of the YAML file."""
-    from phonoscreen.lattice.primitive import repeated_primitive
-    from phonoscreen.lattice.supercell import supercell_order
-
-    try:
-        crystal, repetitions = repeated_primitive(given, data.crystal.cell)
-        supercell_order(crystal, repetitions, data.crystal.cell, data.crystal.scaled_positions @ data.crystal.cell,
-                        data.crystal.numbers)  # fmt: skip
-    except StudyError as error:
-        raise StudyError(
-            f"{arguments.structure} is not the crystal of {arguments.forces}: {error.what}",
-            fix="give the cell that the YAML file calls unit_cell",
-        ) from error
-
-
-def _write(crystal, second, third, folder):
-    """Primitive cell and force constants in the formats of other programs."""
-    from ase import Atoms
-    from ase.io import write
-
-    from phonoscreen.io.force_constants import write_second_order, write_third_order
-    from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
-
-    folder.mkdir(parents=True, exist_ok=True)
-    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
-    write(folder / "POSCAR", cell, format="vasp", direct=True)
-    write_second_order(second, folder / "FORCE_CONSTANTS_2ND")
-    write_second_hdf5(second, folder / "fc2.hdf5")
-    if third is not None:
-        write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
-        write_third_hdf5(third, second.repetitions, folder / "fc3.hdf5")

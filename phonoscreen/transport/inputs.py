@@ -14,7 +14,6 @@ from phonoscreen.transport.mesh import automatic_mesh
 from phonoscreen.transport.nonanalytic import EwaldCorrection, GonzeCorrection, WangCorrection
 from phonoscreen.transport.sizes import check_size
 from phonoscreen.transport.solve import Settings, check_crystal
-from phonoscreen.transport.units import COULOMB
 
 MESH_DENSITY_ANGSTROM = 60.0
 
@@ -92,24 +91,25 @@ def read_folder(folder, request=None):
     StudyError
         If the folder holds none of them, or the files do not fit together.
     """
+    from phonoscreen.io.phonopy_folder import yaml_files
     from phonoscreen.io.poscar_folder import holds_structure
 
     folder, request = Path(folder), request or Request()
     if not folder.is_dir():
         raise StudyError(f"{folder} is no folder", where="transport", fix="name a folder with input files")
-    yaml = sorted(path for path in folder.glob("phono3py*.yaml*") if path.suffix in (".yaml", ".xz", ".gz"))
+    yaml = yaml_files(folder)
     if (folder / "CONTROL").is_file():
         problem = _read_shengbte(folder, request)
         if yaml:
             names = ", ".join(path.name for path in yaml)
             problem.choices.insert(1, f"not read: {names} (CONTROL goes first; move it elsewhere to use the other)")
     elif yaml:
-        problem = _read_phono3py(folder, yaml, request)
+        problem = _read_phono3py(folder, request)
     elif holds_structure(folder):
         problem = _read_structure(folder, request)
     else:
         raise StudyError(
-            f"{folder / 'CONTROL'} does not exist, nor does phono3py*.yaml, nor POSCAR", where="transport",
+            f"{folder / 'CONTROL'} does not exist, nor a YAML file of phono3py, nor POSCAR", where="transport",
             fix="name a folder with the input files of ShengBTE or phono3py, or with POSCAR and force constants",
         )  # fmt: skip
     check_crystal(problem.crystal)
@@ -200,34 +200,13 @@ def _isotope_line(settings, request, otherwise):
     return f"isotope scattering: {state} ({otherwise if request.isotopes is None else 'command line'})"
 
 
-def _read_phono3py(folder, found, request):
-    import phono3py
-
+def _read_phono3py(folder, request):
     from phonoscreen.io.phono3py import from_phono3py
+    from phonoscreen.io.phono3py_constants import load_phono3py
 
-    if len(found) > 1:
-        raise StudyError(f"{folder} holds {', '.join(path.name for path in found)}", where="transport",
-                         fix="leave one phono3py*.yaml in the folder")  # fmt: skip
-    path = found[0]
-    beside = {"fc3_filename": "fc3.hdf5", "fc2_filename": "fc2.hdf5", "born_filename": "BORN",
-              "forces_fc3_filename": "FORCES_FC3", "forces_fc2_filename": "FORCES_FC2"}  # fmt: skip
-    files = {option: path.parent / name for option, name in beside.items() if (path.parent / name).is_file()}
-    try:
-        program = phono3py.load(path, log_level=0, fc_calculator="symfc", **files)
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
-        raise StudyError(
-            f"{path} cannot be read by phono3py: {error}", where="transport",
-            fix="give a YAML file of phono3py with force constants or forces beside it",
-        ) from error  # fmt: skip
-    if program.fc2 is None or program.fc3 is None:
-        raise StudyError(f"no force constants beside {path}", where="transport",
-                         fix="put fc2.hdf5 and fc3.hdf5 there, or FORCES_FC3, or forces in the YAML file")  # fmt: skip
+    program, used = load_phono3py([folder])
     crystal, second, third = from_phono3py(program)
     charges = program.nac_params
     if charges is not None:
-        factor = charges.get("factor", COULOMB) or COULOMB
-        if not abs(factor / COULOMB - 1) < 0.01:
-            raise StudyError(f"{path}: the factor {factor:g} of the Born charges is not that of eV and angstrom, "
-                             f"{COULOMB}", where="transport", fix="give files in eV and angstrom")  # fmt: skip
         charges = charges["born"], charges["dielectric"]
-    return _problem(crystal, second, third, charges, request, [f"input: {path.name} (phono3py)"])
+    return _problem(crystal, second, third, charges, request, [f"input: {', '.join(used)} (phono3py)"])
