@@ -22,20 +22,7 @@ def test_sound_files_are_accepted(name):
     try_sound_files(TARGETS[name])
 
 
-# Readers that still raise exceptions of other kinds or accept what is not finite. A name is taken off the list as soon
-# as its reader passes: the mark is strict.
-UNSAFE = {
-    "control", "force_constants_2nd", "force_constants_3rd", "shengbte_folder", "espresso", "force_constants_hdf5",
-    "collected_outputs", "structure_folder", "pool", "oqmd_answers", "optimade_answers",
-}  # fmt: skip
-
-
-def marked(name):
-    marks = pytest.mark.xfail(strict=True, reason="this reader is not safe yet") if name in UNSAFE else ()
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", map(marked, TARGETS))
+@pytest.mark.parametrize("name", TARGETS)
 def test_mutated_files_are_refused_or_finite(name):
     @settings(
         derandomize=True, deadline=None, max_examples=20, database=None, phases=[Phase.generate],

@@ -46,9 +46,10 @@ def read_lobster(folder):
         ) from error
     data = {label: pair for label, pair in curves.cohp_data.items() if label != "average"}
     labels = sorted(data, key=int)
-    if not labels or set(labels) != set(strengths):
+    if not labels or set(labels) != set(strengths) or not set(labels) <= set(sites):
         raise StudyError(
-            f"COHPCAR.lobster lists {len(data)} pairs, ICOHPLIST.lobster {len(strengths)}",
+            f"COHPCAR.lobster lists {len(data)} pairs, {len(set(sites) & set(data))} of them with atoms, "
+            f"ICOHPLIST.lobster {len(strengths)}",
             where=str(folder),
             fix="take both files from one LOBSTER run",
         )

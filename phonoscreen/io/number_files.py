@@ -31,8 +31,10 @@ def read_text(path):
         raise StudyError(f"{path} does not exist", fix="check its name and folder")
     opener = _OPENERS.get(path.suffix, open)
     try:
+        data = bytearray()  # read in pieces: asking for the limit at once would reserve as much memory
         with opener(path, "rb") as stream:
-            data = stream.read(TEXT_MAX_GIB * 2**30 + 1)
+            while len(data) <= TEXT_MAX_GIB * 2**30 and (piece := stream.read(2**20)):
+                data += piece
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise StudyError(f"{path} cannot be read: {error}", fix="copy it again") from error
     if len(data) > TEXT_MAX_GIB * 2**30:

@@ -1,5 +1,6 @@
 """What a damaged, mistaken or hostile hand does to a file."""
 
+import copy
 import json
 import math
 import re
@@ -49,18 +50,18 @@ def mutate_document(document, random):
     """Return a document of dicts and lists in which one value, key or type is another."""
     places = list(_places(document))
     if not places:
-        return random.choice(VALUES)
+        return copy.deepcopy(random.choice(VALUES))
     parent, key = random.choice(places)
     what = random.random()
     if what < 0.7:
-        parent[key] = random.choice(VALUES)
+        parent[key] = copy.deepcopy(random.choice(VALUES))
     elif what < 0.8:
         del parent[key]
     elif what < 0.9 and isinstance(parent, dict):
         parent[random.choice(("x", "", "NaN", str(key).upper(), f"{key} "))] = parent.pop(key)
     else:
         other_parent, other_key = random.choice(places)
-        parent[key] = json.loads(json.dumps(other_parent.get(other_key) if isinstance(other_parent, dict) else None))
+        parent[key] = copy.deepcopy(other_parent[other_key])
     return document
 
 

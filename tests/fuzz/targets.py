@@ -103,7 +103,7 @@ def only(name):
 
 @target(only("CONTROL"))
 def control(folder):
-    from phonoscreen.io.shengbte import read_control
+    from phonoscreen.io.control import read_control
 
     return read_control(folder / "CONTROL")
 
@@ -139,7 +139,7 @@ def espresso_file(folder):
 
 @target(espresso_file)
 def espresso(folder):
-    from phonoscreen.io.shengbte import read_espresso
+    from phonoscreen.io.espresso import read_espresso
 
     return read_espresso(folder / "espresso.ifc2", 2, REPETITIONS)
 
@@ -224,10 +224,10 @@ def displaced(seed, n=2):
 @target(lambda folder: write(folder / "forces.extxyz", [displaced(1), displaced(2)]))
 def snapshots(folder):
     from phonoscreen.io.displacements import read_snapshots
-    from phonoscreen.lattice.cli import _atoms
+    from phonoscreen.io.labelled import read_labelled
 
     path = folder / "forces.extxyz"
-    return read_snapshots(path, rocksalt()[0], _atoms(path, index=":"))
+    return read_snapshots(path, rocksalt()[0], read_labelled(path))
 
 
 def collected_files(folder):
