@@ -40,7 +40,7 @@ runs/labels/pool.csv: .venv/.complete resources/enumeration.yaml
 	mv $@.partial $@
 
 teacher-labels: .venv-nequix/.complete runs/labels/pool.csv
-	OMP_NUM_THREADS=1 .venv-nequix/bin/python -m phonoscreen.reference.label_library runs/labels/pool.csv \
+	OMP_NUM_THREADS=1 .venv-nequix/bin/python -m phonoscreen.stages.label_library runs/labels/pool.csv \
 		runs/labels/chunks --compounds $(COMPOUNDS) $(if $(EXCLUDE),--exclude $(EXCLUDE))
 
 test-nequix: .venv-nequix/.complete

@@ -10,10 +10,10 @@ from phonoscreen.audit.errors import MachineError, StudyError
 COMMANDS = {
     "lineage": ("phonoscreen.audit.lineage", "what made a result, from what, and whether it still matches"),
     "verify": ("phonoscreen.audit.verify", "whether every product of a study is what its job wrote"),
-    "fit": ("phonoscreen.lattice.cli", "force constants of one crystal from displacements and forces"),
-    "bte": ("phonoscreen.transport.cli", "phonon Boltzmann equation in a ShengBTE directory"),
-    "export": ("phonoscreen.transport.export", "one structure of a study as input of ShengBTE and phono3py"),
-    "predict": ("phonoscreen.forcefield.cli", "forces of structures from a published model"),
+    "fit": ("phonoscreen.commands.fit", "force constants of one crystal from displacements and forces"),
+    "bte": ("phonoscreen.commands.bte", "phonon Boltzmann equation in a ShengBTE directory"),
+    "export": ("phonoscreen.commands.export", "one structure of a study as input of ShengBTE and phono3py"),
+    "predict": ("phonoscreen.commands.predict", "forces of structures from a published model"),
 }
 
 

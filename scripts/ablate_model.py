@@ -4,7 +4,7 @@ import torch
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
-from phonoscreen.forcefield.ablation import measure
+from phonoscreen.experiment.ablation import measure
 
 
 def main(job):

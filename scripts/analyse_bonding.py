@@ -12,7 +12,7 @@ from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.bonding.cohp import bonding_and_antibonding
 from phonoscreen.bonding.engines import find_cohp, what_is_missing
 from phonoscreen.bonding.selection import choose_structures
-from phonoscreen.lattice.constants import Crystal
+from phonoscreen.crystal.constants import Crystal
 
 
 def main(job):

@@ -6,9 +6,9 @@ import h5py
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_records
-from phonoscreen.lattice.assignment import BasisAssigner, assign_all
-from phonoscreen.lattice.settings import OrderSettings, SupercellSettings
-from phonoscreen.lattice.store import read_crystal
+from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
+from phonoscreen.stages.assignment import BasisAssigner, assign_all
+from phonoscreen.stages.stored_force_constants import read_crystal
 
 
 def main(job):

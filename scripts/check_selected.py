@@ -7,7 +7,7 @@ import h5py
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.lattice.label_stage import LabelChecker
+from phonoscreen.stages.checked_labels import LabelChecker
 
 
 def main(job):

@@ -5,8 +5,8 @@ import h5py
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
-from phonoscreen.lattice.stability import check_stability
-from phonoscreen.lattice.store import StoredForceConstants, read_crystal
+from phonoscreen.phonons.stability import check_stability
+from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
 
 
 def main(job):

@@ -2,12 +2,12 @@
 
 import pandas
 
-from phonoscreen.analysis.supercell_size import compare_supercells, small_structures
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.lattice.settings import SupercellSettings
-from phonoscreen.reference.engine import make_engine
+from phonoscreen.force_constants.settings import SupercellSettings
+from phonoscreen.reference.registry import make_engine
+from phonoscreen.stages.supercell_size import compare_supercells, small_structures
 from phonoscreen.structures.candidate import read_structures_by_id
 from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.relaxation import relax

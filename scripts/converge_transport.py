@@ -3,12 +3,12 @@
 import h5py
 import pandas
 
-from phonoscreen.analysis.convergence import convergence
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
-from phonoscreen.lattice.stage import read_samples
-from phonoscreen.lattice.store import read_crystal
+from phonoscreen.stages.convergence import convergence
+from phonoscreen.stages.force_constants import read_samples
+from phonoscreen.stages.stored_force_constants import read_crystal
 
 
 def smallest_labelled(paths):

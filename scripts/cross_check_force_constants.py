@@ -3,12 +3,12 @@
 import h5py
 import pandas
 
-from phonoscreen.analysis.independent_fits import PROGRAMS, compare, smallest_structures
 from phonoscreen.audit.errors import StudyError, machine_named
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
-from phonoscreen.lattice.stage import read_samples
-from phonoscreen.lattice.store import read_crystal
+from phonoscreen.stages.force_constants import read_samples
+from phonoscreen.stages.independent_fits import PROGRAMS, compare, smallest_structures
+from phonoscreen.stages.stored_force_constants import read_crystal
 
 COLUMNS = ["structure_id", "stage", "status", "reason", "source", "program", "n_supercells", "second_cutoff_angstrom",
            "third_cutoff_angstrom", "second_relative_difference", "third_relative_difference",

@@ -8,9 +8,9 @@ import pandas
 from phonoscreen.audit.errors import StudyError, machine_named
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
-from phonoscreen.lattice.store import StoredForceConstants, read_crystal
-from phonoscreen.transport.other_solvers import cross_check
-from phonoscreen.transport.stage import Task
+from phonoscreen.stages.other_solvers import cross_check
+from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
+from phonoscreen.stages.transport import Task
 
 
 def main(job):

@@ -4,7 +4,7 @@ import pandas
 
 from phonoscreen.analysis.comparison import reference_name
 from phonoscreen.audit.job import run_job
-from phonoscreen.figures.experiment import DRAWINGS
+from phonoscreen.experiment.figures import DRAWINGS
 from phonoscreen.figures.style import save
 
 

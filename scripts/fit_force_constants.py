@@ -5,9 +5,9 @@ import h5py
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.lattice.fit import FitterPool
-from phonoscreen.lattice.settings import FitSettings
-from phonoscreen.lattice.stage import fit_structure
+from phonoscreen.force_constants.fit import FitterPool
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.stages.force_constants import fit_structure
 
 
 def main(job):

@@ -5,8 +5,8 @@ import pandas
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.reference.engine import make_engine
-from phonoscreen.reference.labels import label_supercells
+from phonoscreen.reference.registry import make_engine
+from phonoscreen.stages.labels import label_supercells
 
 
 def main(job):

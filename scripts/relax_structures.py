@@ -2,7 +2,7 @@
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.reference.engine import make_engine
+from phonoscreen.reference.registry import make_engine
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_structures

@@ -5,8 +5,9 @@ import h5py
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.lattice.store import StoredForceConstants, read_crystal
-from phonoscreen.transport.stage import Task, choose_solver
+from phonoscreen.stages.solvers import choose_solver
+from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
+from phonoscreen.stages.transport import Task
 
 
 def main(job):
@@ -28,9 +29,11 @@ def main(job):
                     store.charges(structure_id) if transport["non_analytic_correction"] else None,
                 )
 
-            stable = upstream.loc[upstream["status"] == "ok", "structure_id"]
-            keys = {structure_id: store.basis_key(structure_id) for structure_id in stable}
-            solve = choose_solver(read, keys, transport)
+            solver = choose_solver(transport)
+
+            def solve(structure_id):
+                return solver(read(structure_id), transport)
+
             run_shard(job, list(upstream["structure_id"]), solve, stage="solve_bte", upstream=upstream)
 
 

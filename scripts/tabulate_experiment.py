@@ -2,10 +2,10 @@
 
 import pandas
 
-from phonoscreen.analysis import experiment
 from phonoscreen.analysis.forces import force_error_table
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.experiment import measures as experiment
 
 
 def main(job):

@@ -9,7 +9,7 @@ from phonoscreen.audit.records import write_table
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.experiment.subsets import training_for_size
 from phonoscreen.forcefield.dataset import Dataset
-from phonoscreen.forcefield.model import save_model
+from phonoscreen.forcefield.models.files import save_model
 from phonoscreen.forcefield.training import train_member
 
 

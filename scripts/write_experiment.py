@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas
 
 from phonoscreen.analysis.comparison import reference_name
-from phonoscreen.analysis.experiment_report import report
 from phonoscreen.analysis.ledger import read_numbers
 from phonoscreen.audit.job import run_job
+from phonoscreen.experiment.report import report
 
 
 def main(job):

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy
 from ase.io.vasp import read_vasp
 
-from phonoscreen.io.displacements import DisplacedSupercells, read_force_sets
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal, SecondOrder
-from phonoscreen.lattice.finite_displacements import complete_by_symmetry
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.settings import FitSettings
+from phonoscreen.crystal.constants import Crystal, SecondOrder
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.finite_displacements import complete_by_symmetry
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.formats.displacements import DisplacedSupercells, read_force_sets
 
 FILES = ("POSCAR-unitcell", "FORCE_SETS", "phonopy.conf", "BORN")
 

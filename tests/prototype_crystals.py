@@ -4,7 +4,7 @@ import numpy
 from ase import Atoms
 from ase.build import bulk
 
-from phonoscreen.lattice.constants import Crystal
+from phonoscreen.crystal.constants import Crystal
 
 FCC = numpy.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy
 
-from phonoscreen.io.control import read_control
-from phonoscreen.io.displacements import read_born
-from phonoscreen.io.espresso import RYDBERG_PER_BOHR2, read_espresso
-from phonoscreen.io.force_constants import read_second_order, read_third_order
-from phonoscreen.io.phonopy import read_second_hdf5, read_third_hdf5, write_second_hdf5, write_third_hdf5
-from phonoscreen.io.shengbte import write_directory
+from phonoscreen.formats.control import read_control
+from phonoscreen.formats.displacements import read_born
+from phonoscreen.formats.espresso import RYDBERG_PER_BOHR2, read_espresso
+from phonoscreen.formats.force_constants import read_second_order, read_third_order
+from phonoscreen.formats.phonopy import read_second_hdf5, read_third_hdf5, write_second_hdf5, write_third_hdf5
+from phonoscreen.formats.shengbte import write_directory
 from tests.transport_models import rocksalt
 
 REPETITIONS = (2, 2, 2)

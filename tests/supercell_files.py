@@ -9,10 +9,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from phonoscreen.io.alamode import BOHR_ANGSTROM, RYDBERG_EV
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.cutoffs import choose_cutoff
-from phonoscreen.lattice.fit_matrix import FitMatrix
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.cutoffs import choose_cutoff
+from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.formats.alamode import BOHR_ANGSTROM, RYDBERG_EV
 from tests import prototype_crystals as prototypes
 
 REPETITIONS = (2, 2, 2)

@@ -13,8 +13,8 @@ from phonoscreen.analysis.comparison import OURS, pairs, pooled_errors, referenc
 from phonoscreen.analysis.embedding import embed, structure_vector
 from phonoscreen.analysis.screening import screen
 from phonoscreen.analysis.tables import write_tables
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.density import DensityMesh
-from phonoscreen.lattice.constants import Crystal
 from tests.small_study import ROOT, Names, tabulate, write_small_study
 
 SCHEMAS = sorted(path.stem for path in (ROOT / "schemas/tables").glob("*.json"))

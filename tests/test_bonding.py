@@ -12,11 +12,11 @@ from ase.build import bulk
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.bonding.cohp import bonding_and_antibonding, cohp_of_pairs, fermi_level, half_mesh, integrate_to_fermi
 from phonoscreen.bonding.engines import find_cohp
+from phonoscreen.bonding.lobster import read_lobster, write_lobster
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
 from phonoscreen.bonding.selection import choose_structures
 from phonoscreen.bonding.xtb import solve_xtb
-from phonoscreen.io.lobster import read_lobster, write_lobster
-from phonoscreen.lattice.constants import Crystal
+from phonoscreen.crystal.constants import Crystal
 from tests.conftest import ROOT
 
 

@@ -10,14 +10,14 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.control import read_control
-from phonoscreen.io.espresso import BOHR_ANGSTROM, read_espresso
-from phonoscreen.io.force_constants import write_third_order
-from phonoscreen.io.shengbte import read_force_constants, write_directory
-from phonoscreen.transport import cli
-from phonoscreen.transport.harmonic import DynamicalMatrix
-from phonoscreen.transport.nonanalytic import EwaldCorrection, GonzeCorrection, WangCorrection
-from phonoscreen.transport.other_solvers import read_conductivity, solve_with_shengbte
+from phonoscreen.commands import bte as cli
+from phonoscreen.formats.control import read_control
+from phonoscreen.formats.espresso import BOHR_ANGSTROM, read_espresso
+from phonoscreen.formats.force_constants import write_third_order
+from phonoscreen.formats.shengbte import read_force_constants, write_directory
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
+from phonoscreen.phonons.long_range import EwaldCorrection, GonzeCorrection, WangCorrection
+from phonoscreen.stages.other_solvers import read_conductivity, solve_with_shengbte
 from phonoscreen.transport.solve import Settings, solve
 from tests.conftest import ROOT
 from tests.shengbte_files import write_espresso
@@ -220,8 +220,8 @@ def test_executable_of_shengbte_is_called_in_a_complete_folder(cubic, monkeypatc
 
 
 def test_folder_of_phono3py_is_solved_like_that_of_shengbte(cubic, folder, tmp_path, capsys):
-    from phonoscreen.io.phono3py import to_phono3py
-    from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
+    from phonoscreen.formats.phono3py import to_phono3py
+    from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
 
     crystal, second, third = cubic
     other = tmp_path / "phono3py"
@@ -267,7 +267,7 @@ def test_indium_arsenide_as_shengbte_computes_it(indium_arsenide):
         assert numpy.loadtxt(mine / name) == pytest.approx(numpy.loadtxt(theirs / name), rel=tolerance)
     sets = numpy.concatenate([numpy.zeros((len(omega), 1), int),
                               numpy.cumsum(numpy.diff(omega, axis=1) > 1e-3, axis=1)], axis=1)  # fmt: skip
-    from phonoscreen.transport.harmonic import average_over_sets
+    from phonoscreen.phonons.dynamical_matrix import average_over_sets
 
     for name in ("BTE.w_isotopic", "T300K/BTE.w_anharmonic", "T300K/BTE.w_anharmonic_plus", "T300K/BTE.WP3"):
         expected = average_over_sets(column(theirs / name), sets)
@@ -289,12 +289,12 @@ def test_coherences_of_sodium_magnesium_fluoride(reference, tmp_path):
     import h5py
     import phono3py
 
-    from phonoscreen.io.phono3py import from_phonopy
+    from phonoscreen.crystal.mesh import build_mesh
+    from phonoscreen.formats.phono3py import from_phonopy
+    from phonoscreen.phonons.dynamical_matrix import average_over_sets
+    from phonoscreen.phonons.modes import solve_mesh_modes
     from phonoscreen.transport.boltzmann import relaxation_time, velocity_products
     from phonoscreen.transport.coherence import coherence_conductivity
-    from phonoscreen.transport.harmonic import average_over_sets
-    from phonoscreen.transport.mesh import build_mesh
-    from phonoscreen.transport.modes import solve_mesh_modes
 
     source = reference / "interband_namgf3"
     shutil.copy(source / "fc2_NaMgF3.hdf5", tmp_path)

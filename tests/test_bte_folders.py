@@ -8,16 +8,16 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.displacements import read_born
-from phonoscreen.io.force_constants import write_second_order, write_third_order
-from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
-from phonoscreen.io.shengbte import write_directory
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.masses import describe_masses, standard_masses
-from phonoscreen.lattice.primitive import primitive_crystal
-from phonoscreen.transport.cli import unusable
-from phonoscreen.transport.inputs import Request, read_folder
-from phonoscreen.transport.other_solvers import read_conductivity
+from phonoscreen.commands.bte import unusable
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.masses import describe_masses, standard_masses
+from phonoscreen.crystal.primitive import primitive_crystal
+from phonoscreen.formats.bte_folder import Request, read_folder
+from phonoscreen.formats.displacements import read_born
+from phonoscreen.formats.force_constants import write_second_order, write_third_order
+from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
+from phonoscreen.formats.shengbte import write_directory
+from phonoscreen.stages.other_solvers import read_conductivity
 from tests.shengbte_files import BORN, EPSILON, write_born
 from tests.test_bte_files import run_command
 from tests.transport_models import rocksalt
@@ -216,7 +216,7 @@ def test_only_a_converged_finite_solution_is_a_result(kappa, converged, word):
 
 
 def test_an_error_while_writing_leaves_the_older_results(folder, monkeypatch, capsys):
-    from phonoscreen.transport import bte_files
+    from phonoscreen.formats import bte_files
 
     assert run_command(folder, *MESH) == 0
     before = snapshot(folder)

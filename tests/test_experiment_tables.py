@@ -6,9 +6,9 @@ import numpy
 import pandas
 import pytest
 
-from phonoscreen.analysis import experiment
-from phonoscreen.analysis.experiment_report import report
-from phonoscreen.figures.experiment import DRAWINGS
+from phonoscreen.experiment import measures as experiment
+from phonoscreen.experiment.figures import DRAWINGS
+from phonoscreen.experiment.report import report
 from phonoscreen.figures.style import save
 
 SIZES = ((10, 2), (20, 2), (40, 1))

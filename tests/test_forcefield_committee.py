@@ -17,19 +17,19 @@ from safetensors.torch import load_file, save_file
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.commands.predict import add_parser
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield import publish as publish_module
 from phonoscreen.forcefield.calculator import ForceModelCalculator
-from phonoscreen.forcefield.cli import add_parser
 from phonoscreen.forcefield.committee import Committee, Lookahead, uncertainty
 from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
 from phonoscreen.forcefield.member import train_to_files
-from phonoscreen.forcefield.model import FORMAT_WITHOUT_DIGEST, write_json, write_model_json
+from phonoscreen.forcefield.models.files import FORMAT_WITHOUT_DIGEST, write_json, write_model_json
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.predict import predict_files
 from phonoscreen.forcefield.publish import load_published, publish_model
 from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
 from phonoscreen.forcefield.validation import force_errors
-from phonoscreen.lattice.constants import Crystal
 from tests.forcefield_crystals import SETTINGS, TRAINING, random_moves, write_metals
 
 

@@ -6,6 +6,7 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.density import PARITIES, DensityMesh
 from phonoscreen.forcefield.elements import SYMBOLS, element_attributes
 from phonoscreen.forcefield.frames import neighbour_frames
@@ -15,7 +16,6 @@ from phonoscreen.forcefield.neighbourhoods import (
     atoms_neighbourhoods,
     point_neighbourhood,
 )
-from phonoscreen.lattice.constants import Crystal
 from tests.forcefield_crystals import perovskite, random_moves, rock_salt, zinc_blende
 
 CUTOFF = 4.5

@@ -6,11 +6,12 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import Supercells
-from phonoscreen.forcefield.model import create_model, load_model, save_model
+from phonoscreen.forcefield.models.files import load_model, save_model
+from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
-from phonoscreen.lattice.constants import Crystal
 from tests.forcefield_crystals import SETTINGS, perovskite, random_moves, rock_salt, zinc_blende
 
 KINDS = ["elemental_sdnnff", "equivariant"]

@@ -12,8 +12,8 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.experiment.ablation import held_out_errors
 from phonoscreen.forcefield import training as training_module
-from phonoscreen.forcefield.ablation import held_out_errors
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import Dataset, assemble_dataset
 from phonoscreen.forcefield.training import train_member
@@ -132,7 +132,7 @@ def test_training_killed_at_any_epoch_continues_to_the_same_weights(metals, tmp_
     script.write_text(
         "import sys, torch\n"
         "torch.set_num_threads(1)\n"
-        "from phonoscreen.forcefield.model import save_model\n"
+        "from phonoscreen.forcefield.models.base import save_model\n"
         "from phonoscreen.forcefield.training import train_member\n"
         "from tests.forcefield_crystals import SETTINGS, TRAINING\n"
         "dataset, checkpoint, out = sys.argv[1:]\n"

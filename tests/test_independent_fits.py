@@ -7,11 +7,11 @@ import numpy
 import pandas
 import pytest
 
-from phonoscreen.analysis.independent_fits import PROGRAMS, Problem, compare, smallest_structures
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.dipoles import dipole_constants, dipole_forces
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.phonons.dipoles import dipole_constants, dipole_forces
+from phonoscreen.stages.independent_fits import PROGRAMS, Problem, compare, smallest_structures
 from tests import prototype_crystals as prototypes
 from tests.small_study import run_script
 from tests.test_lattice_fit import model_forces, random_displacements
@@ -57,7 +57,7 @@ def test_a_wrong_order_of_atoms_would_show(samples, program, monkeypatch):
 
     def spoilt(cls, *arguments):
         problem = true(cls, *arguments)
-        import phonoscreen.analysis.independent_fits as module
+        import phonoscreen.stages.independent_fits as module
 
         name = f"fit_with_{program}"
         fit = getattr(module, name)

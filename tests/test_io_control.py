@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.control import ENTRIES, read_control
-from phonoscreen.io.namelists import read_assignments, read_values
+from phonoscreen.formats.control import ENTRIES, read_control
+from phonoscreen.formats.namelists import read_assignments, read_values
 from tests.shengbte_files import TARGETS, all_finite, write_examples
 
 TEXT = """&allocations

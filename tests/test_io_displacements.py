@@ -13,16 +13,16 @@ from phonopy.structure.atoms import PhonopyAtoms
 
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.displacements import read_born, read_force_sets, read_phonopy_yaml
-from phonoscreen.io.force_constants import full_second_order, read_second_order
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice, frequencies_thz
-from phonoscreen.lattice.finite_displacements import complete_by_symmetry, finite_differences
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.primitive import repeated_primitive
-from phonoscreen.lattice.settings import FitSettings
-from phonoscreen.lattice.supercell import supercell_order
+from phonoscreen.crystal.constants import Crystal, full_second_order
+from phonoscreen.crystal.primitive import repeated_primitive
+from phonoscreen.crystal.supercell import supercell_order
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.finite_displacements import complete_by_symmetry, finite_differences
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.formats.displacements import read_born, read_force_sets, read_phonopy_yaml
+from phonoscreen.formats.force_constants import read_second_order
+from phonoscreen.phonons.lattice_sums import HarmonicLattice, frequencies_thz
 from tests import prototype_crystals as prototypes
 from tests.phonondb import their_points
 

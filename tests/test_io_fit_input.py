@@ -14,11 +14,11 @@ from ase.io import write
 
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.fit_input import FitInput, read_fit_input
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.cutoffs import choose_cutoff
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.settings import FitSettings
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.cutoffs import choose_cutoff
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.formats.fit_input import FitInput, read_fit_input
 from tests.supercell_files import REPETITIONS, make_model, write_dfset, write_tdep, write_vasprun
 
 
@@ -209,8 +209,9 @@ def test_phonopys_force_sets_of_both_types(model, poscar, tmp_path, kind):
     from phonopy import Phonopy
     from phonopy.file_IO import write_FORCE_SETS
 
-    from phonoscreen.io.born import phonopy_atoms
-    from phonoscreen.io.force_constants import full_second_order, phonopy_order
+    from phonoscreen.crystal.constants import full_second_order
+    from phonoscreen.formats.born import phonopy_atoms
+    from phonoscreen.formats.force_constants import phonopy_order
 
     order = phonopy_order(2, REPETITIONS)
     program = Phonopy(phonopy_atoms(model.crystal), numpy.diag(REPETITIONS), primitive_matrix=numpy.eye(3), log_level=0)
@@ -229,7 +230,7 @@ def test_phonopys_force_sets_of_both_types(model, poscar, tmp_path, kind):
         if kind == "all_atoms":
             assert misfit(model, data) < 1e-5
         else:
-            from phonoscreen.lattice.alone import Choices, determine
+            from phonoscreen.stages.one_crystal import Choices, determine
 
             found = determine(data, Choices())
             expected = model.basis.expand_second(model.parameters).values
@@ -302,8 +303,8 @@ def _files_of_the_page(model, folder):
     from phono3py import Phono3py
     from phonopy.file_IO import write_FORCE_SETS
 
-    from phonoscreen.io.born import phonopy_atoms
-    from phonoscreen.io.force_constants import phonopy_order
+    from phonoscreen.formats.born import phonopy_atoms
+    from phonoscreen.formats.force_constants import phonopy_order
 
     order = phonopy_order(2, REPETITIONS)
     write(folder / "POSCAR", model.unit_cell, format="vasp", direct=True)

@@ -6,17 +6,17 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.force_constants import (
-    full_second_order,
+from phonoscreen.crystal.constants import full_second_order
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.formats.force_constants import (
     phonopy_order,
     read_second_order,
     read_third_order,
     write_second_order,
     write_third_order,
 )
-from phonoscreen.io.hiphive import from_hiphive, to_hiphive
-from phonoscreen.io.phonopy import read_second_hdf5, read_third_hdf5, write_second_hdf5, write_third_hdf5
-from phonoscreen.lattice.basis import build_basis
+from phonoscreen.formats.hiphive import from_hiphive, to_hiphive
+from phonoscreen.formats.phonopy import read_second_hdf5, read_third_hdf5, write_second_hdf5, write_third_hdf5
 from tests import prototype_crystals as prototypes
 
 REPETITIONS = (3, 3, 3)

@@ -11,8 +11,8 @@ from ase.constraints import FixAtoms, FixCartesian, FixedPlane, FixScaled
 from ase.io import read, write
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.labelled import check_one_setting, labelled, read_labelled
-from phonoscreen.io.outputs import inspect_output
+from phonoscreen.formats.labelled import check_one_setting, labelled, read_labelled
+from phonoscreen.formats.outputs import inspect_output
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from ase.io import read
 
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.born import read_born
-from phonoscreen.io.fit_input import FitInput, read_fit_input
-from phonoscreen.io.phono3py_constants import load_phono3py
-from phonoscreen.io.phonopy import read_second_hdf5
-from phonoscreen.io.phonopy_folder import choose_files
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.transport.harmonic import DynamicalMatrix, solve_modes
-from phonoscreen.transport.nonanalytic import GonzeCorrection
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.formats.born import read_born
+from phonoscreen.formats.fit_input import FitInput, read_fit_input
+from phonoscreen.formats.phono3py_constants import load_phono3py
+from phonoscreen.formats.phonopy import read_second_hdf5
+from phonoscreen.formats.phonopy_folder import choose_files
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, solve_modes
+from phonoscreen.phonons.long_range import GonzeCorrection
 
 QPOINTS = numpy.random.default_rng(0).random((12, 3))
 
@@ -156,8 +156,8 @@ def test_pair_displacements_without_primitive_matrix_and_with_born_charges(progr
 
 def test_force_constants_of_pairs_reach_every_file_of_the_folder(programs, tmp_path, capsys):
     """What fit writes for phono3py and for ShengBTE is what phono3py has."""
-    from phonoscreen.io.force_constants import read_third_order
-    from phonoscreen.io.phono3py import from_phono3py
+    from phonoscreen.formats.force_constants import read_third_order
+    from phonoscreen.formats.phono3py import from_phono3py
 
     report = fit(capsys, programs / "phono3py_si_pbesol" / "POSCAR-unitcell", programs / "phono3py_si_pbesol",
                  "--output", tmp_path / "out")  # fmt: skip

@@ -8,8 +8,8 @@ from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.reference import label_library
-from phonoscreen.reference.label_library import (
+from phonoscreen.stages import label_library
+from phonoscreen.stages.label_library import (
     LabelSettings,
     composition,
     draw_order,
@@ -19,7 +19,7 @@ from phonoscreen.reference.label_library import (
     strained_cell,
     strains,
 )
-from phonoscreen.reference.label_product import quantise, read_chunks, read_product, write_product
+from phonoscreen.stages.label_product import quantise, read_chunks, read_product, write_product
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from tests.conftest import ROOT
 

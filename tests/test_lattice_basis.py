@@ -5,12 +5,11 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.force_constants import full_second_order
-from phonoscreen.lattice.basis import basis_key, build_basis, read_basis, write_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.cutoffs import check_cutoff, choose_cutoff, neighbour_shells
-from phonoscreen.lattice.supercell import choose_repetitions
-from phonoscreen.lattice.symmetry import find_symmetry
+from phonoscreen.crystal.constants import Crystal, full_second_order
+from phonoscreen.crystal.supercell import choose_repetitions
+from phonoscreen.crystal.symmetry import find_symmetry
+from phonoscreen.force_constants.basis import basis_key, build_basis, read_basis, write_basis
+from phonoscreen.force_constants.cutoffs import check_cutoff, choose_cutoff, neighbour_shells
 from tests import prototype_crystals as prototypes
 
 CASES = {

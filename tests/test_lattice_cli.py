@@ -11,10 +11,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from phonoscreen.__main__ import main
-from phonoscreen.io.force_constants import read_second_order, read_third_order
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.cutoffs import choose_cutoff
-from phonoscreen.lattice.fit_matrix import FitMatrix
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.cutoffs import choose_cutoff
+from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.formats.force_constants import read_second_order, read_third_order
 from tests import prototype_crystals as prototypes
 
 

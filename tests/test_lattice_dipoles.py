@@ -9,21 +9,20 @@ from ase.io import read
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
-from phonoscreen.io.displacements import read_born, read_phonopy_yaml
-from phonoscreen.io.force_constants import full_second_order
-from phonoscreen.lattice.alone import Choices, determine
-from phonoscreen.lattice.basis import build_basis, write_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.cutoffs import choose_cutoff
-from phonoscreen.lattice.dipoles import check_charges, dipole_constants, dipole_forces
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.settings import FitSettings
-from phonoscreen.lattice.stability import check_stability, corrected_frequencies_thz
-from phonoscreen.lattice.store import StoredForceConstants
-from phonoscreen.lattice.supercell import supercell_order
-from phonoscreen.lattice.symmetry import find_symmetry
+from phonoscreen.crystal.constants import Crystal, full_second_order
+from phonoscreen.crystal.supercell import supercell_order
+from phonoscreen.crystal.symmetry import find_symmetry
+from phonoscreen.force_constants.basis import build_basis, write_basis
+from phonoscreen.force_constants.cutoffs import choose_cutoff
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.formats.displacements import read_born, read_phonopy_yaml
+from phonoscreen.phonons.dipoles import check_charges, dipole_constants, dipole_forces
+from phonoscreen.phonons.stability import check_stability, corrected_frequencies_thz
 from phonoscreen.reference.collected import CollectedEngine
-from phonoscreen.reference.labels import label_supercells
+from phonoscreen.stages.labels import label_supercells
+from phonoscreen.stages.one_crystal import Choices, determine
+from phonoscreen.stages.stored_force_constants import StoredForceConstants
 from tests import prototype_crystals as prototypes
 from tests.benchmarks import polar_crystals
 from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points

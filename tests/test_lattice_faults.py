@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.cutoffs import check_cutoff, cutoff_of_shells, neighbour_shells
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.settings import FitSettings, OrderSettings
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.cutoffs import check_cutoff, cutoff_of_shells, neighbour_shells
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.settings import FitSettings, OrderSettings
 from tests import prototype_crystals as prototypes
 from tests.test_lattice_fit import model_forces, random_displacements
 
@@ -174,9 +174,9 @@ def test_a_fourth_order_needs_a_third():
 
 def test_a_basis_that_breaks_symmetry_would_be_seen():
     """The residual recorded with every fit is not zero by definition: it rises when a tensor is spoiled."""
-    from phonoscreen.lattice.clusters import image_table, supercell_pairs
-    from phonoscreen.lattice.invariants import _symmetry_residual, build_order
-    from phonoscreen.lattice.symmetry import find_symmetry
+    from phonoscreen.crystal.symmetry import find_symmetry
+    from phonoscreen.force_constants.clusters import image_table, supercell_pairs
+    from phonoscreen.force_constants.invariants import _symmetry_residual, build_order
 
     crystal = prototypes.rocksalt()
     symmetry, clusters = find_symmetry(crystal, (2, 2, 2)), supercell_pairs(2, (2, 2, 2))

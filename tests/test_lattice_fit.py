@@ -3,15 +3,15 @@
 import numpy
 import pytest
 
-from phonoscreen.io.displacements import read_phonopy_yaml
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.cutoffs import neighbour_shells
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.fit_matrix import FitMatrix
-from phonoscreen.lattice.normal_equations import NormalEquations
-from phonoscreen.lattice.orders import METHODS
-from phonoscreen.lattice.settings import FitSettings
-from phonoscreen.lattice.sum_rules import RotationalSumRules
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.cutoffs import neighbour_shells
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.force_constants.normal_equations import NormalEquations
+from phonoscreen.force_constants.orders import METHODS
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.force_constants.sum_rules import RotationalSumRules
+from phonoscreen.formats.displacements import read_phonopy_yaml
 from tests import prototype_crystals as prototypes
 
 POLAR = ["nacl/phono3py_params_NaCl.yaml.xz", "mgo/phono3py_params_MgO-222rd-444rd.yaml.xz"]

@@ -7,12 +7,12 @@ import pytest
 from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.hiphive import from_hiphive, hiphive_parameters
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.normal_equations import Sums
-from phonoscreen.lattice.settings import FitSettings
-from phonoscreen.lattice.sparse_regression import PENALTIES, sparse_path
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.normal_equations import Sums
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.force_constants.sparse_regression import PENALTIES, sparse_path
+from phonoscreen.formats.hiphive import from_hiphive, hiphive_parameters
 from tests import prototype_crystals as prototypes
 from tests.test_lattice_fit import model_forces, random_displacements
 

@@ -13,20 +13,20 @@ from ase.units import Bohr, Hartree, Rydberg
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
-from phonoscreen.io.displacements import read_phonopy_yaml, read_snapshots
-from phonoscreen.lattice.basis import build_basis, write_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.fit_matrix import FitMatrix
-from phonoscreen.lattice.harmonic_model import (
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.primitive import repeated_primitive
+from phonoscreen.crystal.supercell import supercell_order
+from phonoscreen.force_constants.basis import build_basis, write_basis
+from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.force_constants.harmonic_model import (
     HarmonicModel,
     negative_share,
     relative_stiffness,
     residual_modes,
     second_order_basis,
 )
-from phonoscreen.lattice.label_checks import check_labels
-from phonoscreen.lattice.primitive import repeated_primitive
-from phonoscreen.lattice.supercell import supercell_order
+from phonoscreen.force_constants.label_checks import check_labels
+from phonoscreen.formats.displacements import read_phonopy_yaml, read_snapshots
 from phonoscreen.structures.store import structure_arrays
 from tests import phonondb, prototype_crystals
 from tests.small_study import run_script
@@ -155,7 +155,7 @@ def test_hat_matrix_predicts_what_a_second_fit_finds(salt):
     swapped[1, [4, 16]] = swapped[1, [16, 4]]
     wrong = HarmonicModel(matrix, crystal, moves[:2], swapped)
     right = HarmonicModel(matrix, crystal, moves[:2], forces[:2])
-    from phonoscreen.lattice.swapped_atoms import find_swap
+    from phonoscreen.force_constants.swapped_atoms import find_swap
 
     swap = find_swap(wrong, numpy.tile(crystal.numbers, 27), 1)
     drop = (wrong.residuals**2).sum() - (right.residuals**2).sum()

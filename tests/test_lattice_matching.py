@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.matching import SupercellSites
+from phonoscreen.crystal.matching import SupercellSites
 from tests import prototype_crystals as prototypes
 
 CRYSTALS = [(prototypes.rocksalt, (3, 3, 3)), (prototypes.perovskite, (2, 2, 2)), (prototypes.half_heusler, (2, 2, 2))]

@@ -4,13 +4,13 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.fit_matrix import FitMatrix
-from phonoscreen.lattice.learning_curve import learning_curve
-from phonoscreen.lattice.normal_equations import NormalEquations
-from phonoscreen.lattice.orders import held_out_error, plan_blocks, solve_blocks
-from phonoscreen.lattice.settings import FitSettings
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.force_constants.learning_curve import learning_curve
+from phonoscreen.force_constants.normal_equations import NormalEquations
+from phonoscreen.force_constants.orders import held_out_error, plan_blocks, solve_blocks
+from phonoscreen.force_constants.settings import FitSettings
 from tests import prototype_crystals as prototypes
 from tests.test_lattice_fit import model_forces, random_displacements
 

@@ -6,14 +6,14 @@ import pytest
 from ase import Atoms
 from ase.io import read
 
-from phonoscreen.io.displacements import read_born, read_phonopy_yaml
-from phonoscreen.io.force_constants import full_second_order, phonopy_order
-from phonoscreen.lattice.alone import Choices, determine
-from phonoscreen.lattice.band_path import band_path, irreducible_mesh
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal, SecondOrder
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice, frequencies_thz
-from phonoscreen.lattice.stability import check_stability
+from phonoscreen.crystal.constants import Crystal, SecondOrder, full_second_order
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.formats.displacements import read_born, read_phonopy_yaml
+from phonoscreen.formats.force_constants import phonopy_order
+from phonoscreen.phonons.band_path import band_path, irreducible_mesh
+from phonoscreen.phonons.lattice_sums import HarmonicLattice, frequencies_thz
+from phonoscreen.phonons.stability import check_stability
+from phonoscreen.stages.one_crystal import Choices, determine
 from tests import prototype_crystals as prototypes
 from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points
 from tests.small_study import run_script

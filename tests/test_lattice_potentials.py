@@ -8,10 +8,10 @@ from ase.calculators.lj import LennardJones
 from matscipy.calculators.manybody import Manybody
 from matscipy.calculators.manybody.explicit_forms import stillinger_weber
 
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
-from phonoscreen.lattice.fit import ForceConstantFitter
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.phonons.lattice_sums import HarmonicLattice
 from tests import prototype_crystals as prototypes
 from tests.test_lattice_fit import random_displacements
 

@@ -12,21 +12,21 @@ from scipy.spatial.transform import Rotation
 
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.control import read_control
-from phonoscreen.io.displacements import read_snapshots
-from phonoscreen.io.shengbte import write_control
-from phonoscreen.lattice.alone import Choices, determine
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.dipoles import dipole_forces
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice, frequencies_thz
-from phonoscreen.lattice.finite_displacements import is_single
-from phonoscreen.lattice.judgement import is_displaced
-from phonoscreen.lattice.primitive import primitive_crystal
-from phonoscreen.lattice.ranks import CLEAR, ROUNDING, UnclearRank, clear_rank
-from phonoscreen.lattice.settings import OrderSettings
-from phonoscreen.lattice.sum_rules import RotationalSumRules
-from phonoscreen.lattice.symmetry import higher_space_group, space_group
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.primitive import primitive_crystal
+from phonoscreen.crystal.ranks import CLEAR, ROUNDING, UnclearRank, clear_rank
+from phonoscreen.crystal.symmetry import higher_space_group, space_group
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.finite_displacements import is_single
+from phonoscreen.force_constants.judgement import is_displaced
+from phonoscreen.force_constants.settings import OrderSettings
+from phonoscreen.force_constants.sum_rules import RotationalSumRules
+from phonoscreen.formats.control import read_control
+from phonoscreen.formats.displacements import read_snapshots
+from phonoscreen.formats.shengbte import write_control
+from phonoscreen.phonons.dipoles import dipole_forces
+from phonoscreen.phonons.lattice_sums import HarmonicLattice, frequencies_thz
+from phonoscreen.stages.one_crystal import Choices, determine
 from phonoscreen.structures.prototypes import classify
 from phonoscreen.transport.solve import Settings, solve
 from tests import prototype_crystals as prototypes

@@ -6,16 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.io.force_constants import full_second_order
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.clusters import neighbour_pairs
-from phonoscreen.lattice.constants import Crystal, SecondOrder
-from phonoscreen.lattice.dynamical_matrix import HarmonicLattice
-from phonoscreen.lattice.finite_displacements import complete_by_symmetry, finite_differences, is_single
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.primitive import primitive_crystal, repeated_primitive
-from phonoscreen.lattice.settings import FitSettings
-from phonoscreen.lattice.supercell import reduced_lattice, shortest_supercell_vector, supercell_order
+from phonoscreen.crystal.constants import Crystal, SecondOrder, full_second_order
+from phonoscreen.crystal.primitive import primitive_crystal, repeated_primitive
+from phonoscreen.crystal.supercell import reduced_lattice, shortest_supercell_vector, supercell_order
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.clusters import neighbour_pairs
+from phonoscreen.force_constants.finite_displacements import complete_by_symmetry, finite_differences, is_single
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.phonons.lattice_sums import HarmonicLattice
 from tests import prototype_crystals as prototypes
 
 CONVENTIONAL = numpy.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])

@@ -14,9 +14,9 @@ from ase.units import Bohr
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.reference.baselines import evaluate_structure, force_errors
 from phonoscreen.reference.collected import CollectedEngine, match_atoms, output_files
-from phonoscreen.reference.engine import make_engine
-from phonoscreen.reference.labels import label_supercells
+from phonoscreen.reference.registry import make_engine
 from phonoscreen.reference.vasp import VaspEngine, incar, k_grid, read_vasprun
+from phonoscreen.stages.labels import label_supercells
 from phonoscreen.structures.store import structure_arrays
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
 

@@ -9,6 +9,7 @@ import pytest
 from ase.build import bulk
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.geometry import distance_fingerprint
 from phonoscreen.structures.candidate import (
     Candidate,
     candidate_table,
@@ -16,7 +17,6 @@ from phonoscreen.structures.candidate import (
     write_structures,
 )
 from phonoscreen.structures.filters import assign_shards, draw_parts, find_duplicates
-from phonoscreen.structures.geometry import distance_fingerprint
 from phonoscreen.structures.manifest import build_manifest
 from phonoscreen.structures.sources import read_folder, read_pool
 

@@ -15,9 +15,9 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.structures.hidden_content import own_masses
+from phonoscreen.formats.hidden_content import own_masses
+from phonoscreen.formats.structure_files import iterate_snapshots, read_crystal, read_crystals, read_text
 from phonoscreen.structures.prototypes import classify
-from phonoscreen.structures.reading import iterate_snapshots, read_crystal, read_crystals, read_text
 from tests.mutations import mutated
 
 COLUMNS = "_atom_site_label _atom_site_type_symbol _atom_site_fract_x _atom_site_fract_y _atom_site_fract_z"

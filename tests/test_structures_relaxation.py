@@ -14,7 +14,8 @@ from ase.optimize import BFGS
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.reference.engine import CalculatorEngine, make_engine
+from phonoscreen.reference.base import CalculatorEngine
+from phonoscreen.reference.registry import make_engine
 from phonoscreen.structures.prototypes import build_structure, classify, read_prototypes
 from phonoscreen.structures.relaxation import (
     _SymmetricCrystal,

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings, strategies
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import LONGEST, file_name, harmless_id, problem_of_id
 from phonoscreen.audit.records import count_reasons
+from phonoscreen.formats.file_kinds import ids_of_files, structure_files
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
-from phonoscreen.structures.files import ids_of_files, structure_files
 from phonoscreen.structures.filters import part_sizes
 from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.sources import read_folder, read_pool

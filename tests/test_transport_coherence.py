@@ -6,11 +6,11 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.mesh import build_mesh
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
+from phonoscreen.phonons.modes import solve_mesh_modes
 from phonoscreen.transport.cell_average import NODES, WEIGHTS, pair_averages
 from phonoscreen.transport.coherence import coherence_conductivity
-from phonoscreen.transport.harmonic import DynamicalMatrix
-from phonoscreen.transport.mesh import build_mesh
-from phonoscreen.transport.modes import solve_mesh_modes
 from tests.phonondb import archives, fit_compound, read_compound
 from tests.transport_models import conventional_rocksalt, half_heusler, hexagonal, rocksalt
 

@@ -7,14 +7,16 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.transport import kernels, thermal, units
+from phonoscreen.crystal import units
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.mesh import automatic_mesh, build_mesh
+from phonoscreen.phonons import thermal
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, acoustic_at_gamma, average_over_sets
+from phonoscreen.phonons.modes import UnstableCrystal, broadening_steps, solve_mesh_modes
+from phonoscreen.transport import kernels
 from phonoscreen.transport.boltzmann import iterate, relaxation_time, symmetrise, velocity_products
 from phonoscreen.transport.coherence import coherence_conductivity
-from phonoscreen.transport.harmonic import DynamicalMatrix, acoustic_at_gamma, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
-from phonoscreen.transport.mesh import automatic_mesh, build_mesh
-from phonoscreen.transport.modes import UnstableCrystal, broadening_steps, solve_mesh_modes
 from phonoscreen.transport.scattering import pairs_of, three_phonon_rates
 from phonoscreen.transport.solve import Settings, solve
 from tests.transport_models import hexagonal, rocksalt

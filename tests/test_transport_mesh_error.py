@@ -9,8 +9,8 @@ import shutil
 import numpy
 import pytest
 
-from phonoscreen.transport import cli
-from phonoscreen.transport.inputs import read_folder
+from phonoscreen.commands import bte as cli
+from phonoscreen.formats.bte_folder import read_folder
 from phonoscreen.transport.mesh_error import coarser_meshes, estimate
 from phonoscreen.transport.solve import Settings, solve
 from tests.transport_models import half_heusler, rocksalt

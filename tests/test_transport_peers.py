@@ -6,15 +6,15 @@ from phonopy import Phonopy
 from phonopy.physical_units import get_physical_units
 from phonopy.structure.atoms import PhonopyAtoms
 
-from phonoscreen.io.phono3py import from_phono3py, to_phono3py
-from phonoscreen.transport import thermal
-from phonoscreen.transport.harmonic import DynamicalMatrix, solve_modes, velocity_matrices
-from phonoscreen.transport.mesh import build_mesh
-from phonoscreen.transport.modes import solve_mesh_modes
-from phonoscreen.transport.nonanalytic import GonzeCorrection
-from phonoscreen.transport.other_solvers import solve_with_phono3py
+from phonoscreen.crystal.mesh import build_mesh
+from phonoscreen.crystal.units import COULOMB
+from phonoscreen.formats.phono3py import from_phono3py, to_phono3py
+from phonoscreen.phonons import thermal
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, solve_modes, velocity_matrices
+from phonoscreen.phonons.long_range import GonzeCorrection
+from phonoscreen.phonons.modes import solve_mesh_modes
+from phonoscreen.stages.other_solvers import solve_with_phono3py
 from phonoscreen.transport.solve import Settings, solve
-from phonoscreen.transport.units import COULOMB
 from tests.transport_models import conventional_rocksalt, half_heusler, rocksalt
 
 EPSILON = 2.4 * numpy.eye(3)

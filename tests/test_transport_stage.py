@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import numpy
 import pandas
 import pytest
-import torch
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 
-from phonoscreen.analysis.convergence import convergence
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.figures.convergence import draw
-from phonoscreen.lattice.constants import Crystal
+from phonoscreen.stages.convergence import convergence
+from phonoscreen.stages.solvers import choose_solver
+from phonoscreen.stages.transport import Task, solve_structure
 from phonoscreen.transport.solve import Settings, solve
-from phonoscreen.transport.stage import BatchSolver, Task, choose_solver, solve_structure
 from tests.transport_models import rocksalt
 
 TRANSPORT = {"solver": "native", "temperature_k": 300, "mesh_density_angstrom": 20, "scalebroad": 1.0, "isotopes": True,
@@ -91,48 +91,8 @@ def test_a_diverging_iteration_leaves_no_number(cubic, monkeypatch):
 
 
 def test_unknown_solver_is_refused():
-    with pytest.raises(StudyError, match="native, shengbte and phono3py"):
-        choose_solver(None, {}, {**TRANSPORT, "solver": "magic"})
-    with pytest.raises(StudyError, match="only native runs on cuda"):
-        choose_solver(None, {}, {**TRANSPORT, "solver": "phono3py", "device": "cuda"})
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_batch_gives_what_the_structures_give_alone(cubic, device):
-    """Two stable structures, an unstable one and one that cannot be read, in one shard, through PyTorch."""
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU on this machine")
-    crystal, second, third = cubic
-    soft = dataclasses.replace(second, values=-second.values)
-    weak = dataclasses.replace(third, values=0.7 * third.values)
-    tasks = {"first": Task(*cubic, ((second, weak), (second, third))), "unstable": Task(crystal, soft, third),
-             "second": Task(crystal, second, weak), "broken": None,
-             "spoilt": Task(crystal, second, dataclasses.replace(third, values=third.values * numpy.nan))}  # fmt: skip
-    read_ids = []
-
-    def read(structure_id):
-        read_ids.append(structure_id)
-        if tasks[structure_id] is None:
-            raise StudyError("broken file")
-        return tasks[structure_id]
-
-    solver = BatchSolver(read, dict.fromkeys(tasks, "one basis"), TRANSPORT, device=device)
-    for name in ("first", "unstable", "second", "spoilt"):
-        alone, batched = solve_structure(tasks[name], TRANSPORT), solver(name)
-        assert batched.status == alone.status
-        for key in set(alone.values) - {"seconds"}:
-            expected = alone.values[key]
-            assert batched.values[key] == (
-                expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-9)
-            ), key
-        for key, array in alone.arrays.items():
-            assert batched.arrays[key] == pytest.approx(array, rel=1e-8, abs=1e-8 * numpy.abs(array).max()), key
-    assert read_ids.count("second") == 1
-    if not torch.cuda.is_available():
-        with pytest.raises(StudyError, match="no GPU"):
-            BatchSolver(read, {"first": "one basis"}, TRANSPORT)("first")
-    with pytest.raises(StudyError, match="broken file"):
-        solver("broken")
+    with pytest.raises(StudyError, match="native, shengbte or phono3py"):
+        choose_solver({**TRANSPORT, "solver": "magic"})
 
 
 def test_matrix_of_the_full_solution_beyond_the_memory_is_a_file(cubic, monkeypatch):

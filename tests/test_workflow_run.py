@@ -27,7 +27,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import check_inputs
 from phonoscreen.audit.lineage import Lineage, describe
 from phonoscreen.audit.provenance import file_sha256, record_path, seal
-from phonoscreen.transport.other_solvers import read_conductivity
+from phonoscreen.stages.other_solvers import read_conductivity
 from tests.conftest import ROOT
 
 COMPOUNDS = [

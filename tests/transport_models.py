@@ -4,7 +4,7 @@ import itertools
 
 import numpy
 
-from phonoscreen.lattice.constants import Crystal, SecondOrder, ThirdOrder
+from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 
 
 def morse(depth, stiffness, length):

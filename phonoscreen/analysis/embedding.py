@@ -8,10 +8,10 @@ import pandas
 
 from phonoscreen.analysis.tables import paths_of, with_identity
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.density import DensityMesh
 from phonoscreen.forcefield.frames import neighbour_frames
 from phonoscreen.forcefield.neighbourhoods import point_neighbourhood
-from phonoscreen.lattice.constants import Crystal
 from phonoscreen.structures.store import read_atoms
 
 CENTRE = (0.5, 0.5, 0.5)
@@ -26,7 +26,7 @@ def structure_vector(crystal, mesh, n_frames):
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``
+    crystal : ``phonoscreen.crystal.constants.Crystal``
     mesh : ``DensityMesh``
     n_frames : number of nearest neighbours that define frames
 

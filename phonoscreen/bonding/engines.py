@@ -51,7 +51,7 @@ def find_cohp(crystal, structure_id, *, engine, outputs=None, cutoff_angstrom=6.
     if abs(numpy.linalg.det(crystal.cell)) < 1e-3 or not len(crystal.numbers):
         raise StudyError("a cell without volume or atoms", where=structure_id)
     if engine == "lobster":
-        from phonoscreen.io.lobster import read_lobster
+        from phonoscreen.bonding.lobster import read_lobster
 
         if not outputs:
             raise StudyError("no folder of LOBSTER outputs", where=structure_id, fix="set bonding.outputs")

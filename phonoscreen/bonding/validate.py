@@ -15,8 +15,8 @@ from ase.io import read
 
 from phonoscreen.bonding.cohp import bonding_and_antibonding
 from phonoscreen.bonding.engines import find_cohp
-from phonoscreen.io.lobster import read_lobster
-from phonoscreen.lattice.constants import Crystal
+from phonoscreen.bonding.lobster import read_lobster
+from phonoscreen.crystal.constants import Crystal
 
 
 def compare(folder, engine):

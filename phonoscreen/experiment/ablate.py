@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas
 import yaml
 
-from phonoscreen.forcefield.ablation import measure
+from phonoscreen.experiment.ablation import measure
 from phonoscreen.workflow.experiment import ablations, check_experiment
 
 

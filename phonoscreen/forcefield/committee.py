@@ -5,7 +5,7 @@ import time
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.forcefield.model import load_model
+from phonoscreen.forcefield.models.files import load_model
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
 
 BATCH_ENVIRONMENTS = 2048

@@ -9,9 +9,9 @@ import pandas
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
-from phonoscreen.forcefield.model import check_forces
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.forcefield.models.base import check_forces
 from phonoscreen.forcefield.neighbourhoods import SupercellNeighbours
-from phonoscreen.lattice.constants import Crystal
 
 STAGE = "assemble_dataset"
 

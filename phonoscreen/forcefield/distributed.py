@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import phonoscreen
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.forcefield.model import choose_device
+from phonoscreen.forcefield.models.base import choose_device
 
 
 def _active():

@@ -63,7 +63,7 @@ class SupercellNeighbours:
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``, or anything with ``cell, scaled_positions, numbers``
+    crystal : ``phonoscreen.crystal.constants.Crystal``, or anything with ``cell, scaled_positions, numbers``
     repetitions : (3,) integers; supercell atoms in the order of ``ase.Atoms.repeat``
     cutoff_angstrom : radius of the neighbourhoods
     displacement_max_angstrom : largest displacement that the list must stay complete for

@@ -20,7 +20,7 @@ from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import batches, uncertainty
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
 from phonoscreen.forcefield.publish import load_published
-from phonoscreen.structures.reading import iterate_snapshots
+from phonoscreen.formats.structure_files import iterate_snapshots
 
 log = logging.getLogger("phonoscreen")
 

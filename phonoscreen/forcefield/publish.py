@@ -12,7 +12,7 @@ from phonoscreen.audit.foreign_text import markdown_text
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
-from phonoscreen.forcefield.model import load_model, read_model_json, write_model_json
+from phonoscreen.forcefield.models.files import load_model, read_model_json, write_model_json
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.validation import errors_by
 

@@ -20,7 +20,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.forcefield import distributed
 from phonoscreen.forcefield.dataset import Dataset
-from phonoscreen.forcefield.model import create_model
+from phonoscreen.forcefield.models.registry import create_model
 
 log = logging.getLogger("phonoscreen")
 

@@ -40,7 +40,7 @@ def evaluate_structure(engine, structure_id, supercells, labels):
 
     Parameters
     ----------
-    engine : see ``phonoscreen.reference.engine``
+    engine : see ``phonoscreen.reference.registry``
     structure_id : str
     supercells, labels : the structure's groups in ``results/supercells`` and ``results/labels``
 

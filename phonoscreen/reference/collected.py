@@ -1,8 +1,8 @@
 """Outputs that already exist: a folder per structure with extended XYZ files or the outputs of DFT programs.
 
 ``<folder>/<structure id>/`` holds any number of ``*.extxyz``, ``vasprun*.xml`` and ``OUTCAR*`` files and outputs of the
-programs in ``phonoscreen.io.outputs``, also compressed, in subfolders too, and perhaps phonopy's file ``BORN`` for the
-primitive cell. A supercell finds its forces by its displacements: cell, elements and positions must agree within
+programs in ``phonoscreen.formats.outputs``, also compressed, in subfolders too, and perhaps phonopy's file ``BORN`` for
+the primitive cell. A supercell finds its forces by its displacements: cell, elements and positions must agree within
 1e-4 angstrom, the atoms may come in another order.
 """
 
@@ -13,11 +13,11 @@ from ase.units import Bohr
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import file_name
-from phonoscreen.io.displacements import read_born
-from phonoscreen.io.labelled import check_one_setting, read_labelled
-from phonoscreen.io.outputs import inspect_output
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.reference.engine import check_results
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.formats.displacements import read_born
+from phonoscreen.formats.labelled import check_one_setting, read_labelled
+from phonoscreen.formats.outputs import inspect_output
+from phonoscreen.reference.base import check_results
 
 AGREEMENT_ANGSTROM = 1e-4
 

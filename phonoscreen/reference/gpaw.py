@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from phonoscreen.audit.errors import MachineError
-from phonoscreen.reference.engine import CalculatorEngine
+from phonoscreen.reference.base import CalculatorEngine
 
 
 def make_gpaw(settings, folder):

@@ -15,9 +15,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.reference.engine import check_results
+from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.reference.base import check_results
 from phonoscreen.reference.tensor_convolution import Paths, convolve, convolve_derivative, make_paths
-from phonoscreen.structures.geometry import check_geometry
 
 _REVISION = "9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28"
 _URL = f"https://github.com/atomicarchitects/nequix/raw/{_REVISION}/models/"

@@ -5,7 +5,7 @@ SevenNet: Park, Kim, Hwang and Han, J. Chem. Theory Comput. 20, 4857 (2024). CHG
 """
 
 from phonoscreen.audit.errors import MachineError, StudyError
-from phonoscreen.reference.engine import CalculatorEngine
+from phonoscreen.reference.base import CalculatorEngine
 
 # Folder of the weights inside the sevenn package; models not listed would be downloaded.
 SEVENNET_SHIPPED = {

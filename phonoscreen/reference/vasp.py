@@ -13,9 +13,9 @@ from ase.io import read, write
 
 from phonoscreen.audit.errors import MachineError, StudyError, run_program
 from phonoscreen.audit.names import file_name
-from phonoscreen.io.labelled import read_labelled
-from phonoscreen.reference.engine import check_results
-from phonoscreen.structures.geometry import check_geometry
+from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.formats.labelled import read_labelled
+from phonoscreen.reference.base import check_results
 
 # The recommended PBE potentials of the VASP manual where they are not simply named after the element.
 _POTENTIALS = {

@@ -8,8 +8,8 @@ from ase import Atoms
 from ase.io import read, write
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.structures.extended_xyz import comment_value, comments
-from phonoscreen.structures.hidden_content import own_masses
+from phonoscreen.formats.extended_xyz import comment_value, comments
+from phonoscreen.formats.hidden_content import own_masses
 
 NOT_GIVEN = float("nan")
 

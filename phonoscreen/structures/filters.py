@@ -7,7 +7,7 @@ from ase.data import chemical_symbols
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
-from phonoscreen.structures.geometry import same_crystal
+from phonoscreen.crystal.geometry import same_crystal
 
 _NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe"}
 _LANTHANIDES_CE_TO_LU = set(chemical_symbols[58:72])
@@ -83,7 +83,7 @@ def find_duplicates(structures):
     Parameters
     ----------
     structures : list of (structure_id, key, fingerprint), the preferred first; only structures of one key (formula
-        and class) are compared, by ``phonoscreen.structures.geometry.distance_fingerprint``
+        and class) are compared, by ``phonoscreen.crystal.geometry.distance_fingerprint``
 
     Returns
     -------

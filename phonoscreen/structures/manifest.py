@@ -9,6 +9,8 @@ import pandas
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import count_reasons
+from phonoscreen.crystal.geometry import distance_fingerprint
+from phonoscreen.formats.hidden_content import own_masses
 from phonoscreen.structures.filters import (
     allowed_elements,
     assign_shards,
@@ -17,8 +19,6 @@ from phonoscreen.structures.filters import (
     part_sizes,
     reason_to_skip,
 )
-from phonoscreen.structures.geometry import distance_fingerprint
-from phonoscreen.structures.hidden_content import own_masses
 from phonoscreen.structures.prototypes import classify, formula_type
 
 log = logging.getLogger("phonoscreen")

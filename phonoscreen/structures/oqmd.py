@@ -13,9 +13,9 @@ from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import harmless_id
+from phonoscreen.formats.structure_files import admit_crystal
 from phonoscreen.structures.candidate import NOT_GIVEN, Candidate
 from phonoscreen.structures.formulas import formula_of
-from phonoscreen.structures.reading import admit_crystal
 from phonoscreen.structures.snapshot import Pager, fetch_series, open_snapshot
 
 SPACE_GROUPS = {"216": "F-43m", "221": "Pm-3m", "225": "Fm-3m", "227": "Fd-3m"}

@@ -18,9 +18,9 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.formats.hidden_content import own_masses, set_masses
 from phonoscreen.structures.formulas import formula_of
-from phonoscreen.structures.geometry import check_geometry
-from phonoscreen.structures.hidden_content import own_masses, set_masses
 
 # Rows are the primitive lattice vectors in spglib's conventional ones, by the letter of the centring.
 _PRIMITIVE = {

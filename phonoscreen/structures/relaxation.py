@@ -264,7 +264,7 @@ def relax_structure(atoms, engine, structure_id, settings, tolerance_angstrom):
     Parameters
     ----------
     atoms : crystal, ase.Atoms
-    engine : see ``phonoscreen.reference.engine``; one that does not relax leaves the structure as it is
+    engine : see ``phonoscreen.reference.registry``; one that does not relax leaves the structure as it is
     structure_id : str
     settings : ``relax`` of the config
     tolerance_angstrom : for the symmetry search

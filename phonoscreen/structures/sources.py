@@ -9,12 +9,12 @@ import pandas
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import RULE, harmless_id, problem_of_id
+from phonoscreen.formats.file_kinds import ids_of_files, structure_files
+from phonoscreen.formats.hidden_content import own_masses
+from phonoscreen.formats.structure_files import admit_crystal, read_crystals
 from phonoscreen.structures.candidate import Candidate
-from phonoscreen.structures.files import ids_of_files, structure_files
 from phonoscreen.structures.formulas import formula_of
-from phonoscreen.structures.hidden_content import own_masses
 from phonoscreen.structures.prototypes import build_structure
-from phonoscreen.structures.reading import admit_crystal, read_crystals
 
 log = logging.getLogger("phonoscreen")
 
@@ -108,7 +108,7 @@ def read_folder(path):
 
     Parameters
     ----------
-    path : folder, searched with its subfolders; which files count, ``phonoscreen.structures.files`` says
+    path : folder, searched with its subfolders; which files count, ``phonoscreen.formats.file_kinds`` says
 
     Returns
     -------

@@ -4,7 +4,7 @@ import h5py
 import numpy
 from ase import Atoms
 
-from phonoscreen.structures.hidden_content import own_masses
+from phonoscreen.formats.hidden_content import own_masses
 
 
 def structure_arrays(atoms):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy
 
-from phonoscreen.transport import units
-from phonoscreen.transport.harmonic import average_over_sets
+from phonoscreen.crystal import units
+from phonoscreen.phonons.dynamical_matrix import average_over_sets
 
 TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
 

@@ -12,10 +12,10 @@ import itertools
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.transport import units
+from phonoscreen.crystal import units
+from phonoscreen.phonons.dynamical_matrix import average_over_sets
 from phonoscreen.transport.boltzmann import TO_W_PER_M_K, symmetrise
 from phonoscreen.transport.cell_average import NODES, WEIGHTS, pair_averages
-from phonoscreen.transport.harmonic import average_over_sets
 
 SUMS = ("cell_average", "bare")
 _BLOCK_MIB = 64
@@ -31,7 +31,7 @@ def coherence_conductivity(modes, linewidth, volume, temperature_k, *, sum_over=
 
     Parameters
     ----------
-    modes : ``phonoscreen.transport.modes.MeshModes``
+    modes : ``phonoscreen.phonons.modes.MeshModes``
     linewidth : (n_irr, n_band) full width Gamma = 1/tau, 1/ps
     volume : angstrom^3
     temperature_k : kelvin

@@ -2,7 +2,7 @@
 
 import numpy
 
-from phonoscreen.transport import units
+from phonoscreen.crystal import units
 
 
 def mode_gruneisen(crystal, third, modes):
@@ -13,9 +13,9 @@ def mode_gruneisen(crystal, third, modes):
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``
-    third : ``phonoscreen.lattice.constants.ThirdOrder``
-    modes : ``phonoscreen.transport.modes.MeshModes``
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    third : ``phonoscreen.crystal.constants.ThirdOrder``
+    modes : ``phonoscreen.phonons.modes.MeshModes``
 
     Returns
     -------

@@ -4,8 +4,8 @@ import numpy
 from ase.data import atomic_masses
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.phonons.modes import broadening_steps
 from phonoscreen.transport import kernels
-from phonoscreen.transport.modes import broadening_steps
 
 NATURAL = 2.5e-4
 """A mass is the natural one if it is within this, relative, of the mean of the isotopes or of the standard atomic mass;
@@ -73,7 +73,7 @@ def isotope_rates(modes, variances):
 
     Parameters
     ----------
-    modes : ``phonoscreen.transport.modes.MeshModes``
+    modes : ``phonoscreen.phonons.modes.MeshModes``
     variances : (n_atoms,) from ``mass_variances``
 
     Returns

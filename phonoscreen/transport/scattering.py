@@ -18,8 +18,9 @@ import numpy
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.transport import kernels, units
-from phonoscreen.transport.modes import broadening_steps
+from phonoscreen.crystal import units
+from phonoscreen.phonons.modes import broadening_steps
+from phonoscreen.transport import kernels
 from phonoscreen.transport.third_order import ThirdOrderTransform
 
 CACHE_MIB = 4
@@ -92,9 +93,9 @@ def three_phonon_rates(
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``
-    third : ``phonoscreen.lattice.constants.ThirdOrder``
-    modes : ``phonoscreen.transport.modes.MeshModes``
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    third : ``phonoscreen.crystal.constants.ThirdOrder``
+    modes : ``phonoscreen.phonons.modes.MeshModes``
     temperatures_k : (n_t,) kelvin
     scalebroad : factor on the broadening
     transfer : also return the matrix the iterative solution needs

@@ -6,7 +6,10 @@ import numpy
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.lattice.constants import ThirdOrder
+from phonoscreen.crystal.constants import ThirdOrder
+from phonoscreen.crystal.mesh import build_mesh
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, average_over_sets
+from phonoscreen.phonons.modes import MeshModes, UnstableCrystal, solve_mesh_modes
 from phonoscreen.transport.boltzmann import (
     Populations,
     iterate,
@@ -14,13 +17,9 @@ from phonoscreen.transport.boltzmann import (
     velocity_products,
 )  # fmt: skip
 from phonoscreen.transport.coherence import coherence_conductivity
-from phonoscreen.transport.harmonic import DynamicalMatrix, average_over_sets
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
-from phonoscreen.transport.mesh import build_mesh
 from phonoscreen.transport.mesh_error import MeshError, coarser_meshes, estimate
-from phonoscreen.transport.modes import MeshModes, UnstableCrystal, solve_mesh_modes
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
-from phonoscreen.transport.third_order import check_third_order
 
 SHORTEST_ANGSTROM, LONGEST_ANGSTROM = 0.5, 1000.0
 """Lattice vectors of crystals lie between these."""
@@ -44,7 +43,7 @@ class Settings:
     full_solution : also iterate beyond the relaxation-time approximation
     iterations_max, tolerance : of the iteration
     coherence_sum : "cell_average" or "bare", see ``phonoscreen.transport.coherence``
-    degeneracy : "sets" or "shengbte", see ``phonoscreen.transport.modes.MeshModes``
+    degeneracy : "sets" or "shengbte", see ``phonoscreen.phonons.modes.MeshModes``
     imaginary_threshold_thz : see ``solve_mesh_modes``
     single_precision : three-phonon matrix elements in single precision
     mesh_error : also estimate how far kappa is from its limit of dense meshes, see ``phonoscreen.transport.mesh_error``
@@ -111,12 +110,12 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``
-    second : ``SecondOrder`` or ``phonoscreen.transport.harmonic.LatticeSum``
-    third : ``phonoscreen.lattice.constants.ThirdOrder``
-    mesh : three integers, or a ``phonoscreen.transport.mesh.Mesh``
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    second : ``SecondOrder`` or ``phonoscreen.phonons.dynamical_matrix.LatticeSum``
+    third : ``phonoscreen.crystal.constants.ThirdOrder``
+    mesh : three integers, or a ``phonoscreen.crystal.mesh.Mesh``
     settings : Settings
-    correction : long-range correction of the dynamical matrix, see ``phonoscreen.transport.nonanalytic``
+    correction : long-range correction of the dynamical matrix, see ``phonoscreen.phonons.long_range``
     progress : function of (done, total) irreducible points, or None
 
     Returns
@@ -179,52 +178,6 @@ def harmonic(crystal, second, mesh, settings, *, correction=None):
     return modes, rates, _isotope(crystal, modes, settings)
 
 
-def solve_batch(tasks, mesh, settings=None, *, device="cuda"):
-    """Solve crystals that share the mesh and the list of triplets at once, on a GPU.
-
-    Parameters
-    ----------
-    tasks : list of (crystal, second, third, correction), see ``solve``
-    mesh : three integers
-    settings : Settings with ``degeneracy="sets"``
-    device : of PyTorch
-
-    Returns
-    -------
-    list of Solution, or of the StudyError that a crystal raised (UnstableCrystal on imaginary frequencies)
-
-    Raises
-    ------
-    StudyError
-        If the crystals do not share mesh and triplets, or without the device.
-    """
-    import torch
-
-    from phonoscreen.transport.batch import three_phonon_rates_batch
-
-    settings = settings or Settings()
-    if settings.degeneracy != "sets":
-        raise StudyError("batches treat degenerate bands by sets", where="transport", fix="solve one by one")
-    found, stable = [None] * len(tasks), []
-    for k, (crystal, second, third, correction) in enumerate(tasks):
-        try:
-            check_third_order(third, len(crystal.masses))
-            stable.append((k, _modes(crystal, second, mesh, settings, correction)))
-        except StudyError as error:
-            found[k] = error
-    if stable:
-        rates = three_phonon_rates_batch(
-            [tasks[k][0] for k, _ in stable], [tasks[k][2] for k, _ in stable], [modes for _, modes in stable],
-            settings.temperatures_k, device=device, scalebroad=settings.scalebroad, transfer=settings.full_solution,
-            dtype=torch.complex64 if settings.single_precision else torch.complex128,
-        )  # fmt: skip
-        for (k, modes), own in zip(stable, rates, strict=True):
-            found[k] = _conductivities(tasks[k][0], modes, own, settings)
-        if settings.mesh_error:
-            _add_mesh_errors(found, tasks, mesh, settings, device)
-    return found
-
-
 def _mesh_error(solution, coarser):
     """Return the MeshError of each temperature.
 
@@ -236,16 +189,6 @@ def _mesh_error(solution, coarser):
     shape = solution.modes.mesh.shape
     return [estimate(own, shape, [(mesh, means[t]) for mesh, means in known])
             for t, own in enumerate(_means(solution))]  # fmt: skip
-
-
-def _add_mesh_errors(found, tasks, mesh, settings, device):
-    """Fill ``mesh_error`` of the solutions of a batch."""
-    quick = replace(settings, full_solution=False, mesh_error=False)
-    stable = [k for k, solution in enumerate(found) if isinstance(solution, Solution)]
-    coarser = [(lower, solve_batch([tasks[k] for k in stable], lower, quick, device=device))
-               for lower in coarser_meshes(mesh)]  # fmt: skip
-    for place, k in enumerate(stable):
-        found[k].mesh_error = _mesh_error(found[k], [(lower, solutions[place]) for lower, solutions in coarser])
 
 
 def _means(solution):

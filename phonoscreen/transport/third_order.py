@@ -13,9 +13,9 @@ class ThirdOrderTransform:
 
     Parameters
     ----------
-    crystal : ``phonoscreen.lattice.constants.Crystal``
-    third : ``phonoscreen.lattice.constants.ThirdOrder``
-    mesh : ``phonoscreen.transport.mesh.Mesh``
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    third : ``phonoscreen.crystal.constants.ThirdOrder``
+    mesh : ``phonoscreen.crystal.mesh.Mesh``
     dtype : complex type of the transforms
 
     Raises

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from phonoscreen.structures.files import structure_files
+from phonoscreen.formats.file_kinds import structure_files
 from phonoscreen.workflow.code import ROOT
 
 FIGURES = "phonoscreen/figures"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy
 
-from phonoscreen.transport import cli
-from phonoscreen.transport.harmonic import average_over_sets, degenerate_sets
-from phonoscreen.transport.other_solvers import read_conductivity, solve_with_phono3py
+from phonoscreen.commands import bte as cli
+from phonoscreen.phonons.dynamical_matrix import average_over_sets, degenerate_sets
+from phonoscreen.stages.other_solvers import read_conductivity, solve_with_phono3py
 from phonoscreen.transport.solve import Settings, solve
 from tests.conftest import reference_folder
 

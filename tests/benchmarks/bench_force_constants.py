@@ -23,13 +23,13 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.records import write_records
-from phonoscreen.io.displacements import read_phonopy_yaml
-from phonoscreen.lattice.basis import build_basis, write_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.cutoffs import choose_cutoff
-from phonoscreen.lattice.fit_matrix import FitMatrix
-from phonoscreen.lattice.supercell import translation_table
-from phonoscreen.reference.engine import make_engine
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.supercell import translation_table
+from phonoscreen.force_constants.basis import build_basis, write_basis
+from phonoscreen.force_constants.cutoffs import choose_cutoff
+from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.formats.displacements import read_phonopy_yaml
+from phonoscreen.reference.registry import make_engine
 from tests import prototype_crystals as prototypes
 from tests.conftest import reference_folder
 from tests.small_study import run_script

@@ -36,7 +36,7 @@ def build(name):
     from ase.build import bulk
     from ase.spacegroup import crystal as place
 
-    from phonoscreen.lattice.constants import Crystal
+    from phonoscreen.crystal.constants import Crystal
     from tests.transport_models import central_forces, morse
 
     def cubic(symbols, sites, group, a):
@@ -74,7 +74,7 @@ def load_nacl():
 
 
 def build_nacl():
-    from phonoscreen.io.phono3py import from_phono3py
+    from phonoscreen.formats.phono3py import from_phono3py
 
     program = load_nacl()
     return *from_phono3py(program), (program.nac_params["born"], program.nac_params["dielectric"])
@@ -82,7 +82,7 @@ def build_nacl():
 
 def ours(name, threads):
     """Return a function of the mesh that solves everything with this project's engine."""
-    from phonoscreen.transport.nonanalytic import GonzeCorrection
+    from phonoscreen.phonons.long_range import GonzeCorrection
     from phonoscreen.transport.solve import Settings, solve
 
     crystal, second, third, charges = build(name)
@@ -102,7 +102,7 @@ def ours(name, threads):
 
 def phono3py_s(name, full):
     """Return a function of the mesh that solves with phono3py: relaxation time, or the direct solution."""
-    from phonoscreen.io.phono3py import to_phono3py
+    from phonoscreen.formats.phono3py import to_phono3py
 
     program = load_nacl() if name == "nacl_dft" else to_phono3py(*build(name)[:3])
 
@@ -118,7 +118,7 @@ def phono3py_s(name, full):
 
 def count_flop(crystal, third, shape):
     """Floating-point operations of the matrix products: transforms over lattice vectors and first contraction."""
-    from phonoscreen.transport.mesh import build_mesh
+    from phonoscreen.crystal.mesh import build_mesh
     from phonoscreen.transport.scattering import pairs_of
     from phonoscreen.transport.third_order import ThirdOrderTransform
 

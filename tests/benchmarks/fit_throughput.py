@@ -21,11 +21,11 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.records import read_records, write_records
-from phonoscreen.lattice.assignment import BasisAssigner
-from phonoscreen.lattice.basis import read_basis
-from phonoscreen.lattice.constants import Crystal
-from phonoscreen.lattice.fit_matrix import FitMatrix
-from phonoscreen.lattice.settings import OrderSettings, SupercellSettings
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.force_constants.basis import read_basis
+from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
+from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from tests.small_study import ROOT, run_script
 

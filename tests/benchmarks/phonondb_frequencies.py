@@ -14,8 +14,8 @@ import numpy
 import pandas
 from threadpoolctl import threadpool_limits
 
-from phonoscreen.io.displacements import read_born
-from phonoscreen.lattice.stability import check_stability
+from phonoscreen.formats.displacements import read_born
+from phonoscreen.phonons.stability import check_stability
 from tests.conftest import reference_folder
 from tests.phonondb import archives, fit_compound, phonopy_of_compound, read_compound, their_points
 

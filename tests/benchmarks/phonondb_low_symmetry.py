@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy
 from threadpoolctl import threadpool_limits
 
-from phonoscreen.io.displacements import read_born
-from phonoscreen.lattice.finite_displacements import finite_differences
-from phonoscreen.lattice.stability import corrected_frequencies_thz
-from phonoscreen.lattice.supercell import supercell_cells
+from phonoscreen.crystal.supercell import supercell_cells
+from phonoscreen.force_constants.finite_displacements import finite_differences
+from phonoscreen.formats.displacements import read_born
+from phonoscreen.phonons.stability import corrected_frequencies_thz
 from tests.conftest import reference_folder
 from tests.phonondb import phonopy_of_compound, read_compound, their_points
 

@@ -13,13 +13,13 @@ import time
 import numpy
 from threadpoolctl import threadpool_limits
 
-from phonoscreen.io.displacements import read_phonopy_yaml
-from phonoscreen.io.phono3py import to_phono3py
-from phonoscreen.lattice.basis import build_basis
-from phonoscreen.lattice.cutoffs import choose_cutoff
-from phonoscreen.lattice.fit import ForceConstantFitter
-from phonoscreen.lattice.stability import corrected_frequencies_thz
-from phonoscreen.transport.nonanalytic import GonzeCorrection
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.cutoffs import choose_cutoff
+from phonoscreen.force_constants.fit import ForceConstantFitter
+from phonoscreen.formats.displacements import read_phonopy_yaml
+from phonoscreen.formats.phono3py import to_phono3py
+from phonoscreen.phonons.long_range import GonzeCorrection
+from phonoscreen.phonons.stability import corrected_frequencies_thz
 from phonoscreen.transport.solve import Settings, solve
 from tests.conftest import reference_folder
 

@@ -22,7 +22,7 @@ from phonoscreen.analysis.metrics import frequency_error
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.elements import SYMBOLS
-from phonoscreen.lattice.stability import check_stability
+from phonoscreen.phonons.stability import check_stability
 from phonoscreen.reference.potentials import make_baseline
 from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell

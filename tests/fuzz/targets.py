@@ -83,7 +83,7 @@ def rocksalt():
 
 
 def shengbte_files(folder):
-    from phonoscreen.io.shengbte import write_directory
+    from phonoscreen.formats.shengbte import write_directory
 
     born = numpy.array([1.1 * numpy.eye(3), -1.1 * numpy.eye(3)]), 2.4 * numpy.eye(3)
     write_directory(*rocksalt(), folder, mesh=(4, 4, 4), temperature_k=300, born=born[0], epsilon=born[1])
@@ -103,28 +103,28 @@ def only(name):
 
 @target(only("CONTROL"))
 def control(folder):
-    from phonoscreen.io.control import read_control
+    from phonoscreen.formats.control import read_control
 
     return read_control(folder / "CONTROL")
 
 
 @target(only("FORCE_CONSTANTS_2ND"))
 def force_constants_2nd(folder):
-    from phonoscreen.io.force_constants import read_second_order
+    from phonoscreen.formats.force_constants import read_second_order
 
     return read_second_order(folder / "FORCE_CONSTANTS_2ND", 2, REPETITIONS)
 
 
 @target(only("FORCE_CONSTANTS_3RD"))
 def force_constants_3rd(folder):
-    from phonoscreen.io.force_constants import read_third_order
+    from phonoscreen.formats.force_constants import read_third_order
 
     return read_third_order(folder / "FORCE_CONSTANTS_3RD", rocksalt()[0].cell)
 
 
 @target(shengbte_files)
 def shengbte_folder(folder):
-    from phonoscreen.transport.inputs import read_folder
+    from phonoscreen.formats.bte_folder import read_folder
 
     problem = read_folder(folder)
     return problem.crystal, problem.second, problem.third, problem.mesh, problem.settings
@@ -139,13 +139,13 @@ def espresso_file(folder):
 
 @target(espresso_file)
 def espresso(folder):
-    from phonoscreen.io.espresso import read_espresso
+    from phonoscreen.formats.espresso import read_espresso
 
     return read_espresso(folder / "espresso.ifc2", 2, REPETITIONS)
 
 
 def hdf5_files(folder):
-    from phonoscreen.io.phonopy import write_second_hdf5, write_third_hdf5
+    from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
 
     write_second_hdf5(rocksalt()[1], folder / "fc2.hdf5")
     write_third_hdf5(rocksalt()[2], REPETITIONS, folder / "fc3.hdf5")
@@ -153,7 +153,7 @@ def hdf5_files(folder):
 
 @target(hdf5_files, mutate=mutate_bytes)
 def force_constants_hdf5(folder):
-    from phonoscreen.io.phonopy import read_second_hdf5, read_third_hdf5
+    from phonoscreen.formats.phonopy import read_second_hdf5, read_third_hdf5
 
     second = read_second_hdf5(folder / "fc2.hdf5", 2, REPETITIONS)
     return second, read_third_hdf5(folder / "fc3.hdf5", rocksalt()[0], REPETITIONS)
@@ -180,7 +180,7 @@ def phonopy_program():
 
 @target(lambda folder: phonopy_program().save(folder / "phonopy_params.yaml", settings={"force_sets": True}))
 def phonopy_yaml(folder):
-    from phonoscreen.io.displacements import read_phonopy_yaml
+    from phonoscreen.formats.displacements import read_phonopy_yaml
 
     return read_phonopy_yaml(folder / "phonopy_params.yaml")
 
@@ -193,7 +193,7 @@ def force_sets_file(folder):
 
 @target(force_sets_file)
 def force_sets(folder):
-    from phonoscreen.io.displacements import read_force_sets
+    from phonoscreen.formats.displacements import read_force_sets
 
     return read_force_sets(folder / "FORCE_SETS", rocksalt()[0], REPETITIONS)
 
@@ -205,7 +205,7 @@ def born_file(folder):
 
 @target(born_file)
 def born(folder):
-    from phonoscreen.io.displacements import read_born
+    from phonoscreen.formats.displacements import read_born
 
     return read_born(folder / "BORN", rocksalt()[0])
 
@@ -223,8 +223,8 @@ def displaced(seed, n=2):
 
 @target(lambda folder: write(folder / "forces.extxyz", [displaced(1), displaced(2)]))
 def snapshots(folder):
-    from phonoscreen.io.displacements import read_snapshots
-    from phonoscreen.io.labelled import read_labelled
+    from phonoscreen.formats.displacements import read_snapshots
+    from phonoscreen.formats.labelled import read_labelled
 
     path = folder / "forces.extxyz"
     return read_snapshots(path, rocksalt()[0], read_labelled(path))
@@ -340,7 +340,7 @@ def optimade_answers(folder):
 
 def lobster_files(folder):
     from phonoscreen.bonding.cohp import Cohp
-    from phonoscreen.io.lobster import write_lobster
+    from phonoscreen.bonding.lobster import write_lobster
 
     energies = numpy.linspace(-5, 2, 15)
     curves = numpy.array([-numpy.exp(-((energies + 2) ** 2)), 0.5 * numpy.exp(-((energies + 1) ** 2))])
@@ -357,7 +357,7 @@ def lobster_files(folder):
 @target(lobster_files)
 def lobster(folder):
     from phonoscreen.bonding.cohp import bonding_and_antibonding
-    from phonoscreen.io.lobster import read_lobster
+    from phonoscreen.bonding.lobster import read_lobster
 
     cohp = read_lobster(folder)
     return cohp, bonding_and_antibonding(cohp)
@@ -414,7 +414,8 @@ def settings_values(folder):
 
 
 def published_model(folder):
-    from phonoscreen.forcefield.model import create_model, save_model
+    from phonoscreen.forcefield.models.files import save_model
+    from phonoscreen.forcefield.models.registry import create_model
     from phonoscreen.forcefield.publish import publish_model
     from tests.forcefield_crystals import SETTINGS
 
@@ -454,7 +455,7 @@ def model(folder):
 def model_sealed_again(folder):
     """Altered by somebody who wrote the hashes anew."""
     from phonoscreen.audit.provenance import file_sha256
-    from phonoscreen.forcefield.model import write_model_json
+    from phonoscreen.forcefield.models.files import write_model_json
 
     try:
         content = json.loads((folder / "model.json").read_bytes())

@@ -168,8 +168,6 @@ class Transport(Section):
     """Relative change of the conductivity at which the full solution ends."""
     committee: Switch = True
     """Also solve each committee member (relaxation time): standard deviations."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where the native solver runs; cuda: batches of structures of one prototype."""
     memory_gib: Positive = 4
     """Largest matrix of the full solution in memory; a larger one goes to a temporary file."""
 

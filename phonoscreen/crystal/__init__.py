@@ -1,0 +1,1 @@
+"""Crystals: cell and atoms, units, supercells, symmetry, primitive cells, meshes of wave vectors."""

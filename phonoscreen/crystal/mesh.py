@@ -1,0 +1,144 @@
+"""Gamma-centred q meshes, their irreducible points, stars and little groups."""
+
+from dataclasses import dataclass
+
+import numpy
+import spglib
+
+from phonoscreen.audit.errors import StudyError
+
+
+@dataclass
+class Mesh:
+    """A Gamma-centred mesh with the point symmetry of a crystal (time reversal included).
+
+    Attributes
+    ----------
+    shape : (3,) number of points along the reciprocal vectors
+    points : (n_q, 3) integers m, the first counts fastest (ShengBTE's order); the fractional q is m / shape
+    rotations : (n_op, 3, 3) Cartesian matrices that act on q, on velocities and on any vector field of q
+    images : (n_op, n_q) index of the image of each point
+    irreducible : (n_irr,) indices of the irreducible points
+    weights : (n_irr,) size of each star
+    star : (n_q,) position in ``irreducible`` of the representative of each point
+    operation : (n_q,) operation that maps the representative on the point
+    """
+
+    shape: numpy.ndarray
+    points: numpy.ndarray
+    rotations: numpy.ndarray
+    images: numpy.ndarray
+    irreducible: numpy.ndarray
+    weights: numpy.ndarray
+    star: numpy.ndarray
+    operation: numpy.ndarray
+
+    @property
+    def fractional(self):
+        """(n_q, 3) fractional coordinates of the points."""
+        return self.points / self.shape
+
+    def index(self, points):
+        """Return the index of integer points, taken modulo the mesh."""
+        m = numpy.mod(points, self.shape)
+        return (m[..., 2] * self.shape[1] + m[..., 1]) * self.shape[0] + m[..., 0]
+
+    def little_group(self, point):
+        """Return the operations that leave a point (an index) where it is."""
+        return numpy.flatnonzero(self.images[:, point] == point)
+
+
+def point_group(crystal, tolerance_angstrom=1e-4):
+    """Return the rotations of a crystal's space group, each once.
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    tolerance_angstrom : distance within which atoms count as equivalent
+
+    Returns
+    -------
+    (n, 3, 3) integer matrices that act on fractional coordinates
+
+    Raises
+    ------
+    StudyError
+        If spglib finds no symmetry at all (for example two atoms at one place).
+    """
+    atoms = numpy.column_stack([crystal.numbers, numpy.round(numpy.asarray(crystal.masses, float), 6)])
+    kinds = numpy.unique(atoms, axis=0, return_inverse=True)[1].ravel()  # isotopes of one element are different atoms
+    try:
+        found = spglib.get_symmetry((crystal.cell, crystal.scaled_positions, kinds), symprec=tolerance_angstrom)
+    except Exception:  # spglib returns None for some impossible crystals and raises errors of its own for others
+        found = None
+    if found is None:
+        raise StudyError(
+            "no space group found for the crystal", where="transport", fix="check cell, positions and atomic numbers"
+        )
+    return numpy.unique(found["rotations"], axis=0)
+
+
+def build_mesh(crystal, shape, *, symmetry=True):
+    """Return the mesh of a crystal; operations that do not map the mesh on itself are left out.
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    shape : three positive integers
+    symmetry : use the crystal's point group and time reversal; otherwise every point is irreducible
+
+    Raises
+    ------
+    StudyError
+        If the shape is not three positive integers, or the mesh has a single point.
+    """
+    shape = numpy.asarray(shape)
+    if shape.shape != (3,) or numpy.any(shape < 1) or numpy.any(shape != numpy.round(shape)):
+        raise StudyError(f"q mesh {shape.tolist()} is not three positive integers", where="transport",
+                         fix="give a mesh such as 11 11 11")  # fmt: skip
+    if numpy.prod(shape) == 1:
+        raise StudyError("a q mesh of one point holds no momentum-conserving processes", where="transport",
+                         fix="give at least 2 points along one direction, a converged mesh has 9 or more")  # fmt: skip
+    shape = shape.astype(numpy.int64)
+    points = numpy.array(list(numpy.ndindex(*shape[::-1])))[:, ::-1]
+    rotations = point_group(crystal) if symmetry else numpy.eye(3, dtype=int)[None]
+    cell = numpy.asarray(crystal.cell, float)
+    cartesian, images, seen = [], [], set()
+    for sign in (1, -1) if symmetry else (1,):
+        for rotation in rotations:
+            reciprocal = sign * numpy.rint(numpy.linalg.inv(rotation).T).astype(int)
+            if reciprocal.tobytes() in seen:
+                continue
+            seen.add(reciprocal.tobytes())
+            image = points @ (reciprocal * shape[:, None] / shape[None, :]).T
+            if numpy.abs(image - numpy.rint(image)).max() > 1e-8:
+                continue
+            m = numpy.mod(numpy.rint(image).astype(numpy.int64), shape)
+            images.append((m[:, 2] * shape[1] + m[:, 1]) * shape[0] + m[:, 0])
+            cartesian.append(sign * cell.T @ rotation @ numpy.linalg.inv(cell.T))
+    images = numpy.array(images)
+    representative = images.min(axis=0)
+    irreducible, star, weights = numpy.unique(representative, return_inverse=True, return_counts=True)
+    operation = (images[:, irreducible[star]] == numpy.arange(len(points))).argmax(axis=0)
+    return Mesh(shape, points, numpy.array(cartesian), images, irreducible, weights, star.ravel(), operation)
+
+
+def automatic_mesh(crystal, density_angstrom, points_max=None):
+    """Return an odd mesh with the same density of points along each reciprocal vector.
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    density_angstrom : N_i is the odd number at or above density / |a_i|
+    points_max : most points along a direction; lowered to the odd number at or below
+
+    Returns
+    -------
+    tuple of three odd integers, at least 3
+    """
+    lengths = numpy.linalg.norm(crystal.cell, axis=1)
+    shape = numpy.maximum(numpy.ceil(density_angstrom / lengths - 1e-9).astype(int), 3)
+    shape += 1 - shape % 2
+    if points_max is not None:
+        shape = numpy.minimum(shape, points_max - 1 + points_max % 2)
+    return tuple(int(n) for n in shape)

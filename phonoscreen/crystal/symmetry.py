@@ -1,0 +1,229 @@
+"""Space group of a crystal: exact geometry, and operations as integer maps of its atoms."""
+
+from dataclasses import dataclass
+
+import numpy
+import spglib
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
+
+PHONOPY_TOLERANCE_ANGSTROM = 1e-5
+"""phonopy's ``symprec``: the tolerance for its files, and for crystals that are symmetrised."""
+
+TOLERANCE_ANGSTROM = 1e-3
+"""Tolerance for crystals of other files, which may be rounded to four decimals."""
+
+
+ENTRIES = numpy.array([0.0, 1.0, -1.0, 0.5, -0.5, numpy.sqrt(0.75), -numpy.sqrt(0.75)])
+"""Matrix elements of the crystallographic operations when rotation axes lie along x, y, z or the diagonals."""
+
+
+@dataclass
+class SpaceGroup:
+    """Space group of a crystal and what it rests on.
+
+    Parameters
+    ----------
+    symbol : international, short
+    number : 1 to 230
+    tolerance_angstrom : largest distance between an atom and its image
+    """
+
+    symbol: str
+    number: int
+    tolerance_angstrom: float
+
+
+@dataclass
+class CrystalSymmetry:
+    """Operations of the space group; operation ``g`` takes atom ``i`` of cell ``c`` to atom ``atoms[g, i]`` of cell
+    ``rotations[g] @ c + cells[g, i]``.
+
+    Parameters
+    ----------
+    rotations : (n_operations, 3, 3) integers, on fractional coordinates
+    cartesian : (n_operations, 3, 3) the same rotations on Cartesian vectors
+    atoms : (n_operations, n_atoms) integers
+    cells : (n_operations, n_atoms, 3) integers
+    space_group : ``SpaceGroup`` of the crystal, of which a supercell may keep only some operations
+    """
+
+    rotations: numpy.ndarray
+    cartesian: numpy.ndarray
+    atoms: numpy.ndarray
+    cells: numpy.ndarray
+    space_group: SpaceGroup
+
+
+def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
+    """Operations of the crystal that also map the supercell onto itself, in a canonical order.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``, symmetrised; a cell that is not primitive has pure translations among its operations
+    repetitions : (3,) integers of the supercell
+    tolerance_angstrom : spglib's ``symprec``; small, because the crystal is exact (see ``symmetrise``)
+
+    Returns
+    -------
+    CrystalSymmetry
+
+    Raises
+    ------
+    StudyError
+        If spglib finds no symmetry or an operation does not map the atoms onto each other.
+    """
+    cell = numpy.asarray(crystal.cell, float)
+    found = find_dataset(crystal, tolerance_angstrom)
+    rotations, translations = found.rotations.astype(int), found.translations
+    n = numpy.array(repetitions)
+    folded = rotations * n[None, None, :]
+    fits = (folded % n[None, :, None] == 0).all(axis=(1, 2))
+    rotations, translations = rotations[fits], translations[fits]
+    atoms, cells = _images(crystal, rotations, translations, tolerance_angstrom)
+    cartesian = _cartesian(cell, rotations)
+    content = numpy.concatenate([rotations.reshape(len(rotations), -1), atoms, cells.reshape(len(atoms), -1)], axis=1)
+    order = numpy.lexsort(content.T[::-1])
+    group = SpaceGroup(found.international, int(found.number), float(tolerance_angstrom))
+    return CrystalSymmetry(rotations[order], cartesian[order], atoms[order], cells[order], group)
+
+
+def symmetrise(crystal, tolerance_angstrom):
+    """Crystal whose cell and positions obey its space group exactly, in the orientation and at the origin given.
+
+    Files round coordinates, and what is built on rounded geometry takes the rounding for physics: images at equal
+    distances differ, conditions that symmetry fulfils look independent. The metric of the cell and the positions are
+    averaged over all operations that spglib finds. The cell is strained without turning, except that rotation axes
+    which lie along x, y, z up to rounding come to lie there exactly.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    tolerance_angstrom : spglib's ``symprec``
+
+    Returns
+    -------
+    Crystal, the same atoms in the same order
+
+    Raises
+    ------
+    StudyError
+        If spglib finds no symmetry or an operation does not map the atoms onto each other.
+    """
+    cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
+    found = find_dataset(crystal, tolerance_angstrom)
+    rotations, translations = found.rotations.astype(int), found.translations
+    atoms, cells = _images(crystal, rotations, translations, tolerance_angstrom)
+    inverse = numpy.linalg.inv(cell)
+    metric = (rotations.transpose(0, 2, 1) @ (cell @ cell.T) @ rotations).mean(axis=0)
+    values, vectors = numpy.linalg.eigh(inverse @ metric @ inverse.T)
+    strained = cell @ (vectors * numpy.sqrt(values)) @ vectors.T
+    strained = strained @ _upright(_cartesian(strained, rotations), tolerance_angstrom / numpy.abs(cell).max()).T
+    back = numpy.rint(numpy.linalg.inv(rotations))
+    step = tau[atoms] + cells - translations[:, None]
+    positions = numpy.einsum("gxy,giy->ix", back, step) / len(rotations)
+    return Crystal(strained, positions, crystal.numbers, crystal.masses)
+
+
+def space_group(crystal, tolerance_angstrom):
+    """``SpaceGroup`` of a crystal."""
+    found = find_dataset(crystal, tolerance_angstrom)
+    return SpaceGroup(found.international, int(found.number), float(tolerance_angstrom))
+
+
+def higher_space_group(crystal, tolerance_angstrom, factors=(10.0, 100.0, 1000.0), largest_angstrom=0.02):
+    """The space group that a crystal would have at a larger tolerance, where that is a higher one.
+
+    Noise of coordinates beyond the tolerance shows so: symmetry comes back as soon as the tolerance covers it.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    tolerance_angstrom : the tolerance in use
+    factors : larger tolerances tried, in units of it
+    largest_angstrom : no tolerance above this is tried; larger distances are those of a real distortion
+
+    Returns
+    -------
+    SpaceGroup or None
+    """
+    n_operations = len(find_dataset(crystal, tolerance_angstrom).rotations)
+    for factor in factors:
+        larger = factor * tolerance_angstrom
+        if larger > largest_angstrom:
+            break
+        try:
+            found = find_dataset(crystal, larger)
+        except StudyError:
+            break
+        if len(found.rotations) > n_operations:
+            return SpaceGroup(found.international, int(found.number), larger)
+    return None
+
+
+def find_dataset(crystal, tolerance_angstrom):
+    """spglib's symmetry dataset of a crystal, or a refusal."""
+    cell = (numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float), crystal.numbers)
+    message = "spglib finds no space group"
+    try:
+        found = spglib.get_symmetry_dataset(cell, symprec=tolerance_angstrom)
+    except spglib.SpglibError as error:
+        found, message = None, f"{message}: {error}"
+    if found is None:
+        raise StudyError(
+            f"{message} within {tolerance_angstrom:g} angstrom",
+            fix="check the cell for atoms that sit on each other, or change --symmetry-tolerance "
+            "(filter.symmetry_tolerance_angstrom in a study)",
+        )
+    return found
+
+
+def _images(crystal, rotations, translations, tolerance_angstrom):
+    """Atom and cell that each operation takes each atom to: (n_operations, n_atoms), (n_operations, n_atoms, 3)."""
+    cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
+    atoms = numpy.empty((len(rotations), len(tau)), int)
+    cells = numpy.empty((len(rotations), len(tau), 3), int)
+    other = crystal.numbers[:, None] != crystal.numbers[None, :]
+    worst = 0.0
+    for g, (rotation, translation) in enumerate(zip(rotations, translations)):
+        step = (tau @ rotation.T + translation)[:, None] - tau[None]
+        whole = numpy.rint(step)
+        distance = numpy.linalg.norm((step - whole) @ cell, axis=-1)
+        distance[other] = numpy.inf
+        atoms[g] = distance.argmin(axis=1)
+        cells[g] = whole[numpy.arange(len(tau)), atoms[g]]
+        worst = max(worst, float(distance.min(axis=1).max()))
+    if worst > 10 * tolerance_angstrom or (numpy.sort(atoms, axis=1) != numpy.arange(len(tau))).any():
+        raise StudyError(
+            f"a space-group operation misses an atom by {worst:.2g} angstrom, tolerance {tolerance_angstrom:g}",
+            fix="give coordinates with more digits, or change --symmetry-tolerance "
+            "(filter.symmetry_tolerance_angstrom in a study)",
+        )
+    return atoms, cells
+
+
+def _cartesian(cell, rotations):
+    """Rotations on Cartesian vectors: the nearest orthogonal matrices, exact in ``ENTRIES`` where they are close."""
+    left, _, right = numpy.linalg.svd(cell.T @ rotations @ numpy.linalg.inv(cell.T))
+    nearest = left @ right
+    simple = _simple(nearest)
+    return numpy.where(numpy.abs(nearest - simple) < 1e-11, simple, nearest)
+
+
+def _simple(matrices):
+    """Nearest of ``ENTRIES`` to each element."""
+    return ENTRIES[numpy.abs(matrices[..., None] - ENTRIES).argmin(axis=-1)]
+
+
+def _upright(cartesian, tilt):
+    """Rotation of the crystal by no more than a tilt after which all operations have the entries of the upright group.
+
+    A rounded cell is tilted by its rounding. Elements that should vanish are then as small as the rounding, and whether
+    they count would be a question of luck. The identity where the crystal stands in a general direction.
+    """
+    upright = _simple(cartesian)
+    if numpy.abs(cartesian - upright).max() > 4 * tilt:
+        return numpy.eye(3)
+    left, _, right = numpy.linalg.svd(numpy.einsum("gxy,gzy->xz", upright, cartesian))
+    return left @ right

@@ -1,0 +1,1 @@
+"""Force models: what all share (base), which there are (registry), and one file for each."""

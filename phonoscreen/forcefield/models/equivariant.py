@@ -1,0 +1,208 @@
+"""An equivariant, conservative force model: an energy per atom from the moments of its neighbour density.
+
+Local, one pass, linear in the number of atoms. Moments (``phonoscreen.forcefield.moments``) of the density around an
+atom are contracted to rotational invariants of body order two to four, which a small perceptron turns into the energy
+of the atom; forces are its exact gradient. They turn and mirror with the atoms, add up to zero, have a symmetric
+Hessian, and vanish where symmetry demands it.
+
+Elements enter through their attributes only: a small network maps the attributes of an element to an embedding, and
+another one maps the embeddings of two elements to the radial functions of the pair. So an element with few examples
+profits from its neighbours in the periodic table. The construction follows moment tensor potentials (Shapeev,
+Multiscale Model. Simul. 14, 1153 (2016)) and the atomic cluster expansion (Drautz, Phys. Rev. B 99, 014104 (2019)).
+"""
+
+import numpy
+import torch
+
+from phonoscreen.forcefield.elements import N_DESCRIPTORS, SYMBOLS, element_descriptors, element_radii_angstrom
+from phonoscreen.forcefield.long_range import coulomb_energy, describe_waves
+from phonoscreen.forcefield.models.base import ForceModel, perceptron, to_device
+from phonoscreen.forcefield.moments import (
+    DEGREES,
+    Pairs,
+    coupling_coefficients,
+    neighbour_moments,
+    pair_gradients,
+)
+
+CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 64, 0.02
+RADIAL_FUNCTIONS = 10
+EMBEDDING, EMBEDDING_HIDDEN, PAIR_HIDDEN, COEFFICIENT_HIDDEN = 12, 16, 32, 32
+CHARGE_HIDDEN, CHARGE_SCALE = 16, 2.0
+PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
+MEAN_SCALE_ANGSTROM = 2.8  # of the sum of two radii
+TRIPLES = ((1, 1, 2), (2, 2, 2), (1, 2, 3), (2, 3, 3))
+
+
+class EquivariantPotential(ForceModel):
+    """Strictly local many-body potential.
+
+    Settings: ``channels`` of the radial functions, ``hidden`` layers of the energy, ``cutoff_angstrom``.
+    """
+
+    kind = "equivariant"
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.channels, self.long_range = settings["channels"], settings["long_range"]
+        numbers = sorted(SYMBOLS)
+        descriptors = torch.zeros(max(numbers) + 1, N_DESCRIPTORS, dtype=self.dtype)
+        descriptors[numbers] = torch.as_tensor(element_descriptors(numbers), dtype=self.dtype)
+        self.register_buffer("descriptors", descriptors, persistent=False)
+        n_outputs = RADIAL_FUNCTIONS * len(DEGREES) * self.channels
+        self.embedding = perceptron([N_DESCRIPTORS, EMBEDDING_HIDDEN, EMBEDDING], self.dtype)
+        self.radial = perceptron([2 * EMBEDDING + 1, PAIR_HIDDEN, n_outputs], self.dtype)
+        self.product_mixing = self._mixing(PRODUCTS)
+        self.triple_mixing = self._mixing(TRIPLE_PRODUCTS)
+        for number, triple in enumerate(TRIPLES):
+            self.register_buffer(f"coupling{number}", coupling_coefficients(*triple).to(self.dtype), persistent=False)
+        n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
+        self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype, bias_of_last=False)
+        self.coefficients = perceptron([EMBEDDING + self.channels, COEFFICIENT_HIDDEN, n_invariants], self.dtype)
+        if self.long_range:
+            self.charges = perceptron([EMBEDDING + self.channels, CHARGE_HIDDEN, 1], self.dtype)
+        self.register_buffer("moment_scale", torch.ones(16, 1, dtype=self.dtype))
+        self.register_buffer("invariant_mean", torch.zeros(n_invariants, dtype=self.dtype))
+        self.register_buffer("invariant_scale", torch.ones(n_invariants, dtype=self.dtype))
+        self.register_buffer("invariant_change", torch.ones(n_invariants, dtype=self.dtype))
+
+    def _mixing(self, outputs):
+        """Return two matrices per degree that mix the channels of the moments."""
+        shape = len(DEGREES), 2, self.channels, outputs
+        return torch.nn.Parameter(torch.randn(*shape, dtype=self.dtype) * self.channels**-0.5)
+
+    @torch.no_grad()
+    def calibrate(self, samples, seed):
+        chosen = numpy.random.default_rng(seed).permutation(len(samples))[:CALIBRATION_SUPERCELLS]
+        batch = self.collate([self.prepare(*samples[place], 1.0) for place in chosen])
+        moments = neighbour_moments(*self._pair_inputs(batch))
+        for degree in DEGREES:
+            self.moment_scale[degree] = (moments[:, degree] ** 2).mean().sqrt()
+        invariants = self._invariants(moments)
+        self.invariant_mean.copy_(invariants.mean(dim=0))
+        self.invariant_scale.copy_(invariants.std(dim=0) + 1e-3)
+        moves = numpy.random.default_rng([seed, 1]).normal(size=(len(moments), 3)) * CALIBRATION_MOVE_ANGSTROM
+        moves, (weights, vectors, pairs) = torch.as_tensor(moves, dtype=self.dtype), self._pair_inputs(batch)
+        moved = neighbour_moments(weights, vectors + moves[pairs.neighbours] - moves[pairs.centres], pairs)
+        change = (self._invariants(moved) - invariants) / CALIBRATION_MOVE_ANGSTROM
+        self.invariant_change.copy_((change**2).mean(dim=0).sqrt() + 1e-6)
+
+    def describe(self, neighbourhoods, undisplaced=None):
+        element_descriptors(neighbourhoods.numbers)  # refuses unknown elements
+        species, slots = numpy.unique(neighbourhoods.numbers, return_inverse=True)
+        slot_of = numpy.zeros(256, dtype=numpy.int32)
+        slot_of[species] = numpy.arange(len(species))
+        types = slots[neighbourhoods.centres] * len(species) + slot_of[neighbourhoods.neighbour_numbers]
+        first, second = numpy.repeat(species, len(species)), numpy.tile(species, len(species))
+        description = {
+            "vectors": torch.as_tensor(neighbourhoods.vectors, dtype=self.dtype),
+            "offsets": torch.as_tensor(neighbourhoods.offsets),
+            "neighbours": torch.as_tensor(neighbourhoods.neighbours, dtype=torch.int32),
+            "types": torch.as_tensor(types, dtype=torch.int32),
+            "kinds": torch.as_tensor(numpy.column_stack([first, second])),
+            "scales": torch.as_tensor(element_radii_angstrom(first) + element_radii_angstrom(second), dtype=self.dtype),
+            "numbers": torch.as_tensor(neighbourhoods.numbers),
+        }
+        if self.long_range:
+            description |= describe_waves(neighbourhoods.structures, self.dtype)
+            description["positions"] = torch.as_tensor(neighbourhoods.positions, dtype=self.dtype)
+        if undisplaced is not None:
+            description["undisplaced"] = self.describe(undisplaced)
+        return description
+
+    def _embed(self, numbers):
+        return self.embedding(self.descriptors[numbers])
+
+    def _pair_inputs(self, batch):
+        """Return weights of the radial functions, vectors and pairs (see ``neighbour_moments``)."""
+        first, second = self._embed(batch["kinds"]).unbind(dim=1)
+        inputs = torch.cat([first, second, batch["scales"][:, None] - MEAN_SCALE_ANGSTROM], dim=1)
+        weights = self.radial(inputs).reshape(len(inputs), RADIAL_FUNCTIONS, len(DEGREES), self.channels)
+        counts = batch["offsets"].diff()
+        pairs = Pairs(
+            batch["offsets"], torch.repeat_interleave(counts), batch["neighbours"], batch["types"], batch["scales"],
+            self.cutoff_angstrom,
+        )  # fmt: skip
+        return weights, batch["vectors"], pairs
+
+    def _invariants(self, moments):
+        """Return the scalar contractions of the moments, (n_atoms, n_invariants)."""
+        parts = [moments[:, degree] / self.moment_scale[degree] for degree in DEGREES]
+        invariants = [parts[0][:, 0]]
+        for part, (left, right) in zip(parts, self.product_mixing):
+            invariants.append(((part @ left) * (part @ right)).sum(dim=1) * part.shape[1] ** -0.5)
+        mixed = [(part @ left, part @ right) for part, (left, right) in zip(parts, self.triple_mixing)]
+        for number, (first, second, third) in enumerate(TRIPLES):
+            couple = getattr(self, f"coupling{number}").flatten(end_dim=1).T
+            outer = (mixed[first][0][:, :, None] * mixed[second][1][:, None]).flatten(1, 2)
+            invariants.append(((couple @ outer) * mixed[third][0]).sum(dim=1))
+        return torch.cat(invariants, dim=1)
+
+    def _energies(self, moments, numbers):
+        """Return the local energy of every atom, eV, and its charge (None without a long-ranged part).
+
+        The energy is a perceptron of all invariants and a sum of them. The coefficients of the sum, and the charge,
+        depend on the element and on the scalar moments. The perceptron sees differences between compounds; the sum is
+        scaled by how much each invariant changes under small moves, so that the small changes that make the forces are
+        learned as easily.
+        """
+        centred = self._invariants(moments) - self.invariant_mean
+        scaled, element = centred / self.invariant_scale, self._embed(numbers)
+        context = torch.cat([element, scaled[:, : self.channels]], dim=1)
+        linear = (self.coefficients(context) * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
+        charges = CHARGE_SCALE * self.charges(context)[:, 0] if self.long_range else None
+        return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0], charges
+
+    def _forces(self, batch):
+        """Return minus the gradient of the energy, (n_atoms, 3); differentiable where gradients are enabled."""
+        training = torch.is_grad_enabled()
+        weights, vectors, pairs = self._pair_inputs(batch)
+        moments = neighbour_moments(weights, vectors, pairs)
+        with torch.enable_grad():
+            inputs = [moments if training else moments.requires_grad_(True)]
+            energies, charges = self._energies(moments, batch["numbers"])
+            total = energies.sum()
+            if self.long_range:
+                inputs.append(batch["positions"].detach().requires_grad_(True))
+                total = total + coulomb_energy(charges, inputs[1], batch)
+            gradients = torch.autograd.grad(total, inputs, create_graph=training, materialize_grads=True)
+        of_vectors = pair_gradients(weights, vectors, gradients[0], pairs)
+        forces = of_vectors.new_zeros(len(batch["numbers"]), 3).index_add(0, pairs.centres, of_vectors)
+        forces = forces.index_add(0, pairs.neighbours, -of_vectors)
+        return forces - gradients[1] if self.long_range else forces
+
+    @torch.no_grad()
+    def energy(self, description):
+        """Return the energy of all atoms, eV, up to a constant of each element."""
+        batch = to_device(description, self.device)
+        energies, charges = self._energies(neighbour_moments(*self._pair_inputs(batch)), batch["numbers"])
+        total = energies.double().sum()
+        return float(total + coulomb_energy(charges, batch["positions"], batch) if self.long_range else total)
+
+    @torch.no_grad()
+    def predict(self, description):
+        batch = to_device(description, self.device)
+        forces = self._forces(batch)
+        if "undisplaced" in batch:
+            at_rest = self._forces(batch["undisplaced"])
+            forces = forces - at_rest.repeat(len(forces) // len(at_rest), 1)
+        return forces
+
+    def prepare(self, neighbourhoods, forces, weight):
+        weights = torch.full((len(neighbourhoods),), weight / len(neighbourhoods), dtype=self.dtype)
+        targets = torch.as_tensor(forces, dtype=self.dtype)
+        return {**self.describe(neighbourhoods), "forces": targets, "weights": weights}
+
+    def collate(self, prepared):
+        batch = {name: [part[name] for part in prepared] for name in prepared[0]}
+        for name, shifted_by in (("offsets", "neighbours"), ("neighbours", "numbers"), ("types", "kinds")):
+            shift = 0
+            for place, part in enumerate(prepared):
+                values = part[name][1:] if name == "offsets" and place else part[name]
+                batch[name][place] = values + shift
+                shift += len(part[shifted_by])
+        return {name: torch.cat(parts).to(self.device) for name, parts in batch.items()}
+
+    def loss(self, batch):
+        square = ((self._forces(batch) - batch["forces"]) ** 2).mean(dim=1)
+        return (square * batch["weights"]).sum(), square.detach().sum()

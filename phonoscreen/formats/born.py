@@ -1,0 +1,96 @@
+"""Born charges and dielectric tensors from phonopy's BORN, and crystals to and from phonopy."""
+
+import re
+from pathlib import Path
+
+import numpy
+from numpy.typing import NDArray
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.units import COULOMB
+from phonoscreen.formats.compressed import read_text
+from phonoscreen.formats.foreign import foreign
+from phonoscreen.phonons.dipoles import check_tensors
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.I)
+
+
+def read_born(
+    path: str | Path, crystal: Crystal, unit_cell: Crystal | None = None, tolerance_angstrom: float = 1e-5
+) -> tuple[NDArray, NDArray]:
+    """Read phonopy's BORN file: Born charges of the inequivalent atoms and the dielectric tensor.
+
+    Parameters
+    ----------
+    path : text file
+    crystal : ``Crystal`` whose charges are wanted, primitive
+    unit_cell : ``Crystal`` whose primitive cell the file is for, if its atoms are in another order
+    tolerance_angstrom : of symmetry, which tells the inequivalent atoms
+
+    Returns
+    -------
+    born : (n_atoms, 3, 3), units of e, first index the field
+    dielectric : (3, 3)
+
+    Raises
+    ------
+    StudyError
+        If the file is not for this crystal, or holds what no crystal has (not finite, a charge beyond 1000 e, a
+        dielectric tensor that is not symmetric and positive, another unit than e^2/(eV angstrom)).
+    """
+    from phonopy.file_IO import parse_BORN_from_strings
+
+    from phonoscreen.crystal.primitive import primitive_crystal
+
+    theirs = primitive_crystal(unit_cell, tolerance_angstrom) if unit_cell is not None else crystal
+    _check_born(path)
+    with foreign(
+        f"{path} is not a BORN file of this crystal",
+        "write it with phonopy-vasp-born: one line for the dielectric tensor, one per inequivalent atom",
+    ):
+        charges = parse_BORN_from_strings(read_text(path), phonopy_atoms(theirs), symprec=tolerance_angstrom)
+    return charges_in_order(crystal, theirs, numpy.array(charges["born"])), numpy.array(charges["dielectric"])
+
+
+def _check_born(path):
+    """Raise StudyError on numbers that phonopy would symmetrise or pass on."""
+    lines = [(k, line.split()) for k, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    tensors = []
+    for line, words in lines[1:]:
+        if len(words) != 9 or not all(_NUMBER.fullmatch(word) for word in words):
+            raise StudyError(f"{path}, line {line}: {' '.join(words)[:60]!r} is not nine numbers",
+                             fix="write it with phonopy-vasp-born: one line for the dielectric tensor, one per "
+                             "inequivalent atom")  # fmt: skip
+        tensors.append(numpy.array(words, float).reshape(3, 3))
+    if len(tensors) < 2:
+        raise StudyError(f"{path} holds {len(tensors)} tensors", fix="write it with phonopy-vasp-born")
+    first = lines[0][1][0]
+    if _NUMBER.fullmatch(first) and not abs(float(first) / COULOMB - 1) < 0.01:
+        raise StudyError(f"{path}, line 1: the factor {first} is not that of eV and angstrom, {COULOMB:.4f}",
+                         fix=f"convert the file to units of e, and write {COULOMB:.4f} there")  # fmt: skip
+    check_tensors(numpy.array(tensors[1:]), tensors[0], where=str(path))
+
+
+def charges_in_order(crystal, theirs, born):
+    """Born charges of one primitive cell for the atoms of another one of the same crystal."""
+    places = theirs.scaled_positions @ theirs.cell @ numpy.linalg.inv(crystal.cell)
+    step = crystal.scaled_positions[:, None] - places[None]
+    distance = numpy.linalg.norm((step - numpy.rint(step)) @ crystal.cell, axis=2)
+    if len(places) != len(crystal.numbers) or distance.min(axis=1).max() > 0.05:
+        raise StudyError("the Born charges belong to another crystal", fix="give the charges of the primitive cell")
+    return born[distance.argmin(axis=1)]
+
+
+def phonopy_atoms(crystal):
+    """``PhonopyAtoms`` of a ``Crystal``."""
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    return PhonopyAtoms(
+        numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, masses=crystal.masses
+    )
+
+
+def phonopy_crystal(cell):
+    """``Crystal`` of phonopy's atoms."""
+    return Crystal(cell.cell.copy(), cell.scaled_positions.copy(), cell.numbers.copy(), cell.masses.copy())

@@ -1,0 +1,319 @@
+"""The CONTROL file of ShengBTE and FourPhonon.
+
+Formats: W. Li, J. Carrete, N. A. Katcho, N. Mingo, Comput. Phys. Commun. 185, 1747 (2014), and the manuals of
+ShengBTE 1.5 and FourPhonon 1.2 (Z. Han et al., Comput. Phys. Commun. 270, 108179 (2022)).
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.masses import standard_masses
+from phonoscreen.crystal.sizes import check_size
+from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, symmetrise
+from phonoscreen.formats.namelists import check_entries, read_assignments, read_values
+from phonoscreen.phonons.dipoles import check_tensors
+
+ENTRIES = {  # namelist: entry: kind and shape, in terms of the sizes of &allocations
+    "allocations": {"nelements": (int, ()), "natoms": (int, ()), "ngrid": (int, (3,)), "norientations": (int, ())},
+    "crystal": {
+        "lfactor": (float, ()), "lattvec": (float, (3, 3)), "elements": (str, ("nelements",)),
+        "types": (int, ("natoms",)), "positions": (float, (3, "natoms")), "masses": (float, ("nelements",)),
+        "gfactors": (float, ("nelements",)), "epsilon": (float, (3, 3)), "born": (float, (3, 3, "natoms")),
+        "scell": (int, (3,)), "orientations": (int, (3, "norientations")),
+    },
+    "parameters": {
+        **dict.fromkeys(("t", "t_min", "t_max", "t_step", "omega_max", "scalebroad", "rmin", "rmax", "dr", "eps",
+                         "length", "ewald"), (float, ())),
+        **dict.fromkeys(("maxiter", "nticks", "num_sample_process_3ph", "num_sample_process_3ph_phase_space",
+                         "num_sample_process_4ph", "num_sample_process_4ph_phase_space"), (int, ())),
+    },
+    "flags": {
+        **dict.fromkeys(("nonanalytic", "convergence", "isotopes", "autoisotopes", "nanowires", "onlyharmonic",
+                         "espresso", "tdep", "four_phonon", "four_phonon_iteration", "nanolength"), (bool, ())),
+        "nthreads": (int, ()),
+    },
+}  # fmt: skip
+
+_FLAGS = {"nonanalytic": True, "convergence": True, "isotopes": True, "autoisotopes": True, "nanowires": False,
+          "onlyharmonic": False, "espresso": False}  # fmt: skip
+
+_NOT_DONE = {  # entries that change ShengBTE's or FourPhonon's result in a way that this program does not compute
+    "four_phonon": "four-phonon scattering", "four_phonon_iteration": "four-phonon scattering",
+    "tdep": "force constants of TDEP with their own long-range part", "nanolength": "boundaries at a finite length",
+    "ewald": "the long-range part of TDEP", "num_sample_process_3ph": "sampling of three-phonon processes",
+    "num_sample_process_3ph_phase_space": "sampling of the phase space",
+    "num_sample_process_4ph": "four-phonon scattering", "num_sample_process_4ph_phase_space": "four-phonon scattering",
+}  # fmt: skip
+
+_TEMPERATURES_MAX = 1000
+_ORIENTATIONS_MAX = 1000
+
+
+@dataclass
+class Control:
+    """What a CONTROL file asks for.
+
+    Attributes
+    ----------
+    crystal : ``phonoscreen.crystal.constants.Crystal``; standard masses unless the file gives them
+    mesh : (3,) integers
+    repetitions : (3,) integers of the second-order supercell
+    temperatures_k : tuple
+    scalebroad : factor on the broadening
+    iterations_max, tolerance : of the full solution
+    epsilon, born : dielectric tensor (3, 3) and Born charges (n_atoms, 3, 3), or None
+    mass_variances : (n_atoms,) given in the file, or None for natural isotopes
+    flags : dict of booleans ``nonanalytic, convergence, isotopes, autoisotopes, onlyharmonic, espresso, nanowires``
+    mean_free_paths_nm : (n,) ticks of the cumulative conductivity
+    n_ticks : number of frequency ticks
+    omega_max : modes above it have no three-phonon processes of their own, rad/ps, or None
+    notes : what the file gives that has no effect, one sentence each
+    """
+
+    crystal: Crystal
+    mesh: tuple
+    repetitions: tuple
+    temperatures_k: tuple
+    scalebroad: float = 1.0
+    iterations_max: int = 1000
+    tolerance: float = 1e-5
+    epsilon: numpy.ndarray | None = None
+    born: numpy.ndarray | None = None
+    mass_variances: numpy.ndarray | None = None
+    flags: dict = field(default_factory=dict)
+    mean_free_paths_nm: numpy.ndarray | None = None
+    n_ticks: int = 100
+    omega_max: float | None = None
+    notes: list = field(default_factory=list)
+
+
+def read_control(path, *, mesh=None, memory_gib=4.0):
+    """Read ShengBTE's CONTROL file.
+
+    Parameters
+    ----------
+    path : text file
+    mesh : (3,) integers instead of ngrid, or None
+    memory_gib : sizes that need more are refused before anything is allocated
+
+    Returns
+    -------
+    Control
+
+    Raises
+    ------
+    StudyError
+        If an entry is unknown, misplaced, repeated, missing, of the wrong kind, outside its limits, asks for what is
+        not computed, or contradicts another entry.
+    """
+    entries = _Entries(path)
+    entries.refuse_not_done()
+    sizes = {name: entries.number(name, at_least=1) for name in ("natoms", "nelements")}
+    sizes["norientations"] = entries.number("norientations", 0, at_least=0)
+    ticks = entries.number("nticks", 100, at_least=1)
+    temperatures = _temperatures(entries)
+    grid = tuple(entries.array("ngrid", (3,)).tolist()) if mesh is None else tuple(mesh)
+    repetitions = tuple(entries.array("scell", (3,)).tolist())
+    if min(*grid, *repetitions) < 1:
+        name = "ngrid" if min(grid) < 1 else "scell"
+        raise entries.error(name, f"{name} is not three counts above 0: {grid if name == 'ngrid' else repetitions}")
+    check_size(sizes["natoms"], grid, repetitions=repetitions, n_temperatures=len(temperatures), n_ticks=ticks,
+               memory_gib=memory_gib, where=str(path))  # fmt: skip
+    if sizes["nelements"] > sizes["natoms"]:
+        raise entries.error("nelements", f"nelements = {sizes['nelements']} is more than natoms = {sizes['natoms']}")
+    if sizes["norientations"] > _ORIENTATIONS_MAX:
+        raise entries.error("norientations", f"{sizes['norientations']} orientations; at most {_ORIENTATIONS_MAX}")
+    entries.sizes = sizes
+    flags = {name: entries.value(name, default) for name, default in _FLAGS.items()}
+    crystal, variances = _crystal(entries, flags)
+    epsilon, born = _charges(entries, flags)
+    _check_nanowires(entries, flags)
+    return Control(
+        crystal=crystal, mesh=grid, repetitions=repetitions, temperatures_k=temperatures,
+        scalebroad=entries.number("scalebroad", 1.0, above=0),
+        iterations_max=entries.number("maxiter", 1000, at_least=1), tolerance=entries.number("eps", 1e-5, above=0),
+        epsilon=epsilon, born=born, mass_variances=variances, flags=flags,
+        mean_free_paths_nm=numpy.geomspace(0.01, 1e6, ticks), n_ticks=ticks,
+        omega_max=entries.number("omega_max", math.inf, above=0) if entries.given("omega_max") else None,
+        notes=entries.notes,
+    )  # fmt: skip
+
+
+class _Entries:
+    """The entries of a CONTROL file, looked up by name."""
+
+    def __init__(self, path):
+        self.path, self.sizes, self.notes = path, {}, []
+        self._groups = read_assignments(path)
+        check_entries(self._groups, ENTRIES, path)
+        self._home = {name: group for group, names in ENTRIES.items() for name in names}
+
+    def given(self, name):
+        """Whether the file gives the entry."""
+        return any(item.name == name and item.words for item in self._groups[self._home[name]])
+
+    def error(self, name, what, fix=None):
+        """StudyError about one entry, with its place."""
+        places = [item.where for item in self._groups[self._home[name]] if item.name == name]
+        return StudyError(what, where=places[0] if places else f"{self.path}, namelist &{self._home[name]}",
+                          fix=fix or f"correct {name}")  # fmt: skip
+
+    def read(self, name, shape=None):
+        """Array of objects with None where no value is given, or None; its shape follows from &allocations."""
+        kind, axes = ENTRIES[self._home[name]][name]
+        shape = tuple(self.sizes.get(axis, axis) for axis in axes) if shape is None else shape
+        return read_values(self._groups[self._home[name]], name, shape, kind)
+
+    def value(self, name, default=None):
+        """One value, or the default if the file does not give it."""
+        found = self.read(name, ())
+        if found is None or found[()] is None:
+            if default is None:
+                raise self.error(name, f"{name} is missing", f"add {name} to &{self._home[name]}")
+            return default
+        return found[()]
+
+    def number(self, name, default=None, *, above=None, at_least=None):
+        """One number within limits."""
+        value = self.value(name, default)
+        if (above is not None and not value > above) or (at_least is not None and not value >= at_least):
+            limit = f"above {above}" if above is not None else f"{at_least} or more"
+            raise self.error(name, f"{name} = {value:g} must be {limit}")
+        return value
+
+    def array(self, name, shape=None):
+        """Array without gaps."""
+        found = self.read(name, shape)
+        absent = 1 if found is None else int(sum(value is None for value in found.ravel()))
+        if absent:
+            what = f"{name} is missing" if found is None else f"{name} lacks {absent} of {found.size} values"
+            raise self.error(name, what, f"complete {name} in &{self._home[name]}")
+        kind = ENTRIES[self._home[name]][name][0]
+        return found if kind is str else found.astype(kind)
+
+    def refuse_not_done(self):
+        """Raise StudyError on what ShengBTE or FourPhonon would compute and this program does not."""
+        for name, what in _NOT_DONE.items():
+            if not self.given(name):
+                continue
+            value = self.value(name)
+            if value > 0:  # .true., or a number that switches it on
+                off = ".false." if value is True else "-1"
+                raise self.error(name, f"{name} = {value}: {what} is not computed here",
+                                 f"set {name} = {off}, or use FourPhonon")  # fmt: skip
+
+
+def _crystal(entries, flags):
+    """Crystal and mass variances (or None) of a CONTROL file."""
+    types = entries.array("types") - 1
+    if types.min() < 0 or types.max() >= entries.sizes["nelements"]:
+        raise entries.error("types", f"types {(types + 1).tolist()} name elements outside "
+                            f"1..{entries.sizes['nelements']}", "correct types or nelements")  # fmt: skip
+    names = entries.array("elements")
+    numbers = numpy.array([_atomic_number(names[kind], entries, flags["autoisotopes"]) for kind in types])
+    cell = entries.array("lattvec").T * entries.number("lfactor", 1.0, above=0) * 10.0
+    if not 1e-3 < abs(numpy.linalg.det(cell)) < 1e9:
+        raise entries.error("lattvec", f"the cell has a volume of {abs(numpy.linalg.det(cell)):.3g} A^3",
+                            "give lattvec in units of lfactor, which is in nm")  # fmt: skip
+    masses, variances = standard_masses(numbers), None
+    if flags["autoisotopes"]:
+        for name in ("masses", "gfactors"):
+            if entries.given(name):
+                entries.notes.append(f"{name} of CONTROL are not used, because autoisotopes is on (as in ShengBTE)")
+    else:
+        if not entries.given("masses") or (flags["isotopes"] and not entries.given("gfactors")):
+            raise entries.error("autoisotopes", "autoisotopes is off, but masses or gfactors are missing",
+                                "add masses and gfactors, or set autoisotopes=.TRUE.")  # fmt: skip
+        masses = entries.array("masses")[types]
+        variances = entries.array("gfactors")[types] if entries.given("gfactors") else numpy.zeros(len(types))
+        if not (0.1 < masses.min() and masses.max() < 1000 and 0 <= variances.min() and variances.max() < 1):
+            raise entries.error("masses", f"masses {masses.tolist()} or gfactors {variances.tolist()} of no atom",
+                                "give masses in g/mol, and gfactors from 0 to 1")  # fmt: skip
+    given = Crystal(cell, entries.array("positions").T, numbers, masses)
+    # CONTROL is often rounded to five decimals, and the images that share a force constant are those at equal distances
+    return symmetrise(given, TOLERANCE_ANGSTROM), variances
+
+
+def _atomic_number(name, entries, natural):
+    from ase.data import atomic_numbers
+
+    name = name.strip()
+    # a label such as Fe1 may have a mass of its own; a natural mass needs the symbol
+    symbol = (name if natural else "".join(re.findall("^[A-Za-z]+", name))).capitalize()
+    if symbol not in atomic_numbers or atomic_numbers[symbol] == 0:
+        raise entries.error("elements", f"unknown element {name!r}", "use chemical symbols in elements")
+    return atomic_numbers[symbol]
+
+
+def _charges(entries, flags):
+    """Dielectric tensor and Born charges as (3, 3) and (n_atoms, 3, 3), or None twice."""
+    epsilon, born = entries.read("epsilon"), entries.read("born")
+    known = flags["nonanalytic"]
+    if not known:
+        if born is not None:
+            entries.notes.append("epsilon and born of CONTROL are not used, because nonanalytic is off")
+        return None, None
+    filled = numpy.zeros((3, 3, entries.sizes["natoms"]))
+    if born is not None:
+        filled[born != None] = born[born != None].astype(float)  # noqa: E711
+    if not filled.any():
+        flags["nonanalytic"] = False
+        if epsilon is not None:
+            entries.notes.append("no Born charges in CONTROL: no long-range forces, as in ShengBTE")
+        return None, None
+    diagonal = [None] * 3 if epsilon is None else epsilon.diagonal().tolist()
+    if None in diagonal:
+        raise entries.error("epsilon", "Born charges are given, but not the diagonal of the dielectric tensor epsilon",
+                            "add epsilon to &crystal, or set nonanalytic=.FALSE.")  # fmt: skip
+    tensor = numpy.where(epsilon == None, 0.0, epsilon).astype(float)  # noqa: E711
+    tensor, filled = tensor.T, filled.transpose(2, 0, 1)
+    check_tensors(filled, tensor, where=str(entries.path))
+    bare = [k + 1 for k in range(len(filled)) if not filled[k].any()]
+    if bare:
+        entries.notes.append(f"Born charges of atoms {bare} are zero or not given")
+    return tensor, filled
+
+
+def _check_nanowires(entries, flags):
+    radii = {"rmin": 5.0, "rmax": 505.0, "dr": 100.0}
+    low, high, step = (entries.value(name, default) for name, default in radii.items())
+    if not (0 < low < high and step > 0):
+        raise entries.error("rmin", f"radii {low:g} to {high:g} nm in steps of {step:g}",
+                            "give rmin and dr above 0, and rmax above rmin")  # fmt: skip
+    if entries.sizes["norientations"] and entries.given("orientations"):
+        if not entries.array("orientations").any(axis=0).all():
+            raise entries.error("orientations", "an orientation is zero")
+    if flags["nanowires"]:
+        if not entries.sizes["norientations"]:
+            raise entries.error("nanowires", "nanowires is on, but norientations is 0", "add orientations to &crystal")
+        entries.array("orientations")
+        entries.notes.append("nanowires=.TRUE.: conductivities of nanowires (BTE.kappa_nw_*) are NOT computed, only "
+                             "those of the bulk")  # fmt: skip
+
+
+def _temperatures(entries):
+    """Temperatures as ShengBTE counts them: T alone, or T_min to T_max in steps of T_step."""
+    single = entries.value("t", 0.0)
+    if single > 0:
+        if entries.given("t_min"):
+            entries.notes.append("T_min, T_max and T_step of CONTROL are not used, because T is given (as in ShengBTE)")
+        return (single,)
+    if not entries.given("t_min"):
+        what = f"T = {single:g} K must be above 0" if entries.given("t") else "no temperature: T is missing"
+        raise entries.error("t", what, "add T, or T_min, T_max and T_step")
+    low, high, step = (entries.number(name, above=0) for name in ("t_min", "t_max", "t_step"))
+    if high < low:
+        raise entries.error("t_max", f"temperatures {low:g} to {high:g} K", "correct T_min and T_max")
+    if (high - low) / step >= _TEMPERATURES_MAX:
+        raise entries.error("t_step", f"{low:g} to {high:g} K in steps of {step:g} are more than {_TEMPERATURES_MAX} "
+                            "temperatures")  # fmt: skip
+    count = math.ceil((high - low) / step - 1e-9) + 1
+    found = [low + k * step for k in range(count)]
+    if found[-1] > high + 1.0:  # the last step is cut at T_max; one that misses it by up to 1 K is left out
+        found[-1] = high
+    return tuple(t for t in found if t <= high + 1e-9 * high)

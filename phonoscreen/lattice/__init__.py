@@ -1,1 +1,0 @@
-"""Symmetry-adapted force constants, dynamical matrices and stability."""

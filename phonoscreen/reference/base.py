@@ -1,0 +1,76 @@
+"""Where true forces come from: a DFT code, a universal potential or outputs that already exist, behind one interface.
+
+An engine has
+
+* ``kind``, the value of ``reference.engine``;
+* ``name``, what every product says its reference is (a universal potential is never called DFT);
+* ``forces(atoms, label)``, energy in eV and forces (n_atoms, 3) in eV/angstrom of a displaced supercell;
+* ``evaluate(atoms, label)``, the same and the stress (3, 3) in eV/angstrom^3, for relaxation;
+* ``relaxes``, False where structures are taken as they are because only existing outputs are read.
+
+``label`` is ``"<structure id>/<index of the supercell>"``, ``"<structure id>/perfect"`` for the undisplaced supercell
+or ``"<structure id>/relax-<step>"``: DFT codes run in a folder of that name, collected outputs are found by it.
+"""
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.geometry import check_geometry
+
+
+def check_results(energy_ev, forces, n_atoms, where):
+    """Refuse energies and forces that are not finite or do not fit the atoms."""
+    forces = numpy.asarray(forces, dtype=float)
+    if forces.shape != (n_atoms, 3):
+        raise StudyError(f"forces of shape {forces.shape} for {n_atoms} atoms", where=where)
+    if not (numpy.isfinite(energy_ev) and numpy.isfinite(forces).all()):
+        raise StudyError("energy or forces are not finite", where=where, fix="inspect this calculation")
+    return float(energy_ev), forces
+
+
+class CalculatorEngine:
+    """An engine around an ASE calculator.
+
+    Parameters
+    ----------
+    kind : value of ``reference.engine``
+    name : what products call the reference
+    calculator : ase calculator with energy, forces and stress
+    elements : atomic numbers it knows, None for all
+    """
+
+    relaxes = True
+
+    def __init__(self, kind, name, calculator, elements=None):
+        self.kind, self.name, self.elements = kind, name, elements
+        self._calculator = calculator
+
+    def calculator(self):
+        """Return the ASE calculator."""
+        return self._calculator
+
+    def _prepare(self, atoms, label):
+        check_geometry(atoms, label)
+        unknown = sorted(set(atoms.symbols[[z not in self.elements for z in atoms.numbers]])) if self.elements else []
+        if unknown:
+            raise StudyError(
+                f"{self.name} does not know {', '.join(unknown)}", where=label,
+                fix="give filter.elements as a list without them, or use another reference.engine",
+            )  # fmt: skip
+        # A plain copy: constraints or spin guesses of the caller must not reach the calculator.
+        copy = type(atoms)(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+        copy.calc = self._calculator
+        return copy
+
+    def forces(self, atoms, label=None):
+        """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
+        copy = self._prepare(atoms, label)
+        forces = copy.get_forces()
+        return check_results(copy.get_potential_energy(), forces, len(atoms), label)
+
+    def evaluate(self, atoms, label=None):
+        """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
+        copy = self._prepare(atoms, label)
+        forces = copy.get_forces()
+        energy_ev, forces = check_results(copy.get_potential_energy(), forces, len(atoms), label)
+        return energy_ev, forces, copy.get_stress(voigt=False)

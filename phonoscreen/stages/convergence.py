@@ -1,0 +1,81 @@
+"""Thermal conductivity of one structure against the choices of a calculation, one at a time."""
+
+from dataclasses import replace
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.mesh import automatic_mesh
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.settings import OrderSettings
+from phonoscreen.stages.refit import fit_task
+from phonoscreen.stages.transport import settings_of
+from phonoscreen.transport.solve import solve
+
+KAPPAS = ["kappa_p_rta_w_per_m_k", "kappa_p_w_per_m_k", "kappa_c_w_per_m_k"]
+
+
+def convergence(crystal, repetitions, samples, force_constants, transport, choices):
+    """Vary the q mesh, the broadening and the third-order cutoff around the study's own choice.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    repetitions : (3,) integers of the supercell
+    samples, force_constants, transport : as for ``phonoscreen.stages.refit.fit_task``
+    choices : section ``convergence``: ``mesh_densities_angstrom, scalebroads, third_cutoffs_angstrom``
+
+    Returns
+    -------
+    list of dicts ``varied, value, study`` (is it the study's own choice), ``mesh, reason`` and ``KAPPAS``; cutoffs are
+    those used, in the gaps between shells. A cutoff that these supercells cannot determine has a reason and NaN.
+
+    Raises
+    ------
+    StudyError
+        If the study's own choice cannot be solved.
+    """
+    settings, density = replace(settings_of(transport), mesh_error=False), transport["mesh_density_angstrom"]
+    mesh, orders, rows = automatic_mesh(crystal, density), OrderSettings.from_section(force_constants), []
+
+    def fit(cutoffs):
+        basis = build_basis(crystal, repetitions, tuple(cutoffs))
+        return fit_task(crystal, basis, samples, force_constants, transport)
+
+    def add(varied, value, study, mesh, task, settings):
+        found = solve(crystal, task.second, task.third, mesh, settings, correction=task.correction)
+        row = {"varied": varied, "value": float(value), "study": bool(study), "mesh": _text(mesh), "reason": ""}
+        if found.full[0].diverged:
+            row["reason"] = "the iteration of the full solution diverges"
+        tensors = (found.rta[0].kappa, found.full[0].kappa, found.coherence[0])
+        rows.append(row | {name: float(numpy.trace(x) / 3) for name, x in zip(KAPPAS, tensors, strict=True)})
+
+    cutoffs, third = orders.cutoffs(crystal, repetitions)
+    if third is None:
+        raise StudyError("force constants without a third order give no conductivity",
+                         where="stage converge_transport", fix="set force_constants.third_cutoff_angstrom")  # fmt: skip
+    own_cutoff, own = third.value_angstrom, fit(cutoffs)
+    for value in sorted({*choices["mesh_densities_angstrom"], density}):
+        add("mesh_density_angstrom", value, value == density, automatic_mesh(crystal, value), own, settings)
+    for value in sorted({*choices["scalebroads"], settings.scalebroad}):
+        scaled = replace(settings, scalebroad=value)
+        add("scalebroad", value, value == settings.scalebroad, mesh, own, scaled)
+    add("third_cutoff_angstrom", own_cutoff, True, mesh, own, settings)
+    tried = {own_cutoff}
+    for largest in choices["third_cutoffs_angstrom"]:
+        cutoff = largest
+        try:
+            varied = replace(orders, third_cutoff_angstrom=largest, third_shells=None)
+            cutoffs, third = varied.cutoffs(crystal, repetitions)
+            cutoff = third.value_angstrom
+            if cutoff not in tried:
+                add("third_cutoff_angstrom", cutoff, False, mesh, fit(cutoffs), settings)
+        except StudyError as error:
+            row = {"varied": "third_cutoff_angstrom", "value": cutoff, "study": False, "mesh": _text(mesh)}
+            rows.append(row | {"reason": str(error), **dict.fromkeys(KAPPAS, numpy.nan)})
+        tried.add(cutoff)
+    return sorted(rows, key=lambda row: (row["varied"], row["value"]))
+
+
+def _text(mesh):
+    return " ".join(str(n) for n in mesh)

@@ -1,0 +1,74 @@
+"""The fit of one structure of a study, from the shards' files to its record."""
+
+import logging
+
+import numpy
+
+from phonoscreen.audit.shard import Outcome
+from phonoscreen.force_constants.learning_curve import learning_curve
+from phonoscreen.phonons.dipoles import check_charges
+from phonoscreen.stages.stored_force_constants import read_crystal
+
+log = logging.getLogger("phonoscreen")
+
+REACH = ("third_cutoff_angstrom", "third_shell", "third_cutoff_to_shell_angstrom")
+"""Columns of the assignment that a fit's record repeats."""
+
+
+def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
+    """Fit the force constants of one structure.
+
+    Parameters
+    ----------
+    pool : ``FitterPool``
+    assigned : row of the assignment of bases
+    group : HDF5 group with ``forces`` and perhaps ``supercell_index``, ``committee_forces``, ``residual_forces``,
+        ``born_charges`` and ``dielectric``
+    supercell : HDF5 group with ``displacements`` and the primitive cell
+    with_learning_curve : also fit to fewer supercells, see ``learning_curve``
+
+    Returns
+    -------
+    Outcome
+    """
+    crystal, samples = read_crystal(supercell), read_samples(group, supercell)
+    committee = group["committee_forces"][:] if "committee_forces" in group else None
+    fitter, charges = pool.fitter(assigned["basis_key"]), samples["charges"]
+    fitted = fitter.fit(crystal, committee_forces=committee, **samples)
+    for warning in fitted.warnings:
+        log.warning("%s: %s", supercell.name.strip("/"), warning)
+    arrays = {"parameters": fitted.parameters}
+    if fitted.parameters_committee is not None:
+        arrays["parameters_committee"] = fitted.parameters_committee
+    if charges is not None:
+        arrays |= {"born_charges": charges[0], "dielectric": charges[1], "cell": crystal.cell,
+                   "scaled_positions": crystal.scaled_positions, "numbers": crystal.numbers}  # fmt: skip
+    if with_learning_curve:
+        curve = learning_curve(fitter, crystal, *samples.values())
+        arrays |= {f"learning_curve/{name}": numpy.array(column) for name, column in curve.items()}
+    values = {**{name: assigned[name] for name in REACH}, **fitted.quality}
+    return Outcome(values=values, arrays=arrays, attrs={"basis_key": assigned["basis_key"]})
+
+
+def read_samples(labels, supercell):
+    """Return the displacements, forces and charges of one structure of a study.
+
+    Parameters
+    ----------
+    labels : HDF5 group with ``forces``, perhaps ``supercell_index, residual_forces, born_charges, dielectric``
+    supercell : HDF5 group with ``displacements`` and the primitive cell
+
+    Returns
+    -------
+    dict of the arguments ``displacements, forces, residual_forces, charges`` of ``ForceConstantFitter.fit``; the last
+    two None where unknown
+    """
+    displacements = supercell["displacements"][:]
+    if "supercell_index" in labels:
+        displacements = displacements[labels["supercell_index"][:]]
+    residual = labels["residual_forces"][:] if "residual_forces" in labels else None
+    charges = None
+    if "born_charges" in labels:
+        charges = check_charges(read_crystal(supercell), labels["born_charges"][:], labels["dielectric"][:])
+    return {"displacements": displacements, "forces": labels["forces"][:], "residual_forces": residual,
+            "charges": charges}  # fmt: skip

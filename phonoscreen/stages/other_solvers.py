@@ -1,0 +1,178 @@
+"""The same force constants solved by other programs: phono3py, and the user's own ShengBTE."""
+
+import shlex
+import tempfile
+from pathlib import Path
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError, run_program
+from phonoscreen.crystal.mesh import automatic_mesh
+from phonoscreen.crystal.units import COULOMB
+
+GROWN = 1000
+"""A full solution so many times the relaxation-time approximation is one that diverged."""
+
+
+def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes=True, full_solution=False,
+                       charges=None):  # fmt: skip
+    """Solve with phono3py (tetrahedron method).
+
+    A. Togo, L. Chaput, T. Tadano, I. Tanaka, J. Phys.: Condens. Matter 35, 353001 (2023).
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    second, third : ``SecondOrder`` and ``ThirdOrder``
+    mesh : three integers
+    temperature_k : kelvin
+    isotopes : include isotope scattering
+    full_solution : also solve beyond the relaxation-time approximation
+    charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) for the non-analytic correction, or None
+
+    Returns
+    -------
+    dict of (3, 3) tensors in W/m/K: ``rta``, ``coherence`` and, if asked for, ``full``
+    """
+    from phonoscreen.formats.phono3py import to_phono3py
+
+    program = to_phono3py(crystal, second, third)
+    if charges is not None:
+        program.nac_params = {"born": charges[0], "dielectric": charges[1], "factor": COULOMB}
+    program.mesh_numbers = list(mesh)
+    program.init_phph_interaction()
+    options = {"temperatures": [temperature_k], "is_isotope": isotopes}
+    program.run_thermal_conductivity(transport_type="smm19", **options)
+    found = program.thermal_conductivity
+    result = {"rta": _tensor(found.kappa_intra), "coherence": _tensor(found.kappa_inter)}
+    if full_solution:
+        program.run_thermal_conductivity(is_LBTE=True, **options)
+        result["full"] = _tensor(program.thermal_conductivity.kappa)
+    return result
+
+
+def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, charges=None):
+    """Write a folder for ShengBTE, run the user's executable in it and read the conductivities.
+
+    Parameters
+    ----------
+    crystal, second, third, mesh, temperature_k : as in ``solve_with_phono3py``
+    transport : the study's ``transport`` settings; ``command`` is the executable with its arguments, such as
+        ``mpirun -n 8 ShengBTE``
+    charges : as in ``solve_with_phono3py``
+
+    Returns
+    -------
+    dict of (3, 3) tensors in W/m/K: ``rta`` and ``full``
+
+    Raises
+    ------
+    StudyError
+        If no command is set, the program fails, or it writes no conductivity.
+    MachineError
+        If the program cannot be started or is killed.
+    """
+    from phonoscreen.formats.shengbte import write_directory
+
+    command = transport["command"]
+    if not command:
+        raise StudyError("transport.solver is shengbte, but transport.command is not set",
+                         fix="set it to your executable, for example: mpirun -n 8 ShengBTE")  # fmt: skip
+    born, epsilon = charges or (None, None)
+    with tempfile.TemporaryDirectory() as folder:
+        write_directory(
+            crystal, second, third, folder, mesh=mesh, temperature_k=temperature_k,
+            scalebroad=transport["scalebroad"], isotopes=transport["isotopes"],
+            iterations_max=transport["iterations_max"], tolerance=transport["iterations_tolerance"],
+            born=born, epsilon=epsilon,
+        )  # fmt: skip
+        log = Path(folder) / "shengbte.log"
+        code = run_program(shlex.split(command), folder, log)
+        if code:
+            raise StudyError(f"{command} ended with status {code}: {log.read_text(errors='replace')[-500:]}",
+                             fix="run it by hand on the same files")  # fmt: skip
+        return {name: read_conductivity(Path(folder) / f"BTE.KappaTensorVsT_{suffix}")
+                for name, suffix in (("rta", "RTA"), ("full", "CONV"))}  # fmt: skip
+
+
+def read_conductivity(path):
+    """Return the tensor (3, 3) of the first temperature of a BTE.KappaTensorVsT_* file, W/m/K."""
+    if not Path(path).is_file():
+        raise StudyError(f"{path} was not written", fix="look at the program's output")
+    return numpy.loadtxt(path, ndmin=2)[0, 1:10].reshape(3, 3)
+
+
+def solve_structure_elsewhere(task, transport):
+    """As ``phonoscreen.stages.transport.solve_structure``, with the conductivities of ``transport["solver"]``.
+
+    Harmonic properties, phase space and mode arrays are this project's; so is the coherence conductivity with ShengBTE,
+    which has none.
+    """
+    from phonoscreen.stages.transport import solve_structure
+
+    outcome = solve_structure(task, transport)
+    if outcome.status in ("unstable", "failed"):
+        return outcome
+    mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
+    arguments = (task.crystal, task.second, task.third, mesh, transport["temperature_k"])
+    if transport["solver"] == "phono3py":
+        found = solve_with_phono3py(
+            *arguments, isotopes=transport["isotopes"], full_solution=True, charges=task.charges
+        )
+    else:
+        found = solve_with_shengbte(*arguments, transport, charges=task.charges)
+    names = {"rta": "kappa_p_rta_w_per_m_k", "full": "kappa_p_w_per_m_k", "coherence": "kappa_c_w_per_m_k"}
+    outcome.values |= {names[key]: float(numpy.trace(tensor) / 3) for key, tensor in found.items()}
+    outcome.status, outcome.reason = "ok", ""
+    start = numpy.abs(found["rta"]).max()
+    if not numpy.abs(found["full"]).max() <= GROWN * start:
+        outcome.values[names["full"]] = numpy.nan
+        outcome.status = "not_converged"
+        outcome.reason = str(StudyError(
+            f"{transport['solver']} gives a full solution beyond {GROWN} times the relaxation-time approximation",
+            fix="take another mesh (transport.mesh_density_angstrom) or broadening (transport.scalebroad)",
+        ))  # fmt: skip
+    return outcome
+
+
+def cross_check(task, transport):
+    """Compare this project's conductivity with phono3py's in the relaxation-time approximation.
+
+    The two differ by their broadening: adaptive Gaussians here, linear tetrahedra there. Coherences are compared as the
+    bare sum that phono3py takes.
+
+    Parameters
+    ----------
+    task : ``phonoscreen.stages.transport.Task``; its charges go to both programs
+    transport : the study's ``transport`` settings
+
+    Returns
+    -------
+    dict: ``native_kappa_p_rta_w_per_m_k, phono3py_kappa_p_rta_w_per_m_k, native_kappa_c_bare_w_per_m_k,
+    phono3py_kappa_c_w_per_m_k, relative_difference`` (of kappa_p, phono3py is the denominator), ``mesh``
+    """
+    from dataclasses import replace
+
+    from phonoscreen.stages.transport import settings_of
+    from phonoscreen.transport.solve import solve
+
+    settings = replace(settings_of(transport), full_solution=False, mesh_error=False, coherence_sum="bare")
+    mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
+    constants = (task.crystal, task.second, task.third)
+    mine = solve(*constants, mesh, settings, correction=task.correction)
+    other = solve_with_phono3py(*constants, mesh, transport["temperature_k"], isotopes=transport["isotopes"],
+                                charges=task.charges)  # fmt: skip
+    kappa, kappa_other = numpy.trace(mine.rta[0].kappa) / 3, numpy.trace(other["rta"]) / 3
+    return {
+        "native_kappa_p_rta_w_per_m_k": float(kappa),
+        "phono3py_kappa_p_rta_w_per_m_k": float(kappa_other),
+        "relative_difference": float(kappa / kappa_other - 1),
+        "native_kappa_c_bare_w_per_m_k": float(numpy.trace(mine.coherence[0]) / 3),
+        "phono3py_kappa_c_w_per_m_k": float(numpy.trace(other["coherence"]) / 3),
+        "mesh": " ".join(str(n) for n in mesh),
+    }
+
+
+def _tensor(kappa):
+    xx, yy, zz, yz, xz, xy = numpy.asarray(kappa).reshape(-1, 6)[0]
+    return numpy.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])

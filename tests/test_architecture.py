@@ -1,0 +1,88 @@
+"""The floors of the library: imports point down only, between packages and between files."""
+
+import ast
+
+import pytest
+
+from tests.conftest import ROOT
+
+FLOORS = (
+    "audit", "crystal", "phonons", "force_constants", "transport", "formats", "structures", "reference", "forcefield",
+    "bonding", "stages", "analysis", "figures", "experiment", "commands",
+)  # fmt: skip
+"""Every package imports only from packages before it; ``workflow`` stands beside them."""
+
+
+def modules():
+    """Return the files of the library by module name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sorted((ROOT / "phonoscreen").rglob("*.py"))
+    }
+
+
+def imports():
+    """Return the project modules that each module imports, imports inside functions included."""
+    known = modules()
+    found = {name: set() for name in known}
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                assert node.level == 0, f"{name} has a relative import"
+                targets = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            found[name] |= {target for target in targets if target in known}
+    return found
+
+
+def floor_of(module):
+    return module.split(".")[1] if module.count(".") else ""
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return imports()
+
+
+def test_every_package_has_its_floor(graph):
+    packages = {floor_of(name) for name in graph if name.count(".") >= 2}
+    assert packages == {*FLOORS, "workflow"}
+
+
+def test_no_import_points_up(graph):
+    up = [
+        f"{name} imports {target}"
+        for name, targets in graph.items()
+        for target in targets
+        if floor_of(name) in FLOORS
+        and floor_of(target) in FLOORS
+        and FLOORS.index(floor_of(target)) > FLOORS.index(floor_of(name))
+    ]
+    assert not up, "\n".join(up)
+
+
+def test_the_science_does_not_know_the_workflow(graph):
+    """Only a command of the experiment reads settings; the workflow needs the kinds of structure files and no science."""
+    users = {name for name, targets in graph.items() if any(floor_of(target) == "workflow" for target in targets)}
+    assert {floor_of(name) for name in users} <= {"workflow", "experiment", "commands"}
+    reached = {floor_of(target) for name in graph if floor_of(name) == "workflow" for target in graph[name]}
+    assert reached <= {"workflow", "audit", "formats", ""}
+
+
+def test_no_files_import_each_other_in_a_circle(graph):
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            path.append(name)
+            for target in graph[name]:
+                visit(target)
+            path.pop()
+            done.add(name)
+
+    for name in graph:
+        visit(name)
