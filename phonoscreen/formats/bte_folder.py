@@ -100,8 +100,9 @@ def read_folder(folder, request=None):
     yaml = yaml_files(folder)
     if (folder / "CONTROL").is_file():
         problem = _read_shengbte(folder, request)
-        if yaml:
-            names = ", ".join(path.name for path in yaml)
+        others = sorted({path.name for path in [*yaml, *folder.glob("phono3py*.yaml*")]})
+        if others:
+            names = ", ".join(others)
             problem.choices.insert(1, f"not read: {names} (CONTROL goes first; move it elsewhere to use the other)")
     elif yaml:
         problem = _read_phono3py(folder, request)
@@ -109,7 +110,7 @@ def read_folder(folder, request=None):
         problem = _read_structure(folder, request)
     else:
         raise StudyError(
-            f"{folder / 'CONTROL'} does not exist, nor a YAML file of phono3py, nor POSCAR", where="transport",
+            f"{folder / 'CONTROL'} does not exist, nor does a YAML file of phono3py, nor POSCAR", where="transport",
             fix="name a folder with the input files of ShengBTE or phono3py, or with POSCAR and force constants",
         )  # fmt: skip
     check_crystal(problem.crystal)

@@ -221,13 +221,77 @@ def displaced(seed, n=2):
     return atoms
 
 
-@target(lambda folder: write(folder / "forces.extxyz", [displaced(1), displaced(2)]))
-def snapshots(folder):
-    from phonoscreen.formats.displacements import read_snapshots
-    from phonoscreen.formats.labelled import read_labelled
+@functools.cache
+def displaced_model():
+    """Displaced supercells of a crystal with known force constants."""
+    from tests.supercell_files import make_model
 
-    path = folder / "forces.extxyz"
-    return read_snapshots(path, rocksalt()[0], read_labelled(path))
+    return make_model(n_supercells=2)
+
+
+def fit_input(structure, forces=None, **options):
+    """What ``fit`` takes from files."""
+    from phonoscreen.formats.fit_input import FitInput, read_fit_input
+
+    data = read_fit_input(FitInput(str(structure), [] if forces is None else [str(forces)], **options))
+    return data.crystal, data.displacements, data.forces, data.born, data.dielectric
+
+
+def with_poscar(name, writer):
+    """Return seeds: POSCAR, SPOSCAR and a file of displaced supercells."""
+
+    def seeds(folder):
+        write(folder / "POSCAR", displaced_model().unit_cell, format="vasp", direct=True)
+        write(folder / "SPOSCAR", displaced_model().supercell, format="vasp", direct=True)
+        writer(folder / name)
+
+    return seeds
+
+
+@target(with_poscar("forces.extxyz", lambda path: write(path, displaced_model().snapshots())))
+def snapshots(folder):
+    return fit_input(folder / "POSCAR", folder / "forces.extxyz")
+
+
+@target(
+    with_poscar("vasprun.xml", lambda path: supercell_files().write_vasprun(path, displaced_model().snapshots()[0]))
+)
+def vasprun(folder):
+    return fit_input(folder / "POSCAR", folder / "vasprun.xml")
+
+
+@target(with_poscar("DFSET", lambda path: supercell_files().write_dfset(path, displaced_model())))
+def dfset(folder):
+    return fit_input(folder / "POSCAR", folder / "DFSET", supercell=[str(folder / "SPOSCAR")])
+
+
+def supercell_files():
+    from tests import supercell_files as module
+
+    return module
+
+
+@target(lambda folder: supercell_files().write_tdep(folder / "tdep", displaced_model()))
+def tdep(folder):
+    return fit_input(folder / "tdep")
+
+
+def phono3py_files(folder):
+    from phono3py import Phono3py
+
+    from phonoscreen.formats.born import phonopy_atoms
+
+    program = Phono3py(phonopy_atoms(rocksalt()[0]), REPETITIONS, primitive_matrix=numpy.eye(3), log_level=0)
+    program.generate_displacements(cutoff_pair_distance=3.0)
+    forces = numpy.random.default_rng(0).normal(0, 0.1, (len(program.supercells_with_displacements), 16, 3))
+    program.save(folder / "phono3py_disp.yaml", settings={"force_sets": False})
+    numpy.savetxt(folder / "FORCES_FC3", forces.reshape(-1, 3))
+    born_file(folder)
+
+
+@target(phono3py_files)
+def phono3py_folder(folder):
+    return fit_input(folder)
 
 
 def collected_files(folder):
