@@ -65,7 +65,7 @@ def test_no_import_points_up(graph):
 
 
 def test_the_science_does_not_know_the_workflow(graph):
-    """Only a command of the experiment reads settings; the workflow needs the kinds of structure files and no science."""
+    """Only a command of the experiment reads settings; the workflow needs no science."""
     users = {name for name, targets in graph.items() if any(floor_of(target) == "workflow" for target in targets)}
     assert {floor_of(name) for name in users} <= {"workflow", "experiment", "commands"}
     reached = {floor_of(target) for name in graph if floor_of(name) == "workflow" for target in graph[name]}
