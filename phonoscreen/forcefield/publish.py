@@ -123,6 +123,8 @@ def _reproduce(committee, check, folder):
     atoms = Atoms(check["numbers"], check["positions_angstrom"], cell=check["cell_angstrom"], pbc=True)
     forces = committee.forces(atoms_neighbourhoods(atoms, committee.cutoff_angstrom))
     stored = numpy.array(check["forces_ev_per_angstrom"])
+    if stored.shape != forces.shape or not numpy.isfinite(stored.astype(float)).all():
+        raise StudyError("the stored forces are not those of its members", where=str(folder), fix="publish it again")
     error, scale = numpy.abs(forces - stored).max(), numpy.abs(stored).max()
     if not error <= CHECK_TOLERANCE * scale + 1e-6:
         raise StudyError(
