@@ -16,6 +16,8 @@ from phonoscreen.crystal.supercell import reduced_lattice
 from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, find_dataset, symmetrise
 
 OWN_VECTORS = numpy.eye(3, dtype=int)
+CELLS_MAX = 100_000
+"""Primitive cells of a supercell; calculations have some hundreds at most, a damaged file any number."""
 
 
 def primitive_crystal(crystal, tolerance_angstrom=TOLERANCE_ANGSTROM):
@@ -69,7 +71,7 @@ def repeated_primitive(crystal, supercell, tolerance_angstrom=TOLERANCE_ANGSTROM
     Raises
     ------
     StudyError
-        If the supercell's vectors are not lattice vectors of the crystal.
+        If the supercell's vectors are not lattice vectors of the crystal, or it is larger than any calculation's.
     """
     primitive = primitive_crystal(crystal, tolerance_angstrom)
     exact = numpy.asarray(supercell) @ numpy.linalg.inv(primitive.cell)
@@ -78,6 +80,12 @@ def repeated_primitive(crystal, supercell, tolerance_angstrom=TOLERANCE_ANGSTROM
         raise StudyError(
             f"the supercell's vectors {numpy.round(supercell, 4).tolist()} are not lattice vectors of the crystal",
             fix="give the crystal that was repeated, in the same orientation",
+        )
+    n_cells = abs(numpy.linalg.det(matrix))
+    if n_cells > CELLS_MAX:
+        raise StudyError(
+            f"the supercell holds {n_cells:.3g} primitive cells, more than {CELLS_MAX}",
+            fix="check the vectors of the supercell and of the crystal",
         )
     repetitions, basis = _along_own_vectors(matrix)
     if basis is None:
