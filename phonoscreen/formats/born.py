@@ -92,5 +92,15 @@ def phonopy_atoms(crystal):
 
 
 def phonopy_crystal(cell):
-    """``Crystal`` of phonopy's atoms."""
+    """``Crystal`` of phonopy's atoms.
+
+    Raises
+    ------
+    StudyError
+        If cell, positions or masses are not finite, or a mass is not positive.
+    """
+    if not all(numpy.isfinite(array).all() for array in (cell.cell, cell.scaled_positions, cell.masses)):
+        raise StudyError("cell, positions or masses of the crystal are not finite", fix="make the file again")
+    if numpy.min(cell.masses) <= 0:
+        raise StudyError("an atom of the crystal has no mass", fix="make the file again, or correct its mass")
     return Crystal(cell.cell.copy(), cell.scaled_positions.copy(), cell.numbers.copy(), cell.masses.copy())

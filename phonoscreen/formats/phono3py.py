@@ -6,8 +6,9 @@ A. Togo, L. Chaput, T. Tadano, I. Tanaka, J. Phys.: Condens. Matter 35, 353001 (
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.crystal.constants import Crystal, ThirdOrder
+from phonoscreen.crystal.constants import ThirdOrder
 from phonoscreen.crystal.supercell import cell_index
+from phonoscreen.formats.born import phonopy_crystal
 from phonoscreen.formats.force_constants import phonopy_order
 from phonoscreen.phonons.dynamical_matrix import LatticeSum
 
@@ -66,7 +67,7 @@ def from_phonopy(primitive, fc2):
     numpy.add.at(values, (slot.ravel(), first, atoms), fc2[rows[first], second] * share[:, None, None])
     numpy.add.at(shares, (slot.ravel(), first, atoms), share * n / n_super)
     supercell = numpy.rint(numpy.linalg.inv(primitive.primitive_matrix)).astype(int)
-    return _crystal(primitive), LatticeSum(unique, values, shares, get_commensurate_points(supercell))
+    return phonopy_crystal(primitive), LatticeSum(unique, values, shares, get_commensurate_points(supercell))
 
 
 def from_phono3py(program):
@@ -120,11 +121,6 @@ def _over_origins(third):
     total = numpy.zeros((len(unique), 3, 3, 3))
     numpy.add.at(total, slot.ravel(), numpy.concatenate(values))
     return ThirdOrder(unique[:, :3], unique[:, 3:].reshape(-1, 2, 3), total)
-
-
-def _crystal(primitive):
-    return Crystal(primitive.cell.copy(), primitive.scaled_positions.copy(), primitive.numbers.copy(),
-                   primitive.masses.copy())  # fmt: skip
 
 
 def _images(primitive):
