@@ -6,6 +6,10 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
+ifneq ($(words $(CURDIR)),1)
+$(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
+endif
+
 .PHONY: run test test-nequix fuzz lint teacher-labels experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
 
 run: .venv/.complete
@@ -63,7 +67,7 @@ experiment-dft: .venv/.complete
 lint: .venv/.complete
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakefmt --check Snakefile rules profiles/*/Snakefile
 	$(BIN)/snakemake --lint
 
 benchmark-force-constants: .venv/.complete
