@@ -388,6 +388,19 @@ def test_automatic_mesh_is_odd_and_follows_the_lattice(cubic):
     assert all(n % 2 for n in automatic_mesh(rocksalt(stretch=(1, 1.3, 1.7))[0], 50))
 
 
+def test_automatic_mesh_has_the_symmetry_of_the_crystal_in_any_primitive_cell(cubic):
+    """A cell for diagonal supercells has vectors of unequal lengths; the mesh of the compact one is also its mesh."""
+    crystal = cubic[0]
+    change = numpy.array([[1, 0, 0], [-1, 1, 1], [0, 0, 1]])
+    other = Crystal(change @ crystal.cell, crystal.scaled_positions @ numpy.linalg.inv(change), crystal.numbers,
+                    crystal.masses)  # fmt: skip
+    lengths = numpy.linalg.norm(other.cell, axis=1)
+    assert lengths.max() > 1.2 * lengths.min()
+    assert automatic_mesh(other, 40) == automatic_mesh(crystal, 40)
+    meshes = [build_mesh(own, automatic_mesh(own, 40)) for own in (crystal, other)]
+    assert len(meshes[0].irreducible) == len(meshes[1].irreducible)
+
+
 def test_wrong_input_is_refused(cubic):
     crystal, second, third = cubic
     broken = second.values.copy()

@@ -124,7 +124,10 @@ def build_mesh(crystal, shape, *, symmetry=True):
 
 
 def automatic_mesh(crystal, density_angstrom, points_max=None):
-    """Return an odd mesh with the same density of points along each reciprocal vector.
+    """Return an odd mesh with the same density of points along each reciprocal vector, and the crystal's symmetry.
+
+    Vectors that the point group turns into each other get the larger of their numbers: a primitive cell may be chosen
+    with vectors of unequal length (diagonal supercells ask for it), and unequal numbers would break the symmetry.
 
     Parameters
     ----------
@@ -139,6 +142,13 @@ def automatic_mesh(crystal, density_angstrom, points_max=None):
     lengths = numpy.linalg.norm(crystal.cell, axis=1)
     shape = numpy.maximum(numpy.ceil(density_angstrom / lengths - 1e-9).astype(int), 3)
     shape += 1 - shape % 2
+    transposed = point_group(crystal).transpose(0, 2, 1)
+    while True:
+        images = transposed * shape[:, None] / shape
+        broken = numpy.argwhere((numpy.abs(images - numpy.rint(images)) > 1e-8).any(axis=0))
+        if not len(broken):
+            break
+        shape[broken[0]] = shape[broken[0]].max()
     if points_max is not None:
         shape = numpy.minimum(shape, points_max - 1 + points_max % 2)
     return tuple(int(n) for n in shape)
