@@ -16,7 +16,7 @@ from phonoscreen.crystal.masses import standard_masses
 from phonoscreen.crystal.sizes import check_size
 from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, symmetrise
 from phonoscreen.formats.namelists import check_entries, read_assignments, read_values
-from phonoscreen.phonons.dipoles import check_tensors
+from phonoscreen.phonons.dipoles import check_charges
 
 ENTRIES = {  # namelist: entry: kind and shape, in terms of the sizes of &allocations
     "allocations": {"nelements": (int, ()), "natoms": (int, ()), "ngrid": (int, (3,)), "norientations": (int, ())},
@@ -132,6 +132,8 @@ def read_control(path, *, mesh=None, memory_gib=4.0):
     flags = {name: entries.value(name, default) for name, default in _FLAGS.items()}
     crystal, variances = _crystal(entries, flags)
     epsilon, born = _charges(entries, flags)
+    if born is not None:
+        check_charges(crystal, born, epsilon, where=str(path))
     _check_nanowires(entries, flags)
     return Control(
         crystal=crystal, mesh=grid, repetitions=repetitions, temperatures_k=temperatures,
@@ -272,7 +274,6 @@ def _charges(entries, flags):
                             "add epsilon to &crystal, or set nonanalytic=.FALSE.")  # fmt: skip
     tensor = numpy.where(epsilon == None, 0.0, epsilon).astype(float)  # noqa: E711
     tensor, filled = tensor.T, filled.transpose(2, 0, 1)
-    check_tensors(filled, tensor, where=str(entries.path))
     bare = [k + 1 for k in range(len(filled)) if not filled[k].any()]
     if bare:
         entries.notes.append(f"Born charges of atoms {bare} are zero or not given")

@@ -71,7 +71,7 @@ def dipole_forces(constants, displacements):
     return -(numpy.asarray(displacements).reshape(-1, 3 * n) @ matrix.T).reshape(-1, n, 3)
 
 
-def check_charges(crystal, born, dielectric):
+def check_charges(crystal, born, dielectric, where=None):
     """Born charges and dielectric tensor that obey the crystal's symmetry and the sum rule, or a refusal.
 
     Both are averaged over the space group, and the sum of the charges is taken off evenly, as phonopy does. What a
@@ -82,6 +82,7 @@ def check_charges(crystal, born, dielectric):
     crystal : ``Crystal``, symmetrised
     born : (n_atoms, 3, 3) Born charges, units of e, first index the field
     dielectric : (3, 3) high-frequency dielectric tensor
+    where : the file, for messages
 
     Returns
     -------
@@ -97,9 +98,10 @@ def check_charges(crystal, born, dielectric):
         raise StudyError(
             f"Born charges of shape {born.shape} and a dielectric tensor of shape {dielectric.shape} for "
             f"{len(crystal.numbers)} atoms",
+            where=where,
             fix="give (n_atoms, 3, 3) charges of the primitive cell's atoms and a (3, 3) tensor",
         )
-    check_tensors(born, dielectric)
+    check_tensors(born, dielectric, where)
     symmetry, largest = find_symmetry(crystal), max(float(numpy.abs(born).max()), 1e-300)
     average, turns = numpy.zeros_like(born), symmetry.cartesian
     for images, turn in zip(symmetry.atoms, turns):
@@ -109,12 +111,14 @@ def check_charges(crystal, born, dielectric):
     unlike, total = float(numpy.abs(average - born).max()), average.sum(axis=0)
     if unlike > MISTAKEN_CHARGE * largest:
         raise StudyError(
-            f"the Born charges break the symmetry of the crystal by {unlike:.2f} e",
+            f"the Born charges break the symmetry of the crystal by {unlike:.2f} e, of a largest of {largest:.2f} e",
+            where=where,
             fix="check the order of the atoms and the orientation of the cell they were calculated in",
         )
     if numpy.abs(total).max() > MISTAKEN_CHARGE * largest:
         raise StudyError(
-            f"the Born charges sum to {numpy.abs(total).max():.2f} e instead of zero",
+            f"the Born charges sum to {numpy.abs(total).max():.2f} e instead of zero, the largest is {largest:.2f} e",
+            where=where,
             fix="calculate them with denser k points, or check the order of the atoms",
         )
     return average - total / len(born), dielectric
