@@ -15,9 +15,11 @@ from phonoscreen.crystal.primitive import primitive_crystal
 from phonoscreen.formats.bte_folder import Request, read_folder
 from phonoscreen.formats.displacements import read_born
 from phonoscreen.formats.force_constants import write_second_order, write_third_order
+from phonoscreen.formats.phono3py import to_phono3py
 from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
 from phonoscreen.formats.shengbte import write_directory
 from phonoscreen.stages.other_solvers import read_conductivity
+from phonoscreen.transport.isotopes import isotope_doubts, mass_variances
 from tests.shengbte_files import BORN, EPSILON, write_born
 from tests.test_bte_files import run_command
 from tests.transport_models import rocksalt
@@ -125,6 +127,21 @@ def test_masses_of_a_crystal_go_with_it(cubic, folder, capsys):
     assert run_command(folder, *MESH) == 0
     assert "Mg 24.3, Cl 35.4 u (as the input gives them)" in capsys.readouterr().out
     assert read_folder(folder).crystal.masses == pytest.approx(cubic[0].masses)
+
+
+def test_atoms_without_isotope_scattering_for_their_mass_are_named(cubic, folder):
+    """A natural mass with too few digits cannot be told from a pure isotope: no number is changed, and all is said."""
+    assert isotope_doubts([12, 17], standard_masses([12, 17])) == []
+    (doubt,) = isotope_doubts([12, 17, 17], [24.305, 35.5, 35.5])
+    assert "by Cl 35.5 u (natural 35.45)" in doubt and "Mg" not in doubt and "gfactors" in doubt
+    assert read_folder(folder).settings.mass_variances == pytest.approx(mass_variances([12, 17], [24.3, 35.4]))
+    (folder / "CONTROL").unlink()
+    to_phono3py(*cubic).save(folder / "phono3py.yaml")
+    write_second_hdf5(cubic[1], folder / "fc2.hdf5")
+    write_third_hdf5(cubic[2], cubic[1].repetitions, folder / "fc3.hdf5")
+    assert not read_folder(folder).warnings  # isotopes are off there
+    (said,) = read_folder(folder, Request(mesh=(3, 3, 3), isotopes=True)).warnings
+    assert "no isotope scattering by Cl 35.4 u" in said
 
 
 def test_standard_masses_are_those_of_phonopy_in_every_route():
@@ -311,6 +328,27 @@ def test_charges_of_no_crystal_are_refused(cubic, tmp_path, old, new, message):
     (tmp_path / "BORN").write_text(text.replace(old, new, 1))
     with pytest.raises(StudyError, match=re.escape(message)):
         read_born(tmp_path / "BORN", cubic[0])
+
+
+@pytest.mark.parametrize("kind", ["BORN", "CONTROL", "phono3py.yaml"])
+def test_charges_that_do_not_sum_to_zero_are_refused_in_every_file(cubic, tmp_path, capsys, kind):
+    """A sum of 1.9 e, taken off evenly, would be charges of nobody."""
+    wrong, folder = BORN * numpy.array([3 / 1.1, 1.0])[:, None, None], tmp_path / "in"
+    write_directory(*cubic, folder, mesh=(3, 3, 3), temperature_k=300, born=wrong, epsilon=EPSILON)
+    if kind == "phono3py.yaml":
+        program = to_phono3py(*cubic)
+        program.nac_params = {"born": wrong, "dielectric": EPSILON, "factor": 14.4}
+        program.save(folder / kind)
+        write_second_hdf5(cubic[1], folder / "fc2.hdf5")
+        write_third_hdf5(cubic[2], cubic[1].repetitions, folder / "fc3.hdf5")
+    elif kind == "BORN":
+        write_structure(cubic[0], folder)
+        write_born(folder / "BORN", EPSILON, wrong)
+    if kind != "CONTROL":
+        (folder / "CONTROL").unlink()
+    assert run_command(folder, *MESH) == 2
+    said = capsys.readouterr().err
+    assert "sum to 1.90 e instead of zero, the largest is 3.00 e" in said and kind in said
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(folder, tmp_path, capsys):

@@ -55,6 +55,7 @@ def test_fit_writes_the_force_constants_of_the_crystal(folder, capsys):
     assert status == 0
     report = json.loads(capsys.readouterr().out)
     assert report["n_free"] == basis.n_free
+    assert report["masses"].endswith("u (standard: phonopy’s table)") and not report["warnings"]
     assert report["force_error_relative_held_out"] < 1e-4
     second = read_second_order(folder / "out" / "FORCE_CONSTANTS_2ND", 2, (2, 2, 2))
     assert numpy.abs(second.values - basis.expand_second(parameters).values).max() < 1e-4

@@ -1,5 +1,6 @@
 """Command ``phonoscreen export``: one structure of a study as input files of ShengBTE and phono3py."""
 
+import sys
 from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
@@ -29,6 +30,7 @@ def run(arguments):
     from phonoscreen.formats.phono3py import to_phono3py
     from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
     from phonoscreen.formats.shengbte import write_directory
+    from phonoscreen.transport.isotopes import isotope_doubts
 
     crystal, second, third, charges = read_study(arguments.results, arguments.structure_id, arguments.source)
     folder = arguments.out or Path(file_name(arguments.structure_id))
@@ -43,6 +45,8 @@ def run(arguments):
         to_phono3py(crystal, second, third).save(staging / "phono3py.yaml")
         write_second_hdf5(second, staging / "fc2.hdf5")
         write_third_hdf5(third, second.repetitions, staging / "fc3.hdf5")
+    for line in isotope_doubts(crystal.numbers, crystal.masses):
+        print(f"warning: {line}", file=sys.stderr)
     print(f"{folder}: input of ShengBTE and phono3py; masses: {describe_masses(crystal.numbers, crystal.masses)}")
     return 0
 

@@ -69,11 +69,13 @@ def add_parser(subparsers):
 
 def run(arguments):
     """Find the force constants, report as JSON on the standard output, and write the files of other programs."""
+    from phonoscreen.crystal.masses import describe_masses
     from phonoscreen.force_constants.settings import OrderSettings
     from phonoscreen.formats.constants_folder import check_folder, write_constants
     from phonoscreen.formats.fit_input import FitInput, read_fit_input
     from phonoscreen.phonons.stability import check_stability
     from phonoscreen.stages.one_crystal import Choices, determine
+    from phonoscreen.transport.isotopes import isotope_doubts
 
     data = read_fit_input(FitInput(arguments.structure, arguments.forces, arguments.supercell, arguments.born,
                                    arguments.forces_name, arguments.symmetry_tolerance))  # fmt: skip
@@ -90,8 +92,10 @@ def run(arguments):
     inputs = [arguments.structure, *arguments.forces, arguments.born]
     check_folder(arguments.output, found.third is not None, found.charges is not None, inputs)
     verdict = check_stability(found.crystal, found.second, arguments.imaginary_threshold, charges=found.charges)
-    report = {"files_read": data.used, **found.report, "stable": verdict.stable, **verdict.values,
-              "stability_reason": verdict.reason, "warnings": found.warnings}  # fmt: skip
+    found.warnings += isotope_doubts(found.crystal.numbers, found.crystal.masses)
+    report = {"files_read": data.used, "masses": describe_masses(found.crystal.numbers, found.crystal.masses),
+              **found.report, "stable": verdict.stable, **verdict.values, "stability_reason": verdict.reason,
+              "warnings": found.warnings}  # fmt: skip
     text = write_constants(
         found.crystal, found.second, found.third, arguments.output, report, found.third_repetitions, found.charges
     )

@@ -10,9 +10,10 @@ from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.crystal.masses import describe_masses
 from phonoscreen.crystal.mesh import automatic_mesh
 from phonoscreen.crystal.sizes import check_size
-from phonoscreen.phonons.dipoles import check_tensors
+from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.phonons.dynamical_matrix import LatticeSum
 from phonoscreen.phonons.long_range import EwaldCorrection, GonzeCorrection, WangCorrection
+from phonoscreen.transport.isotopes import isotope_doubts
 from phonoscreen.transport.solve import Settings, check_crystal
 
 MESH_DENSITY_ANGSTROM = 60.0
@@ -114,6 +115,8 @@ def read_folder(folder, request=None):
             fix="name a folder with the input files of ShengBTE or phono3py, or with POSCAR and force constants",
         )  # fmt: skip
     check_crystal(problem.crystal)
+    if problem.settings.isotopes and problem.settings.mass_variances is None:
+        problem.warnings += isotope_doubts(problem.crystal.numbers, problem.crystal.masses)
     problem.choices.append("masses: " + describe_masses(problem.crystal.numbers, problem.crystal.masses))
     return problem
 
@@ -170,7 +173,7 @@ def _problem(crystal, second, third, charges, request, choices):
     correction = None
     if charges is not None:
         born, epsilon = charges
-        check_tensors(numpy.asarray(born, float), numpy.asarray(epsilon, float), where=choices[0])
+        check_charges(crystal, born, epsilon, where=choices[0])
 
         def correction(crystal, constants):
             return GonzeCorrection(crystal, constants, born, epsilon)

@@ -96,7 +96,7 @@ def write_control(crystal, path, *, repetitions, mesh, temperature_k=300.0, scal
     lines += [f"  lattvec(:,{i})={_join(vector)}" for i, vector in enumerate(crystal.cell, 1)]
     lines += [f"  elements={symbols}", f"  types={_join(kinds.index(atom) + 1 for atom in atoms)}"]
     if not natural:
-        variances = mass_variances([number for number, _ in kinds]) if isotopes else numpy.zeros(len(kinds))
+        variances = mass_variances(*zip(*kinds)) if isotopes else numpy.zeros(len(kinds))
         lines += [f"  masses={_join(mass for _, mass in kinds)}", f"  gfactors={_join(variances)}"]
     lines += [f"  positions(:,{i})={_join(point)}" for i, point in enumerate(crystal.scaled_positions, 1)]
     if born is not None:

@@ -55,15 +55,41 @@ def mass_variances(numbers, masses=None):
     -------
     (n_atoms,)
     """
-    numbers = numpy.asarray(numbers).tolist()
-    found = {number: natural_isotopes(number) for number in set(numbers)}
-    if masses is None:
-        return numpy.array([found[number][1] for number in numbers])
-    natural = [(atomic_masses[number], *found[number]) for number in numbers]
-    return numpy.array([
-        variance if min(abs(mass / standard - 1), abs(mass / mean - 1)) < NATURAL else 0.0
-        for mass, (standard, mean, variance) in zip(numpy.asarray(masses).tolist(), natural, strict=True)
-    ])  # fmt: skip
+    variances = numpy.array([natural_isotopes(number)[1] for number in numpy.asarray(numbers).tolist()])
+    return variances if masses is None else numpy.where(_is_natural(numbers, masses), variances, 0.0)
+
+
+def isotope_doubts(numbers, masses):
+    """Return a sentence on atoms that have no isotope scattering because of their mass, in a list, or an empty list.
+
+    A pure isotope is meant so; a natural mass with too few digits is not, and no number tells one from the other.
+
+    Parameters
+    ----------
+    numbers, masses : (n_atoms,) of a crystal
+    """
+    from ase.data import chemical_symbols
+
+    own = ~_is_natural(numbers, masses)
+    kinds = sorted(set(zip(numpy.asarray(numbers)[own].tolist(), numpy.asarray(masses, float)[own].tolist())))
+    if not kinds:
+        return []
+    named = ", ".join(f"{chemical_symbols[number]} {mass:.8g} u (natural {atomic_masses[number]:.8g})"
+                      for number, mass in kinds)  # fmt: skip
+    return [f"no isotope scattering by {named}: the masses given are not the natural ones, so that these atoms count "
+            "as of one isotope; if they are natural, give their masses with all digits, else their mass variances as "
+            "gfactors of CONTROL with autoisotopes=.FALSE."]  # fmt: skip
+
+
+def _is_natural(numbers, masses):
+    """Whether each mass is that of the natural isotopes: (n_atoms,) booleans; False where an element has none."""
+    from ase.data import chemical_symbols
+    from phonopy.structure.atomic_data import get_atomic_data
+
+    numbers, masses = numpy.asarray(numbers), numpy.asarray(masses, float)
+    isotopes = get_atomic_data().isotope_data
+    means = [natural_isotopes(n)[0] if isotopes.get(chemical_symbols[n]) else numpy.inf for n in numbers.tolist()]
+    return numpy.minimum(abs(masses / atomic_masses[numbers] - 1), abs(masses / numpy.array(means) - 1)) < NATURAL
 
 
 def isotope_rates(modes, variances):
