@@ -62,7 +62,7 @@ def test_equal_files_give_equal_tables(study, tables):
 
 def test_statuses_of_every_stage_sum_to_the_manifest(tables):
     sums = tables["status"].groupby(["stage", "source"])["n_structures"].sum()
-    assert len(sums) == 12 and (sums == 24).all()
+    assert len(sums) == 13 and (sums == 24).all()
 
 
 def test_every_structure_has_a_row_for_both_kinds_of_forces(tables):

@@ -82,7 +82,7 @@ def test_structure_with_force_constants_needs_no_control(cubic, tmp_path, capsys
 
 
 def test_folder_without_force_constants_or_structure_is_refused(tmp_path, cubic):
-    with pytest.raises(StudyError, match="does not exist, nor does"):
+    with pytest.raises(StudyError, match="does not exist, nor"):
         read_folder(tmp_path)
     with pytest.raises(StudyError, match="is no folder"):
         read_folder(tmp_path / "nowhere")

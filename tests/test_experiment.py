@@ -17,7 +17,7 @@ from phonoscreen.experiment.selection_trial import Oracle, replay
 from phonoscreen.experiment.subsets import compounds_to_predict, first_compounds, training_for_size, training_order
 from phonoscreen.forcefield.calibration import calibration_bins, calibration_factor, checked_factor
 from phonoscreen.forcefield.selection import select
-from phonoscreen.workflow.shards import curve_points, curve_sources
+from phonoscreen.workflow.experiment import curve_points, curve_sources
 from tests.conftest import ROOT
 from tests.forcefield_crystals import SETTINGS, TRAINING, write_metals
 

@@ -167,7 +167,7 @@ def test_files_that_are_no_model_are_refused(model, tmp_path):
     with pytest.raises(StudyError, match="something else"):
         load_model(tmp_path / "m.safetensors", tmp_path / "other.json", "cpu")
     (tmp_path / "broken.safetensors").write_bytes((tmp_path / "m.safetensors").read_bytes()[:-100])
-    with pytest.raises(StudyError, match="does not fit"):
+    with pytest.raises(StudyError, match="is not the file that was stored"):
         load_model(tmp_path / "broken.safetensors", tmp_path / "m.json", "cpu")
     with pytest.raises(StudyError, match="unknown kind"):
         create_model({**SETTINGS, "kind": "crystal_ball"}, 1)

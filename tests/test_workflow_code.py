@@ -45,7 +45,7 @@ def test_editing_a_module_changes_exactly_the_scripts_that_import_it(copy_of_cod
 @pytest.mark.parametrize(
     "path, old, new",
     [
-        ("phonoscreen/audit/errors.py", "A problem that a user can act on.", "Another sentence."),
+        ("phonoscreen/audit/errors.py", "A problem of the input that a user can act on.", "Another sentence."),
         ("phonoscreen/audit/errors.py", "class StudyError", "# why\nclass StudyError"),
         ("phonoscreen/audit/errors.py", "where=None", "where: str | None = None"),
         ("phonoscreen/audit/shard.py", "import logging", "import logging\nfrom typing import Any"),
