@@ -1,1 +1,1 @@
-"""Records, provenance, the ledger of published numbers and the command line."""
+"""Errors, names, records, shards, provenance, integrity and lineage of products."""

@@ -119,7 +119,7 @@ def phonon_pairs(manifest, sources, records, arrays, transport, sets):
     Parameters
     ----------
     manifest : DataFrame
-    sources : dict by name of dicts with ``model, size, members`` (``phonoscreen.workflow.shards.curve_sources``)
+    sources : dict by name of dicts with ``model, size, members`` (``phonoscreen.workflow.experiment.curve_sources``)
     records, arrays, transport : dicts by source (and ``"reference"``): records of ``check_stability``, its HDF5 paths,
         records of ``solve_bte``
     sets : dict by source of dicts from structure id to ``known`` or ``unseen``

@@ -1,1 +1,1 @@
-"""What the Snakefile imports (standard library only): shards, targets, code digests."""
+"""What the Snakefile imports: shards, targets, code digests, the settings and their check."""
