@@ -146,6 +146,14 @@ def test_a_vasprun_that_breaks_off_is_refused(vasp, tmp_path, share):
         read_labelled(path)
 
 
+@pytest.mark.parametrize("encoding", ["ISOD-1", "gb2312"])  # unknown to Python; of several bytes, unknown to expat
+def test_a_vasprun_of_an_encoding_that_nobody_knows_is_refused(vasp, tmp_path, encoding):
+    path = edited_vasprun(vasp, tmp_path, lambda text: text.replace("ISO-8859-1", encoding, 1))
+    assert encoding in path.read_text()[:60]
+    with pytest.raises(StudyError, match="cannot be decoded|cannot be read"):
+        read_labelled(path)
+
+
 REACHED = "------------------------ aborting loop because EDIFF is reached -----------------------\n"
 UNREACHED = "------------------------ aborting loop EDIFF was not reached (unconverged)  -----------\n"
 

@@ -186,6 +186,8 @@ def _vasprun(path):
                     element.clear()  # large, and not needed here
     except ElementTree.ParseError as error:
         report.incomplete = f"its XML breaks off ({error})"
+    except (LookupError, ValueError) as error:  # an encoding that Python or expat does not know
+        report.incomplete = f"its XML cannot be decoded ({error})"
     report.settings |= {
         ours: _value([parameters[name]]) for name, ours in VASPRUN_SETTINGS.items() if parameters.get(name)
     }

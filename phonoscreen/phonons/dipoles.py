@@ -20,6 +20,8 @@ MISTAKEN_CHARGE = 0.2
 """Fraction of the largest Born charge that noise may leave against symmetry or neutrality."""
 LARGEST_CHARGE = 1000.0
 """Born charges of real crystals stay below a few tens of e."""
+LARGEST_DIELECTRIC = 1e6
+"""High-frequency dielectric constants of crystals with a gap stay below some hundreds."""
 
 
 def dipole_constants(crystal, repetitions, born, dielectric):
@@ -139,6 +141,8 @@ def check_tensors(born, dielectric, where=None):
         what = f"a Born charge of {numpy.abs(born).max():.3g} e"
     elif numpy.abs(dielectric - dielectric.T).max() > 0.01 * numpy.abs(dielectric).max():
         what = "the dielectric tensor is not symmetric"
+    elif numpy.abs(dielectric).max() > LARGEST_DIELECTRIC:
+        what = f"a dielectric constant of {numpy.abs(dielectric).max():.3g}"
     elif numpy.linalg.eigvalsh(dielectric + dielectric.T).min() <= 0:
         what = "the dielectric tensor is not positive"
     else:
