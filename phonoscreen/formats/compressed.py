@@ -34,15 +34,17 @@ def read_bytes(path: str | Path, largest: int = LARGEST_BYTES) -> bytes:
     StudyError
         If the file cannot be read, is damaged, or holds more.
     """
+    content = bytearray()  # read in pieces: asking for the limit at once would reserve as much memory
     try:
         with _opened(path) as stream:
-            content = stream.read(largest + 1)
+            while len(content) <= largest and (piece := stream.read(2**20)):
+                content += piece
     except _FAULTS as error:
         raise StudyError(f"{path} cannot be read: {error or type(error).__name__}",
                          fix="check that the file is there and whole; copy it again") from error  # fmt: skip
     if len(content) > largest:
         raise StudyError(f"{path} holds more than {largest / 2**20:.0f} MiB", fix="give one crystal's data at a time")
-    return content
+    return bytes(content)
 
 
 def read_text(path: str | Path, largest: int = LARGEST_BYTES) -> str:

@@ -1,13 +1,12 @@
 """Text files of numbers, plain or compressed: read whole, with the line of what is wrong."""
 
-import gzip
-import lzma
 import re
 from pathlib import Path
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.formats.compressed import read_bytes
 
 TEXT_MAX_GIB = 2
 """Longest text, unpacked: a small compressed file may unpack to any length."""
@@ -15,11 +14,9 @@ TEXT_MAX_GIB = 2
 LARGEST_CONSTANT = 1e6
 """Force constants are below 1e3 eV/angstrom^2 and 1e5 eV/angstrom^3; anything beyond is not a force constant."""
 
-_OPENERS = {".xz": lzma.open, ".gz": gzip.open}
-
 
 def read_text(path):
-    """Return the text of a file, unpacked if its name ends with .xz or .gz.
+    """Return the plain text of a file, unpacked.
 
     Raises
     ------
@@ -29,16 +26,7 @@ def read_text(path):
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"{path} does not exist", fix="check its name and folder")
-    opener = _OPENERS.get(path.suffix, open)
-    try:
-        data = bytearray()  # read in pieces: asking for the limit at once would reserve as much memory
-        with opener(path, "rb") as stream:
-            while len(data) <= TEXT_MAX_GIB * 2**30 and (piece := stream.read(2**20)):
-                data += piece
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise StudyError(f"{path} cannot be read: {error}", fix="copy it again") from error
-    if len(data) > TEXT_MAX_GIB * 2**30:
-        raise StudyError(f"{path} holds more than {TEXT_MAX_GIB} GiB of text", fix="give the file that is meant")
+    data = read_bytes(path, TEXT_MAX_GIB * 2**30)
     try:
         return data.decode("ascii")
     except UnicodeDecodeError as error:
