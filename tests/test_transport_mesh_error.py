@@ -11,7 +11,7 @@ import pytest
 
 from phonoscreen.commands import bte as cli
 from phonoscreen.formats.bte_folder import read_folder
-from phonoscreen.transport.mesh_error import coarser_meshes, estimate
+from phonoscreen.transport.mesh_error import LARGEST_PERCENT, coarser_meshes, estimate, sentences
 from phonoscreen.transport.solve import Settings, solve
 from tests.transport_models import half_heusler, rocksalt
 
@@ -36,6 +36,12 @@ def test_estimate_is_exact_for_errors_of_first_order_and_larger_than_those_of_hi
     assert found.kappa_p_percent == found.kappa_c_percent
     assert found.kappa_p_percent == pytest.approx(true, rel=1e-6) if order == 1 else found.kappa_p_percent > true
     assert numpy.isnan(estimate((0.0, 1.0), (4, 4, 4), [((2, 2, 2), (1.0, 1.0))]).kappa_p_percent)
+
+
+def test_coarse_meshes_without_any_process_give_a_bound_instead_of_an_absurd_number():
+    found = estimate((40.0, 0.01), (4, 4, 4), [((2, 2, 2), (1e21, 0.02))])
+    assert (found.kappa_p_percent, found.kappa_c_percent) == (LARGEST_PERCENT, pytest.approx(100))
+    assert "at least 1000 % of kappa_p and 100 % of kappa_c" in sentences([found], [300.0])[0]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +86,9 @@ def test_bte_prints_the_estimate_and_takes_the_sum_and_the_threshold(reference, 
         return status, *capsys.readouterr()
 
     (status, average, _), (_, bare, _) = bte(), bte("--coherence-sum", "bare")
-    assert status == 0 and re.search(r"300 K: estimated error of the q mesh \d+ % of kappa_p and \d+ %", average)
+    assert status == 0 and re.search(
+        r"300 K: estimated error of the q mesh (at least )?\d+ % of kappa_p and (at least )?\d+ %", average
+    )
     assert average != bare
     for value in ("-1", "nan", "inf"):
         status, _, message = bte(f"--imaginary-threshold={value}")

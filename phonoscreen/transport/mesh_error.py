@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy
 
+LARGEST_PERCENT = 1000.0
+"""Estimates end here: a coarse mesh that holds no process conducts without limit, and tells nothing more."""
+
 
 @dataclass
 class MeshError:
@@ -18,7 +21,8 @@ class MeshError:
 
     Attributes
     ----------
-    kappa_p_percent, kappa_c_percent : of the particle-like and of the wave-like conductivity; NaN where unknown
+    kappa_p_percent, kappa_c_percent : of the particle-like and of the wave-like conductivity; NaN where unknown, at
+        most ``LARGEST_PERCENT``
     """
 
     kappa_p_percent: float = numpy.nan
@@ -57,7 +61,7 @@ def estimate(own, shape, coarser):
         for k in range(2):
             if own[k] > 0:
                 percent[k] = numpy.fmax(percent[k], 100 * abs(others[k] / own[k] - 1) / (ratio - 1))
-    return MeshError(*(float(value) for value in percent))
+    return MeshError(*(float(numpy.minimum(value, LARGEST_PERCENT)) for value in percent))
 
 
 def sentences(errors, temperatures_k):
@@ -71,7 +75,7 @@ def sentences(errors, temperatures_k):
     lines = []
     for error, temperature in zip(errors, temperatures_k, strict=True):
         words = " and ".join(
-            f"{value:.0f} % of {name}" for name, value in
+            f"{'at least ' * (value >= LARGEST_PERCENT)}{value:.0f} % of {name}" for name, value in
             (("kappa_p", error.kappa_p_percent), ("kappa_c", error.kappa_c_percent)) if numpy.isfinite(value)
         )  # fmt: skip
         lines.append(
