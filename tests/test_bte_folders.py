@@ -106,6 +106,19 @@ def test_structures_of_no_crystal_are_refused(cubic, tmp_path, line, text, messa
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("scell", ["3 2 4", "4 2 3", "2 3 4"])
+def test_a_supercell_of_the_right_size_but_another_shape_is_refused(tmp_path, scell):
+    """The number of atoms tells nothing there: the constants do, which do not depend on the order of their atoms."""
+    write_directory(*rocksalt(repetitions=(3, 2, 4)), tmp_path, mesh=(3, 3, 3), temperature_k=300)
+    text = (tmp_path / "CONTROL").read_text()
+    (tmp_path / "CONTROL").write_text(text.replace("scell(:)=3 2 4", f"scell(:)={scell}"))
+    if scell == "3 2 4":
+        assert read_folder(tmp_path).second.repetitions == (3, 2, 4)
+    else:
+        with pytest.raises(StudyError, match="when two atoms are exchanged"):
+            read_folder(tmp_path)
+
+
 def test_one_of_two_inputs_is_used_and_said(folder, capsys):
     (folder / "phono3py.yaml").write_text("")
     assert run_command(folder, *MESH) == 0

@@ -128,6 +128,22 @@ def write_third_order(third_order, cell, path):
             stream.write((block * len(some)) % tuple(some.ravel()))
 
 
+def exchange_asymmetry(second):
+    """Largest change of a second-order constant when its two atoms are exchanged, in terms of the largest constant.
+
+    It is numerical noise for the supercell that the constants were made in, and large for others of the same size.
+
+    Parameters
+    ----------
+    second : SecondOrder
+    """
+    cells, n_atoms = supercell_cells(second.repetitions), len(second.values)
+    opposite = cell_index(-cells, second.repetitions)
+    blocks = second.values.reshape(n_atoms, len(cells), n_atoms, 3, 3)
+    change = blocks - blocks[:, opposite].transpose(2, 1, 0, 4, 3)
+    return float(numpy.abs(change).max() / max(numpy.abs(second.values).max(), 1e-300))
+
+
 def read_third_order(path, cell, n_atoms=None):
     """Read FORCE_CONSTANTS_3RD.
 

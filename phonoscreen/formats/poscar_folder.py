@@ -15,9 +15,8 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.crystal.supercell import cell_index, supercell_cells
 from phonoscreen.formats.displacements import phonopy_atoms, read_born
-from phonoscreen.formats.force_constants import read_header, read_second_order, read_third_order
+from phonoscreen.formats.force_constants import exchange_asymmetry, read_header, read_second_order, read_third_order
 from phonoscreen.formats.number_files import read_text
 from phonoscreen.formats.phonopy import read_array
 from phonoscreen.formats.shengbte import existing
@@ -88,7 +87,7 @@ def _read_text(folder, path, crystal, supercell):
     constants, n, found = existing(folder, "FORCE_CONSTANTS_2ND"), len(crystal.numbers), []
     for repetitions in [tuple(supercell)] if supercell else _supercells(read_header(constants)[-1], n, constants, path):
         second = read_second_order(constants, n, repetitions)
-        found.append((_asymmetry_of_cells(second.values, n, repetitions), _name(repetitions), second))
+        found.append((exchange_asymmetry(second), _name(repetitions), second))
     second, name = _the_one(found, constants)
     third_path = existing(folder, "FORCE_CONSTANTS_3RD")
     third = read_third_order(third_path, crystal.cell, n)
@@ -173,15 +172,6 @@ def _asymmetry(values, primitive):
             there = there[:, moved]
         worst = max(worst, numpy.abs(rows[:, other] - there.swapaxes(order - 1, order)).max())
     return float(worst / max(numpy.abs(values).max(), 1e-300))
-
-
-def _asymmetry_of_cells(values, n_atoms, repetitions):
-    """The same for second-order constants in this project's order, (n_atoms, n_super, 3, 3)."""
-    cells = supercell_cells(repetitions)
-    opposite = cell_index(numpy.mod(-cells, repetitions), repetitions)
-    blocks = values.reshape(n_atoms, len(cells), n_atoms, 3, 3)
-    change = blocks - blocks[:, opposite].transpose(2, 1, 0, 4, 3)
-    return float(numpy.abs(change).max() / max(numpy.abs(values).max(), 1e-300))
 
 
 def _the_one(found, path):

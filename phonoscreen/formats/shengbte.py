@@ -12,12 +12,16 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.masses import standard_masses
 from phonoscreen.formats.espresso import read_espresso
 from phonoscreen.formats.force_constants import (
+    exchange_asymmetry,
     read_second_order,
     read_third_order,
     write_second_order,
     write_third_order,
 )
 from phonoscreen.transport.isotopes import mass_variances
+
+LARGEST_ASYMMETRY = 0.1
+"""Above the noise of constants that nobody made symmetric (a few hundredths), below any other supercell's (0.25)."""
 
 
 def read_force_constants(folder, control):
@@ -34,7 +38,15 @@ def read_force_constants(folder, control):
     if control.flags["espresso"]:
         second, alat = read_espresso(existing(folder, "espresso.ifc2"), n, control.repetitions)
     else:
-        second = read_second_order(existing(folder, "FORCE_CONSTANTS_2ND"), n, control.repetitions)
+        path = existing(folder, "FORCE_CONSTANTS_2ND")
+        second = read_second_order(path, n, control.repetitions)
+        asymmetry = exchange_asymmetry(second)
+        if asymmetry > LARGEST_ASYMMETRY:
+            raise StudyError(
+                f"{path} changes by {100 * asymmetry:.0f} % of its largest constant when two atoms are exchanged: it "
+                f"is not for the supercell {' x '.join(map(str, control.repetitions))} of this cell",
+                where="transport", fix="correct scell of CONTROL, or the order of the atoms in positions and types",
+            )  # fmt: skip
     third = None
     if not control.flags["onlyharmonic"]:
         third = read_third_order(existing(folder, "FORCE_CONSTANTS_3RD"), control.crystal.cell, n)
