@@ -214,6 +214,18 @@ def test_a_damaged_provenance_file_is_reported_and_stops_nothing(workflow, damag
     assert "results/doubled/0.txt: its provenance file results/provenance/double/n=0.json" in capsys.readouterr().out
 
 
+def test_a_damaged_provenance_file_of_no_known_product_is_named_by_both_commands(workflow, capsys):
+    Path("results/provenance/lost.json").write_text('{"rule":')
+    Path("results/lost.txt").write_text("1")
+    assert main(["verify"]) == 1
+    out = capsys.readouterr().out
+    assert "results/provenance/lost.json" in out and "make them again" not in out
+    assert "5 product(s) match their records, 0 do not, 1 have none" in out
+    assert main(["lineage", "results/lost.txt"]) == 1
+    out = capsys.readouterr().out
+    assert "results/provenance/lost.json" in out and "no job of the study wrote this file" in out
+
+
 def test_nothing_is_said_about_files_of_other_places(workflow, capsys):
     Path("unrelated.txt").write_text("1")
     for path in ("/etc/hostname", "../elsewhere.txt", "unrelated.txt", "results"):

@@ -204,6 +204,8 @@ def run(arguments):
         print(f"\ndamaged provenance file: {path}")
     if node.state == "source":
         print("\nno job of the study wrote this file; it is what the jobs read")
+    elif node.state == "without record":
+        print("\nno job of the study wrote this file, or the provenance file that says so is damaged")
     elif wrong:
         print(f"\n{wrong} file(s) do not match their record: phonoscreen verify prints how to make them again")
     else:

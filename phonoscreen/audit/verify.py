@@ -22,7 +22,8 @@ def verify_study(root="."):
 
     Returns
     -------
-    number of sound products, list of ``Fault``, list of files below ``results`` without a record
+    number of sound products, list of ``Fault``, list of files below ``results`` without a record, list of damaged
+    provenance files of no known product
 
     Raises
     ------
@@ -37,12 +38,15 @@ def verify_study(root="."):
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         faults = [fault for fault, _ in pool.map(lambda path: find_fault(path, root), sorted(recorded)) if fault]
     faults += _provenance_faults(root, recorded - {fault.path for fault in faults})
-    described = set(Lineage(root).jobs) - recorded
+    lineage = Lineage(root)
+    described = set(lineage.jobs) - recorded
+    named = "\n".join(fault.what for fault in faults)
+    damaged = [path for path in lineage.damaged if path not in named]
     faults += [Fault(path, "its record is missing", None) for path in sorted(described)]
     products = {path for path in files if record_path(path) and not _is_partial(path)}
     known = recorded | described
     unknown = {path for path in products - known if not known & {str(parent) for parent in Path(path).parents}}
-    return len(known) - len(faults), faults, sorted(unknown)
+    return len(known) - len(faults), faults, sorted(unknown), damaged
 
 
 def usual_options(root="."):
@@ -90,11 +94,12 @@ def add_parser(subparsers):
 
 def run(arguments):
     """Print what is damaged and the commands that make it again; return 1 if anything is, else 0."""
-    sound, faults, unknown = verify_study()
+    sound, faults, unknown, damaged = verify_study()
     limit = None if arguments.all else SHOWN
     for title, lines in (
         ("not what their jobs wrote", faults),
         ("without record (no job of the study wrote them)", unknown),
+        ("of provenance damaged, of no product that has a record (remove them)", damaged),
     ):
         if lines:
             print(f"{len(lines)} file(s) {title}:")
@@ -105,4 +110,4 @@ def run(arguments):
         print("make them again with:")
         print("\n".join(f"  {command}" for command in remake_commands(faults, usual_options())))
     print(f"{sound} product(s) match their records, {len(faults)} do not, {len(unknown)} have none")
-    return 1 if faults else 0
+    return 1 if faults or damaged else 0
