@@ -94,7 +94,7 @@ def test_models_that_would_be_downloaded_and_unknown_engines_are_refused():
 
 
 def test_engines_that_are_missing_name_the_remedy(tmp_path):
-    with pytest.raises(StudyError, match="reference.command"):
+    with pytest.raises(StudyError, match="reference.vasp.command"):
         make_engine({**VASP, "command": None}, 1, tmp_path)
     with pytest.raises(StudyError, match="reference.collected"):
         make_engine({"engine": "collected", "model": "", "folder": str(tmp_path / "no")}, 1)

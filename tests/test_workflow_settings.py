@@ -1,6 +1,8 @@
 """Settings: wrong ones are refused before the first job, with the remedy; layers never lose each other."""
 
+import ast
 import copy
+import re
 import subprocess
 import sys
 
@@ -236,3 +238,36 @@ def test_a_users_value_goes_on_top_of_the_profile(tmp_path):
     assert planned("--configfile", "mine.yaml") == plain
     assert planned("--config", "transport={temperature_k: 600}") == plain
     assert planned("--config", "shards=3") > plain
+
+
+def test_settings_named_in_messages_and_documents_exist(config):
+    """A remedy names a setting as it stands in config.yaml: ``section.key``, or ``section/key``."""
+    sections = "|".join(key for key, value in config.items() if isinstance(value, dict))
+    dotted = re.compile(rf"(?<![\w./])(?:{sections})(?:[./][a-z_]+)+(?![\w./(*-])")
+    texts = {}
+    for path in sorted((ROOT / "phonoscreen").rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        texts[path] = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        texts[path] = re.findall(r"`([^`]+)`", path.read_text())
+    names = {(name, path) for path, found in texts.items() for text in found for name in dotted.findall(text)}
+    assert len(names) > 50
+    unknown = sorted(f"{path.relative_to(ROOT)}: {name}" for name, path in names if not exists(config, name))
+    assert not unknown, "\n".join(unknown)
+
+
+def exists(config, name):
+    """Whether a setting, or a file of that name in the project, exists; sections without default hold anything."""
+    if (
+        (ROOT / name).exists()
+        or (ROOT / "phonoscreen" / name).exists()
+        or name.endswith((".md", ".py", ".hdf5", ".json"))
+    ):
+        return True
+    for key in re.split("[./]", name):
+        if not config:
+            return True
+        if not isinstance(config, dict) or key not in config:
+            return False
+        config = config[key]
+    return True

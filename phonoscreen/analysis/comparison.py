@@ -14,7 +14,7 @@ def reference_name(engine, model):
 
     Parameters
     ----------
-    engine, model : settings ``reference.engine`` and ``reference.model``
+    engine, model : setting ``reference.engine``, and ``model`` of its section
     """
     if engine in _CODES:
         return f"DFT ({model}, {_CODES[engine]})"

@@ -44,7 +44,9 @@ def neighbour_frames(neighbourhoods, cutoff_angstrom, n_frames):
         If a centre has no two neighbours inside the cutoff that span a plane.
     """
     if n_frames < 1:
-        raise StudyError(f"{n_frames} frames", where="neighbour_frames", fix="set force_model.frames to at least 1")
+        raise StudyError(
+            f"{n_frames} frames", where="neighbour_frames", fix="set force_model.elemental_sdnnff.frames to at least 1"
+        )
     lonely, centres, weights, pairs = _choose_frames(
         neighbourhoods.offsets.astype(numpy.int64), numpy.ascontiguousarray(neighbourhoods.vectors, dtype=float),
         float(cutoff_angstrom), n_frames, TIE_ANGSTROM, SINE_MIN,
@@ -53,7 +55,7 @@ def neighbour_frames(neighbourhoods, cutoff_angstrom, n_frames):
         raise StudyError(
             f"centre {lonely} has no two neighbours within {cutoff_angstrom} A that span a plane, so no frame",
             where="neighbour_frames",
-            fix="raise force_model.cutoff_angstrom; single atoms and dimers are outside the model",
+            fix="raise force_model.elemental_sdnnff.cutoff_angstrom; single atoms and dimers are outside the model",
         )
     return frames_along(neighbourhoods, centres, pairs, weights)
 

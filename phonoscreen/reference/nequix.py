@@ -46,7 +46,7 @@ def find_weights(model: str, path: str | None = None) -> Path:
     """
     if model not in WEIGHTS:
         raise StudyError(
-            f"no Nequix model {model!r}", where="config reference.model", fix=f"use one of {', '.join(WEIGHTS)}"
+            f"no Nequix model {model!r}", where="config reference.nequix.model", fix=f"use one of {', '.join(WEIGHTS)}"
         )
     given = os.environ.get("PHONOSCREEN_WEIGHTS")
     folder = Path(given) if given else _cache() / "weights"

@@ -49,7 +49,7 @@ def make_baseline(model, threads):
 def _sevennet(model):
     if model not in SEVENNET_SHIPPED:
         raise StudyError(
-            f"model {model!r} does not ship with sevenn", where="config reference.model",
+            f"model {model!r} does not ship with sevenn", where="config reference.sevennet.model",
             fix=f"use one of {', '.join(SEVENNET_SHIPPED)}",
         )  # fmt: skip
     try:

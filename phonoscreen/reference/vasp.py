@@ -1,7 +1,7 @@
 """VASP as reference: writes INCAR, KPOINTS, POSCAR and POTCAR, runs the user's executable, reads vasprun.xml.
 
-VASP is licensed and not part of this project; the user names the command (config ``reference.command``) and the folder
-of the potentials (environment variable ``VASP_PP_PATH``, as in ASE).
+VASP is licensed and not part of this project; the user names the command (setting ``reference.vasp.command``) and the
+folder of the potentials (environment variable ``VASP_PP_PATH``, as in ASE).
 """
 
 import os
@@ -86,7 +86,7 @@ class VaspEngine:
     def __init__(self, settings, folder):
         if not settings.get("command"):
             raise StudyError(
-                "no VASP command", where="config reference.command", fix="set it, for example to 'srun vasp_std'"
+                "no VASP command", where="config reference.vasp.command", fix="set it, for example to 'srun vasp_std'"
             )
         self._command, self._folder = settings["command"], Path(folder)
         self._cutoff_ev, self._k_spacing = settings["cutoff_ev"], settings["k_spacing_per_angstrom"]
