@@ -3,9 +3,9 @@
 FOLDER holds one folder per crystal with CONTCAR, COHPCAR.lobster and ICOHPLIST.lobster (all may be gzipped).
 """
 
+import argparse
 import gzip
 import os
-import sys
 import time
 from io import StringIO
 from pathlib import Path
@@ -46,9 +46,16 @@ def compare(folder, engine):
     return bonds, (bonding_and_antibonding(theirs), bonding_and_antibonding(ours))
 
 
-def main(engine="tblite", folder=None):
+def main():
     """Print the comparison for every crystal as a Markdown table."""
-    root = Path(folder or os.environ.get("PHONOSCREEN_REFERENCE", "../shared/reference") + "/lobster")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("engine", nargs="?", default="tblite", choices=["tblite", "gpaw"])
+    parser.add_argument("folder", nargs="?", help="default: lobster below the folder PHONOSCREEN_REFERENCE names")
+    arguments = parser.parse_args()
+    engine, given = arguments.engine, os.environ.get("PHONOSCREEN_REFERENCE")
+    root = Path(arguments.folder or (Path(given) / "lobster" if given else ""))
+    if not (arguments.folder or given) or not root.is_dir():
+        parser.error("no folder of outputs of LOBSTER: name it, or set PHONOSCREEN_REFERENCE")
     print(f"| crystal | bond | length, A | ICOHP LOBSTER, eV | {engine}, eV | ratio |\n|---|---|---|---|---|---|")
     rows = []
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -64,4 +71,4 @@ def main(engine="tblite", folder=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
