@@ -1,12 +1,14 @@
 """Laws of symmetry-adapted force constants: symmetry, permutation, sum rules, what a basis depends on."""
 
+import re
+
 import h5py
 import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, full_second_order
-from phonoscreen.crystal.supercell import choose_repetitions
+from phonoscreen.crystal.supercell import choose_repetitions, shortest_supercell_vector
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import basis_key, build_basis, read_basis, write_basis
 from phonoscreen.force_constants.cutoffs import check_cutoff, choose_cutoff, neighbour_shells
@@ -138,6 +140,19 @@ def test_a_cutoff_on_a_shell_or_beyond_half_the_supercell_is_refused_with_the_re
     with pytest.raises(StudyError, match=message) as failure:
         check_cutoff(prototypes.rocksalt(), (3, 3, 3), cutoff)
     assert failure.value.fix
+
+
+def test_the_gaps_offered_instead_of_a_shell_fit_into_the_supercell():
+    crystal = prototypes.rocksalt()
+    shells = neighbour_shells(crystal, 6.5)
+    half = 0.5 * shortest_supercell_vector(crystal.cell, (3, 3, 3))
+    for shell in shells[shells < half]:
+        with pytest.raises(StudyError, match="falls on") as failure:
+            check_cutoff(crystal, (3, 3, 3), shell)
+        offered = [float(x) for x in re.findall(r"(\d+\.\d+) angstrom", failure.value.fix)]
+        assert offered and max(offered) <= half
+        for cutoff in offered:
+            check_cutoff(crystal, (3, 3, 3), cutoff)
 
 
 def test_a_supercell_smaller_than_the_nearest_neighbours_reach_is_refused():

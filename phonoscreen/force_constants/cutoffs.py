@@ -131,9 +131,10 @@ def check_cutoff(crystal, repetitions, cutoff_angstrom):
     if len(near):
         middles = 0.5 * (shells[1:] + shells[:-1])
         below, above = middles[middles < near[0]][-1:], middles[middles > near[0]][:1]
-        choices = " or ".join(f"{x:.3f}" for x in numpy.concatenate([below, above]))
+        fitting = [x for x in (*below, *above) if x <= 0.5 * shortest]
+        choices = " or ".join(f"{x:.3f} angstrom" for x in fitting) or "in a larger supercell"
         raise StudyError(
             f"cutoff {cutoff_angstrom:.3f} angstrom falls on the neighbour shell at {near[0]:.3f} angstrom",
-            fix=f"use the middle of a gap, {choices} angstrom, as --second-cutoff or --fourth-cutoff "
+            fix=f"use the middle of a gap, {choices}, as --second-cutoff or --fourth-cutoff "
             "(force_constants.second_cutoff_angstrom, force_constants.fourth_cutoff_angstrom in a study)",
         )
