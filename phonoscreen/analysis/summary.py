@@ -9,6 +9,7 @@ from phonoscreen.analysis.classes import COUNTS
 from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.analysis.document import Document
 from phonoscreen.audit.records import count_reasons
+from phonoscreen.crystal.masses import STANDARD
 
 _REASONS_SHOWN = 30
 _SIZES = ("study", "larger")
@@ -42,6 +43,7 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
         f"**Reference of this study: {reference}.** Wherever a number, table or figure says reference, it is this. "
         f"The paper is Rodriguez et al., Communications Materials 4, 61 (2023); its reference is DFT (PBE)."
     )
+    page.paragraph(f"Atomic masses: {STANDARD}; a structure file that gives masses of its own keeps them.")
     _verdict(page, tables)
     _headline(page, tables["headline"])
     _left_out(page, tables["filter_records"])

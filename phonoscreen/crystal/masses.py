@@ -9,6 +9,9 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 
+STANDARD = "standard: phonopy’s table"
+"""What outputs say of masses that nobody gave."""
+
 
 def standard_masses(numbers):
     """Return the masses of atoms.
@@ -50,4 +53,4 @@ def describe_masses(numbers, masses):
     kinds = dict.fromkeys(zip(numpy.asarray(numbers).tolist(), numpy.asarray(masses, float).tolist()))
     own = numpy.abs(numpy.asarray(masses) / standard_masses(numbers) - 1).max() > 1e-6
     listed = ", ".join(f"{chemical_symbols[number]} {mass:.8g}" for number, mass in kinds)
-    return f"{listed} u ({'as the input gives them' if own else 'standard: phonopy’s table'})"
+    return f"{listed} u ({'as the input gives them' if own else STANDARD})"
