@@ -255,14 +255,22 @@ def test_the_temperature_reruns_transport_and_what_follows_never_training(untouc
     )
 
 
-def test_editing_a_module_reruns_the_rules_that_use_it(untouched):
+def test_editing_a_module_reruns_the_rules_that_use_it_and_other_words_rerun_none(untouched):
     module = untouched.folder / "phonoscreen/figures/figure4.py"
     text = module.read_text()
     try:
-        module.write_text(text + "\n# edited\n")
+        module.write_text(text + "\nEDITED = True\n")
         assert untouched.planned("figure4", "figure3") == {"draw_figure": 1, "figure4": 1}
     finally:
         module.write_text(text)
+    deep = untouched.folder / "phonoscreen/audit/errors.py"
+    text = deep.read_text()
+    try:
+        deep.write_text("# edited\n" + text.replace("A problem of the input", "Another sentence on the input"))
+        assert deep.read_text() != "# edited\n" + text
+        assert untouched.planned() == {}
+    finally:
+        deep.write_text(text)
 
 
 def test_the_lineage_of_a_result_reaches_the_compounds_and_matches(untouched):
