@@ -204,3 +204,18 @@ def test_chunks_of_two_origins_are_not_mixed(folder, tmp_path):
 def test_a_folder_without_chunks_is_refused(tmp_path):
     with pytest.raises(StudyError, match="label_library"):
         list(read_chunks(tmp_path))
+
+
+def test_the_labels_in_the_repository_are_whole():
+    """Roles, proportions and numbers as their page says; forces without net force, nothing that is not finite."""
+    origin, labelled = read_product(ROOT / "resources/labels/teacher_labels.h5")
+    assert "nequix" in origin["engine"] and len(labelled) == 1450
+    roles = [record["role"] for record, _ in labelled]
+    assert roles.count("test") == 188 and roles.count("training") == 1262
+    assert len({record["structure_id"] for record, _ in labelled}) == 1450
+    for record, arrays in labelled[:200]:
+        assert record["status"] == "ok"
+        forces, displacements = arrays["forces"], arrays["displacements"]
+        assert forces.shape == displacements.shape and numpy.isfinite(forces).all()
+        assert numpy.linalg.norm(displacements, axis=2) == pytest.approx(0.03, abs=2e-6)
+        assert numpy.abs(forces.sum(axis=1)).max() < 1e-3 * numpy.abs(forces).sum(axis=1).max()
