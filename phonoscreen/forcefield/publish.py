@@ -10,6 +10,7 @@ from ase import Atoms
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.foreign_text import markdown_text
 from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.models.files import load_model, read_model_json, write_model_json
@@ -121,6 +122,7 @@ def _check(committee, elements):
 def _reproduce(committee, check, folder):
     """Raise StudyError unless the committee gives the stored forces."""
     atoms = Atoms(check["numbers"], check["positions_angstrom"], cell=check["cell_angstrom"], pbc=True)
+    check_geometry(atoms, str(folder))
     forces = committee.forces(atoms_neighbourhoods(atoms, committee.cutoff_angstrom))
     stored = numpy.array(check["forces_ev_per_angstrom"])
     if stored.shape != forces.shape or not numpy.isfinite(stored.astype(float)).all():

@@ -89,7 +89,9 @@ def _changed(config, changes):
 
 
 def _merge(old, new):
-    both = {key: _merge(old[key], new[key]) for key in new if isinstance(new[key], dict) and key in old}
+    both = {
+        key: _merge(old[key], new[key]) for key in new if isinstance(new[key], dict) and isinstance(old.get(key), dict)
+    }
     return {**old, **new, **both}
 
 
