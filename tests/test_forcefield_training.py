@@ -132,7 +132,7 @@ def test_training_killed_at_any_epoch_continues_to_the_same_weights(metals, tmp_
     script.write_text(
         "import sys, torch\n"
         "torch.set_num_threads(1)\n"
-        "from phonoscreen.forcefield.models.base import save_model\n"
+        "from phonoscreen.forcefield.models.files import save_model\n"
         "from phonoscreen.forcefield.training import train_member\n"
         "from tests.forcefield_crystals import SETTINGS, TRAINING\n"
         "dataset, checkpoint, out = sys.argv[1:]\n"
