@@ -214,8 +214,8 @@ class Study(Section):
 
     seed: count(0, 2**63 - 1) = 61
     """Every random choice derives from it, the structure and the purpose."""
-    shards: count(1, 9999) = 60
-    """Parts the manifest is divided into, about 1,300 structures each in the paper's study."""
+    shards: count(1, 9999) = 40
+    """Parts the manifest is divided into, about 2,000 structures each in the paper's study."""
     source: Source = Source()
     filter: Filter = Filter()
     reference: Reference = Reference()
