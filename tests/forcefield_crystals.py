@@ -39,7 +39,6 @@ TRAINING = {
     "relative_floor_mev_per_angstrom": 20,
     "warmup_steps": 5,
     "ema_decay": 0.9,
-    "processes": 1,
     "max_supercells_per_structure": None,
 }
 LATTICE_CONSTANTS = {"Al": 3.99, "Ni": 3.49, "Cu": 3.59, "Pd": 3.88, "Ag": 4.06, "Pt": 3.92, "Au": 4.06}  # EMT, A

@@ -25,9 +25,9 @@ def test_two_processes_train_the_model_of_one(tmp_path, kind):
         folder.mkdir()
         train_to_files(
             tmp_path / "dataset.h5", {**SETTINGS, "kind": kind},
-            {**TRAINING, "epochs": 3, "batch_environments": 81, "processes": processes},
+            {**TRAINING, "epochs": 3, "batch_environments": 81},
             weights=folder / "w.safetensors", model=folder / "m.json", history=folder / "h.parquet",
-            seed=1, member=0, round_number=0, key="k",
+            seed=1, member=0, round_number=0, key="k", processes=processes,
         )  # fmt: skip
         results[processes] = load_file(folder / "w.safetensors"), pandas.read_parquet(folder / "h.parquet")
         assert sorted(path.name for path in folder.iterdir()) == ["h.parquet", "m.json", "w.safetensors"]
