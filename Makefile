@@ -1,4 +1,5 @@
-# make run: the study on the laptop pool. make test: the tests. make fuzz: mutated inputs. They set up everything they need first.
+# make run: the study on the laptop pool. make test: the tests. make lint: linters and type checker. make docs: the pages, in
+# runs/site. make fuzz: mutated inputs. They set up everything they need first.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,11 +7,15 @@ BIN := .venv/bin
 GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
+# What pyproject.toml says too. An interpreter of any version can read this line.
+CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 14) and \
+	'phonoscreen needs Python 3.11 to 3.14; $(PYTHON) is %d.%d: choose another, such as make PYTHON=python3.13' % v)
+
 ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-nequix fuzz lint teacher-labels experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
+.PHONY: run test test-nequix fuzz lint docs teacher-labels experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -22,10 +27,11 @@ test: .venv/.complete
 fuzz: .venv/.complete
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-.venv/.complete: requirements.txt
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'phonoscreen needs Python 3.11 or newer')"
+.venv/.complete: requirements.txt pyproject.toml
+	$(PYTHON) -c "$(CHECK_PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	GPAW_CONFIG=$(CURDIR)/envs/gpaw_siteconfig.py $(BIN)/python -m pip install --quiet $(GPAW) \
 		|| echo "GPAW was not built (it needs a C compiler): the bonding stage skips every structure and says so"
 	touch $@
@@ -69,6 +75,10 @@ lint: .venv/.complete
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules profiles/*/Snakefile
 	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+docs: .venv/.complete
+	$(BIN)/mkdocs build --quiet --strict --site-dir runs/site
 
 benchmark-force-constants: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_force_constants

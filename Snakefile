@@ -50,6 +50,10 @@ onstart:
     check_before_start(workflow.dag.needrun_jobs())
 
 
+# Every job imports this repository's library, also where an environment holds an installed one.
+paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+
 # Jobs share the cores: no library starts threads of its own beyond those its rule asks for.
 for variable in (
     "OMP_NUM_THREADS",

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256, packages
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.audit.shipped import shipped
 from phonoscreen.structures.prototypes import build_structure, parse_formula, read_prototypes
 from phonoscreen.structures.relaxation import lattice_constant_angstrom, relax
 from phonoscreen.structures.store import structure_arrays
@@ -276,8 +277,8 @@ def main():
     parser.add_argument("--test", type=int, default=400, help="test compounds, in the proportions of Table 1")
     parser.add_argument("--test-least", type=int, default=8, help="test compounds of the smallest classes")
     parser.add_argument("--seed", type=int, default=61)
-    parser.add_argument("--prototypes", default="resources/prototypes.yaml")
-    parser.add_argument("--table1", default="resources/published/table1.yaml")
+    parser.add_argument("--prototypes", default=shipped("resources/prototypes.yaml"))
+    parser.add_argument("--table1", default=shipped("resources/published/table1.yaml"))
     arguments = parser.parse_args()
     from phonoscreen.reference.nequix import WEIGHTS, NequixEngine
 

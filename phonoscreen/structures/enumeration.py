@@ -21,6 +21,7 @@ import yaml
 from ase.data import atomic_numbers, covalent_radii
 
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.audit.shipped import shipped
 from phonoscreen.structures.filters import paper_elements
 from phonoscreen.structures.prototypes import parse_formula
 from phonoscreen.structures.substitution import site_counts
@@ -304,8 +305,11 @@ def main():
     """Print the pool."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("rules", help="YAML: elements of the sites of each structure type")
-    parser.add_argument("--sizes", default="resources/published/table1.yaml", help="YAML: sizes of the classes")
-    parser.add_argument("--known", nargs="*", default=["resources/pool.csv", "resources/experiment_pool.csv"])
+    parser.add_argument(
+        "--sizes", default=shipped("resources/published/table1.yaml"), help="YAML: sizes of the classes"
+    )
+    pools = [shipped("resources/pool.csv"), shipped("resources/experiment_pool.csv")]
+    parser.add_argument("--known", nargs="*", default=pools)
     parser.add_argument("--seed", type=int, default=61)
     arguments = parser.parse_args()
     known = pandas.concat([pandas.read_csv(path, dtype=str, keep_default_na=False) for path in arguments.known])
