@@ -1,6 +1,7 @@
 """One model crystal with known force constants, and its displaced supercells as other programs write them."""
 
 import lzma
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import numpy
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from numpy.typing import ArrayLike, NDArray
 
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.supercell import supercell_cells
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.cutoffs import choose_cutoff
 from phonoscreen.force_constants.fit_matrix import FitMatrix
@@ -121,3 +126,70 @@ def write_vasprun(path, atoms, electronic_steps=9):
         + f"<calculation>{steps}{structure.format('')}{vectors('forces', atoms.calc.results['forces'])}{energy}"
         "</calculation>" + structure.format(' name="finalpos"') + "\n</modeling>\n"
     )
+
+
+def supercell_order(
+    crystal: Crystal,
+    repetitions: Sequence[int],
+    cell: ArrayLike,
+    positions: ArrayLike,
+    numbers: ArrayLike | None = None,
+    tolerance_angstrom: float = 0.3,
+) -> NDArray:
+    """Where each atom of this project's supercell stands in someone else's list of the same supercell.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    repetitions : (3,) integers
+    cell : (3, 3) lattice vectors of the other supercell, angstrom; any vectors that span the same lattice
+    positions : (n_supercell_atoms, 3) Cartesian positions there, angstrom
+    numbers : (n_supercell_atoms,) atomic numbers there, if known
+
+    Returns
+    -------
+    (n_supercell_atoms,) integers ``order`` with ``positions[order]`` in the order of ``ase.Atoms.repeat``
+
+    Raises
+    ------
+    StudyError
+        If the cells differ or an atom has no partner.
+    """
+    expected = crystal.cell * numpy.array(repetitions)[:, None]
+    change = numpy.asarray(cell) @ numpy.linalg.inv(expected)
+    whole = numpy.rint(change)
+    if (
+        numpy.abs((change - whole) @ expected).max() > 1e-3 * max(repetitions)
+        or abs(round(numpy.linalg.det(whole))) != 1
+    ):
+        raise StudyError(
+            f"the supercell's lattice vectors {numpy.round(cell, 4).tolist()} are not the crystal's repeated "
+            f"{tuple(repetitions)} times {numpy.round(expected, 4).tolist()}",
+            fix="give the primitive cell that was repeated, in the same orientation",
+        )
+    cells = supercell_cells(repetitions)
+    scaled = (cells[:, None] + crystal.scaled_positions[None]).reshape(-1, 3) / numpy.array(repetitions)
+    theirs = numpy.asarray(positions) @ numpy.linalg.inv(expected)
+    if len(theirs) != len(scaled):
+        raise StudyError(
+            f"the supercell has {len(theirs)} atoms, {tuple(repetitions)} repetitions of the crystal {len(scaled)}",
+            fix="give the cell and the repetitions that the supercells were made with",
+        )
+    order = numpy.empty(len(scaled), int)
+    for a, point in enumerate(scaled):
+        step = theirs - point
+        distance = numpy.linalg.norm((step - numpy.rint(step)) @ expected, axis=1)
+        order[a] = distance.argmin()
+        if distance[order[a]] > tolerance_angstrom:
+            raise StudyError(
+                f"no atom within {tolerance_angstrom} angstrom of site {a} of the supercell "
+                f"(nearest {distance[order[a]]:.2f})",
+                fix="give the crystal that the supercells were made from",
+            )
+    if len(set(order.tolist())) != len(order):
+        raise StudyError("two sites of the supercell found the same atom", fix="check the supercell's positions")
+    if numbers is not None and not numpy.array_equal(
+        numpy.asarray(numbers)[order], numpy.tile(crystal.numbers, len(cells))
+    ):
+        raise StudyError("the supercell holds other elements than the crystal", fix="check species and atom order")
+    return order

@@ -15,7 +15,6 @@ from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, full_second_order
 from phonoscreen.crystal.primitive import repeated_primitive
-from phonoscreen.crystal.supercell import supercell_order
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.finite_displacements import complete_by_symmetry, finite_differences
 from phonoscreen.force_constants.fit import ForceConstantFitter
@@ -25,6 +24,7 @@ from phonoscreen.formats.force_constants import read_second_order
 from phonoscreen.phonons.lattice_sums import HarmonicLattice, frequencies_thz
 from tests import prototype_crystals as prototypes
 from tests.phonondb import their_points
+from tests.supercell_files import supercell_order
 
 CONVENTIONAL = numpy.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
 BORN = numpy.array([1.1 * numpy.eye(3), -1.1 * numpy.eye(3)])

@@ -10,7 +10,6 @@ from ase.io import read
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.crystal.constants import Crystal, full_second_order
-from phonoscreen.crystal.supercell import supercell_order
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import build_basis, write_basis
 from phonoscreen.force_constants.cutoffs import choose_cutoff
@@ -27,6 +26,7 @@ from tests import prototype_crystals as prototypes
 from tests.benchmarks import polar_crystals
 from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points
 from tests.small_study import run_script
+from tests.supercell_files import supercell_order
 from tests.test_lattice_phonons import springs
 from tests.test_transport_stage import TRANSPORT
 

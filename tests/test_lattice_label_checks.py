@@ -15,7 +15,6 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.primitive import repeated_primitive
-from phonoscreen.crystal.supercell import supercell_order
 from phonoscreen.force_constants.basis import build_basis, write_basis
 from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.harmonic_model import (
@@ -30,6 +29,7 @@ from phonoscreen.formats.displacements import read_phonopy_yaml, read_snapshots
 from phonoscreen.structures.store import structure_arrays
 from tests import phonondb, prototype_crystals
 from tests.small_study import run_script
+from tests.supercell_files import supercell_order
 
 REPETITIONS = (3, 3, 3)
 

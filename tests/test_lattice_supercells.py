@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, SecondOrder, full_second_order
 from phonoscreen.crystal.primitive import primitive_crystal, repeated_primitive
-from phonoscreen.crystal.supercell import reduced_lattice, shortest_supercell_vector, supercell_order
+from phonoscreen.crystal.supercell import reduced_lattice, shortest_supercell_vector
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.clusters import neighbour_pairs
 from phonoscreen.force_constants.finite_displacements import complete_by_symmetry, finite_differences, is_single
@@ -16,6 +16,7 @@ from phonoscreen.force_constants.fit import ForceConstantFitter
 from phonoscreen.force_constants.settings import FitSettings
 from phonoscreen.phonons.lattice_sums import HarmonicLattice
 from tests import prototype_crystals as prototypes
+from tests.supercell_files import supercell_order
 
 CONVENTIONAL = numpy.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
 MATRICES = st.lists(st.integers(-3, 3), min_size=9, max_size=9).map(lambda x: numpy.array(x).reshape(3, 3))

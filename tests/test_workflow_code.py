@@ -47,9 +47,9 @@ def test_editing_a_module_changes_exactly_the_scripts_that_import_it(copy_of_cod
     [
         ("phonoscreen/audit/errors.py", "A problem of the input that a user can act on.", "Another sentence."),
         ("phonoscreen/audit/errors.py", "class StudyError", "# why\nclass StudyError"),
-        ("phonoscreen/audit/errors.py", "where=None", "where: str | None = None"),
+        ("phonoscreen/audit/errors.py", "where: str | None = None", "where=None"),
         ("phonoscreen/audit/shard.py", "import logging", "import logging\nfrom typing import Any"),
-        ("phonoscreen/audit/shard.py", "def _name(structure_id):", "def _name(structure_id) -> str:"),
+        ("phonoscreen/audit/shard.py", "def _name(structure_id: str) -> str:", "def _name(structure_id):"),
         ("phonoscreen/audit/shard.py", "status: str", "status: object"),
         ("phonoscreen/audit/job.py", '"rule %s failed"', '"the rule %s did not end well"'),
         ("phonoscreen/__init__.py", "__version__ = ", "__version__ = 'new' + "),

@@ -7,14 +7,16 @@ that is not there) says nothing about a structure: it stops the job, which is th
 import errno
 import re
 import subprocess
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class _NamedError(Exception):
     """What is wrong, where, and what to do about it."""
 
-    def __init__(self, what, *, where=None, fix=None):
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         self.what, self.where, self.fix = what, where, fix
         lines = [what]
         if where:
@@ -74,7 +76,7 @@ _OF_TEXT = (
 
 
 @contextmanager
-def machine_named(where):
+def machine_named(where: str) -> Iterator[None]:
     """Turn every error that the machine is to blame for into a ``MachineError``; all others pass.
 
     Parameters
@@ -92,7 +94,7 @@ def machine_named(where):
         ) from error
 
 
-def machine_trouble(error):
+def machine_trouble(error: BaseException | None) -> tuple[str, str | None] | None:
     """What is wrong with the machine if that, and not a structure, caused an error.
 
     The causes of the error are looked through as well: readers wrap what they meet.
@@ -115,7 +117,7 @@ def machine_trouble(error):
     return None
 
 
-def _trouble(error):
+def _trouble(error: BaseException) -> tuple[str, str | None] | None:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MachineError):
         return error.what + (f" ({error.where})" if error.where else ""), error.fix
@@ -137,14 +139,14 @@ def _trouble(error):
     return None
 
 
-def _from_subprocess(error):
+def _from_subprocess(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_globals.get("__name__") == "subprocess"
 
 
-def _of_text(text):
+def _of_text(text: str) -> tuple[str, str] | None:
     for pattern, (what, fix) in _OF_TEXT:
         found = re.search(pattern, text, re.I)
         if found:
@@ -153,7 +155,7 @@ def _of_text(text):
     return None
 
 
-def exit_trouble(code, log=""):
+def exit_trouble(code: int, log: str = "") -> tuple[str, str] | None:
     """What is wrong with the machine if that made a program end as it did.
 
     Parameters
@@ -177,7 +179,7 @@ def exit_trouble(code, log=""):
     return _of_text(log[-20_000:])
 
 
-def run_program(command, folder, log):
+def run_program(command: Sequence[str], folder: str | Path, log: str | Path) -> int:
     """Run a program in a folder, its output in a log file.
 
     Parameters

@@ -5,6 +5,7 @@ A spreadsheet runs a cell that begins like a formula; a page shows HTML, links a
 
 import html
 import re
+from typing import Any
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -13,7 +14,7 @@ _MARKS = re.compile(r"([\\`\[\]~])")
 _ADDRESS = re.compile(r"(?i)\b(https?|ftp|mailto|file|javascript|data):|\bwww\.")
 
 
-def csv_cell(value):
+def csv_cell(value: Any) -> Any:
     """Return a cell of a CSV file: a text that a spreadsheet would run as a formula gets an apostrophe in front.
 
     Numbers, also those written as text, stay what they are.
@@ -23,7 +24,7 @@ def csv_cell(value):
     return value
 
 
-def markdown_text(text):
+def markdown_text(text: object) -> str:
     """Return text for a Markdown page in which HTML, links, pictures and code are shown as they are written.
 
     ``**bold**`` stays, for it is the project's own only mark; a line break becomes a space.

@@ -4,9 +4,11 @@ import json
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256, record_path, seal
@@ -36,7 +38,7 @@ class Record:
     provenance_sha256: str
 
     @property
-    def producer(self):
+    def producer(self) -> str:
         """Rule and wildcards in words."""
         return ", ".join([f"rule {self.rule}", *(f"{key}={value}" for key, value in sorted(self.wildcards.items()))])
 
@@ -56,11 +58,11 @@ class Fault:
     what: str
     record: Record | None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.path}: {self.what}" + (f" ({self.record.producer})" if self.record else "")
 
 
-def read_record(path, root="."):
+def read_record(path: str | Path, root: str | Path = ".") -> Record | None:
     """Return the record of a product, or None if no job left one.
 
     Raises
@@ -82,7 +84,7 @@ def read_record(path, root="."):
     return record
 
 
-def find_fault(path, root="."):
+def find_fault(path: str | Path, root: str | Path = ".") -> tuple[Fault | None, str | None]:
     """Compare a product with its record.
 
     Parameters
@@ -121,7 +123,7 @@ def find_fault(path, root="."):
     return None, current
 
 
-def check_inputs(paths, where):
+def check_inputs(paths: Iterable[str | Path], where: str) -> dict[str, str]:
     """Return the sha256 of every input of a job, or refuse those that are not what their jobs wrote.
 
     An input without a record (a user's own file) is taken as it is.
@@ -144,10 +146,10 @@ def check_inputs(paths, where):
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = dict(zip(names, pool.map(find_fault, names)))
     refuse([fault for fault, _ in found.values() if fault], where)
-    return {name: current for name, (_, current) in found.items()}
+    return {name: current for name, (_, current) in found.items() if current is not None}
 
 
-def refuse(faults, where):
+def refuse(faults: Sequence[Fault], where: str) -> None:
     """Raise StudyError if there are faults, with the command that makes the files again."""
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
@@ -159,7 +161,7 @@ def refuse(faults, where):
         )
 
 
-def remake_commands(faults, usual_options=""):
+def remake_commands(faults: Iterable[Fault], usual_options: str = "") -> list[str]:
     """Return the commands that make damaged files again: one for each way in which the study was called.
 
     Parameters
@@ -173,7 +175,7 @@ def remake_commands(faults, usual_options=""):
     return [f"{command} {' '.join(map(_quoted, sorted(set(names))))}" for command, names in paths.items()]
 
 
-def check_before_start(jobs):
+def check_before_start(jobs: Iterable[Any]) -> None:
     """Refuse a run of the workflow, before its first job, if a product that it will read is damaged.
 
     Snakemake deletes the outputs of a job before it starts, and again when it fails. A damaged input found here costs
@@ -193,9 +195,9 @@ def check_before_start(jobs):
     jobs = list(jobs)
     made = {str(path) for job in jobs for path in job.output}
     read = {str(path) for job in jobs for path in job.input} - made
-    recorded = sorted(path for path in read if record_path(path) and record_path(path).exists())
+    recorded = sorted(path for path in read if (place := record_path(path)) is not None and place.exists())
     check_inputs(recorded, where="before the first job: nothing was started and nothing deleted")
 
 
-def _quoted(path):
+def _quoted(path: str) -> str:
     return path if re.fullmatch(r"[\w./,=+-]+", path) else "'" + path.replace("'", "'\\''") + "'"

@@ -5,7 +5,9 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import check_inputs
@@ -26,7 +28,7 @@ class Job:
     key : digest of rule, wildcards, params and inputs; equal keys mean equal outcomes
     """
 
-    def __init__(self, snakemake):
+    def __init__(self, snakemake: Any) -> None:
         self.input, self.output = snakemake.input, snakemake.output
         self.params, self.wildcards = snakemake.params, snakemake.wildcards
         self.threads, self.rule, self.resources = snakemake.threads, snakemake.rule, snakemake.resources
@@ -36,7 +38,7 @@ class Job:
         self.key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def run_job(snakemake, main):
+def run_job(snakemake: Any, main: Callable[[Job], object]) -> None:
     """Run ``main(job)`` of a script: log to the rule's log file, then write the provenance of its outputs.
 
     Parameters
@@ -44,7 +46,7 @@ def run_job(snakemake, main):
     snakemake : the object Snakemake gives to a ``script:``
     main : function of one ``Job``
     """
-    handlers = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if snakemake.log:
         handlers.append(logging.FileHandler(snakemake.log[0], mode="w"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)

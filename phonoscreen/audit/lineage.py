@@ -1,10 +1,12 @@
 """What made a result, from what, and whether it still matches."""
 
+import argparse
 import json
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import read_record
@@ -46,9 +48,12 @@ class Lineage:
     damaged : provenance files that cannot be read or are not what their job wrote
     """
 
-    def __init__(self, root="."):
+    def __init__(self, root: str | Path = ".") -> None:
         self.root = Path(root)
-        self.jobs, self.read, self.damaged, self._hashes = {}, defaultdict(set), [], {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.read: dict[str, set[str]] = defaultdict(set)
+        self.damaged: list[str] = []
+        self._hashes: dict[str, str | None] = {}
         for path in sorted((self.root / FOLDER).rglob("*.json")):
             if (self.root / FILES) not in path.parents:
                 try:
@@ -61,7 +66,7 @@ class Lineage:
                         self.read[self._name(name)].add(sha256)
         self.damaged += self._altered()
 
-    def trace(self, path):
+    def trace(self, path: str | Path) -> Node:
         """Return the tree of everything a result was made from.
 
         Parameters
@@ -90,12 +95,12 @@ class Lineage:
         expected = None if name in self.jobs or not used else current if current in used else min(used)
         return self._node(name, expected, set())
 
-    def _name(self, path):
+    def _name(self, path: str | Path) -> str:
         """Return a path relative to the folder of the study."""
         root = self.root.resolve()
         return os.path.relpath(root / path, root)
 
-    def _altered(self):
+    def _altered(self) -> list[str]:
         """Return the provenance files that differ from the hash that the records of their products hold."""
         altered = set()
         for name in self.jobs:
@@ -109,7 +114,7 @@ class Lineage:
                     altered.add(str(place))
         return sorted(altered)
 
-    def _node(self, name, used, seen):
+    def _node(self, name: str, used: str | None, seen: set[str]) -> Node:
         document = self.jobs.get(name)
         current = self._hash(name)
         if current is None:
@@ -130,14 +135,14 @@ class Lineage:
             node.inputs = [self._node(child, sha, seen) for child, sha in sorted(document["inputs"].items())]
         return node
 
-    def _hash(self, name):
+    def _hash(self, name: str) -> str | None:
         if name not in self._hashes:
             path = self.root / name
             self._hashes[name] = file_sha256(path) if path.exists() else None
         return self._hashes[name]
 
 
-def read_provenance(path):
+def read_provenance(path: str | Path) -> dict[str, Any]:
     """Return the contents of a provenance file.
 
     Raises
@@ -147,8 +152,16 @@ def read_provenance(path):
     """
     try:
         document = json.loads(Path(path).read_text())
-        texts = {"rule": str, "started": str, "settings": dict, "inputs": dict, "outputs": dict, "packages": dict}
-        texts |= {"machine": dict, "packages_outside_environment": list, "wildcards": dict, "seconds": (int, float)}
+        texts: dict[str, Any] = {
+            "rule": str,
+            "started": str,
+            "settings": dict,
+            "inputs": dict,
+            "outputs": dict,
+            "packages": dict,
+        }
+        texts |= {"packages": dict, "packages_outside_environment": list, "machine": dict, "wildcards": dict}
+        texts |= {"seconds": (int, float)}
         wrong = [key for key, kind in texts.items() if not isinstance(document[key], kind)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StudyError(f"{path} is damaged: {error}", fix="make the results it describes again") from error
@@ -157,7 +170,7 @@ def read_provenance(path):
     return document
 
 
-def describe(node, depth=0):
+def describe(node: Node, depth: int = 0) -> tuple[list[str], int]:
     """Return the lines that show a lineage, and how many of its files do not match."""
     document = node.document
     line = f"{'  ' * depth}{node.path}  [{node.state}]"
@@ -166,15 +179,15 @@ def describe(node, depth=0):
         line += f"  {document['rule']} {document['started']} {document['seconds']} s code {code}"
     elif node.repeated and document:
         line += "  (above)"
-    lines, wrong = [line], node.state not in ("ok", "source")
+    lines, wrong = [line], int(node.state not in ("ok", "source"))
     for child in node.inputs:
         more, bad = describe(child, depth + 1)
         lines.extend(more)
         wrong += bad
-    return lines, int(wrong)
+    return lines, wrong
 
 
-def details(document):
+def details(document: dict[str, Any]) -> list[str]:
     """Return the lines with settings, packages and machine of one job."""
     settings = {key: value for key, value in document["settings"].items() if key != "code"}
     lines = ["settings:"] + [f"  {key}: {json.dumps(value)}" for key, value in sorted(settings.items())]
@@ -185,14 +198,14 @@ def details(document):
     return lines
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``phonoscreen lineage`` to the command line."""
     parser = subparsers.add_parser("lineage", help="what made a result, from what, and whether it still matches")
     parser.add_argument("path", help="a file under results/")
     parser.set_defaults(run=run)
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Print the lineage of a result; return 1 if any file of it does not match its record, else 0."""
     lineage = Lineage()
     node = lineage.trace(arguments.path)

@@ -11,7 +11,7 @@ RULE = (
 )
 
 
-def problem_of_id(structure_id):
+def problem_of_id(structure_id: object) -> str:
     """Return why a text cannot be a structure id, or "".
 
     Parameters
@@ -30,7 +30,7 @@ def problem_of_id(structure_id):
     return ""
 
 
-def harmless_id(text):
+def harmless_id(text: object) -> str:
     """Return an id made of a text: the text itself where the rule allows it, else a similar one with a digest.
 
     Different texts give different ids.
@@ -48,7 +48,7 @@ def harmless_id(text):
     return f"{plain}-{digest}" if plain else f"structure-{digest}"
 
 
-def file_name(structure_id):
+def file_name(structure_id: object) -> str:
     """Return the name of a structure's file or folder: its id, or a harmless text for what is no id.
 
     Every path that is made of an id is made with this function.

@@ -6,8 +6,10 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.audit.remake import current_options
 
@@ -15,7 +17,7 @@ FOLDER = Path("results/provenance")
 FILES = FOLDER / "files"
 
 
-def file_sha256(path):
+def file_sha256(path: str | Path) -> str:
     """Return the sha256 of a file, or of the sorted files of a folder."""
     path = Path(path)
     digest = hashlib.sha256()
@@ -30,7 +32,7 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def record_path(path, root="."):
+def record_path(path: str | Path, root: str | Path = ".") -> Path | None:
     """Return where the record of a product stands, or None for a file that is no product of the study."""
     results = os.path.abspath(os.path.join(root, FOLDER.parent))
     name = os.path.relpath(os.path.abspath(os.path.join(root, path)), results)
@@ -39,7 +41,7 @@ def record_path(path, root="."):
     return Path(root) / FILES / f"{name}.json"
 
 
-def write_provenance(job, outputs, *, started):
+def write_provenance(job: Any, outputs: Iterable[str], *, started: float) -> None:
     """Write one JSON file per job under ``results/provenance``, and one small record per output under ``files``.
 
     The record of an output is found from its path alone, so that the next job that reads the output compares the two
@@ -82,12 +84,12 @@ def write_provenance(job, outputs, *, started):
             _write({**record, "seal": seal(record)}, place)
 
 
-def seal(record):
+def seal(record: dict[str, Any]) -> str:
     """Return the sha256 of a record, by which a damaged one is told."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _write(document, path):
+def _write(document: dict[str, Any], path: Path) -> None:
     """Write JSON; the file appears under its name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
@@ -95,7 +97,7 @@ def _write(document, path):
     os.replace(partial, path)
 
 
-def machine():
+def machine() -> dict[str, str | int | None]:
     """Return what kind of machine this is; never its name or a path of it."""
     return {
         "system": platform.system(),
@@ -106,7 +108,7 @@ def machine():
     }
 
 
-def packages():
+def packages() -> dict[str, str]:
     """Return the versions of the third-party packages this process has imported."""
     found = {}
     names = {module.partition(".")[0] for module in list(sys.modules)}
@@ -117,7 +119,7 @@ def packages():
     return dict(sorted(found.items()))
 
 
-def outside_environment():
+def outside_environment() -> list[str]:
     """Return imported packages that do not belong to this Python's own environment.
 
     Snakemake puts its own site-packages on the path of rule environments; a module taken from there has a version
@@ -135,7 +137,7 @@ def outside_environment():
     return sorted(outside)
 
 
-def _processor():
+def _processor() -> str:
     try:
         for line in open("/proc/cpuinfo"):
             if line.startswith("model name"):

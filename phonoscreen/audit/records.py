@@ -5,6 +5,9 @@ For each stage the statuses sum to the manifest, so every count of the study is 
 
 import os
 import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -14,7 +17,7 @@ STATUSES = ("ok", "unstable", "not_converged", "skipped", "failed")
 REQUIRED = ("structure_id", "stage", "status", "reason")
 
 
-def write_table(table, path):
+def write_table(table: pandas.DataFrame, path: str | Path) -> None:
     """Write a table as Parquet; the file appears under its name only when complete."""
     path = str(path)
     partial = f"{path}.partial"
@@ -22,7 +25,7 @@ def write_table(table, path):
     os.replace(partial, path)
 
 
-def write_records(records, path):
+def write_records(records: Sequence[dict[str, Any]], path: str | Path) -> None:
     """Write the records of one stage and shard.
 
     Parameters
@@ -52,7 +55,9 @@ def write_records(records, path):
     write_table(table, path)
 
 
-def count_reasons(records, examples=3):
+def count_reasons(
+    records: pandas.DataFrame | Sequence[dict[str, Any]], examples: int = 3
+) -> list[tuple[str, str, int, list[str]]]:
     """Count the reasons of the records that are not ok, the most frequent first.
 
     Reasons that differ in numbers, quoted words or the name of another structure count as one.
@@ -67,7 +72,7 @@ def count_reasons(records, examples=3):
     list of (status, reason, count, list of ids)
     """
     rows = records.to_dict("records") if isinstance(records, pandas.DataFrame) else records
-    groups = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["status"] != "ok":
             first = str(row["reason"]).splitlines()[0] if row["reason"] else ""
@@ -82,7 +87,7 @@ def count_reasons(records, examples=3):
     return counted
 
 
-def read_records(paths):
+def read_records(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pandas.DataFrame:
     """Return the records of one or several shards as one table.
 
     Parameters
@@ -105,7 +110,7 @@ def read_records(paths):
     return pandas.concat(tables, ignore_index=True)
 
 
-def _read(path):
+def _read(path: str | os.PathLike[str]) -> pandas.DataFrame:
     try:
         return pandas.read_parquet(path)
     except Exception as error:  # the reader raises whatever a damaged file leads it to

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 VARIABLE = "PHONOSCREEN_CALL"  # the call of the running study, handed down to its jobs
@@ -18,7 +19,7 @@ _MANY_OR_NONE = (["--software-deployment-method", "--deployment-method", "--depl
 _COUNTS = (["--cores", "-c"], ["--jobs", "-j"])
 
 
-def call_options(arguments):
+def call_options(arguments: Iterable[str]) -> str:
     """Return the options of a snakemake call that decide what its jobs make, as one line for a shell.
 
     Parameters
@@ -42,17 +43,17 @@ def call_options(arguments):
     return shlex.join(words)
 
 
-def announce_call(arguments=None):
+def announce_call(arguments: Sequence[str] | None = None) -> None:
     """Keep the options of this snakemake call for the messages and records of its jobs."""
     os.environ[VARIABLE] = f"{_program()}\n{call_options(sys.argv[1:] if arguments is None else arguments)}"
 
 
-def current_options():
+def current_options() -> str:
     """Return the options of the call of the running study, empty outside of one."""
     return os.environ.get(VARIABLE, "\n").partition("\n")[2]
 
 
-def remake_command(options=None):
+def remake_command(options: str | None = None) -> str:
     """Return the beginning of the command that makes files again; their paths follow it.
 
     Parameters
@@ -64,7 +65,7 @@ def remake_command(options=None):
     return " ".join(word for word in (program or _program(), options, "--force", "--") if word)
 
 
-def _program():
+def _program() -> str:
     """Return how snakemake was called, or how this Python's snakemake is called from another program."""
     called = Path(sys.argv[0])
     if called.name == "snakemake":

@@ -3,7 +3,7 @@
 import hashlib
 
 
-def derive_seed(seed, *purpose):
+def derive_seed(seed: int, *purpose: str | int) -> int:
     """Return a 63-bit seed from the study's seed and what the numbers are for.
 
     Parameters

@@ -12,11 +12,14 @@ import os
 import shutil
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy
+import pandas
 
 from phonoscreen.audit.errors import MachineError, StudyError, machine_named
 from phonoscreen.audit.provenance import file_sha256
@@ -44,7 +47,14 @@ class Outcome:
     reason: str = ""
 
 
-def run_shard(job, structure_ids, compute, *, stage, upstream=None):
+def run_shard(
+    job: Any,
+    structure_ids: Sequence[str],
+    compute: Callable[[str], Outcome],
+    *,
+    stage: str,
+    upstream: pandas.DataFrame | None = None,
+) -> list[dict[str, Any]]:
     """Run one stage for every structure of a shard and write its arrays and records.
 
     Parameters
@@ -114,7 +124,7 @@ def run_shard(job, structure_ids, compute, *, stage, upstream=None):
     return records
 
 
-def _attempt(compute, structure_id, stage):
+def _attempt(compute: Callable[[str], Outcome], structure_id: str, stage: str) -> Outcome:
     try:
         with machine_named(f"{structure_id}, stage {stage}"):
             return compute(structure_id)
@@ -127,11 +137,11 @@ def _attempt(compute, structure_id, stage):
         return Outcome(status="failed", reason=f"{type(error).__name__}: {error}")
 
 
-def _name(structure_id):
+def _name(structure_id: str) -> str:
     return hashlib.sha256(structure_id.encode()).hexdigest()[:24]
 
 
-def _finished(folder, structure_id):
+def _finished(folder: Path, structure_id: str) -> dict[str, Any] | None:
     """Return the record of a structure that an interrupted run finished, None if there is none or it is damaged."""
     stem = folder / _name(structure_id)
     try:
@@ -147,7 +157,7 @@ def _finished(folder, structure_id):
     return None
 
 
-def _keep(folder, structure_id, record, outcome):
+def _keep(folder: Path, structure_id: str, record: dict[str, Any], outcome: Outcome) -> None:
     stem = folder / _name(structure_id)
     Path(f"{stem}.h5").unlink(missing_ok=True)
     if outcome.arrays or outcome.attrs:
@@ -166,11 +176,11 @@ def _keep(folder, structure_id, record, outcome):
     os.replace(partial, f"{stem}.json")
 
 
-def _sha256(path):
+def _sha256(path: str) -> str | None:
     return file_sha256(path) if os.path.exists(path) else None
 
 
-def _merge(folder, structure_ids, path):
+def _merge(folder: Path, structure_ids: Sequence[str], path: str) -> None:
     partial = f"{path}.partial"
     with h5py.File(partial, "w") as store:
         for structure_id in structure_ids:
@@ -181,7 +191,7 @@ def _merge(folder, structure_ids, path):
     os.replace(partial, path)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Return a value that JSON and Parquet keep."""
     if isinstance(value, numpy.generic):
         value = value.item()

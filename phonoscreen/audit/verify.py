@@ -1,7 +1,9 @@
 """Whether every product of a study is still what its job wrote."""
 
+import argparse
 import os
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from phonoscreen.audit.provenance import FILES, FOLDER, file_sha256, record_path
 SHOWN = 20
 
 
-def verify_study(root="."):
+def verify_study(root: str | Path = ".") -> tuple[int, list[Fault], list[str], list[str]]:
     """Compare every product of a study with its record, and every record with its provenance file.
 
     Parameters
@@ -49,26 +51,29 @@ def verify_study(root="."):
     return len(known) - len(faults), faults, sorted(unknown), damaged
 
 
-def usual_options(root="."):
+def usual_options(root: str | Path = ".") -> str:
     """Return the options with which snakemake was called for most jobs of the study."""
     calls = Counter(str(document.get("options", "")) for document in Lineage(root).jobs.values())
     return calls.most_common(1)[0][0] if calls else ""
 
 
-def _is_record(path):
+def _is_record(path: str) -> bool:
     return path.startswith(f"{FILES}{os.sep}") and path.endswith(".json")
 
 
-def _is_partial(path):
+def _is_partial(path: str) -> bool:
     """Whether a file belongs to a job that has not ended."""
     return any(".partial" in part or ".checkpoint" in part or part.startswith(".") for part in Path(path).parts)
 
 
-def _provenance_faults(root, paths):
+def _provenance_faults(root: Path, paths: Iterable[str]) -> list[Fault]:
     """Return a fault for each product whose provenance file is damaged or missing."""
-    state, faults = {}, []
+    state: dict[Path, str] = {}
+    faults = []
     for path in sorted(paths):
         record = read_record(path, root)
+        if record is None:
+            continue
         place = root / FOLDER / record.provenance
         if place not in state:
             state[place] = "is missing" if not place.exists() else _state(place, record.provenance_sha256)
@@ -77,7 +82,7 @@ def _provenance_faults(root, paths):
     return faults
 
 
-def _state(place, sha256):
+def _state(place: Path, sha256: str) -> str:
     try:
         read_provenance(place)
         return "" if file_sha256(place) == sha256 else "has changed"
@@ -85,17 +90,17 @@ def _state(place, sha256):
         return "is damaged"
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``phonoscreen verify`` to the command line."""
     parser = subparsers.add_parser("verify", help="whether every product of a study is what its job wrote")
     parser.add_argument("--all", action="store_true", help=f"list all files, not the first {SHOWN} of each kind")
     parser.set_defaults(run=run)
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Print what is damaged and the commands that make it again; return 1 if anything is, else 0."""
     sound, faults, unknown, damaged = verify_study()
-    limit = None if arguments.all else SHOWN
+    limit = max(len(faults), len(unknown), len(damaged)) if arguments.all else SHOWN
     for title, lines in (
         ("not what their jobs wrote", faults),
         ("without record (no job of the study wrote them)", unknown),
@@ -104,7 +109,7 @@ def run(arguments):
         if lines:
             print(f"{len(lines)} file(s) {title}:")
             print("\n".join(f"  {line}" for line in lines[:limit]))
-            if lines[limit:] if limit else []:
+            if len(lines) > limit:
                 print(f"  … and {len(lines) - limit} more (--all lists them)")
     if faults:
         print("make them again with:")

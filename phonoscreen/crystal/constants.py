@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy
+from ase import Atoms
+from numpy.typing import NDArray
 
 from phonoscreen.crystal.supercell import translation_table
 
@@ -25,7 +27,7 @@ class Crystal:
     masses: numpy.ndarray
 
     @classmethod
-    def from_ase(cls, atoms):
+    def from_ase(cls, atoms: Atoms) -> "Crystal":
         """Return the crystal of an ``ase.Atoms`` object (standard atomic masses unless set there)."""
         from phonoscreen.crystal.masses import standard_masses
 
@@ -33,7 +35,7 @@ class Crystal:
         return cls(numpy.array(atoms.cell), atoms.get_scaled_positions(wrap=False), atoms.numbers.copy(), masses)
 
     @property
-    def volume(self):
+    def volume(self) -> float:
         """Volume of the cell, cubic angstrom."""
         return abs(numpy.linalg.det(self.cell))
 
@@ -71,7 +73,7 @@ class ThirdOrder:
     values: numpy.ndarray
 
 
-def full_second_order(second_order):
+def full_second_order(second_order: SecondOrder) -> NDArray:
     """Force constants between all atoms of the supercell.
 
     Returns

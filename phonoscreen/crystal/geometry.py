@@ -1,9 +1,12 @@
 """What every geometry must satisfy, and when two geometries are the same crystal."""
 
+from typing import NoReturn
+
 import numpy
 from ase import Atoms
 from ase.geometry import minkowski_reduce
 from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 
@@ -15,7 +18,7 @@ VOLUME_PER_ATOM_ANGSTROM3 = (1.0, 500.0)
 SAME_DISTANCE = 0.02
 
 
-def check_geometry(atoms, where=None):
+def check_geometry(atoms: Atoms, where: str | None = None) -> None:
     """Refuse atoms that no program should be asked about, before any work is done on them.
 
     Raises
@@ -25,7 +28,7 @@ def check_geometry(atoms, where=None):
         no crystal has, or a lattice vector longer than 1000 angstrom, or two atoms are closer than 0.7 angstrom.
     """
 
-    def refuse(what, fix="correct the structure"):
+    def refuse(what: str, fix: str = "correct the structure") -> NoReturn:
         raise StudyError(what, where=where, fix=fix)
 
     if len(atoms) == 0 or not (numpy.isfinite(atoms.positions).all() and numpy.isfinite(atoms.cell.array).all()):
@@ -56,7 +59,7 @@ def check_geometry(atoms, where=None):
         refuse(f"two atoms are {distances.min():.3f} angstrom apart")
 
 
-def distance_fingerprint(atoms, per_atom=8):
+def distance_fingerprint(atoms: Atoms, per_atom: int = 8) -> dict[tuple[int, int], NDArray]:
     """Sorted distances of each pair of elements, in units of the cube root of the volume per atom.
 
     Parameters
@@ -79,7 +82,7 @@ def distance_fingerprint(atoms, per_atom=8):
     return fingerprint
 
 
-def same_crystal(one, other):
+def same_crystal(one: dict[tuple[int, int], NDArray], other: dict[tuple[int, int], NDArray]) -> bool:
     """Whether two distance fingerprints agree within 2 % of the cube root of the volume per atom."""
     return one.keys() == other.keys() and all(
         len(one[pair]) == len(other[pair]) and numpy.abs(one[pair] - other[pair]).max(initial=0) < SAME_DISTANCE

@@ -6,6 +6,7 @@ the mass of ASE's table. A structure or a file that brings masses of its own kee
 """
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 
@@ -13,7 +14,7 @@ STANDARD = "standard: phonopy’s table"
 """What outputs say of masses that nobody gave."""
 
 
-def standard_masses(numbers):
+def standard_masses(numbers: ArrayLike) -> NDArray:
     """Return the masses of atoms.
 
     Parameters
@@ -41,7 +42,7 @@ def standard_masses(numbers):
     return numpy.array(found, float)
 
 
-def describe_masses(numbers, masses):
+def describe_masses(numbers: ArrayLike, masses: ArrayLike) -> str:
     """Return one line that states the masses used, for example ``Mg 24.305, O 15.9994 u (standard: phonopy's table)``.
 
     Parameters

@@ -1,5 +1,7 @@
 """Which atom of a distorted supercell belongs to which site of the perfect one."""
 
+from typing import Any
+
 import numpy
 from numpy.typing import NDArray
 
@@ -42,7 +44,8 @@ class SupercellSites:
         self._images = (numpy.array(list(numpy.ndindex(3, 3, 3))) - 1) @ self.cell
         faces = numpy.linalg.norm(numpy.cross(self.cell[[1, 2, 0]], self.cell[[2, 0, 1]]), axis=1)
         self._safe = abs(numpy.linalg.det(self.cell)) / faces.max() / 2
-        self._trees, self._last = {}, None
+        self._trees: dict[int | None, Any] = {}
+        self._last: NDArray | None = None
 
     def displacements(
         self, cell: NDArray, positions: NDArray, numbers: NDArray | None = None, where: str = "the supercell"
@@ -75,7 +78,7 @@ class SupercellSites:
         known = self._as_before(theirs, numbers)
         if known is not None:
             return known
-        best = None
+        best: tuple[float, NDArray, NDArray] | None = None
         for shift in self._shifts(theirs, numbers):
             order, moves = self._settled(theirs, numbers, shift)
             cost = float((moves**2).sum())
@@ -83,12 +86,13 @@ class SupercellSites:
                 best = cost, order, moves
             if numpy.linalg.norm(moves, axis=1).max() < LARGEST_SHARE / 2 * self.nearest_angstrom:
                 break  # every atom is near its own site: no other origin can be better
+        assert best is not None  # there is always a first shift
         _, order, moves = best
         self._judge(moves, where)
         self._last = order
         return order, moves
 
-    def _as_before(self, theirs, numbers):
+    def _as_before(self, theirs: NDArray, numbers: NDArray | None) -> tuple[NDArray, NDArray] | None:
         """The order of the supercell before, where each atom is nearer to its site than to any other, or None."""
         if self._last is None or (numbers is not None and (numbers[self._last] != self.numbers).any()):
             return None
@@ -98,7 +102,7 @@ class SupercellSites:
             moves = self._step(theirs[self._last] - common @ numpy.linalg.inv(self.cell) - self.scaled)
         return (self._last, moves) if self._near(moves) else None
 
-    def _settled(self, theirs, numbers, shift):
+    def _settled(self, theirs: NDArray, numbers: NDArray | None, shift: NDArray) -> tuple[NDArray, NDArray]:
         """Assignment from a first shift on, the common shift of the assigned atoms taken off until it stays."""
         order, moves = self._assign(theirs - shift, numbers)
         for _ in range(20):
@@ -148,7 +152,7 @@ class SupercellSites:
             if numbers is None or self.numbers[site] == rare:
                 yield theirs[atom] - self.scaled[site]
 
-    def _assign(self, theirs, numbers):
+    def _assign(self, theirs: NDArray, numbers: NDArray | None) -> tuple[NDArray, NDArray]:
         """Order and displacements (Cartesian, minimum image) for given positions."""
         from scipy.optimize import linear_sum_assignment
 
@@ -177,7 +181,7 @@ class SupercellSites:
             self._trees[kind] = cKDTree((images[:, None] + inside[None]).reshape(-1, 3) @ self.cell)
         return self._trees[kind]
 
-    def _step(self, fraction):
+    def _step(self, fraction: NDArray) -> NDArray:
         """Shortest Cartesian vector of fractional differences."""
         vectors = (fraction - numpy.rint(fraction)) @ self.cell
         far = (vectors**2).sum(axis=-1) > self._safe**2
@@ -191,12 +195,12 @@ class SupercellSites:
             vectors[far] = best
         return vectors
 
-    def _near(self, moves):
+    def _near(self, moves: NDArray) -> bool:
         """Whether all atoms are near sites of their own."""
         squared = (moves**2).sum(axis=1) / self.nearest_angstrom**2
         return bool(squared.max() <= LARGEST_SHARE**2 and squared.mean() <= LARGEST_RMS_SHARE**2)
 
-    def _judge(self, moves, where):
+    def _judge(self, moves: NDArray, where: str) -> None:
         """Refuse atoms that have left their sites."""
         lengths = numpy.linalg.norm(moves, axis=1)
         rms, largest = float(numpy.sqrt((lengths**2).mean())), float(lengths.max())

@@ -1,11 +1,14 @@
 """Gamma-centred q meshes, their irreducible points, stars and little groups."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import spglib
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 
 
 @dataclass
@@ -34,21 +37,21 @@ class Mesh:
     operation: numpy.ndarray
 
     @property
-    def fractional(self):
+    def fractional(self) -> NDArray:
         """(n_q, 3) fractional coordinates of the points."""
         return self.points / self.shape
 
-    def index(self, points):
+    def index(self, points: NDArray) -> NDArray:
         """Return the index of integer points, taken modulo the mesh."""
         m = numpy.mod(points, self.shape)
         return (m[..., 2] * self.shape[1] + m[..., 1]) * self.shape[0] + m[..., 0]
 
-    def little_group(self, point):
+    def little_group(self, point: int) -> NDArray:
         """Return the operations that leave a point (an index) where it is."""
         return numpy.flatnonzero(self.images[:, point] == point)
 
 
-def point_group(crystal, tolerance_angstrom=1e-4):
+def point_group(crystal: Crystal, tolerance_angstrom: float = 1e-4) -> NDArray:
     """Return the rotations of a crystal's space group, each once.
 
     Parameters
@@ -67,8 +70,9 @@ def point_group(crystal, tolerance_angstrom=1e-4):
     """
     atoms = numpy.column_stack([crystal.numbers, numpy.round(numpy.asarray(crystal.masses, float), 6)])
     kinds = numpy.unique(atoms, axis=0, return_inverse=True)[1].ravel()  # isotopes of one element are different atoms
+    cell: Any = (crystal.cell, crystal.scaled_positions, kinds)  # spglib's annotations know lists only
     try:
-        found = spglib.get_symmetry((crystal.cell, crystal.scaled_positions, kinds), symprec=tolerance_angstrom)
+        found = spglib.get_symmetry(cell, symprec=tolerance_angstrom)
     except Exception:  # spglib returns None for some impossible crystals and raises errors of its own for others
         found = None
     if found is None:
@@ -78,7 +82,7 @@ def point_group(crystal, tolerance_angstrom=1e-4):
     return numpy.unique(found["rotations"], axis=0)
 
 
-def build_mesh(crystal, shape, *, symmetry=True):
+def build_mesh(crystal: Crystal, shape: ArrayLike, *, symmetry: bool = True) -> Mesh:
     """Return the mesh of a crystal; operations that do not map the mesh on itself are left out.
 
     Parameters
@@ -103,7 +107,7 @@ def build_mesh(crystal, shape, *, symmetry=True):
     points = numpy.array(list(numpy.ndindex(*shape[::-1])))[:, ::-1]
     rotations = point_group(crystal) if symmetry else numpy.eye(3, dtype=int)[None]
     cell = numpy.asarray(crystal.cell, float)
-    cartesian, images, seen = [], [], set()
+    cartesian, found, seen = [], [], set()
     for sign in (1, -1) if symmetry else (1,):
         for rotation in rotations:
             reciprocal = sign * numpy.rint(numpy.linalg.inv(rotation).T).astype(int)
@@ -114,16 +118,16 @@ def build_mesh(crystal, shape, *, symmetry=True):
             if numpy.abs(image - numpy.rint(image)).max() > 1e-8:
                 continue
             m = numpy.mod(numpy.rint(image).astype(numpy.int64), shape)
-            images.append((m[:, 2] * shape[1] + m[:, 1]) * shape[0] + m[:, 0])
+            found.append((m[:, 2] * shape[1] + m[:, 1]) * shape[0] + m[:, 0])
             cartesian.append(sign * cell.T @ rotation @ numpy.linalg.inv(cell.T))
-    images = numpy.array(images)
+    images = numpy.array(found)
     representative = images.min(axis=0)
     irreducible, star, weights = numpy.unique(representative, return_inverse=True, return_counts=True)
     operation = (images[:, irreducible[star]] == numpy.arange(len(points))).argmax(axis=0)
     return Mesh(shape, points, numpy.array(cartesian), images, irreducible, weights, star.ravel(), operation)
 
 
-def automatic_mesh(crystal, density_angstrom, points_max=None):
+def automatic_mesh(crystal: Crystal, density_angstrom: float, points_max: int | None = None) -> tuple[int, ...]:
     """Return an odd mesh with the same density of points along each reciprocal vector, and the crystal's symmetry.
 
     Vectors that the point group turns into each other get the larger of their numbers: a primitive cell may be chosen

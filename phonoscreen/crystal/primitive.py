@@ -9,6 +9,7 @@ elements therefore need no code of their own.
 from itertools import combinations, permutations
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
@@ -20,7 +21,7 @@ CELLS_MAX = 100_000
 """Primitive cells of a supercell; calculations have some hundreds at most, a damaged file any number."""
 
 
-def primitive_crystal(crystal, tolerance_angstrom=TOLERANCE_ANGSTROM):
+def primitive_crystal(crystal: Crystal, tolerance_angstrom: float = TOLERANCE_ANGSTROM) -> Crystal:
     """Primitive cell of a crystal in its own orientation, symmetrised; a primitive crystal keeps its vectors.
 
     Parameters
@@ -54,7 +55,9 @@ def primitive_crystal(crystal, tolerance_angstrom=TOLERANCE_ANGSTROM):
     return symmetrise(primitive, tolerance_angstrom)
 
 
-def repeated_primitive(crystal, supercell, tolerance_angstrom=TOLERANCE_ANGSTROM):
+def repeated_primitive(
+    crystal: Crystal, supercell: ArrayLike, tolerance_angstrom: float = TOLERANCE_ANGSTROM
+) -> tuple[Crystal, tuple[int, ...]]:
     """Primitive cell whose repetitions along its own vectors are a given supercell.
 
     Parameters
@@ -74,7 +77,8 @@ def repeated_primitive(crystal, supercell, tolerance_angstrom=TOLERANCE_ANGSTROM
         If the supercell's vectors are not lattice vectors of the crystal, or it is larger than any calculation's.
     """
     primitive = primitive_crystal(crystal, tolerance_angstrom)
-    exact = numpy.asarray(supercell) @ numpy.linalg.inv(primitive.cell)
+    supercell = numpy.asarray(supercell, float)
+    exact = supercell @ numpy.linalg.inv(primitive.cell)
     matrix = numpy.rint(exact).astype(int)
     if numpy.abs((exact - matrix) @ primitive.cell).max() > 0.01 or round(numpy.linalg.det(matrix)) == 0:
         raise StudyError(
@@ -97,7 +101,7 @@ def repeated_primitive(crystal, supercell, tolerance_angstrom=TOLERANCE_ANGSTROM
     return Crystal(cell, scaled, primitive.numbers, primitive.masses), tuple(int(n) for n in repetitions)
 
 
-def _along_own_vectors(matrix):
+def _along_own_vectors(matrix: NDArray) -> tuple[NDArray, NDArray | None]:
     """Repetitions along the primitive vectors themselves, if these span the supercell; else no basis."""
     inverse = numpy.linalg.inv(matrix)
     whole = numpy.arange(1, abs(round(numpy.linalg.det(matrix))) + 1)
@@ -107,7 +111,7 @@ def _along_own_vectors(matrix):
     return repetitions, OWN_VECTORS if repetitions.prod() == whole[-1] else None
 
 
-def _compact(matrix, cell):
+def _compact(matrix: NDArray, cell: NDArray) -> tuple[NDArray, NDArray]:
     """Repetitions and the integer basis (rows, in units of the primitive vectors) that they repeat.
 
     A basis fits when the numbers of steps along each of its vectors that lead into the supercell's lattice multiply to
@@ -128,7 +132,7 @@ def _compact(matrix, cell):
     return _along(repetitions, basis @ change, cell, matrix @ cell)
 
 
-def _shortest_basis(matrix, cell, n_cells, reach):
+def _shortest_basis(matrix: NDArray, cell: NDArray, n_cells: int, reach: int) -> tuple[NDArray, NDArray] | None:
     """Shortest basis within a reach of the reduced vectors that, repeated, spans a supercell; None if there is none."""
     vectors = numpy.array(list(numpy.ndindex(*(3 * [2 * reach + 1])))) - reach
     vectors = vectors[[tuple(v) > (0, 0, 0) and numpy.gcd.reduce(v) == 1 for v in vectors]]
@@ -145,7 +149,7 @@ def _shortest_basis(matrix, cell, n_cells, reach):
     return steps[chosen], vectors[chosen]
 
 
-def _steps_into(matrix, vectors, n_cells):
+def _steps_into(matrix: NDArray, vectors: NDArray, n_cells: int) -> NDArray:
     """Number of steps along each lattice vector that lead into the supercell's lattice."""
     inverse = numpy.linalg.inv(matrix)
     divisors = numpy.array([n for n in range(1, n_cells + 1) if n_cells % n == 0])
@@ -154,7 +158,7 @@ def _steps_into(matrix, vectors, n_cells):
     return divisors[inside.argmax(axis=0)]
 
 
-def _smith(matrix):
+def _smith(matrix: NDArray) -> tuple[NDArray, NDArray]:
     """Repetitions and the integer basis (rows, in units of the primitive vectors) that they repeat."""
     from phonopy.structure.snf import SNF3x3
 
@@ -162,7 +166,7 @@ def _smith(matrix):
     return numpy.abs(form.D.diagonal()), numpy.rint(numpy.linalg.inv(form.Q)).astype(int)
 
 
-def _shorten(basis, repetitions, cell):
+def _shorten(basis: NDArray, repetitions: NDArray, cell: NDArray) -> NDArray:
     """Shorter vectors that span the same lattice and the same supercell when repeated as before."""
     basis = basis.copy()
     while True:
@@ -175,7 +179,7 @@ def _shorten(basis, repetitions, cell):
             return basis
 
 
-def _along(repetitions, basis, cell, supercell):
+def _along(repetitions: NDArray, basis: NDArray, cell: NDArray, supercell: NDArray) -> tuple[NDArray, NDArray]:
     """Order and signs of basis vectors that make them right-handed and lie along the supercell's vectors."""
     wanted = supercell / numpy.linalg.norm(supercell, axis=1, keepdims=True)
 

@@ -6,6 +6,7 @@ one. Nothing is built on such a value.
 """
 
 import numpy
+from numpy.typing import ArrayLike
 
 from phonoscreen.audit.errors import StudyError
 
@@ -20,7 +21,7 @@ class UnclearRank(StudyError):
     """Some singular values are neither zero nor clearly different from it."""
 
 
-def clear_rank(values, size, what):
+def clear_rank(values: ArrayLike, size: float, what: str) -> int:
     """Number of singular values that are not zero.
 
     Parameters

@@ -1,13 +1,23 @@
 """How much memory a problem needs, known before anything is allocated."""
 
 import math
+from collections.abc import Iterable
 
 from phonoscreen.audit.errors import StudyError
 
 _POINT_BYTES = 1100  # one wave vector: its images under 48 operations, twice, and its coordinates
 
 
-def check_size(n_atoms, mesh, *, repetitions=(1, 1, 1), n_temperatures=1, n_ticks=0, memory_gib=4.0, where="transport"):
+def check_size(
+    n_atoms: int,
+    mesh: Iterable[int],
+    *,
+    repetitions: Iterable[int] = (1, 1, 1),
+    n_temperatures: int = 1,
+    n_ticks: int = 0,
+    memory_gib: float = 4.0,
+    where: str = "transport",
+) -> None:
     """Raise StudyError if a problem needs more memory than is allowed.
 
     Counted: eigenvectors and dynamical matrices of the mesh, its symmetry tables, the second-order force constants of
@@ -37,10 +47,10 @@ def check_size(n_atoms, mesh, *, repetitions=(1, 1, 1), n_temperatures=1, n_tick
             )  # fmt: skip
 
 
-def _product(counts):
+def _product(counts: Iterable[int]) -> str:
     return " x ".join(str(int(n)) for n in counts)
 
 
-def _gib(size):
+def _gib(size: float) -> str:
     number = size / 2**30
     return f"{number:.1f}" if number < 1e4 else f"{number:.1e}"

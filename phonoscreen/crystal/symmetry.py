@@ -1,9 +1,12 @@
 """Space group of a crystal: exact geometry, and operations as integer maps of its atoms."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import spglib
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
@@ -56,7 +59,9 @@ class CrystalSymmetry:
     space_group: SpaceGroup
 
 
-def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=PHONOPY_TOLERANCE_ANGSTROM):
+def find_symmetry(
+    crystal: Crystal, repetitions: Sequence[int] = (1, 1, 1), tolerance_angstrom: float = PHONOPY_TOLERANCE_ANGSTROM
+) -> CrystalSymmetry:
     """Operations of the crystal that also map the supercell onto itself, in a canonical order.
 
     Parameters
@@ -89,7 +94,7 @@ def find_symmetry(crystal, repetitions=(1, 1, 1), tolerance_angstrom=PHONOPY_TOL
     return CrystalSymmetry(rotations[order], cartesian[order], atoms[order], cells[order], group)
 
 
-def symmetrise(crystal, tolerance_angstrom):
+def symmetrise(crystal: Crystal, tolerance_angstrom: float) -> Crystal:
     """Crystal whose cell and positions obey its space group exactly, in the orientation and at the origin given.
 
     Files round coordinates, and what is built on rounded geometry takes the rounding for physics: images at equal
@@ -126,13 +131,18 @@ def symmetrise(crystal, tolerance_angstrom):
     return Crystal(strained, positions, crystal.numbers, crystal.masses)
 
 
-def space_group(crystal, tolerance_angstrom):
+def space_group(crystal: Crystal, tolerance_angstrom: float) -> SpaceGroup:
     """``SpaceGroup`` of a crystal."""
     found = find_dataset(crystal, tolerance_angstrom)
     return SpaceGroup(found.international, int(found.number), float(tolerance_angstrom))
 
 
-def higher_space_group(crystal, tolerance_angstrom, factors=(10.0, 100.0, 1000.0), largest_angstrom=0.02):
+def higher_space_group(
+    crystal: Crystal,
+    tolerance_angstrom: float,
+    factors: Sequence[float] = (10.0, 100.0, 1000.0),
+    largest_angstrom: float = 0.02,
+) -> SpaceGroup | None:
     """The space group that a crystal would have at a larger tolerance, where that is a higher one.
 
     Noise of coordinates beyond the tolerance shows so: symmetry comes back as soon as the tolerance covers it.
@@ -162,9 +172,9 @@ def higher_space_group(crystal, tolerance_angstrom, factors=(10.0, 100.0, 1000.0
     return None
 
 
-def find_dataset(crystal, tolerance_angstrom):
+def find_dataset(crystal: Crystal, tolerance_angstrom: float) -> spglib.SpglibDataset:
     """spglib's symmetry dataset of a crystal, or a refusal."""
-    cell = (numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float), crystal.numbers)
+    cell: Any = (numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float), crystal.numbers)
     message = "spglib finds no space group"
     try:
         found = spglib.get_symmetry_dataset(cell, symprec=tolerance_angstrom)
@@ -179,7 +189,9 @@ def find_dataset(crystal, tolerance_angstrom):
     return found
 
 
-def _images(crystal, rotations, translations, tolerance_angstrom):
+def _images(
+    crystal: Crystal, rotations: NDArray, translations: NDArray, tolerance_angstrom: float
+) -> tuple[NDArray, NDArray]:
     """Atom and cell that each operation takes each atom to: (n_operations, n_atoms), (n_operations, n_atoms, 3)."""
     cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
     atoms = numpy.empty((len(rotations), len(tau)), int)
@@ -203,7 +215,7 @@ def _images(crystal, rotations, translations, tolerance_angstrom):
     return atoms, cells
 
 
-def _cartesian(cell, rotations):
+def _cartesian(cell: NDArray, rotations: NDArray) -> NDArray:
     """Rotations on Cartesian vectors: the nearest orthogonal matrices, exact in ``ENTRIES`` where they are close."""
     left, _, right = numpy.linalg.svd(cell.T @ rotations @ numpy.linalg.inv(cell.T))
     nearest = left @ right
@@ -211,12 +223,12 @@ def _cartesian(cell, rotations):
     return numpy.where(numpy.abs(nearest - simple) < 1e-11, simple, nearest)
 
 
-def _simple(matrices):
+def _simple(matrices: NDArray) -> NDArray:
     """Nearest of ``ENTRIES`` to each element."""
     return ENTRIES[numpy.abs(matrices[..., None] - ENTRIES).argmin(axis=-1)]
 
 
-def _upright(cartesian, tilt):
+def _upright(cartesian: NDArray, tilt: float) -> NDArray:
     """Rotation of the crystal by no more than a tilt after which all operations have the entries of the upright group.
 
     A rounded cell is tilted by its rounding. Elements that should vanish are then as small as the rounding, and whether

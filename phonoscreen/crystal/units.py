@@ -1,6 +1,7 @@
 """Units inside the transport engine: length angstrom, time ps (angular frequencies rad/ps), mass u, energy eV."""
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 from scipy import constants
 
 _SQUARED_FREQUENCY = constants.e / constants.angstrom**2 / constants.atomic_mass * 1e-24  # eV/A^2/u in (rad/ps)^2
@@ -15,12 +16,12 @@ KB_J = constants.k
 HBAR_J_PS = constants.hbar * 1e12
 
 
-def to_thz(omega):
+def to_thz(omega: NDArray) -> NDArray:
     """Angular frequency in rad/ps as a frequency in THz."""
     return omega / (2 * numpy.pi)
 
 
-def bose(omega, temperature_k):
+def bose(omega: ArrayLike, temperature_k: ArrayLike) -> NDArray:
     """Bose-Einstein occupation; 0 where the frequency is 0.
 
     Parameters
@@ -33,7 +34,7 @@ def bose(omega, temperature_k):
         return numpy.where(x > 0, 1.0 / numpy.expm1(numpy.where(x > 0, x, 1.0)), 0.0)
 
 
-def mode_heat_capacity(omega, temperature_k):
+def mode_heat_capacity(omega: ArrayLike, temperature_k: ArrayLike) -> NDArray:
     """Heat capacity of a mode, J/K: k_B x^2 n(n+1) with x = hbar omega / k_B T, and its limit k_B at frequency 0."""
     x = HBAR_OVER_KB * numpy.asarray(omega, float) / temperature_k
     n = bose(omega, temperature_k)
