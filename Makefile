@@ -8,8 +8,8 @@ GPAW := gpaw==26.7.0 gpaw-data==1.2.1
 export PYTHONNOUSERSITE := 1
 
 # What pyproject.toml says too. An interpreter of any version can read this line.
-CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 14) and \
-	'phonoscreen needs Python 3.11 to 3.14; $(PYTHON) is %d.%d: choose another, such as make PYTHON=python3.13' % v)
+CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
+	'phonoscreen needs Python 3.11 to 3.13; $(PYTHON) is %d.%d: choose another, such as make PYTHON=python3.12' % v)
 
 ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)

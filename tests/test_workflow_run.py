@@ -29,6 +29,7 @@ from phonoscreen.audit.lineage import Lineage, describe
 from phonoscreen.audit.provenance import file_sha256, record_path, seal
 from phonoscreen.stages.other_solvers import read_conductivity
 from tests.conftest import ROOT
+from tests.test_contracts import departures
 
 COMPOUNDS = [
     ("nacl", "NaCl", "rocksalt", 5.69), ("kbr", "KBr", "rocksalt", 6.71), ("rbi", "RbI", "rocksalt", 7.49),
@@ -211,6 +212,10 @@ def test_a_killed_study_ends_in_the_same_tables(killed, untouched):
                 pandas.read_csv(s.folder / f"results/tables/{name}").drop(columns=drop) for s in (killed, untouched)
             )
             pandas.testing.assert_frame_equal(one, two, check_exact=True, obj=name)
+
+
+def test_a_finished_study_keeps_the_contracts(untouched):
+    assert departures(untouched.folder / "results") == []
 
 
 def test_a_finished_study_has_nothing_to_do(untouched):
