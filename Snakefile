@@ -21,6 +21,7 @@ from phonoscreen.workflow.inputs import (
     training_settings,
     transport_settings,
 )
+from phonoscreen.workflow.resources import Needs
 from phonoscreen.workflow.settings.check import check_settings
 from phonoscreen.workflow.settings.files import check_files
 from phonoscreen.workflow.settings.study import Study
@@ -74,6 +75,8 @@ FORCES = {"reference": "checked_labels", "predicted": "predicted"}
 SOURCES = list(FORCES)
 REFERENCE = config["reference"][config["reference"]["engine"]]
 FIGURES = figure_names()
+# Memory, time, GPUs and MPI tasks of every rule.
+NEEDS = Needs(config)
 
 
 wildcard_constraints:

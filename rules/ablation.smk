@@ -17,7 +17,11 @@ rule ablate_model:
         "benchmarks/ablate_model/{number}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
     resources:
+        mem_mb=NEEDS.memory("ablate_model"),
+        runtime=NEEDS.runtime("ablate_model"),
+        gpu=NEEDS.gpus("ablate_model"),
         device=config["force_model"]["device"],
     params:
         code=code_of("scripts/ablate_model.py"),
@@ -40,6 +44,10 @@ rule tabulate_ablation:
         "benchmarks/tabulate_ablation.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_ablation"),
+        runtime=NEEDS.runtime("tabulate_ablation"),
     params:
         code=code_of("scripts/tabulate_ablation.py"),
     script:

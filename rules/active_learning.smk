@@ -14,6 +14,10 @@ rule assemble_dataset:
         "benchmarks/assemble_dataset/{round}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("assemble_dataset"),
+        runtime=NEEDS.runtime("assemble_dataset"),
     params:
         code=code_of("scripts/assemble_dataset.py"),
         held_out_fraction=config["training"]["held_out_fraction"],
@@ -39,7 +43,11 @@ rule train_member:
         "benchmarks/train_member/{round}_{member}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: config["training"]["processes"]
     resources:
+        mem_mb=NEEDS.memory("train_member"),
+        runtime=NEEDS.runtime("train_member"),
+        gpu=NEEDS.gpus("train_member"),
         device=config["force_model"]["device"],
         processes=config["training"]["processes"],
     params:
@@ -73,7 +81,11 @@ rule query_committee:
         "benchmarks/query_committee/{round}_{shard}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
     resources:
+        mem_mb=NEEDS.memory("query_committee"),
+        runtime=NEEDS.runtime("query_committee"),
+        gpu=NEEDS.gpus("query_committee"),
         device=config["force_model"]["device"],
     params:
         code=code_of("scripts/query_committee.py"),
@@ -99,6 +111,10 @@ rule select_supercells:
         "benchmarks/select_supercells/{round}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("select_supercells"),
+        runtime=NEEDS.runtime("select_supercells"),
     params:
         code=code_of("scripts/select_supercells.py"),
         threshold_mev_per_angstrom=config["active_learning"][
@@ -128,6 +144,12 @@ rule label_selected:
         "benchmarks/label_selected/{round}_{shard}.tsv"
     conda:
         engine_environment(config["reference"])
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("label_selected"),
+        runtime=NEEDS.runtime("label_selected"),
+        gpu=NEEDS.gpus("label_selected"),
+        tasks=NEEDS.tasks("label_selected"),
     params:
         code=code_of("scripts/label_selected.py"),
         reference=engine_settings(config["reference"], "supercell"),
@@ -152,6 +174,10 @@ rule check_selected:
         "benchmarks/check_selected/{round}.tsv"
     conda:
         "../envs/lattice.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("check_selected"),
+        runtime=NEEDS.runtime("check_selected"),
     params:
         code=code_of("scripts/check_selected.py"),
     script:
@@ -180,7 +206,11 @@ rule validate_round:
         "benchmarks/validate_round/{round}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
     resources:
+        mem_mb=NEEDS.memory("validate_round"),
+        runtime=NEEDS.runtime("validate_round"),
+        gpu=NEEDS.gpus("validate_round"),
         device=config["force_model"]["device"],
     params:
         code=code_of("scripts/validate_round.py"),
@@ -214,6 +244,10 @@ rule publish_model:
         "benchmarks/publish_model.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("publish_model"),
+        runtime=NEEDS.runtime("publish_model"),
     params:
         code=code_of("scripts/publish_model.py"),
         licence="CC-BY-4.0",
@@ -237,7 +271,11 @@ rule predict_forces:
         "benchmarks/predict_forces/{shard}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
     resources:
+        mem_mb=NEEDS.memory("predict_forces"),
+        runtime=NEEDS.runtime("predict_forces"),
+        gpu=NEEDS.gpus("predict_forces"),
         device=config["force_model"]["device"],
     params:
         code=code_of("scripts/predict_forces.py"),

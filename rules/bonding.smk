@@ -15,6 +15,10 @@ rule analyse_bonding:
         "benchmarks/analyse_bonding/{shard}.tsv"
     conda:
         "../envs/bonding.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("analyse_bonding"),
+        runtime=NEEDS.runtime("analyse_bonding"),
     params:
         code=code_of("scripts/analyse_bonding.py"),
         engine=config["bonding"]["engine"],

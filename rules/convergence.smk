@@ -15,6 +15,11 @@ rule converge_transport:
         "benchmarks/converge_transport.tsv"
     conda:
         "../envs/checks.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("converge_transport"),
+        runtime=NEEDS.runtime("converge_transport"),
+        matrix_mb=NEEDS.matrix_mb(),
     params:
         code=code_of("scripts/converge_transport.py"),
         convergence=config["convergence"],
@@ -38,6 +43,10 @@ rule draw_convergence:
         "benchmarks/draw_convergence.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("draw_convergence"),
+        runtime=NEEDS.runtime("draw_convergence"),
     params:
         code=code_of("scripts/draw_figure.py", "phonoscreen/figures/convergence.py"),
         figure="convergence",

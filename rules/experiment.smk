@@ -83,6 +83,10 @@ rule assemble_subset:
         "benchmarks/assemble_subset/{size}_{repeat}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("assemble_subset"),
+        runtime=NEEDS.runtime("assemble_subset"),
     params:
         code=code_of("scripts/assemble_subset.py"),
         held_out_fraction=config["training"]["held_out_fraction"],
@@ -106,7 +110,11 @@ rule train_point:
         "benchmarks/train_point/{model}_{size}_{repeat}_{member}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
     resources:
+        mem_mb=NEEDS.memory("train_point"),
+        runtime=NEEDS.runtime("train_point"),
+        gpu=NEEDS.gpus("train_point"),
         device=config["force_model"]["device"],
     params:
         code=code_of("scripts/train_point.py"),
@@ -133,7 +141,11 @@ rule measure_point:
         "benchmarks/measure_point/{model}_{size}_{repeat}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
     resources:
+        mem_mb=NEEDS.memory("measure_point"),
+        runtime=NEEDS.runtime("measure_point"),
+        gpu=NEEDS.gpus("measure_point"),
         device=config["force_model"]["device"],
     params:
         code=code_of("scripts/measure_point.py"),
@@ -159,7 +171,11 @@ rule predict_point:
         "benchmarks/predict_point/{source}_{shard}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
     resources:
+        mem_mb=NEEDS.memory("predict_point"),
+        runtime=NEEDS.runtime("predict_point"),
+        gpu=NEEDS.gpus("predict_point"),
         device=config["force_model"]["device"],
     params:
         code=code_of("scripts/predict_point.py"),
@@ -182,6 +198,11 @@ rule replay_selection:
         "benchmarks/replay_selection/{strategy}_{repeat}.tsv"
     conda:
         "../envs/forcefield.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("replay_selection"),
+        runtime=NEEDS.runtime("replay_selection"),
+        gpu=NEEDS.gpus("replay_selection"),
     params:
         code=code_of("scripts/replay_selection.py"),
         model=replayed_model(config),
@@ -235,6 +256,10 @@ rule tabulate_experiment:
         "benchmarks/tabulate_experiment.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_experiment"),
+        runtime=NEEDS.runtime("tabulate_experiment"),
     params:
         code=code_of("scripts/tabulate_experiment.py"),
         points=POINTS,
@@ -264,6 +289,10 @@ rule draw_experiment:
         "benchmarks/draw_experiment/{drawing}.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("draw_experiment"),
+        runtime=NEEDS.runtime("draw_experiment"),
     params:
         code=code_of("scripts/draw_experiment.py"),
         engine=config["reference"]["engine"],
@@ -298,6 +327,10 @@ rule write_experiment:
         "benchmarks/write_experiment.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("write_experiment"),
+        runtime=NEEDS.runtime("write_experiment"),
     params:
         code=code_of("scripts/write_experiment.py"),
         engine=config["reference"]["engine"],

@@ -15,6 +15,10 @@ rule draw_figure:
         "benchmarks/draw_figure/{figure}.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("draw_figure"),
+        runtime=NEEDS.runtime("draw_figure"),
     params:
         code=code_of_figure,
         figure="{figure}",

@@ -21,6 +21,10 @@ rule build_symmetry_bases:
         "benchmarks/build_symmetry_bases.tsv"
     conda:
         "../envs/lattice.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("build_symmetry_bases"),
+        runtime=NEEDS.runtime("build_symmetry_bases"),
     params:
         code=code_of("scripts/build_symmetry_bases.py"),
         supercell=config["supercell"],
@@ -45,6 +49,10 @@ rule fit_force_constants:
         "benchmarks/fit_force_constants/{source}_{shard}.tsv"
     conda:
         "../envs/lattice.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("fit_force_constants"),
+        runtime=NEEDS.runtime("fit_force_constants"),
     params:
         code=code_of("scripts/fit_force_constants.py"),
         fit={key: config["force_constants"][key] for key in FIT_KEYS},
@@ -69,6 +77,10 @@ rule check_stability:
         "benchmarks/check_stability/{source}_{shard}.tsv"
     conda:
         "../envs/lattice.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("check_stability"),
+        runtime=NEEDS.runtime("check_stability"),
     params:
         code=code_of("scripts/check_stability.py"),
         imaginary_threshold_thz=config["stability"]["imaginary_threshold_thz"],

@@ -15,6 +15,12 @@ rule label_forces:
         "benchmarks/label_forces/{shard}.tsv"
     conda:
         engine_environment(config["reference"])
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("label_forces"),
+        runtime=NEEDS.runtime("label_forces"),
+        gpu=NEEDS.gpus("label_forces"),
+        tasks=NEEDS.tasks("label_forces"),
     params:
         code=code_of("scripts/label_forces.py"),
         reference=engine_settings(config["reference"], "supercell"),
@@ -40,6 +46,10 @@ rule check_labels:
         "benchmarks/check_labels/{shard}.tsv"
     conda:
         "../envs/lattice.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("check_labels"),
+        runtime=NEEDS.runtime("check_labels"),
     params:
         code=code_of("scripts/check_labels.py"),
     script:
@@ -61,6 +71,11 @@ rule evaluate_baselines:
         "benchmarks/evaluate_baselines.tsv"
     conda:
         "../envs/reference.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("evaluate_baselines"),
+        runtime=NEEDS.runtime("evaluate_baselines"),
+        gpu=NEEDS.gpus("evaluate_baselines"),
     params:
         code=code_of("scripts/evaluate_baselines.py"),
         baselines=config["baselines"],

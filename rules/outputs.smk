@@ -11,6 +11,10 @@ rule index_outputs:
         "benchmarks/index_outputs/{kind}.tsv"
     conda:
         "../envs/structures.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("index_outputs"),
+        runtime=NEEDS.runtime("index_outputs"),
     params:
         code=code_of("scripts/index_outputs.py"),
         folder=folder_of_outputs,

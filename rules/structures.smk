@@ -12,6 +12,10 @@ rule collect_structures:
         "benchmarks/collect_structures.tsv"
     conda:
         "../envs/structures.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("collect_structures"),
+        runtime=NEEDS.runtime("collect_structures"),
     params:
         code=code_of("scripts/collect_structures.py"),
         source=config["source"],
@@ -40,6 +44,9 @@ rule filter_structures:
     conda:
         "../envs/structures.yaml"
     threads: 16
+    resources:
+        mem_mb=NEEDS.memory("filter_structures"),
+        runtime=NEEDS.runtime("filter_structures"),
     params:
         code=code_of("scripts/filter_structures.py"),
         filter=config["filter"],
@@ -63,6 +70,12 @@ rule relax_structures:
         "benchmarks/relax_structures/{shard}.tsv"
     conda:
         engine_environment(config["reference"])
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("relax_structures"),
+        runtime=NEEDS.runtime("relax_structures"),
+        gpu=NEEDS.gpus("relax_structures"),
+        tasks=NEEDS.tasks("relax_structures"),
     params:
         code=code_of("scripts/relax_structures.py"),
         reference=engine_settings(config["reference"], "relax"),
@@ -87,6 +100,10 @@ rule displace_supercells:
         "benchmarks/displace_supercells/{shard}.tsv"
     conda:
         "../envs/structures.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("displace_supercells"),
+        runtime=NEEDS.runtime("displace_supercells"),
     params:
         code=code_of("scripts/displace_supercells.py"),
         displacement_angstrom=config["supercell"]["displacement_angstrom"],

@@ -31,6 +31,10 @@ rule write_summary:
         "benchmarks/write_summary.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("write_summary"),
+        runtime=NEEDS.runtime("write_summary"),
     params:
         code=code_of("scripts/write_summary.py"),
         engine=config["reference"]["engine"],

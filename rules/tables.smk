@@ -38,6 +38,10 @@ rule tabulate_status:
         "benchmarks/tabulate_status.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_status"),
+        runtime=NEEDS.runtime("tabulate_status"),
     params:
         code=code_of("scripts/tabulate_status.py"),
     script:
@@ -64,6 +68,10 @@ rule tabulate_table1:
         "benchmarks/tabulate_table1.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_table1"),
+        runtime=NEEDS.runtime("tabulate_table1"),
     params:
         code=code_of("scripts/tabulate_table1.py"),
     script:
@@ -98,6 +106,10 @@ rule tabulate_learning:
         "benchmarks/tabulate_learning.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_learning"),
+        runtime=NEEDS.runtime("tabulate_learning"),
     params:
         code=code_of("scripts/tabulate_learning.py"),
         frames=augmentation(config["force_model"]),
@@ -124,6 +136,10 @@ rule tabulate_forces:
         "benchmarks/tabulate_forces.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_forces"),
+        runtime=NEEDS.runtime("tabulate_forces"),
     params:
         code=code_of("scripts/tabulate_forces.py"),
         components_max=600,
@@ -155,6 +171,10 @@ rule tabulate_phonons:
         "benchmarks/tabulate_phonons.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_phonons"),
+        runtime=NEEDS.runtime("tabulate_phonons"),
     params:
         code=code_of("scripts/tabulate_phonons.py"),
     script:
@@ -189,6 +209,10 @@ rule tabulate_transport:
         "benchmarks/tabulate_transport.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_transport"),
+        runtime=NEEDS.runtime("tabulate_transport"),
     params:
         code=code_of("scripts/tabulate_transport.py"),
     script:
@@ -212,6 +236,10 @@ rule tabulate_bonding:
         "benchmarks/tabulate_bonding.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_bonding"),
+        runtime=NEEDS.runtime("tabulate_bonding"),
     params:
         code=code_of("scripts/tabulate_bonding.py"),
     script:
@@ -232,6 +260,10 @@ rule tabulate_embedding:
         "benchmarks/tabulate_embedding.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("tabulate_embedding"),
+        runtime=NEEDS.runtime("tabulate_embedding"),
     params:
         code=code_of("scripts/tabulate_embedding.py"),
         force_model=config["force_model"]["elemental_sdnnff"],

@@ -14,6 +14,12 @@ rule solve_bte:
         "benchmarks/solve_bte/{source}_{shard}.tsv"
     conda:
         "../envs/transport.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("solve_bte"),
+        runtime=NEEDS.runtime("solve_bte"),
+        tasks=NEEDS.tasks("solve_bte"),
+        matrix_mb=NEEDS.matrix_mb(),
     params:
         code=code_of("scripts/solve_bte.py"),
         transport=transport_settings(config),
@@ -34,6 +40,13 @@ rule check_supercells:
         "benchmarks/check_supercells.tsv"
     conda:
         "../envs/checks.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("check_supercells"),
+        runtime=NEEDS.runtime("check_supercells"),
+        gpu=NEEDS.gpus("check_supercells"),
+        tasks=NEEDS.tasks("check_supercells"),
+        matrix_mb=NEEDS.matrix_mb(),
     params:
         code=code_of("scripts/check_supercells.py"),
         structures=config["supercell_check"]["structures"],
@@ -68,6 +81,11 @@ rule cross_check_transport:
         "benchmarks/cross_check_transport.tsv"
     conda:
         "../envs/transport.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("cross_check_transport"),
+        runtime=NEEDS.runtime("cross_check_transport"),
+        matrix_mb=NEEDS.matrix_mb(),
     params:
         code=code_of("scripts/cross_check_transport.py"),
         structures_per_source=config["cross_check"]["structures_per_source"],
@@ -97,6 +115,10 @@ rule cross_check_force_constants:
         "benchmarks/cross_check_force_constants.tsv"
     conda:
         "../envs/lattice.yaml"
+    threads: 1
+    resources:
+        mem_mb=NEEDS.memory("cross_check_force_constants"),
+        runtime=NEEDS.runtime("cross_check_force_constants"),
     params:
         code=code_of("scripts/cross_check_force_constants.py"),
         sources=SOURCES,

@@ -8,6 +8,7 @@ from phonoscreen.audit.shard import run_shard
 from phonoscreen.force_constants.settings import SupercellSettings
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.stages.supercell_size import compare_supercells, small_structures
+from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.candidate import read_structures_by_id
 from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.relaxation import relax
@@ -37,7 +38,7 @@ def main(job):
         )
         atoms = classify(relaxed.atoms, tolerance).atoms
         return compare_supercells(
-            atoms, structure_id, engine, supercell, job.params.force_constants, job.params.transport,
+            atoms, structure_id, engine, supercell, job.params.force_constants, transport_of(job),
             job.params.supercell["displacement_angstrom"], job.params.seed,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from phonoscreen.audit.records import write_table
 from phonoscreen.stages.convergence import convergence
 from phonoscreen.stages.force_constants import read_samples
 from phonoscreen.stages.stored_force_constants import read_crystal
+from phonoscreen.stages.transport import transport_of
 
 
 def smallest_labelled(paths):
@@ -31,7 +32,7 @@ def main(job):
                 found = convergence(
                     read_crystal(supercell), tuple(int(n) for n in supercell["repetitions"][:]),
                     read_samples(group, supercell),
-                    job.params.force_constants, job.params.transport, job.params.convergence,
+                    job.params.force_constants, transport_of(job), job.params.convergence,
                 )  # fmt: skip
                 rows += [{"structure_id": structure_id, "source": job.params.convergence["source"], **r} for r in found]
     if not rows:

@@ -10,7 +10,7 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.stages.other_solvers import cross_check
 from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
-from phonoscreen.stages.transport import Task
+from phonoscreen.stages.transport import Task, transport_of
 
 
 def main(job):
@@ -32,7 +32,7 @@ def main(job):
                 )  # fmt: skip
                 try:
                     with machine_named(f"{structure_id}, stage cross_check_transport"):
-                        row |= cross_check(task, job.params.transport)
+                        row |= cross_check(task, transport_of(job))
                 except StudyError as error:
                     row |= {"status": "failed", "reason": str(error)}
                 rows.append({**row, "source": source})

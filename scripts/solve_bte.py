@@ -7,11 +7,11 @@ from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.stages.solvers import choose_solver
 from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
-from phonoscreen.stages.transport import Task
+from phonoscreen.stages.transport import Task, transport_of
 
 
 def main(job):
-    transport, upstream = job.params.transport, read_records(job.input.records)
+    transport, upstream = transport_of(job), read_records(job.input.records)
 
     with h5py.File(job.input.relaxed) as relaxed:
         with StoredForceConstants(job.input.force_constants, job.input.bases) as store:

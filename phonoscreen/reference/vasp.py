@@ -77,7 +77,8 @@ class VaspEngine:
 
     Parameters
     ----------
-    settings : ``command, cutoff_ev, k_spacing_per_angstrom`` of the reference settings
+    settings : ``command, cutoff_ev, k_spacing_per_angstrom`` of the reference settings, and ``tasks``, the number of
+        MPI processes, which ``{tasks}`` in the command stands for
     folder : where the calculations are
     """
 
@@ -86,9 +87,12 @@ class VaspEngine:
     def __init__(self, settings, folder):
         if not settings.get("command"):
             raise StudyError(
-                "no VASP command", where="config reference.vasp.command", fix="set it, for example to 'srun vasp_std'"
+                "no VASP command",
+                where="config reference.vasp.command",
+                fix="set it, for example to 'mpirun -n {tasks} vasp_std'",
             )
-        self._command, self._folder = settings["command"], Path(folder)
+        self._command = settings["command"].replace("{tasks}", str(settings.get("tasks", 1)))
+        self._folder = Path(folder)
         self._cutoff_ev, self._k_spacing = settings["cutoff_ev"], settings["k_spacing_per_angstrom"]
         self.name = f"VASP {settings['model']} {self._cutoff_ev:g} eV"
 

@@ -58,7 +58,7 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, 
     ----------
     crystal, second, third, mesh, temperature_k : as in ``solve_with_phono3py``
     transport : the study's ``transport`` settings; ``command`` is the executable with its arguments, such as
-        ``mpirun -n 8 ShengBTE``
+        ``mpirun -n {tasks} ShengBTE``, and ``tasks`` the number of its MPI processes
     charges : as in ``solve_with_phono3py``
 
     Returns
@@ -77,7 +77,8 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, 
     command = transport["command"]
     if not command:
         raise StudyError("transport.solver is shengbte, but transport.command is not set",
-                         fix="set it to your executable, for example: mpirun -n 8 ShengBTE")  # fmt: skip
+                         fix="set it to your executable, for example: mpirun -n {tasks} ShengBTE")  # fmt: skip
+    command = command.replace("{tasks}", str(transport.get("tasks", 1)))
     born, epsilon = charges or (None, None)
     with tempfile.TemporaryDirectory() as folder:
         write_directory(

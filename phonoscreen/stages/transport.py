@@ -24,8 +24,14 @@ from phonoscreen.phonons.thermal import (
 from phonoscreen.transport.solve import Settings, solve
 
 
+def transport_of(job):
+    """Return the settings of a job's ``params.transport`` with the memory and the MPI processes that it may use."""
+    resources = job.resources
+    return {**job.params.transport, "memory_gib": resources.matrix_mb / 1024, "tasks": resources.get("tasks", 1)}
+
+
 def settings_of(transport):
-    """Return the solver's Settings from those of a study, see ``phonoscreen.workflow.inputs.transport_settings``."""
+    """Return the solver's Settings from those of a study, see ``transport_of``."""
     return Settings(
         temperatures_k=(transport["temperature_k"],),
         scalebroad=transport["scalebroad"],

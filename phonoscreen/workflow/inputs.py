@@ -74,10 +74,10 @@ def engine_settings(reference, purpose):
     Returns
     -------
     dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``, for VASP also
-    ``potentials``; for existing outputs, ``folder``
+    ``potentials``; for existing outputs, ``folder``. The number of MPI processes is none of them.
     """
     engine = reference["engine"]
-    chosen = dict(reference[engine])
+    chosen = {key: value for key, value in reference[engine].items() if key != "tasks"}
     spacings = {key: chosen.pop(key) for key in list(chosen) if key.startswith("k_spacing_")}
     if spacings:
         chosen["k_spacing_per_angstrom"] = spacings[f"k_spacing_{purpose}_per_angstrom"]
@@ -92,8 +92,12 @@ def engine_environment(reference):
 
 
 def transport_settings(config):
-    """Return the section ``transport`` with the limit of imaginary frequencies, that of the stability check."""
-    return {**config["transport"], "imaginary_threshold_thz": config["stability"]["imaginary_threshold_thz"]}
+    """Return the settings that decide the transport, with the limit of imaginary frequencies of the stability check.
+
+    Memory and MPI processes are none of them.
+    """
+    transport = {key: value for key, value in config["transport"].items() if key not in ("memory_gib", "tasks")}
+    return {**transport, "imaginary_threshold_thz": config["stability"]["imaginary_threshold_thz"]}
 
 
 def model_settings(force_model):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from phonoscreen.workflow.settings.fields import Section, Text, distinct, number, optional
+from phonoscreen.workflow.settings.fields import Section, Text, count, distinct, number, optional
 
 Part = Literal["training", "validation", "unexplored"]
 
@@ -25,6 +25,8 @@ class Vasp(Dft):
 
     model: Literal["PBE", "PBEsol"] = "PBE"
     """Exchange-correlation functional [P: PBE]."""
+    tasks: count(1, 100_000) = 1
+    """MPI processes of one calculation, asked from the scheduler; ``{tasks}`` in the command stands for them."""
 
 
 class Gpaw(Dft):

@@ -149,7 +149,9 @@ class Transport(Section):
     solver: Literal["native", "shengbte", "phono3py"] = "native"
     """Our own engine, or one of the independent programs."""
     command: optional(Text) = None
-    """Executable of ShengBTE with its arguments, such as: mpirun -n 8 ShengBTE."""
+    """Executable of ShengBTE with its arguments, such as: mpirun -n {tasks} ShengBTE."""
+    tasks: count(1, 100_000) = 1
+    """MPI processes of ShengBTE, asked from the scheduler; ``{tasks}`` in the command stands for them."""
     temperature_k: number(above=0, high=5000) = 300
     """Temperature [P]."""
     mesh_density_angstrom: number(5, 500) = 60

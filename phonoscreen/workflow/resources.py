@@ -1,0 +1,205 @@
+"""Memory, time and GPUs of every rule: from the size of its shard, the settings and the attempt.
+
+``COSTS`` holds one line per rule. Its numbers are the largest memory and the wall time in the benchmark files of a
+finished study of ``profiles/laptop`` (55 structures in two shards, two busy cores, SevenNet as the reference), divided
+by the structures of a job. Costs of DFT are estimates: nobody has run the study with it.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from phonoscreen.workflow.shards import shard_names
+
+INITIAL = Path("results/structures/initial")
+PAPER = 77091
+"""Structures of the paper; assumed until the manifest of a study says how many it has."""
+MEMORY_MARGIN, TIME_MARGIN = 1.5, 3.0
+"""Asked for are these multiples of what was measured: compounds, machines and libraries differ."""
+DFT_SECONDS, DFT_MEMORY_MB = 1800.0, 2000
+"""Of one calculation of a supercell with some 100 atoms, and of one MPI task (estimates)."""
+LAPTOP_EPOCHS, LAPTOP_DENSITY_ANGSTROM = 30, 40
+"""Settings of the measured study on which costs depend steeply."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one rule was measured to need.
+
+    Attributes
+    ----------
+    memory_mb, seconds : of a job, whatever its size
+    of : the structures a job works on: ``"shard"``, ``"study"``, of both those that are ``"labelled"`` or ``"all
+        labelled"``, those ``"selected"`` in one round, ``"one"`` (a few chosen ones) or ``"none"``
+    memory_mb_each, seconds_each : of each of these structures besides
+    """
+
+    memory_mb: int
+    seconds: float
+    of: str = "none"
+    memory_mb_each: float = 0.0
+    seconds_each: float = 0.0
+
+
+COSTS = {
+    # The first two wait for services; their memory is that of all candidates, many times the structures of the study.
+    "collect_structures": Cost(2000, 7200, "study", 0.05, 0.1),
+    "filter_structures": Cost(2000, 600, "study", 0.05, 0.1),
+    "index_outputs": Cost(300, 60, "study", 0.0, 0.1),
+    "relax_structures": Cost(700, 30, "shard", 0.05, 6.6),
+    "build_symmetry_bases": Cost(800, 900, "study", 0.02, 0.05),
+    "displace_supercells": Cost(200, 10, "shard", 0.1, 0.3),
+    "label_forces": Cost(2200, 30, "labelled", 0.5, 43.0),
+    "label_selected": Cost(1600, 30, "selected", 0.5, 43.0),
+    "check_labels": Cost(400, 10, "labelled", 1.0, 0.5),
+    "check_selected": Cost(400, 10, "all selected", 1.0, 0.5),
+    "evaluate_baselines": Cost(1700, 30, "all labelled", 0.5, 6.0),
+    "assemble_dataset": Cost(450, 20, "all labelled", 4.0, 0.5),
+    "train_member": Cost(650, 30, "all labelled", 4.0, 6.0),
+    "query_committee": Cost(550, 15, "shard", 0.1, 0.4),
+    "select_supercells": Cost(350, 10, "study", 0.05, 0.01),
+    "validate_round": Cost(550, 15, "all labelled", 0.5, 1.0),
+    "publish_model": Cost(550, 30),
+    "predict_forces": Cost(600, 15, "shard", 0.5, 0.8),
+    "fit_force_constants": Cost(600, 15, "shard", 0.5, 0.6),
+    "check_stability": Cost(300, 10, "shard", 0.2, 0.5),
+    "solve_bte": Cost(500, 30, "shard", 0.2, 7.2),
+    "check_supercells": Cost(2000, 400, "one", 0.0, 1200.0),
+    "cross_check_transport": Cost(400, 100, "one", 0.0, 240.0),
+    "cross_check_force_constants": Cost(500, 60, "one", 0.0, 60.0),
+    "converge_transport": Cost(1000, 100, "one", 0.0, 3600.0),
+    "analyse_bonding": Cost(450, 30, "shard", 0.2, 110.0),
+    "tabulate_status": Cost(150, 10, "study", 0.05, 0.01),
+    "tabulate_table1": Cost(150, 10, "study", 0.05, 0.01),
+    "tabulate_learning": Cost(150, 10, "study", 0.05, 0.01),
+    "tabulate_forces": Cost(170, 10, "study", 0.05, 0.02),
+    "tabulate_phonons": Cost(170, 10, "study", 0.05, 0.02),
+    "tabulate_transport": Cost(160, 10, "study", 0.05, 0.02),
+    "tabulate_bonding": Cost(150, 10, "study", 0.02, 0.01),
+    "tabulate_embedding": Cost(350, 10, "study", 0.1, 1.4),
+    "draw_figure": Cost(300, 15, "study", 0.01, 0.001),
+    "draw_convergence": Cost(300, 15),
+    "write_summary": Cost(200, 10, "study", 0.02, 0.001),
+    # The experiment and the ablation: sizes of their own, a few hundred labelled compounds.
+    "assemble_subset": Cost(450, 60, "all labelled", 1.0, 0.5),
+    "train_point": Cost(650, 60, "all labelled", 4.0, 6.0),
+    "measure_point": Cost(600, 60, "all labelled", 0.5, 2.0),
+    "predict_point": Cost(600, 60, "shard", 0.5, 0.8),
+    "replay_selection": Cost(800, 600, "all labelled", 4.0, 40.0),
+    "tabulate_experiment": Cost(400, 120, "study", 1.0, 0.5),
+    "draw_experiment": Cost(350, 30),
+    "write_experiment": Cost(300, 30),
+    "ablate_model": Cost(650, 60, "all labelled", 4.0, 6.0),
+    "tabulate_ablation": Cost(200, 15),
+}  # fmt: skip
+
+_TRAINING = ("train_member", "train_point", "ablate_model", "replay_selection")
+_TRANSPORT = ("solve_bte", "check_supercells", "cross_check_transport", "converge_transport")
+_REFERENCE = ("relax_structures", "label_forces", "label_selected", "check_supercells")
+
+
+class Needs:
+    """What the jobs of a study ask for.
+
+    Parameters
+    ----------
+    config : the settings of the study
+    folder : of the study; the sizes of its shards are read there once they exist
+    """
+
+    def __init__(self, config, folder="."):
+        self._config, self._folder = config, Path(folder)
+        self._shards, self._counted = shard_names(config["shards"]), {}
+
+    def memory(self, rule):
+        """Return the function of the memory of a rule's jobs in MB; every attempt asks for as much again."""
+        cost, extra = COSTS[rule], self._extra_memory_mb(rule)
+
+        def mem_mb(wildcards, attempt):
+            n = self._structures(cost.of, wildcards)
+            return attempt * (math.ceil(MEMORY_MARGIN * (cost.memory_mb + n * cost.memory_mb_each)) + extra)
+
+        return mem_mb
+
+    def runtime(self, rule):
+        """Return the function of the run time of a rule's jobs in minutes, at most a day for every attempt.
+
+        Longer jobs are those that keep what they have finished, so that the next attempt goes on there.
+        """
+
+        def minutes(wildcards, attempt):
+            needed = 5 + math.ceil(TIME_MARGIN * self.seconds(rule, wildcards) / 60)
+            return attempt * min(needed, 1440)
+
+        return minutes
+
+    def seconds(self, rule, wildcards):
+        """Return the time that a job of a rule is expected to take."""
+        cost = COSTS[rule]
+        each = self._seconds_each(rule, cost.seconds_each)
+        return cost.seconds + self._structures(cost.of, wildcards) * each
+
+    def gpus(self, rule):
+        """Return how many GPUs a job of a rule asks for: with ``force_model.device: cuda`` one for each process."""
+        if self._config["force_model"]["device"] != "cuda":
+            return 0
+        if rule in _REFERENCE and self._config["reference"]["engine"] not in ("sevennet", "nequix"):
+            return 0
+        return self._config["training"]["processes"] if rule == "train_member" else 1
+
+    def tasks(self, rule):
+        """Return the MPI tasks that a job of a rule starts: of VASP or of ShengBTE, 1 where neither runs."""
+        reference, transport = self._config["reference"], self._config["transport"]
+        if rule in _REFERENCE and reference["engine"] == "vasp":
+            return reference["vasp"]["tasks"]
+        return transport["tasks"] if rule == "solve_bte" and transport["solver"] == "shengbte" else 1
+
+    def matrix_mb(self):
+        """Return the largest matrix of the full solution of the transport that stays in memory, in MB."""
+        return math.ceil(1024 * self._config["transport"]["memory_gib"])
+
+    def _extra_memory_mb(self, rule):
+        dft = rule in _REFERENCE and self._config["reference"]["engine"] in ("vasp", "gpaw")
+        processes = self._config["training"]["processes"] if rule == "train_member" else 1
+        extra = self.matrix_mb() if rule in _TRANSPORT else 0
+        return extra + DFT_MEMORY_MB * self.tasks(rule) * dft + COSTS[rule].memory_mb * (processes - 1)
+
+    def _seconds_each(self, rule, measured):
+        config = self._config
+        if rule in _TRAINING:
+            return measured * config["training"]["epochs"] / LAPTOP_EPOCHS / config["training"]["processes"]
+        if rule in _TRANSPORT:  # pairs of wave vectors
+            return measured * (config["transport"]["mesh_density_angstrom"] / LAPTOP_DENSITY_ANGSTROM) ** 6
+        if rule in _REFERENCE and config["reference"]["engine"] in ("vasp", "gpaw"):
+            calculations = config["supercell"]["reference_min"] + config["supercell"]["reference_oversampling"]
+            return DFT_SECONDS * calculations / self.tasks(rule)
+        return measured
+
+    def _structures(self, of, wildcards):
+        """Return how many structures a job works on."""
+        if of in ("none", "one"):
+            return 0 if of == "none" else self._chosen()
+        config, whole = self._config, of in ("study", "all labelled", "all selected")
+        n = sum(map(self._size, self._shards)) if whole else self._size(wildcards.shard)
+        if of.endswith("labelled") and "unexplored" not in config["reference"]["label"]:
+            labelled = sum(config["filter"][f"{part}_structures"] for part in config["reference"]["label"])
+            n = min(n, math.ceil(labelled / (1 if whole else len(self._shards))))
+        if of.endswith("selected"):
+            n = min(n, config["active_learning"]["select_max"])
+        return n
+
+    def _chosen(self):
+        sections = (self._config["supercell_check"]["structures"], self._config["convergence"]["structures"])
+        return max(2, self._config["cross_check"]["structures_per_source"], *(len(names or ()) for names in sections))
+
+    def _size(self, shard):
+        """Return the number of structures of a shard: counted in its file of structures, once there is one."""
+        path = self._folder / INITIAL / f"{shard}.extxyz"
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            return math.ceil(PAPER / len(self._shards))
+        key = (shard, state.st_mtime_ns, state.st_size)
+        if key not in self._counted:
+            self._counted[key] = path.read_bytes().count(b"Lattice=")
+        return self._counted[key]
