@@ -379,9 +379,18 @@ def test_an_element_without_natural_isotopes_needs_them_off(folder, capsys):
     assert "Tc 98" in capsys.readouterr().out
 
 
-def test_nanowires_are_announced_as_not_computed(folder, capsys):
+def test_nanowires_have_files_and_a_lower_bound_is_named_so(folder, capsys):
     text = (folder / "CONTROL").read_text().replace("nanowires=.FALSE.", "nanowires=.TRUE.")
-    text = text.replace("natoms=2", "natoms=2 norientations=1").replace("lfactor", "orientations(:,1)=1 0 0 lfactor")
+    text = text.replace("natoms=2", "natoms=2 norientations=2")
+    text = text.replace("lfactor", "orientations=1 0 0 1 1 1, lfactor").replace("&parameters", "&parameters rmax=250")
     (folder / "CONTROL").write_text(text)
     assert run_command(folder, *MESH) == 0
-    assert "NOT computed" in capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert "lower bounds (BTE.kappa_nw_*_lower)" in out and "NOT computed" in out and "along 0.577 0.577 0.577" in out
+    names = sorted(path.name for path in folder.glob("T300K/BTE.kappa_nw_*"))
+    assert names == ["BTE.kappa_nw_1_lower", "BTE.kappa_nw_2_lower"]
+    table = numpy.loadtxt(folder / "T300K/BTE.kappa_nw_2_lower")
+    assert table[:, 0].tolist() == [10, 210] and table[:, 1:-1].sum(axis=1) == pytest.approx(table[:, -1])
+    assert run_command(folder, *MESH, "--rta") == 0
+    assert "NOT computed" not in capsys.readouterr().out
+    assert numpy.loadtxt(folder / "T300K/BTE.kappa_nw_2") == pytest.approx(table)

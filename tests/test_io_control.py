@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.formats.control import ENTRIES, read_control
+from phonoscreen.formats.control import read_control
+from phonoscreen.formats.control_entries import ENTRIES
 from phonoscreen.formats.namelists import read_assignments, read_values
 from tests.shengbte_files import TARGETS, all_finite, write_examples
 

@@ -91,12 +91,15 @@ def solve_directory(arguments):
         if not _report(solution, settings):
             return 1
         print(*sentences(solution.mesh_error, settings.temperatures_k), sep="\n")
+        wires = _wires(problem, solution, settings)
     with bte_files.together(out) as folder:
         bte_files.write_harmonic(folder, crystal, modes, n_ticks=problem.n_ticks)
         bte_files.write_phase_space(folder, crystal, modes, rates, isotope, settings.temperatures_k)
         if solution is not None:
             bte_files.write_anharmonic(folder, crystal, third, solution, settings, n_ticks=problem.n_ticks,
                                        mean_free_paths_nm=problem.mean_free_paths_nm)  # fmt: skip
+            if problem.nanowires is not None:
+                bte_files.write_nanowires(folder, problem.nanowires, wires, settings)
         older = bte_files.left_over(folder, out)
     if older:
         print(f"warning: {out} also holds files that this run did not write: {', '.join(older)}", file=sys.stderr)
@@ -143,6 +146,26 @@ def _report(solution, settings):
         full = shown[2] if solution.full else shown[0]
         print(f"{temperature:<7g}{shown[1]}{full} {numpy.trace(solution.coherence[t]) / 3:9.4g}")
     return sound
+
+
+def _wires(problem, solution, settings):
+    """Return and print the conductivities of the nanowires that a folder asks for, one array for each temperature."""
+    from phonoscreen.transport.nanowires import wire_conductivity
+
+    wires, found = problem.nanowires, []
+    if wires is None:
+        return found
+    bound = ": lower bounds (BTE.kappa_nw_*_lower); the iterated solution for wires (BTE.kappa_nw_*) is NOT computed"
+    print("nanowires, with the relaxation times of the bulk"
+          + (bound if settings.full_solution else ""))  # fmt: skip
+    for temperature, linewidth in zip(settings.temperatures_k, solution.linewidth, strict=True):
+        kappa = wire_conductivity(solution.modes, linewidth, wires, problem.crystal.volume, temperature,
+                                  settings.degeneracy)  # fmt: skip
+        for direction, thin, wide in zip(wires.directions, kappa[:, 0].sum(axis=1), kappa[:, -1].sum(axis=1)):
+            print(f"{temperature:<7g}along {' '.join(f'{x:.3f}' for x in direction)}: {thin:.4g} W/m/K at "
+                  f"{wires.diameters_nm[0]:g} nm, {wide:.4g} at {wires.diameters_nm[-1]:g} nm")  # fmt: skip
+        found.append(kappa)
+    return found
 
 
 def unusable(populations):

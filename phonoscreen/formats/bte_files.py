@@ -166,6 +166,26 @@ def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_pa
     _write_rows(folder, rows)
 
 
+def write_nanowires(folder, wires, conductivities, settings):
+    """Write the conductivities of nanowires: a file for each direction, a row for each diameter.
+
+    With the full solution they are lower bounds, named so, because the relaxation times of the bulk enter.
+
+    Parameters
+    ----------
+    folder : made if it does not exist
+    wires : ``phonoscreen.transport.nanowires.Nanowires``
+    conductivities : list over temperatures of (n_direction, n_diameter, n_band) W/m/K
+    settings : ``phonoscreen.transport.solve.Settings`` of the bulk
+    """
+    for temperature, directions in zip(settings.temperatures_k, conductivities, strict=True):
+        inner = _folder(Path(folder) / f"T{temperature:g}K")
+        for number, bands in enumerate(directions, 1):
+            rows = numpy.column_stack([wires.diameters_nm, bands, bands.sum(axis=1)])
+            for name in [f"kappa_nw_{number}_lower"] + ([] if settings.full_solution else [f"kappa_nw_{number}"]):
+                _table(inner / f"BTE.{name}", rows)
+
+
 def _write_rows(folder, rows):
     """Write the tables over temperature that are not empty."""
     for name, table in rows.items():

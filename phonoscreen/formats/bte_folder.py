@@ -14,9 +14,11 @@ from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.phonons.dynamical_matrix import LatticeSum
 from phonoscreen.phonons.long_range import EwaldCorrection, GonzeCorrection, WangCorrection
 from phonoscreen.transport.isotopes import isotope_doubts
+from phonoscreen.transport.nanowires import Nanowires
 from phonoscreen.transport.solve import Settings, check_crystal
 
 MESH_DENSITY_ANGSTROM = 60.0
+_NOT_BESIDE_CONTROL = ("phono3py*.yaml*", "fc[23].hdf5*", "BORN*")
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Problem:
     correction : function of (crystal, constants) that returns the long-range correction, or None
     mean_free_paths_nm : ticks of the cumulative conductivity
     n_ticks : number of frequency ticks
+    nanowires : ``Nanowires`` whose conductivity is asked for too, or None
     choices : what was read and chosen, one line each
     warnings : what the folder holds that has no effect, one sentence each
     """
@@ -45,6 +48,7 @@ class Problem:
     correction: object = None
     mean_free_paths_nm: numpy.ndarray = field(default_factory=lambda: numpy.geomspace(0.01, 1e6, 100))
     n_ticks: int = 100
+    nanowires: Nanowires | None = None
     choices: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
 
@@ -101,10 +105,9 @@ def read_folder(folder, request=None):
     yaml = yaml_files(folder)
     if (folder / "CONTROL").is_file():
         problem = _read_shengbte(folder, request)
-        others = sorted({path.name for path in [*yaml, *folder.glob("phono3py*.yaml*")]})
-        if others:
-            names = ", ".join(others)
-            problem.choices.insert(1, f"not read: {names} (CONTROL goes first; move it elsewhere to use the other)")
+        unread = [path for pattern in _NOT_BESIDE_CONTROL for path in folder.glob(pattern)]
+        if names := ", ".join(sorted({path.name for path in [*yaml, *unread]})):
+            problem.choices.insert(1, f"not read: {names} (CONTROL goes first; move it elsewhere to use the others)")
     elif yaml:
         problem = _read_phono3py(folder, request)
     elif holds_structure(folder):
@@ -154,7 +157,7 @@ def _read_shengbte(folder, request):
     choices = ["input: CONTROL (ShengBTE)", _mesh_line(control.mesh, request, "ngrid of CONTROL"),
                _isotope_line(settings, request, "CONTROL"), f"long-range forces: {kind}"]  # fmt: skip
     return Problem(control.crystal, second, third, control.mesh, settings, correction, control.mean_free_paths_nm,
-                   control.n_ticks, choices, control.notes)  # fmt: skip
+                   control.n_ticks, control.nanowires, choices, control.notes)  # fmt: skip
 
 
 def _read_structure(folder, request):

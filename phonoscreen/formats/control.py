@@ -10,48 +10,20 @@ from dataclasses import dataclass, field
 
 import numpy
 
-from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.masses import standard_masses
 from phonoscreen.crystal.sizes import check_size
 from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, symmetrise
-from phonoscreen.formats.namelists import check_entries, read_assignments, read_values
+from phonoscreen.formats.control_entries import Entries
 from phonoscreen.phonons.dipoles import check_charges
-
-ENTRIES = {  # namelist: entry: kind and shape, in terms of the sizes of &allocations
-    "allocations": {"nelements": (int, ()), "natoms": (int, ()), "ngrid": (int, (3,)), "norientations": (int, ())},
-    "crystal": {
-        "lfactor": (float, ()), "lattvec": (float, (3, 3)), "elements": (str, ("nelements",)),
-        "types": (int, ("natoms",)), "positions": (float, (3, "natoms")), "masses": (float, ("nelements",)),
-        "gfactors": (float, ("nelements",)), "epsilon": (float, (3, 3)), "born": (float, (3, 3, "natoms")),
-        "scell": (int, (3,)), "orientations": (int, (3, "norientations")),
-    },
-    "parameters": {
-        **dict.fromkeys(("t", "t_min", "t_max", "t_step", "omega_max", "scalebroad", "rmin", "rmax", "dr", "eps",
-                         "length", "ewald"), (float, ())),
-        **dict.fromkeys(("maxiter", "nticks", "num_sample_process_3ph", "num_sample_process_3ph_phase_space",
-                         "num_sample_process_4ph", "num_sample_process_4ph_phase_space"), (int, ())),
-    },
-    "flags": {
-        **dict.fromkeys(("nonanalytic", "convergence", "isotopes", "autoisotopes", "nanowires", "onlyharmonic",
-                         "espresso", "tdep", "four_phonon", "four_phonon_iteration", "nanolength"), (bool, ())),
-        "nthreads": (int, ()),
-    },
-}  # fmt: skip
+from phonoscreen.transport.nanowires import Nanowires
 
 _FLAGS = {"nonanalytic": True, "convergence": True, "isotopes": True, "autoisotopes": True, "nanowires": False,
           "onlyharmonic": False, "espresso": False}  # fmt: skip
 
-_NOT_DONE = {  # entries that change ShengBTE's or FourPhonon's result in a way that this program does not compute
-    "four_phonon": "four-phonon scattering", "four_phonon_iteration": "four-phonon scattering",
-    "tdep": "force constants of TDEP with their own long-range part", "nanolength": "boundaries at a finite length",
-    "ewald": "the long-range part of TDEP", "num_sample_process_3ph": "sampling of three-phonon processes",
-    "num_sample_process_3ph_phase_space": "sampling of the phase space",
-    "num_sample_process_4ph": "four-phonon scattering", "num_sample_process_4ph_phase_space": "four-phonon scattering",
-}  # fmt: skip
-
 _TEMPERATURES_MAX = 1000
 _ORIENTATIONS_MAX = 1000
+_RADII_MAX = 1000
 
 
 @dataclass
@@ -72,6 +44,7 @@ class Control:
     mean_free_paths_nm : (n,) ticks of the cumulative conductivity
     n_ticks : number of frequency ticks
     omega_max : modes above it have no three-phonon processes of their own, rad/ps, or None
+    nanowires : ``phonoscreen.transport.nanowires.Nanowires``, or None
     notes : what the file gives that has no effect, one sentence each
     """
 
@@ -89,6 +62,7 @@ class Control:
     mean_free_paths_nm: numpy.ndarray | None = None
     n_ticks: int = 100
     omega_max: float | None = None
+    nanowires: Nanowires | None = None
     notes: list = field(default_factory=list)
 
 
@@ -111,7 +85,7 @@ def read_control(path, *, mesh=None, memory_gib=4.0):
         If an entry is unknown, misplaced, repeated, missing, of the wrong kind, outside its limits, asks for what is
         not computed, or contradicts another entry.
     """
-    entries = _Entries(path)
+    entries = Entries(path)
     entries.refuse_not_done()
     sizes = {name: entries.number(name, at_least=1) for name in ("natoms", "nelements")}
     sizes["norientations"] = entries.number("norientations", 0, at_least=0)
@@ -134,7 +108,6 @@ def read_control(path, *, mesh=None, memory_gib=4.0):
     epsilon, born = _charges(entries, flags)
     if born is not None:
         check_charges(crystal, born, epsilon, where=str(path))
-    _check_nanowires(entries, flags)
     return Control(
         crystal=crystal, mesh=grid, repetitions=repetitions, temperatures_k=temperatures,
         scalebroad=entries.number("scalebroad", 1.0, above=0),
@@ -142,72 +115,8 @@ def read_control(path, *, mesh=None, memory_gib=4.0):
         epsilon=epsilon, born=born, mass_variances=variances, flags=flags,
         mean_free_paths_nm=numpy.geomspace(0.01, 1e6, ticks), n_ticks=ticks,
         omega_max=entries.number("omega_max", math.inf, above=0) if entries.given("omega_max") else None,
-        notes=entries.notes,
+        nanowires=_nanowires(entries, flags, crystal), notes=entries.notes,
     )  # fmt: skip
-
-
-class _Entries:
-    """The entries of a CONTROL file, looked up by name."""
-
-    def __init__(self, path):
-        self.path, self.sizes, self.notes = path, {}, []
-        self._groups = read_assignments(path)
-        check_entries(self._groups, ENTRIES, path)
-        self._home = {name: group for group, names in ENTRIES.items() for name in names}
-
-    def given(self, name):
-        """Whether the file gives the entry."""
-        return any(item.name == name and item.words for item in self._groups[self._home[name]])
-
-    def error(self, name, what, fix=None):
-        """StudyError about one entry, with its place."""
-        places = [item.where for item in self._groups[self._home[name]] if item.name == name]
-        return StudyError(what, where=places[0] if places else f"{self.path}, namelist &{self._home[name]}",
-                          fix=fix or f"correct {name}")  # fmt: skip
-
-    def read(self, name, shape=None):
-        """Array of objects with None where no value is given, or None; its shape follows from &allocations."""
-        kind, axes = ENTRIES[self._home[name]][name]
-        shape = tuple(self.sizes.get(axis, axis) for axis in axes) if shape is None else shape
-        return read_values(self._groups[self._home[name]], name, shape, kind)
-
-    def value(self, name, default=None):
-        """One value, or the default if the file does not give it."""
-        found = self.read(name, ())
-        if found is None or found[()] is None:
-            if default is None:
-                raise self.error(name, f"{name} is missing", f"add {name} to &{self._home[name]}")
-            return default
-        return found[()]
-
-    def number(self, name, default=None, *, above=None, at_least=None):
-        """One number within limits."""
-        value = self.value(name, default)
-        if (above is not None and not value > above) or (at_least is not None and not value >= at_least):
-            limit = f"above {above}" if above is not None else f"{at_least} or more"
-            raise self.error(name, f"{name} = {value:g} must be {limit}")
-        return value
-
-    def array(self, name, shape=None):
-        """Array without gaps."""
-        found = self.read(name, shape)
-        absent = 1 if found is None else int(sum(value is None for value in found.ravel()))
-        if absent:
-            what = f"{name} is missing" if found is None else f"{name} lacks {absent} of {found.size} values"
-            raise self.error(name, what, f"complete {name} in &{self._home[name]}")
-        kind = ENTRIES[self._home[name]][name][0]
-        return found if kind is str else found.astype(kind)
-
-    def refuse_not_done(self):
-        """Raise StudyError on what ShengBTE or FourPhonon would compute and this program does not."""
-        for name, what in _NOT_DONE.items():
-            if not self.given(name):
-                continue
-            value = self.value(name)
-            if value > 0:  # .true., or a number that switches it on
-                off = ".false." if value is True else "-1"
-                raise self.error(name, f"{name} = {value}: {what} is not computed here",
-                                 f"set {name} = {off}, or use FourPhonon")  # fmt: skip
 
 
 def _crystal(entries, flags):
@@ -280,21 +189,29 @@ def _charges(entries, flags):
     return tensor, filled
 
 
-def _check_nanowires(entries, flags):
+def _nanowires(entries, flags, crystal):
+    """Nanowires, or None if they are off; what the file says about them is checked in either case."""
     radii = {"rmin": 5.0, "rmax": 505.0, "dr": 100.0}
     low, high, step = (entries.value(name, default) for name, default in radii.items())
     if not (0 < low < high and step > 0):
         raise entries.error("rmin", f"radii {low:g} to {high:g} nm in steps of {step:g}",
                             "give rmin and dr above 0, and rmax above rmin")  # fmt: skip
-    if entries.sizes["norientations"] and entries.given("orientations"):
-        if not entries.array("orientations").any(axis=0).all():
+    count, indices = entries.sizes["norientations"], None
+    if count and (flags["nanowires"] or entries.given("orientations")):
+        indices = entries.array("orientations")
+        if not indices.any(axis=0).all():
             raise entries.error("orientations", "an orientation is zero")
-    if flags["nanowires"]:
-        if not entries.sizes["norientations"]:
-            raise entries.error("nanowires", "nanowires is on, but norientations is 0", "add orientations to &crystal")
-        entries.array("orientations")
-        entries.notes.append("nanowires=.TRUE.: conductivities of nanowires (BTE.kappa_nw_*) are NOT computed, only "
-                             "those of the bulk")  # fmt: skip
+    if not flags["nanowires"]:
+        return None
+    if not count:
+        raise entries.error("nanowires", "nanowires is on, but norientations is 0", "add orientations to &crystal")
+    if flags["onlyharmonic"]:
+        entries.notes.append("nanowires of CONTROL has no effect, because onlyharmonic is on")
+    if (high - low) / step > _RADII_MAX:
+        raise entries.error("dr", f"{low:g} to {high:g} nm in steps of {step:g} are more than {_RADII_MAX} radii")
+    axes = indices.T @ crystal.cell
+    steps = numpy.arange(max(1, math.floor((high - low) / step + 1e-9)))  # rmax itself is left out, as in ShengBTE
+    return Nanowires(axes / numpy.linalg.norm(axes, axis=1)[:, None], 2 * (low + step * steps))
 
 
 def _temperatures(entries):

@@ -19,7 +19,8 @@ from phonoscreen.crystal.symmetry import PHONOPY_TOLERANCE_ANGSTROM, TOLERANCE_A
 from phonoscreen.formats.born import charges_in_order, phonopy_atoms, phonopy_crystal, read_born
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.formats.frames import Frame, forces_of
-from phonoscreen.formats.phonopy_folder import PhonopyFolder, choose_files, force_sets
+from phonoscreen.formats.phonopy_data import force_sets
+from phonoscreen.formats.phonopy_folder import PhonopyFolder, choose_files
 
 __all__ = [
     "DisplacedSupercells", "phonopy_atoms", "read_born", "read_force_sets", "read_frames_of", "read_phonopy",

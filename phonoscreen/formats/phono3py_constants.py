@@ -15,7 +15,8 @@ from phonoscreen.formats.born import phonopy_crystal, read_born
 from phonoscreen.formats.compressed import plain_file
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.formats.phonopy import read_array
-from phonoscreen.formats.phonopy_folder import PhonopyFolder, choose_files, constants_shape, has_forces
+from phonoscreen.formats.phonopy_data import constants_shape, has_forces
+from phonoscreen.formats.phonopy_folder import PhonopyFolder, choose_files
 from phonoscreen.phonons.dipoles import check_tensors
 
 

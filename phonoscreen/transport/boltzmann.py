@@ -42,13 +42,21 @@ class Populations:
     diverged: bool = False
 
 
-def velocity_products(modes):
+def velocity_products(modes, degeneracy="sets"):
     """Return the products of velocities that each mode contributes to the conductivity.
+
+    Parameters
+    ----------
+    modes : ``phonoscreen.phonons.modes.MeshModes``
+    degeneracy : "sets" or "shengbte", as the modes were solved
 
     Returns
     -------
-    (n_irr, n_band, 3, 3) (angstrom/ps)^2: mean over the mode's set of sum_s' Re V_ss' V_s's with s, s' in the set
+    (n_irr, n_band, 3, 3) (angstrom/ps)^2: mean over the mode's set of sum_s' Re V_ss' V_s's with s, s' in the set; with
+    "shengbte" v v of each mode
     """
+    if degeneracy != "sets":
+        return modes.velocities[..., :, None] * modes.velocities[..., None, :]
     same = modes.sets[:, :, None] == modes.sets[:, None, :]
     block = modes.velocity_matrices * same[:, None]
     return average_over_sets(numpy.einsum("qxst,qyts->qsxy", block, block).real, modes.sets)

@@ -215,9 +215,7 @@ def _conductivities(crystal, modes, rates, settings):
     if settings.boundary_length_nm is not None:
         boundary = numpy.linalg.norm(modes.velocities, axis=2) / (10 * settings.boundary_length_nm)
     solution = Solution(modes, rates, isotope, boundary)
-    products = velocity_products(modes) if by_sets else (
-        modes.velocities[..., :, None] * modes.velocities[..., None, :]
-    )  # fmt: skip
+    products = velocity_products(modes, settings.degeneracy)
     for t, temperature in enumerate(settings.temperatures_k):
         linewidth = rates.absorption[t] + rates.emission[t] + isotope + boundary
         if by_sets:
