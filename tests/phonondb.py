@@ -10,6 +10,7 @@ import numpy
 from ase.io.vasp import read_vasp
 
 from phonoscreen.crystal.constants import Crystal, SecondOrder
+from phonoscreen.crystal.units import SQUARED_FREQUENCY, to_thz
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.finite_displacements import complete_by_symmetry
 from phonoscreen.force_constants.fit import ForceConstantFitter
@@ -86,3 +87,17 @@ def phonopy_of_compound(compound, calculator=None, born=False):
 def their_points(qpoints, crystal, phonon):
     """Wave vectors of our primitive cell in units of phonopy's."""
     return numpy.asarray(qpoints) @ numpy.linalg.inv(crystal.cell).T @ phonon.primitive.cell.T
+
+
+def of_today(frequencies):
+    """Phonopy's frequencies with the present constants of nature: its own are of 1986, 1.2e-7 lower."""
+    from phonopy.physical_units import get_physical_units
+
+    return frequencies * to_thz(numpy.sqrt(SQUARED_FREQUENCY)) / get_physical_units().DefaultToTHz
+
+
+def in_phonopys_phase(crystal, matrices, q):
+    """Dynamical matrices (n_q, 3n, 3n) with the atoms' positions in the phase, in phonopy's unit eV/angstrom^2/u."""
+    tau = numpy.repeat(crystal.scaled_positions, 3, axis=0)
+    phase = numpy.einsum("qx,ijx->qij", q, tau[None, :] - tau[:, None])
+    return matrices * numpy.exp(2j * numpy.pi * phase) / SQUARED_FREQUENCY

@@ -16,8 +16,9 @@ from phonoscreen.force_constants.cutoffs import choose_cutoff
 from phonoscreen.force_constants.fit import ForceConstantFitter
 from phonoscreen.force_constants.settings import FitSettings
 from phonoscreen.formats.displacements import read_born, read_phonopy_yaml
-from phonoscreen.phonons.dipoles import check_charges, dipole_constants, dipole_forces
-from phonoscreen.phonons.stability import check_stability, corrected_frequencies_thz
+from phonoscreen.phonons.dipoles import check_charges, dipole_constants, dipole_correction, dipole_forces
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
+from phonoscreen.phonons.stability import check_stability
 from phonoscreen.reference.collected import CollectedEngine
 from phonoscreen.stages.labels import label_supercells
 from phonoscreen.stages.one_crystal import Choices, determine
@@ -123,13 +124,13 @@ def test_corrected_frequencies_are_phonopys_with_the_same_born_file(reference, t
     crystal, second = compound.data.crystal, fit_compound(compound.data)
     charges = read_born(compound.folder / "BORN", crystal, compound.unit_cell)
     qpoints = numpy.array([[0.01, 0.02, 0.0], [0.1, 0.2, 0.3], [0.5, 0.5, 0.5]])
-    ours = corrected_frequencies_thz(crystal, second, qpoints, *charges)
+    ours = frequencies_thz(DynamicalMatrix(crystal, second, dipole_correction(crystal, charges)), qpoints)
     phonon = phonopy_of_compound(compound, born=True)
     phonon.run_qpoints(their_points(qpoints, crystal, phonon))
     assert numpy.abs(ours - phonon.qpoints.frequencies).max() < 1e-4  # Coulomb constants differ in the seventh digit
     plain = check_stability(crystal, second, 0.1)
     assert check_stability(crystal, second, 0.1, charges=charges).stable == plain.stable
-    gamma = corrected_frequencies_thz(crystal, second, [[0.0, 0.0, 0.0]], *charges)
+    gamma = frequencies_thz(DynamicalMatrix(crystal, second, dipole_correction(crystal, charges)), [[0.0, 0.0, 0.0]])
     assert ours[0].max() - gamma[0].max() > 0.3  # LO above TO
 
 
@@ -322,7 +323,9 @@ def test_frequencies_with_charges_on_sites_of_low_symmetry_are_phonopys(referenc
     fitting = rng.integers(0, data.repetitions, size=(4, 3)) / data.repetitions
     points = numpy.concatenate([fitting, rng.random((4, 3)) - 0.5, 1e-3 * rng.normal(size=(4, 3))])
     points = points[numpy.abs(points).max(axis=1) > 0]
-    ours = corrected_frequencies_thz(data.crystal, found.second, points, *found.charges)
+    ours = frequencies_thz(
+        DynamicalMatrix(data.crystal, found.second, dipole_correction(data.crystal, found.charges)), points
+    )
     theirs = their_points(points, data.crystal, phonon)
     theirs -= numpy.rint(theirs)  # phonopy's sum over reciprocal vectors ends at a sphere around Gamma
     phonon.run_qpoints(theirs)

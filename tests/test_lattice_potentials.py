@@ -11,7 +11,7 @@ from matscipy.calculators.manybody.explicit_forms import stillinger_weber
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.fit import ForceConstantFitter
-from phonoscreen.phonons.lattice_sums import HarmonicLattice
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
 from tests import prototype_crystals as prototypes
 from tests.test_lattice_fit import random_displacements
 
@@ -133,6 +133,6 @@ def test_force_constants_do_not_depend_on_the_supercell():
         forces = ase_forces(crystal, repetitions, displacements, lennard_jones(4.0))
         second = basis.expand_second(ForceConstantFitter(basis).fit(crystal, displacements, forces).parameters)
         qpoints = numpy.random.default_rng(0).random((6, 3))
-        matrices = HarmonicLattice(crystal, repetitions).dynamical_matrices(second, qpoints)
+        matrices = DynamicalMatrix(crystal, second)(qpoints)[0]
         frequencies.append(numpy.linalg.eigvalsh(matrices))
     assert numpy.abs(frequencies[0] - frequencies[1]).max() < 1e-4 * numpy.abs(frequencies[0]).max()

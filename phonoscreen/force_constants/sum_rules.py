@@ -12,7 +12,7 @@ import numpy
 from scipy import sparse
 
 from phonoscreen.crystal.ranks import UnclearRank, clear_rank
-from phonoscreen.phonons.lattice_sums import HarmonicLattice
+from phonoscreen.crystal.shortest_images import ShortestImages
 
 COST_OVER_NOISE = 10.0
 """Growth of the squared force error, over that which noise explains, beyond which the rules are not imposed."""
@@ -134,8 +134,8 @@ def _moments(basis, crystal):
     """Vector and its outer product of every pair of the second order: (n_pairs, 3) and (n_pairs, 9), no unit."""
     clusters, length = basis.orders[0].clusters, crystal.volume ** (1 / 3)
     if clusters.repetitions is not None:
-        lattice = HarmonicLattice(crystal, basis.repetitions)
-        return lattice.mean_vectors.reshape(-1, 3) / length, lattice.mean_products.reshape(-1, 9) / length**2
+        images = ShortestImages(crystal, basis.repetitions)
+        return images.mean_vectors.reshape(-1, 3) / length, images.mean_products.reshape(-1, 9) / length**2
     tau = crystal.scaled_positions
     vectors = (clusters.cells[:, 1] + tau[clusters.atoms[:, 1]] - tau[clusters.atoms[:, 0]]) @ crystal.cell / length
     return vectors, (vectors[:, :, None] * vectors[:, None, :]).reshape(-1, 9)

@@ -13,12 +13,12 @@ from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder, ThirdOrder, full_second_order
+from phonoscreen.crystal.shortest_images import ShortestImages
 from phonoscreen.crystal.supercell import cell_index, supercell_cells
 from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.formats.compressed import plain_file
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.formats.frames import Frame
-from phonoscreen.phonons.lattice_sums import HarmonicLattice
 
 
 def to_hiphive(crystal, second_order, third_order=None):
@@ -230,7 +230,7 @@ def third_order_of_supercell(third, crystal, repetitions):
     StudyError
         If a triplet reaches half the supercell, where its image is not unique.
     """
-    n_atoms, images = len(crystal.numbers), HarmonicLattice(crystal, repetitions).images()
+    n_atoms, images = len(crystal.numbers), ShortestImages(crystal, repetitions).of_pairs()
     atoms, cells, values = [], [], []
     for i, a, b in numpy.argwhere(numpy.abs(third).max(axis=(3, 4, 5)) > 0):
         if len(images[i][a]) > 1 or len(images[i][b]) > 1:

@@ -12,10 +12,10 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder, ThirdOrder
+from phonoscreen.crystal.shortest_images import ShortestImages
 from phonoscreen.crystal.supercell import cell_index
 from phonoscreen.formats.force_constants import phonopy_order
 from phonoscreen.formats.number_files import check_magnitude
-from phonoscreen.phonons.lattice_sums import HarmonicLattice
 
 ARRAY_MAX_GIB = 16
 """Largest array that is read."""
@@ -95,7 +95,7 @@ def read_third_hdf5(path, crystal, repetitions):
     """
     n_atoms = len(crystal.numbers)
     values = _read(path, ("fc3",), n_atoms, repetitions, order=3)
-    images = HarmonicLattice(crystal, repetitions).images()
+    images = ShortestImages(crystal, repetitions).of_pairs()
     atoms, cells, tensors = [], [], []
     for i, a, b in numpy.argwhere(numpy.abs(values).max(axis=(3, 4, 5)) > 0):
         for cell_a, share_a in images[i][a]:

@@ -7,6 +7,8 @@ that fit into the supercell it contains the macroscopic field of the displacemen
 non-analytic correction of ``phonoscreen.phonons.long_range`` continues the same sum.
 """
 
+from functools import partial
+
 import numpy
 
 from phonoscreen.audit.errors import StudyError
@@ -71,6 +73,25 @@ def dipole_forces(constants, displacements):
     n = len(full)
     matrix = full.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
     return -(numpy.asarray(displacements).reshape(-1, 3 * n) @ matrix.T).reshape(-1, n, 3)
+
+
+def dipole_correction(crystal, charges):
+    """Return what a ``DynamicalMatrix`` adds for the dipole-dipole part between the wave vectors of the supercell.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3), or None: nothing is added
+
+    Raises
+    ------
+    StudyError
+        If the charges do not fit the crystal (see ``check_charges``).
+    """
+    if charges is None:
+        return None
+    born, dielectric = check_charges(crystal, *charges)
+    return partial(GonzeCorrection, born=born, epsilon=dielectric)
 
 
 def check_charges(crystal, born, dielectric, where=None):

@@ -9,11 +9,13 @@ Nat. Phys. 15, 809 (2019) need.
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal import units
 from phonoscreen.crystal.constants import SecondOrder
-from phonoscreen.phonons.lattice_sums import HarmonicLattice
+from phonoscreen.crystal.shortest_images import ShortestImages
+from phonoscreen.crystal.supercell import cell_index, supercell_cells
 
 ZERO_THZ = 1e-4
 """A frequency below this is that of no oscillation: left out of every sum, like the acoustic modes at Gamma."""
@@ -38,8 +40,14 @@ class LatticeSum:
     commensurate: numpy.ndarray
 
     @classmethod
-    def from_second_order(cls, crystal, second):
+    def from_second_order(cls, crystal, second, images=None):
         """Return the lattice sum of a diagonal supercell under the minimum-image convention.
+
+        Parameters
+        ----------
+        crystal : ``Crystal``
+        second : ``SecondOrder``
+        images : ``ShortestImages`` of the crystal in that supercell, if they are known already
 
         Raises
         ------
@@ -52,26 +60,22 @@ class LatticeSum:
         if values.shape != (n, n * total, 3, 3):
             raise StudyError(
                 f"second-order force constants have shape {values.shape}, expected {(n, n * total, 3, 3)}",
-                where="transport", fix="check the atoms of the primitive cell and the repetitions of the supercell",
+                where="phonons", fix="check the atoms of the primitive cell and the repetitions of the supercell",
             )  # fmt: skip
         if not numpy.isfinite(values).all():
-            raise StudyError("second-order force constants contain NaN or infinity", where="transport",
+            raise StudyError("second-order force constants contain NaN or infinity", where="phonons",
                              fix="check the fit or the file they come from")  # fmt: skip
-        cells = numpy.array(list(numpy.ndindex(*repetitions)))
-        opposite = numpy.ravel_multi_index(tuple(numpy.mod(-cells, repetitions).T), repetitions)
+        cells = supercell_cells(repetitions)
+        opposite = cell_index(-cells, repetitions)
         by_cell = values.reshape(n, total, n, 3, 3)
         change = numpy.abs(by_cell - by_cell[:, opposite].transpose(2, 1, 0, 4, 3)).max()
         if change > 1e-3 * numpy.abs(values).max():
             raise StudyError(
                 f"second-order force constants change by {change:.2e} eV/A^2 when the two atoms are exchanged",
-                where="transport", fix="symmetrise them, or check the order of the supercell's atoms",
+                where="phonons", fix="symmetrise them, or check the order of the supercell's atoms",
             )  # fmt: skip
-        lattice = HarmonicLattice(crystal, repetitions)
-        masses = numpy.sqrt(numpy.outer(crystal.masses, crystal.masses))[None, :, :, None, None]
-        even = numpy.zeros_like(values)
-        even[..., 0, 0] = 1.0 / total
-        shares = (lattice.blocks(SecondOrder(repetitions, even)) * masses)[..., 0, 0]
-        return cls(lattice.lattice_vectors, lattice.blocks(second) * masses, shares, cells / repetitions)
+        images = images or ShortestImages(crystal, repetitions)
+        return cls(images.lattice_vectors, images.by_lattice_vector(values), images.shares, cells / repetitions)
 
 
 class DynamicalMatrix:
@@ -144,6 +148,18 @@ def solve_modes(dynamical_matrix, q):
     """
     squares, eigenvectors = numpy.linalg.eigh(dynamical_matrix(q)[0])
     return numpy.sign(squares) * numpy.sqrt(numpy.abs(squares)), eigenvectors
+
+
+def frequencies_thz(dynamical_matrix: DynamicalMatrix, q: NDArray) -> NDArray:
+    """Return frequencies without eigenvectors: (n_q, 3n), THz, not angular, ascending; imaginary ones are negative.
+
+    Parameters
+    ----------
+    dynamical_matrix : DynamicalMatrix
+    q : (n_q, 3) fractional wave vectors
+    """
+    squares = numpy.linalg.eigvalsh(dynamical_matrix(q)[0])
+    return units.to_thz(numpy.sign(squares) * numpy.sqrt(numpy.abs(squares)))
 
 
 def acoustic_at_gamma(frequencies, q):

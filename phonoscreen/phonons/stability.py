@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import numpy
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.crystal.units import to_thz
+from phonoscreen.crystal.shortest_images import ShortestImages
 from phonoscreen.phonons.band_path import band_path, irreducible_mesh
-from phonoscreen.phonons.dipoles import check_charges
-from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, acoustic_at_gamma
-from phonoscreen.phonons.lattice_sums import HarmonicLattice, frequencies_thz
-from phonoscreen.phonons.long_range import GonzeCorrection
+from phonoscreen.phonons.dipoles import dipole_correction
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, LatticeSum, acoustic_at_gamma, frequencies_thz
 
 MESH_PER_REPETITION = 4
 """Mesh divisions per repetition of the supercell, so that the mesh holds every exact wave vector of the supercell."""
@@ -71,94 +69,77 @@ def check_stability(crystal, second_order, imaginary_threshold_thz, second_order
     """
     if not numpy.isfinite(second_order.values).all() or not (crystal.masses > 0).all():
         raise StudyError("force constants or masses are not finite numbers", fix="fit the force constants again")
-    lattice = HarmonicLattice(crystal, second_order.repetitions)
-
-    charges = check_charges(crystal, *charges) if charges is not None else None
+    repetitions, threshold = second_order.repetitions, imaginary_threshold_thz
+    images, correction = ShortestImages(crystal, repetitions), dipole_correction(crystal, charges)
 
     def frequencies_of(constants, qpoints):
-        if charges is None:
-            return frequencies_thz(numpy.linalg.eigvalsh(lattice.dynamical_matrices(constants, qpoints)))
-        return _corrected_thz(crystal, constants, qpoints, *charges)
+        summed = LatticeSum.from_second_order(crystal, constants, images)
+        return frequencies_thz(DynamicalMatrix(crystal, summed, correction), qpoints)
 
     path = band_path(crystal.cell)
-    mesh_qpoints, weights = irreducible_mesh(crystal, MESH_PER_REPETITION * numpy.array(second_order.repetitions))
-    qpoints = numpy.concatenate([mesh_qpoints, path.qpoints])
-    n_mesh = len(mesh_qpoints)
+    mesh, weights = irreducible_mesh(crystal, MESH_PER_REPETITION * numpy.array(repetitions))
+    qpoints, n_mesh = numpy.concatenate([mesh, path.qpoints]), len(mesh)
     frequencies = frequencies_of(second_order, qpoints)
-    optical = _without_acoustic_gamma(frequencies, qpoints)
-    exact = fit_into_supercell(qpoints, second_order.repetitions)
-    q, lowest = _lowest(optical)
-    exact_q, exact_lowest = _lowest(numpy.where(exact[:, None], optical, numpy.nan))
-    values = {
-        "frequency_min_thz": lowest,
-        "frequency_min_commensurate_thz": exact_lowest,
-        "frequency_min_interpolated_thz": _lowest(numpy.where(exact[:, None], numpy.nan, optical))[1],
-        "frequency_max_thz": float(frequencies.max()),
-        "frequency_min_qpoint": _named(qpoints[q]),
-        "imaginary_fraction": float(
-            (weights @ (optical[:n_mesh] < -imaginary_threshold_thz)).sum() / (weights.sum() * frequencies.shape[1])
-        ),
-    }
+    optical, exact = _without_acoustic_gamma(frequencies, qpoints), fit_into_supercell(qpoints, repetitions)
+    values = _lowest_frequencies(frequencies, optical, qpoints, exact)
+    imaginary = weights @ (optical[:n_mesh] < -threshold)
+    values["imaginary_fraction"] = float(imaginary.sum() / (weights.sum() * frequencies.shape[1]))
     if second_order_committee:
-        members = numpy.array([frequencies_of(member, mesh_qpoints) for member in second_order_committee])
-        rest = [_without_acoustic_gamma(own, mesh_qpoints) for own in members]
-        lowest_of_members = [numpy.nanmin(own) for own in rest]
-        imaginary = [(own[exact[:n_mesh]] < -imaginary_threshold_thz).any() for own in rest]
-        values |= {
-            "frequency_min_std_thz": float(numpy.std(lowest_of_members, ddof=1)) if len(members) > 1 else 0.0,
-            "frequency_std_thz": float(numpy.sqrt(numpy.average(members.var(axis=0).mean(axis=1), weights=weights))),
-            "members_unstable": int(numpy.sum(imaginary)),
-        }
-    verdict, reason = "stable", ""
-    if exact_lowest < -imaginary_threshold_thz:
-        verdict = "unstable"
-        reason = (
-            f"imaginary mode {exact_lowest:.3f} THz at q = ({_named(qpoints[exact_q])}), a wave vector of the "
-            f"supercell, threshold -{imaginary_threshold_thz} THz"
-        )
-    elif lowest < -imaginary_threshold_thz:
-        verdict = "uncertain"
-        reason = (
-            f"imaginary mode {lowest:.3f} THz at q = ({values['frequency_min_qpoint']}), threshold "
-            f"-{imaginary_threshold_thz} THz, but only between the wave vectors of the supercell, where the lowest is "
-            f"{exact_lowest:.3f} THz: a larger supercell decides"
-        )
-    values["verdict"] = verdict
+        members = numpy.array([frequencies_of(member, mesh) for member in second_order_committee])
+        values |= _spread_of_members(members, mesh, weights, exact[:n_mesh], threshold)
+    exact_qpoint = qpoints[_lowest(numpy.where(exact[:, None], optical, numpy.nan))[0]]
+    values["verdict"], reason = _verdict(values, exact_qpoint, threshold)
     arrays = {
         "band/qpoints": path.qpoints,
         "band/distances": path.distances,
         "band/frequencies_thz": frequencies[n_mesh:],
         "band/labels": numpy.array(path.labels, dtype="S"),
-        "mesh/qpoints": mesh_qpoints,
+        "mesh/qpoints": mesh,
         "mesh/frequencies_thz": frequencies[:n_mesh],
         "mesh/weights": weights,
     }
-    return Stability(verdict, reason, values, arrays)
+    return Stability(values["verdict"], reason, values, arrays)
 
 
-def corrected_frequencies_thz(crystal, second_order, qpoints, born, dielectric):
-    """Phonon frequencies with the dipole-dipole part interpolated between the supercell's wave vectors.
-
-    At Gamma itself, where it depends on the direction, the non-analytic term is left out.
-
-    Parameters
-    ----------
-    crystal : ``Crystal``
-    second_order : ``SecondOrder``, the dipole-dipole part included
-    qpoints : (n_q, 3) in units of the reciprocal primitive vectors
-    born, dielectric : as for ``dipole_constants``
-
-    Returns
-    -------
-    (n_q, 3 n_atoms), THz, ascending; imaginary ones negative
-    """
-    return _corrected_thz(crystal, second_order, qpoints, *check_charges(crystal, born, dielectric))
+def _lowest_frequencies(frequencies, optical, qpoints, exact):
+    """Lowest frequencies away from translations: of all wave vectors, of those of the supercell, and between them."""
+    q, lowest = _lowest(optical)
+    return {
+        "frequency_min_thz": lowest,
+        "frequency_min_commensurate_thz": _lowest(numpy.where(exact[:, None], optical, numpy.nan))[1],
+        "frequency_min_interpolated_thz": _lowest(numpy.where(exact[:, None], numpy.nan, optical))[1],
+        "frequency_max_thz": float(frequencies.max()),
+        "frequency_min_qpoint": _named(qpoints[q]),
+    }
 
 
-def _corrected_thz(crystal, second_order, qpoints, born, dielectric):
-    matrices = DynamicalMatrix(crystal, second_order, lambda *of: GonzeCorrection(*of, born, dielectric))(qpoints)[0]
-    squares = numpy.linalg.eigvalsh(matrices)
-    return numpy.sign(squares) * to_thz(numpy.sqrt(numpy.abs(squares)))
+def _spread_of_members(frequencies, qpoints, weights, exact, imaginary_threshold_thz):
+    """How much the frequencies (n_members, n_q, n_band) of a committee differ, and how many members are unstable."""
+    optical = [_without_acoustic_gamma(own, qpoints) for own in frequencies]
+    lowest = [numpy.nanmin(own) for own in optical]
+    unstable = [(own[exact] < -imaginary_threshold_thz).any() for own in optical]
+    return {
+        "frequency_min_std_thz": float(numpy.std(lowest, ddof=1)) if len(lowest) > 1 else 0.0,
+        "frequency_std_thz": float(numpy.sqrt(numpy.average(frequencies.var(axis=0).mean(axis=1), weights=weights))),
+        "members_unstable": int(numpy.sum(unstable)),
+    }
+
+
+def _verdict(values, exact_qpoint, imaginary_threshold_thz):
+    """Return the verdict and why the crystal is not stable."""
+    lowest, exact_lowest = values["frequency_min_thz"], values["frequency_min_commensurate_thz"]
+    if exact_lowest < -imaginary_threshold_thz:
+        return "unstable", (
+            f"imaginary mode {exact_lowest:.3f} THz at q = ({_named(exact_qpoint)}), a wave vector of the "
+            f"supercell, threshold -{imaginary_threshold_thz} THz"
+        )
+    if lowest < -imaginary_threshold_thz:
+        return "uncertain", (
+            f"imaginary mode {lowest:.3f} THz at q = ({values['frequency_min_qpoint']}), threshold "
+            f"-{imaginary_threshold_thz} THz, but only between the wave vectors of the supercell, where the lowest is "
+            f"{exact_lowest:.3f} THz: a larger supercell decides"
+        )
+    return "stable", ""
 
 
 def fit_into_supercell(qpoints, repetitions):

@@ -18,8 +18,9 @@ from phonoscreen.force_constants.cutoffs import choose_cutoff
 from phonoscreen.force_constants.fit import ForceConstantFitter
 from phonoscreen.formats.displacements import read_phonopy_yaml
 from phonoscreen.formats.phono3py import to_phono3py
+from phonoscreen.phonons.dipoles import dipole_correction
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
 from phonoscreen.phonons.long_range import GonzeCorrection
-from phonoscreen.phonons.stability import corrected_frequencies_thz
 from phonoscreen.transport.solve import Settings, solve
 from tests.conftest import reference_folder
 
@@ -89,7 +90,9 @@ def largest_difference(data, second, program):
     """Of the frequencies at ``POINTS``, relative, the acoustic ones at Gamma left out; and the lowest optical ones."""
     points = numpy.array(list(POINTS.values()))
     own_points = points @ numpy.linalg.inv(program.primitive.cell).T @ data.crystal.cell.T
-    ours = corrected_frequencies_thz(data.crystal, second, own_points, data.born, data.dielectric)
+    ours = frequencies_thz(
+        DynamicalMatrix(data.crystal, second, dipole_correction(data.crystal, (data.born, data.dielectric))), own_points
+    )
     theirs = frequencies(program, points)
     some = theirs > 0.5
     return numpy.abs(ours[some] / theirs[some] - 1).max(), ours[0, 3], theirs[0, 3]
