@@ -1,9 +1,8 @@
 """Choose each structure's supercell and build the symmetry bases that the structures share."""
 
-import os
-
 import h5py
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
@@ -14,13 +13,12 @@ from phonoscreen.stages.stored_force_constants import read_crystal
 def main(job):
     supercell = SupercellSettings.from_section(job.params.supercell)
     orders = OrderSettings.from_section(job.params.orders)
-    partial, records = f"{job.output.bases}.partial", []
-    with h5py.File(partial, "w") as bases:
+    records = []
+    with written_whole(job.output.bases) as partial, h5py.File(partial, "w") as bases:
         assigner = BasisAssigner(bases, supercell, orders)
         for arrays, table in zip(job.input.arrays, job.input.records):
             with h5py.File(arrays) as store:
                 records += assign_all(assigner, read_records(table), lambda name: read_crystal(store[name]))
-    os.replace(partial, job.output.bases)
     write_records(records, job.output.assignment)
 
 

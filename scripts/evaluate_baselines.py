@@ -1,10 +1,9 @@
 """Force errors of universal potentials on the labelled supercells of the validation structures."""
 
-import os
-
 import h5py
 import pandas
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
 from phonoscreen.reference.baselines import COLUMNS, evaluate_structure
@@ -13,8 +12,8 @@ from phonoscreen.reference.potentials import make_baseline
 
 def main(job):
     parts = pandas.read_parquet(job.input.manifest).set_index("structure_id")["part"]
-    rows, partial = [], f"{job.output.components}.partial"
-    with h5py.File(partial, "w") as components:
+    rows = []
+    with written_whole(job.output.components) as partial, h5py.File(partial, "w") as components:
         for model in job.params.baselines:
             engine = make_baseline(model, job.threads)
             for supercells_path, labels_path in zip(job.input.supercells, job.input.labels, strict=True):
@@ -30,7 +29,6 @@ def main(job):
                                 components.require_group(structure_id).attrs["reference"] = row["reference"]
                                 if "reference" not in components[structure_id]:
                                     components[f"{structure_id}/reference"] = labels[f"{structure_id}/forces"][()]
-    os.replace(partial, job.output.components)
     write_table(pandas.DataFrame(rows, columns=COLUMNS), job.output.table)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.records import read_records, write_table
@@ -22,12 +23,10 @@ def write_tables(output, **tables):
     """
     for name, table in tables.items():
         write_table(table, getattr(output, name))
-        path = getattr(output, f"{name}_csv")
-        partial = f"{path}.partial"
         texts = table.select_dtypes(include=["object", "string"]).columns
         harmless = table.assign(**{name: table[name].map(csv_cell) for name in texts})
-        harmless.to_csv(partial, index=False, lineterminator="\n")
-        os.replace(partial, path)
+        with written_whole(getattr(output, f"{name}_csv")) as partial:
+            harmless.to_csv(partial, index=False, lineterminator="\n")
 
 
 def take(records, columns, *, stage):

@@ -1,6 +1,8 @@
 """Files that appear under their names only when they are complete."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,3 +30,31 @@ def written_whole(path: str | os.PathLike, *, shared: bool = False) -> Iterator[
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def written_together(folder: str | os.PathLike) -> Iterator[Path]:
+    """Folder to write into, whose files take their places in ``folder`` when the block ends without an error.
+
+    Parameters
+    ----------
+    folder : made if it does not exist; files of it that are not written again stay
+
+    Yields
+    ------
+    Path of an empty folder on the same disk
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
+    staging = Path(tempfile.mkdtemp(prefix=".phonoscreen-", dir=there))
+    try:
+        yield staging
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(staging.rglob("*")):
+            target = folder / path.relative_to(staging)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                os.replace(path, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.remake import current_options
 
 FOLDER = Path("results/provenance")
@@ -92,9 +93,8 @@ def seal(record: dict[str, Any]) -> str:
 def _write(document: dict[str, Any], path: Path) -> None:
     """Write JSON; the file appears under its name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
 
 
 def machine() -> dict[str, str | int | None]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 
 STATUSES = ("ok", "unstable", "not_converged", "skipped", "failed")
@@ -19,10 +20,8 @@ REQUIRED = ("structure_id", "stage", "status", "reason")
 
 def write_table(table: pandas.DataFrame, path: str | Path) -> None:
     """Write a table as Parquet; the file appears under its name only when complete."""
-    path = str(path)
-    partial = f"{path}.partial"
-    table.to_parquet(partial, index=False)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        table.to_parquet(partial, index=False)
 
 
 def write_records(records: Sequence[dict[str, Any]], path: str | Path) -> None:

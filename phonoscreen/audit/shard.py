@@ -21,6 +21,7 @@ import h5py
 import numpy
 import pandas
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import MachineError, StudyError, machine_named
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_records
@@ -161,19 +162,16 @@ def _keep(folder: Path, structure_id: str, record: dict[str, Any], outcome: Outc
     stem = folder / _name(structure_id)
     Path(f"{stem}.h5").unlink(missing_ok=True)
     if outcome.arrays or outcome.attrs:
-        partial = f"{stem}.h5.writing"
-        with h5py.File(partial, "w") as store:
+        with written_whole(f"{stem}.h5") as partial, h5py.File(partial, "w") as store:
             group = store.create_group(structure_id)
             for name, array in outcome.arrays.items():
                 array = numpy.asarray(array)
                 options = {"compression": "gzip", "shuffle": True} if array.size > 1000 else {}
                 group.create_dataset(name, data=array, **options)
             group.attrs.update(outcome.attrs)
-        os.replace(partial, f"{stem}.h5")
     text = json.dumps({"record": record, "arrays_sha256": _sha256(f"{stem}.h5")})
-    partial = f"{stem}.json.writing"
-    Path(partial).write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
-    os.replace(partial, f"{stem}.json")
+    with written_whole(f"{stem}.json") as partial:
+        partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
 
 def _sha256(path: str) -> str | None:
@@ -181,14 +179,12 @@ def _sha256(path: str) -> str | None:
 
 
 def _merge(folder: Path, structure_ids: Sequence[str], path: str) -> None:
-    partial = f"{path}.partial"
-    with h5py.File(partial, "w") as store:
+    with written_whole(path) as partial, h5py.File(partial, "w") as store:
         for structure_id in structure_ids:
             source = folder / f"{_name(structure_id)}.h5"
             if source.exists():
                 with h5py.File(source) as piece:
                     piece.copy(structure_id, store)
-    os.replace(partial, path)
 
 
 def _plain(value: Any) -> Any:

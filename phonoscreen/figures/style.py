@@ -1,6 +1,5 @@
 """The one style of all figures: print size, colours, axes, and files that are equal in every run."""
 
-import os
 import re
 from pathlib import Path
 
@@ -11,6 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from phonoscreen.audit.atomic import written_whole
 
 MM = 1 / 25.4
 SINGLE, DOUBLE = 90 * MM, 180 * MM  # column and page width, inches
@@ -87,9 +88,8 @@ def save(figure, caption, output):
     output : outputs of the job: ``pdf, png, caption``
     """
     for path, metadata in ((output.pdf, {"CreationDate": None}), (output.png, {"Software": None})):
-        partial = f"{path}.partial"
-        figure.savefig(partial, format=Path(path).suffix[1:], dpi=300, metadata=metadata)
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            figure.savefig(partial, format=Path(path).suffix[1:], dpi=300, metadata=metadata)
     Path(output.caption).write_text(f"{caption}\n")
     plt.close(figure)
 

@@ -6,12 +6,11 @@ km/s, lengths in nm, rates in 1/ps, kappa in W/m/K.
 
 import contextlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy
 
+from phonoscreen.audit.atomic import written_together
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal import units
 from phonoscreen.phonons import thermal
@@ -41,26 +40,12 @@ def together(folder):
     StudyError
         If the folder cannot be written.
     """
-    folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".bte-", dir=folder))
-    except OSError as error:
-        raise StudyError(f"{folder} cannot be written: {error}", where="transport",
-                         fix="name another folder with --out") from error  # fmt: skip
-    try:
-        yield staging
-        for path in sorted(staging.rglob("*")):
-            target = folder / path.relative_to(staging)
-            if path.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                os.replace(path, target)
+        with written_together(folder) as staging:
+            yield staging
     except OSError as error:
         raise StudyError(f"the results cannot be written to {folder}: {error}", where="transport",
                          fix="free some space, or name another folder with --out") from error  # fmt: skip
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def left_over(staging, folder):

@@ -1,10 +1,7 @@
 """The folder that ``fit`` writes: one crystal and its force constants, for ShengBTE, phonopy, phono3py and ``bte``."""
 
 import json
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy
@@ -12,6 +9,7 @@ from ase import Atoms
 from ase.io import write
 from numpy.typing import NDArray
 
+from phonoscreen.audit.atomic import written_together
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.crystal.mesh import automatic_mesh
@@ -102,22 +100,15 @@ def write_constants(
     the report as JSON, with the names of the files
     """
     folder = Path(folder)
-    there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
-    made = Path(tempfile.mkdtemp(prefix=".phonoscreen-", dir=there))
-    try:
+    with written_together(folder) as made:
         _write(crystal, second, third, made, tuple(third_repetitions or second.repetitions), charges)
         names = sorted(path.name for path in made.iterdir())
         text = json.dumps({**report, "files_written": names}, indent=2, default=_plain)
         text = re.sub(r"(?<=[\s\[])-?(NaN|Infinity)(?=[,\s\]])", "null", text)  # JSON has no such numbers
         (made / REPORT).write_text(text + "\n")
-        folder.mkdir(parents=True, exist_ok=True)
         old = _left_over(folder, set(names)) & _written_before(folder)
-        for name in [*names, REPORT]:
-            os.replace(made / name, folder / name)
-        for name in old:
-            (folder / name).unlink()
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    for name in old:
+        (folder / name).unlink()
     return text
 
 

@@ -6,10 +6,10 @@ primitive cell's atoms slowest; values in eV/angstrom^2 and eV/angstrom^3.
 """
 
 import math
-import os
 
 import numpy
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder, ThirdOrder, full_second_order
 from phonoscreen.crystal.supercell import cell_index, supercell_cells
@@ -45,7 +45,7 @@ def write_second_order(second_order, path):
     block = "%4d%4d\n" + ("%22.15f%22.15f%22.15f\n" * 3)
     pairs = numpy.stack(numpy.meshgrid(numpy.arange(1, n + 1), numpy.arange(1, n + 1), indexing="ij"), -1)
     rows = numpy.concatenate([pairs.reshape(-1, 2), full.reshape(-1, 9)], axis=1)
-    with _replacing(path) as stream:
+    with written_whole(path) as partial, partial.open("w") as stream:
         stream.write(f"{n:4d}{n:4d}\n")
         for some in numpy.array_split(rows, max(1, len(rows) // 10000)):
             stream.write((block * len(some)) % tuple(some.ravel()))
@@ -122,7 +122,7 @@ def write_third_order(third_order, cell, path):
         ],
         axis=1,
     )
-    with _replacing(path) as stream:
+    with written_whole(path) as partial, partial.open("w") as stream:
         stream.write(f"{n:5d}\n")
         for some in numpy.array_split(rows, max(1, n // 2000)):
             stream.write((block * len(some)) % tuple(some.ravel()))
@@ -225,21 +225,3 @@ def _indices(path, text, values, largest, start, stride, what):
 
 def _at(path, text, index):
     return f"{path}, line {line_of(text, index)}"
-
-
-class _replacing:
-    """A text file that appears under its name only when complete."""
-
-    def __init__(self, path):
-        self.path, self.partial = str(path), f"{path}.partial"
-
-    def __enter__(self):
-        self.stream = open(self.partial, "w")
-        return self.stream
-
-    def __exit__(self, kind, *_):
-        self.stream.close()
-        if kind is None:
-            os.replace(self.partial, self.path)
-        else:
-            os.unlink(self.partial)

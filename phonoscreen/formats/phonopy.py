@@ -10,6 +10,7 @@ import os
 import h5py
 import numpy
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder, ThirdOrder
 from phonoscreen.crystal.shortest_images import ShortestImages
@@ -108,12 +109,10 @@ def read_third_hdf5(path, crystal, repetitions):
 
 def _write(path, name, values, order):
     n_atoms = values.shape[0]
-    partial = f"{path}.partial"
-    with h5py.File(partial, "w") as store:
+    with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.create_dataset(name, data=values, compression="gzip", compression_opts=1)
         store["p2s_map"] = numpy.array([int(numpy.flatnonzero(order == i)[0]) for i in range(n_atoms)])
         store["physical_unit"] = numpy.array([f"eV/angstrom^{(values.ndim + 1) // 2}".encode()])
-    os.replace(partial, path)
 
 
 def read_array(path, names, order):

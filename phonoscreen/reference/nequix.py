@@ -14,6 +14,7 @@ import numpy
 from ase import Atoms
 from numpy.typing import NDArray
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.reference.base import check_results
@@ -73,16 +74,14 @@ def _cache():
 
 def _download(url, file):
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".partial-{os.getpid()}")
     try:
-        urllib.request.urlretrieve(url, partial)
+        with written_whole(file, shared=True) as partial:
+            urllib.request.urlretrieve(url, partial)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StudyError(
             f"the weights cannot be downloaded: {error}", where=url,
             fix="download them elsewhere and let the variable PHONOSCREEN_WEIGHTS name their folder",
         ) from error  # fmt: skip
-    os.replace(partial, file)
 
 
 def padded_shape(n_nodes: int, n_edges: int) -> tuple[int, int]:

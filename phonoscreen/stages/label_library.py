@@ -8,7 +8,6 @@ and makes the same files as a run that was not.
 
 import argparse
 import json
-import os
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import yaml
 from ase import Atoms
 from numpy.typing import NDArray
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256, packages
 from phonoscreen.audit.seeds import derive_seed
@@ -206,8 +206,7 @@ def _label(engine, atoms, row, settings, seed):
 
 def write_chunk(path: Path, labelled: list, provenance: dict):
     """Write the compounds of a chunk: a group per structure id, its record and the chunk's provenance as attributes."""
-    partial = path.with_suffix(".partial")
-    with h5py.File(partial, "w") as store:
+    with written_whole(path) as partial, h5py.File(partial, "w") as store:
         for key, value in provenance.items():
             store.attrs[key] = value
         store.attrs["records"] = json.dumps([record for _, record in labelled])
@@ -216,7 +215,6 @@ def write_chunk(path: Path, labelled: list, provenance: dict):
             group.attrs["record"] = json.dumps(record)
             for name, array in arrays.items():
                 group.create_dataset(name, data=array)
-    os.replace(partial, path)
 
 
 def provenance_of(engine, settings: LabelSettings, pool: Path, weights_sha256: str, seed: int) -> dict:

@@ -8,12 +8,12 @@ potential differs from DFT. Everything else keeps its precision.
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import h5py
 import numpy
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 
 DISPLACEMENT_STEP_ANGSTROM = 1e-6
@@ -104,14 +104,12 @@ def write_product(labelled, path):
             packed[name], packed[f"{name}_step"] = integers.reshape(-1, 3), steps
         for name, values in packed.items():
             columns.setdefault(name, []).append(values)
-    partial = f"{path}.partial"
-    with h5py.File(partial, "w") as store:
+    with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.attrs.update(attributes)
         columns["records"] = [numpy.frombuffer(json.dumps(records).encode(), dtype=numpy.uint8)]
         for name, values in columns.items():
             joined = numpy.concatenate(values).astype(_PLAIN.get(name, values[0].dtype))
             store.create_dataset(name, data=joined, compression="gzip", compression_opts=9, shuffle=True)
-    os.replace(partial, path)
 
 
 def _integers(displacements):

@@ -1,12 +1,12 @@
 """Candidates: the structures a source offers before any filter."""
 
-import os
 from dataclasses import dataclass
 
 import pandas
 from ase import Atoms
 from ase.io import read, write
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.formats.extended_xyz import comment_value, comments
 from phonoscreen.formats.hidden_content import own_masses
@@ -63,9 +63,8 @@ def write_structures(structures, path):
             frame.set_masses(atoms.get_masses())
         frame.info["structure_id"] = structure_id
         frames.append(frame)
-    partial = f"{path}.partial"
-    write(partial, frames, format="extxyz")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        write(partial, frames, format="extxyz")
 
 
 def read_structures_by_id(path):

@@ -7,7 +7,6 @@ snapshot is read without touching the network, so a study stays on the data it s
 
 import json
 import logging
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 
 log = logging.getLogger("phonoscreen")
@@ -186,6 +186,5 @@ def _damaged(path, why):
 
 
 def _write(path, text):
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(text)

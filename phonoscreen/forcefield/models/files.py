@@ -3,13 +3,13 @@
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.models.base import choose_device
@@ -29,8 +29,8 @@ def save_model(model, weights_path, settings_path, **facts):
     facts : JSON values stored beside the settings (data, seeds, errors)
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, f"{weights_path}.partial")
-    os.replace(f"{weights_path}.partial", weights_path)
+    with written_whole(weights_path) as partial:
+        save_file(weights, partial)
     content = {"kind": model.kind, "settings": model.settings, "weights_sha256": file_sha256(weights_path), **facts}
     write_model_json(content, settings_path)
 
@@ -123,5 +123,5 @@ def _sha256(path):
 
 def write_json(content, path):
     """Write JSON; the file appears under its name only when complete."""
-    Path(f"{path}.partial").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    os.replace(f"{path}.partial", path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
