@@ -86,3 +86,43 @@ def test_no_files_import_each_other_in_a_circle(graph):
 
     for name in graph:
         visit(name)
+
+
+LONGEST_FUNCTION, LONGEST_SCRIPT = 60, 40
+"""Lines of code: what a reader holds in mind. Docstrings do not count in functions."""
+
+
+def functions(path):
+    """Yield every function and method of a file, nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def lines_of_code(function):
+    """Lines from ``def`` to the end, without the docstring."""
+    first, own = function.body[0], function.end_lineno - function.lineno + 1
+    told = ast.get_docstring(function) is not None
+    return own - (first.end_lineno - first.lineno + 1) if told else own
+
+
+def test_no_function_is_longer_than_a_reader_holds_in_mind():
+    """A longer one says in its docstring why: "One function, because"."""
+    files = [*modules().values(), *sorted((ROOT / "scripts").glob("*.py"))]
+    long = [
+        f"{path.relative_to(ROOT)}: {function.name} has {lines_of_code(function)} lines"
+        for path in files
+        for function in functions(path)
+        if lines_of_code(function) > LONGEST_FUNCTION
+        and "One function, because" not in (ast.get_docstring(function) or "")
+    ]
+    assert not long, "\n".join(long)
+
+
+def test_scripts_are_thin():
+    long = [
+        f"{path.name} has {n} lines"
+        for path in sorted((ROOT / "scripts").glob("*.py"))
+        if (n := len(path.read_text().splitlines())) > LONGEST_SCRIPT
+    ]
+    assert not long, "\n".join(long)

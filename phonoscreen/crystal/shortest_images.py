@@ -5,6 +5,7 @@ by the shortest images of its pair (K. Parlinski, Z. Q. Li, Y. Kawazoe, Phys. Re
 of phonopy, A. Togo, J. Phys. Soc. Jpn. 92, 012001 (2023)).
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy
@@ -33,7 +34,7 @@ class ShortestImages:
     mean_products : (n_atoms, n_supercell_atoms, 3, 3) mean of their outer products, angstrom^2
     """
 
-    def __init__(self, crystal: Crystal, repetitions):
+    def __init__(self, crystal: Crystal, repetitions: Iterable[int]):
         self.repetitions = tuple(int(n) for n in repetitions)
         self._n_atoms = n_atoms = len(crystal.numbers)
         pair, images, weights, vectors = _shortest_images(crystal, self.repetitions)
@@ -54,7 +55,7 @@ class ShortestImages:
         list over the primitive cell's atoms of lists over supercell atoms of (lattice vector, share) pairs
         """
         n_super = self.mean_vectors.shape[1]
-        found = [[[] for _ in range(n_super)] for _ in self.mean_vectors]
+        found: list = [[[] for _ in range(n_super)] for _ in self.mean_vectors]
         for pair, cell, share in zip(self._pair, self._images, self._weights):
             found[pair // n_super][pair % n_super].append((tuple(int(x) for x in cell), float(share)))
         return found

@@ -116,71 +116,122 @@ def three_phonon_rates(
     StudyError
         If the matrix of the iterative solution fits neither in ``memory_gib`` nor on the disk.
     """
-    mesh, temperatures_k = modes.mesh, numpy.atleast_1d(numpy.asarray(temperatures_k, float))
-    n_t, (n_irr, n_bands), n_q = len(temperatures_k), modes.omega.shape, len(mesh.points)
-    transform = ThirdOrderTransform(crystal, third, mesh, dtype)
-    omega = numpy.ascontiguousarray(modes.mesh_omega)
-    drift = broadening_steps(modes, scalebroad)
-    occupation = units.bose(omega[None], temperatures_k[:, None, None])
-    rows = modes.eigenvectors.astype(dtype, copy=False)
-    scale = numpy.pi / 4 / n_q * units.THREE_PHONON_RATE
-    rates = numpy.zeros((n_t, n_irr, n_bands, 2))
-    phase_space = numpy.zeros((n_irr, n_bands, 2 + 2 * n_t))
-    matrix = _make_matrix((n_t, n_irr, n_bands, 3, n_irr, n_bands, 3), memory_gib) if transfer else None
-    n_pairs = n_q // 2 + 4  # at most: a point in eight may be its own partner
-    item = n_bands**2 * numpy.dtype(dtype).itemsize
-    small = int(min(n_pairs, max(8, CACHE_MIB * 2**20 / (n_bands * item))))
-    bands, block = n_bands, small
-    if transform.by_axis(n_pairs // 2):  # a transform gives all wave vectors at once: as many as the memory holds
-        bands = int(min(n_bands, max(1, memory_mib * 2**20 / (n_pairs * item))))
-        block = int(min(n_pairs, max(8, memory_mib * 2**20 / (bands * item))))
+    processes = _Processes(crystal, third, modes, temperatures_k, scalebroad, reduce, dtype)
+    processes.choose_blocks(memory_mib)
+    if transfer:
+        processes.keep_transfer(memory_gib)
     local = threading.local()
 
     def work(i):
-        """Add the processes of one irreducible wave vector, a few of its bands at a time."""
-        if not hasattr(local, "scratch"):
-            local.scratch = transform.scratch(bands)
-            local.carried = numpy.empty(block * n_bands * n_bands * bands, dtype)
-            local.half = numpy.empty(small * n_bands * n_bands * bands, dtype)
-            local.moved = numpy.zeros((n_t if transfer else 0, n_q, n_bands, n_bands))
-        point = mesh.irreducible[i]
-        first, second, counts = pairs_of(mesh, point, reduce)
-        transform.load(point, local.scratch)
-        for low in range(0, n_bands, bands):
-            some = slice(low, min(low + bands, n_bands))
-            k = some.stop - low
-            table = transform.table(modes.eigenvectors[point, some], local.scratch)
-            for start in range(0, len(first), block):
-                q1 = first[start : start + block]
-                carried = _shaped(local.carried, (len(q1), n_bands, n_bands * k))
-                transform.carry(table, q1, carried, local.scratch)
-                for begin in range(start, start + len(q1), small):
-                    pairs = slice(begin, min(begin + small, start + len(q1)))
-                    half = _shaped(local.half, (pairs.stop - begin, n_bands, n_bands * k))
-                    numpy.matmul(rows[first[pairs]], carried[begin - start : pairs.stop - start], out=half)
-                    kernels.three_phonon(
-                        half.reshape(len(half), n_bands, k, n_bands), rows, omega, drift, occupation, point, low,
-                        first[pairs], second[pairs], counts[pairs], scale, rates[:, i], phase_space[i], local.moved,
-                    )  # fmt: skip
-        if transfer:
-            touched = numpy.union1d(first, second)
-            projector = mesh.rotations[mesh.little_group(point)].mean(axis=0)
-            for t in range(n_t):
-                mine = numpy.zeros(matrix.shape[2:])
-                kernels.fold_on_wedge(local.moved[t], touched, mesh.star, mesh.rotations, mesh.operation, mine)
-                matrix[t, i] = numpy.einsum("xy,syjvz->sxjvz", projector, mine) if reduce else mine
+        if not hasattr(local, "buffers"):
+            local.buffers = processes.buffers()
+        processes.add(i, local.buffers)
 
+    n_irr = len(modes.omega)
     with ThreadPoolExecutor(threads) as pool:
         for done, _ in enumerate(pool.map(work, range(n_irr)), start=1):
             if progress is not None:
                 progress(done, n_irr)
+    return processes.rates()
 
-    size = 3 * n_irr * n_bands
-    weighted = phase_space[:, :, 2:].reshape(n_irr, n_bands, n_t, 2).transpose(2, 0, 1, 3) / n_q
-    return ThreePhononRates(
-        rates[..., 0], rates[..., 1], phase_space[:, :, :2], weighted,
-        matrix.reshape(n_t, size, size) if transfer else None,
-    )  # fmt: skip
+
+@dataclass
+class _Buffers:
+    """Working memory of one thread, and the transfer of one wave vector to every point of the mesh."""
+
+    scratch: object
+    carried: numpy.ndarray
+    half: numpy.ndarray
+    moved: numpy.ndarray
+
+
+class _Processes:
+    """Sums over the processes of every irreducible wave vector; threads add to different wave vectors."""
+
+    def __init__(self, crystal, third, modes, temperatures_k, scalebroad, reduce, dtype):
+        self.modes, self.mesh, self.reduce, self.dtype = modes, modes.mesh, reduce, dtype
+        temperatures_k = numpy.atleast_1d(numpy.asarray(temperatures_k, float))
+        self.n_t, (self.n_irr, self.n_bands), self.n_q = len(temperatures_k), modes.omega.shape, len(modes.mesh.points)
+        self.transform = ThirdOrderTransform(crystal, third, modes.mesh, dtype)
+        self.omega = numpy.ascontiguousarray(modes.mesh_omega)
+        self.broadening = broadening_steps(modes, scalebroad)
+        self.occupation = units.bose(self.omega[None], temperatures_k[:, None, None])
+        self.rows = modes.eigenvectors.astype(dtype, copy=False)
+        self.scale = numpy.pi / 4 / self.n_q * units.THREE_PHONON_RATE
+        self.by_kind = numpy.zeros((self.n_t, self.n_irr, self.n_bands, 2))
+        self.phase_space = numpy.zeros((self.n_irr, self.n_bands, 2 + 2 * self.n_t))
+        self.matrix = None
+
+    def choose_blocks(self, memory_mib):
+        """Choose how many bands and pairs of wave vectors are worked on together."""
+        n_pairs = self.n_q // 2 + 4  # at most: a point in eight may be its own partner
+        item = self.n_bands**2 * numpy.dtype(self.dtype).itemsize
+        self.small = int(min(n_pairs, max(8, CACHE_MIB * 2**20 / (self.n_bands * item))))
+        self.bands, self.block = self.n_bands, self.small
+        if self.transform.by_axis(n_pairs // 2):  # it gives all wave vectors at once: as many as the memory holds
+            self.bands = int(min(self.n_bands, max(1, memory_mib * 2**20 / (n_pairs * item))))
+            self.block = int(min(n_pairs, max(8, memory_mib * 2**20 / (self.bands * item))))
+
+    def keep_transfer(self, memory_gib):
+        """Also sum the matrix that the iterative solution needs."""
+        self.matrix = _make_matrix((self.n_t, self.n_irr, self.n_bands, 3, self.n_irr, self.n_bands, 3), memory_gib)
+
+    def buffers(self):
+        """Return the working memory of a thread."""
+        n_bands, n_t = self.n_bands, self.n_t if self.matrix is not None else 0
+        return _Buffers(
+            self.transform.scratch(self.bands),
+            numpy.empty(self.block * n_bands * n_bands * self.bands, self.dtype),
+            numpy.empty(self.small * n_bands * n_bands * self.bands, self.dtype),
+            numpy.zeros((n_t, self.n_q, n_bands, n_bands)),
+        )
+
+    def add(self, i, buffers):
+        """Add the processes of one irreducible wave vector, a few of its bands at a time."""
+        point = self.mesh.irreducible[i]
+        pairs = pairs_of(self.mesh, point, self.reduce)
+        self.transform.load(point, buffers.scratch)
+        for low in range(0, self.n_bands, self.bands):
+            some = slice(low, min(low + self.bands, self.n_bands))
+            table = self.transform.table(self.modes.eigenvectors[point, some], buffers.scratch)
+            self._add_bands(i, some, pairs, table, buffers)
+        if self.matrix is not None:
+            self._fold_transfer(i, numpy.union1d(*pairs[:2]), buffers.moved)
+
+    def _add_bands(self, i, some, pairs, table, buffers):
+        """Contract a block of pairs with the eigenvectors of q1, then small blocks of it with those of q2."""
+        (first, second, counts), n_bands, k = pairs, self.n_bands, some.stop - some.start
+        for start in range(0, len(first), self.block):
+            q1 = first[start : start + self.block]
+            carried = _shaped(buffers.carried, (len(q1), n_bands, n_bands * k))
+            self.transform.carry(table, q1, carried, buffers.scratch)
+            for begin in range(start, start + len(q1), self.small):
+                now = slice(begin, min(begin + self.small, start + len(q1)))
+                half = _shaped(buffers.half, (now.stop - begin, n_bands, n_bands * k))
+                numpy.matmul(self.rows[first[now]], carried[begin - start : now.stop - start], out=half)
+                kernels.three_phonon(
+                    half.reshape(len(half), n_bands, k, n_bands), self.rows, self.omega, self.broadening,
+                    self.occupation, self.mesh.irreducible[i], some.start, first[now], second[now], counts[now],
+                    self.scale, self.by_kind[:, i], self.phase_space[i], buffers.moved,
+                )  # fmt: skip
+
+    def _fold_transfer(self, i, touched, moved):
+        """Fold what one wave vector hands to every point of the mesh onto the irreducible points."""
+        mesh = self.mesh
+        projector = mesh.rotations[mesh.little_group(mesh.irreducible[i])].mean(axis=0)
+        for t in range(self.n_t):
+            mine = numpy.zeros(self.matrix.shape[2:])
+            kernels.fold_on_wedge(moved[t], touched, mesh.star, mesh.rotations, mesh.operation, mine)
+            self.matrix[t, i] = numpy.einsum("xy,syjvz->sxjvz", projector, mine) if self.reduce else mine
+
+    def rates(self):
+        """Return the sums as ``ThreePhononRates``."""
+        n_irr, n_bands, n_t, size = self.n_irr, self.n_bands, self.n_t, 3 * self.n_irr * self.n_bands
+        weighted = self.phase_space[:, :, 2:].reshape(n_irr, n_bands, n_t, 2).transpose(2, 0, 1, 3) / self.n_q
+        return ThreePhononRates(
+            self.by_kind[..., 0], self.by_kind[..., 1], self.phase_space[:, :, :2], weighted,
+            None if self.matrix is None else self.matrix.reshape(n_t, size, size),
+        )  # fmt: skip
 
 
 def _shaped(buffer, shape):
