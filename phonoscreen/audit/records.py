@@ -70,7 +70,7 @@ def count_reasons(
     -------
     list of (status, reason, count, list of ids)
     """
-    rows = records.to_dict("records") if isinstance(records, pandas.DataFrame) else records
+    rows: Any = records.to_dict("records") if isinstance(records, pandas.DataFrame) else records
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["status"] != "ok":

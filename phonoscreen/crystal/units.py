@@ -21,7 +21,7 @@ def to_thz(omega: NDArray) -> NDArray:
     return omega / (2 * numpy.pi)
 
 
-def bose(omega: ArrayLike, temperature_k: ArrayLike) -> NDArray:
+def bose(omega: ArrayLike, temperature_k: float | NDArray) -> NDArray:
     """Bose-Einstein occupation; 0 where the frequency is 0.
 
     Parameters
@@ -34,7 +34,7 @@ def bose(omega: ArrayLike, temperature_k: ArrayLike) -> NDArray:
         return numpy.where(x > 0, 1.0 / numpy.expm1(numpy.where(x > 0, x, 1.0)), 0.0)
 
 
-def mode_heat_capacity(omega: ArrayLike, temperature_k: ArrayLike) -> NDArray:
+def mode_heat_capacity(omega: ArrayLike, temperature_k: float | NDArray) -> NDArray:
     """Heat capacity of a mode, J/K: k_B x^2 n(n+1) with x = hbar omega / k_B T, and its limit k_B at frequency 0."""
     x = HBAR_OVER_KB * numpy.asarray(omega, float) / temperature_k
     n = bose(omega, temperature_k)
