@@ -5,6 +5,8 @@ import os
 from snakemake.utils import min_version
 
 from phonoscreen.audit.integrity import check_before_start
+from phonoscreen.audit.kept import PROTECTED, announce_asked
+from phonoscreen.audit.outdated import find_outdated, statement
 from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of
 from phonoscreen.workflow.inputs import (
@@ -13,6 +15,7 @@ from phonoscreen.workflow.inputs import (
     engine_environment,
     engine_settings,
     figure_names,
+    machine_state,
     model_settings,
     output_files,
     output_folder,
@@ -20,6 +23,11 @@ from phonoscreen.workflow.inputs import (
     tables_of_figure,
     training_settings,
     transport_settings,
+)
+from phonoscreen.workflow.protection import (
+    current_settings,
+    forced_names,
+    unwatched,
 )
 from phonoscreen.workflow.resources import Needs
 from phonoscreen.workflow.settings.check import check_settings
@@ -48,6 +56,7 @@ config.update(check_settings(config, globals().get("SETTINGS", Study)))
 
 
 onstart:
+    announce_asked(forced_names(workflow.dag_settings))
     check_before_start(workflow.dag.needrun_jobs())
 
 
@@ -108,6 +117,7 @@ include: "rules/structures.smk"
 include: "rules/outputs.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"
+include: "rules/protection.smk"
 include: "rules/force_constants.smk"
 include: "rules/transport.smk"
 include: "rules/convergence.smk"

@@ -51,10 +51,10 @@ rule train_member:
         device=config["force_model"]["device"],
         processes=config["training"]["processes"],
     params:
-        code=code_of("scripts/train_member.py"),
-        force_model=model_settings(config["force_model"]),
-        training=training_settings(config["training"]),
-        seed=config["seed"],
+        code=unwatched(code_of("scripts/train_member.py")),
+        force_model=unwatched(model_settings(config["force_model"])),
+        training=unwatched(training_settings(config["training"])),
+        seed=unwatched(config["seed"]),
     script:
         "../scripts/train_member.py"
 
@@ -151,8 +151,9 @@ rule label_selected:
         gpu=NEEDS.gpus("label_selected"),
         tasks=NEEDS.tasks("label_selected"),
     params:
-        code=code_of("scripts/label_selected.py"),
-        reference=engine_settings(config["reference"], "supercell"),
+        code=unwatched(code_of("scripts/label_selected.py")),
+        reference=unwatched(engine_settings(config["reference"], "supercell")),
+        machine=machine_state(config["reference"]),
     script:
         "../scripts/label_selected.py"
 
@@ -249,8 +250,8 @@ rule publish_model:
         mem_mb=NEEDS.memory("publish_model"),
         runtime=NEEDS.runtime("publish_model"),
     params:
-        code=code_of("scripts/publish_model.py"),
-        licence="CC-BY-4.0",
+        code=unwatched(code_of("scripts/publish_model.py")),
+        licence=unwatched("CC-BY-4.0"),
     script:
         "../scripts/publish_model.py"
 

@@ -33,6 +33,7 @@ rule draw_convergence:
     """Figure of the convergence of a few structures."""
     input:
         convergence="results/checks/convergence.parquet",
+        outdated="results/outdated.json",
     output:
         pdf="results/figures/convergence.pdf",
         png="results/figures/convergence.png",

@@ -279,6 +279,7 @@ rule draw_experiment:
         properties="results/experiment/tables/properties.parquet",
         promises="results/experiment/tables/promises.parquet",
         selection="results/experiment/tables/selection.parquet",
+        outdated="results/outdated.json",
     output:
         pdf="results/experiment/figures/{drawing}.pdf",
         png="results/experiment/figures/{drawing}.png",

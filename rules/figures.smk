@@ -5,6 +5,7 @@ rule draw_figure:
     """One figure of the paper, from tables only."""
     input:
         unpack(tables_of),
+        outdated="results/outdated.json",
     output:
         pdf="results/figures/{figure}.pdf",
         png="results/figures/{figure}.png",

@@ -22,9 +22,10 @@ rule label_forces:
         gpu=NEEDS.gpus("label_forces"),
         tasks=NEEDS.tasks("label_forces"),
     params:
-        code=code_of("scripts/label_forces.py"),
-        reference=engine_settings(config["reference"], "supercell"),
+        code=unwatched(code_of("scripts/label_forces.py")),
+        reference=unwatched(engine_settings(config["reference"], "supercell")),
         parts=config["reference"]["label"],
+        machine=machine_state(config["reference"]),
     script:
         "../scripts/label_forces.py"
 

@@ -77,10 +77,13 @@ rule relax_structures:
         gpu=NEEDS.gpus("relax_structures"),
         tasks=NEEDS.tasks("relax_structures"),
     params:
-        code=code_of("scripts/relax_structures.py"),
-        reference=engine_settings(config["reference"], "relax"),
-        relax=config["relax"],
-        symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
+        code=unwatched(code_of("scripts/relax_structures.py")),
+        reference=unwatched(engine_settings(config["reference"], "relax")),
+        relax=unwatched(config["relax"]),
+        symmetry_tolerance_angstrom=unwatched(
+            config["filter"]["symmetry_tolerance_angstrom"]
+        ),
+        machine=machine_state(config["reference"]),
     script:
         "../scripts/relax_structures.py"
 

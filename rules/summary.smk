@@ -19,6 +19,7 @@ rule write_summary:
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
         numbers=f"{RESOURCES}/published/numbers.yaml",
+        outdated="results/outdated.json",
         contradictions=f"{RESOURCES}/published/contradictions.yaml",
     output:
         markdown="results/summary.md",

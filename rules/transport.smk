@@ -52,6 +52,7 @@ rule check_supercells:
         structures=config["supercell_check"]["structures"],
         reference_relax=engine_settings(config["reference"], "relax"),
         reference=engine_settings(config["reference"], "supercell"),
+        machine=machine_state(config["reference"]),
         relax=config["relax"],
         symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
         supercell=config["supercell"],

@@ -20,8 +20,9 @@ def main(job):
     if chosen is None:
         chosen = small_structures(pandas.read_parquet(job.input.manifest), job.params.seed)
     supercell = SupercellSettings.from_section(job.params.supercell)
-    relaxing = make_engine(job.params.reference_relax, job.threads, f"{job.output.records}.relax")
-    engine = make_engine(job.params.reference, job.threads, f"{job.output.records}.supercells")
+    tasks = {"tasks": job.resources.tasks}
+    relaxing = make_engine({**job.params.reference_relax, **tasks}, job.threads, job.work / "relax")
+    engine = make_engine({**job.params.reference, **tasks}, job.threads, job.work / "supercells")
     tolerance = job.params.symmetry_tolerance_angstrom
 
     def check(structure_id):

@@ -4,6 +4,7 @@ import pandas
 
 from phonoscreen.analysis.comparison import reference_name
 from phonoscreen.audit.job import run_job
+from phonoscreen.audit.outdated import footnote
 from phonoscreen.experiment.figures import DRAWINGS
 from phonoscreen.figures.style import save
 
@@ -13,7 +14,8 @@ def main(job):
     tables = {name: pandas.read_parquet(getattr(job.input, name)) for name in names}
     draw = DRAWINGS[job.wildcards.drawing]
     figure, caption = draw(tables, reference_name(job.params.engine, job.params.model))
-    save(figure, caption, job.output)
+    paths = [getattr(job.input, name) for name in names]
+    save(figure, caption, job.output, footnote(job.input.outdated, paths))
 
 
 run_job(snakemake, main)

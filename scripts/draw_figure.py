@@ -7,6 +7,7 @@ import pandas
 
 from phonoscreen.analysis.comparison import cohp_name, reference_name
 from phonoscreen.audit.job import run_job
+from phonoscreen.audit.outdated import footnote
 from phonoscreen.figures.style import save
 
 
@@ -18,9 +19,10 @@ def main(job):
         "temperature_k": job.params.temperature_k,
     }
     arguments = inspect.signature(draw).parameters
-    tables = {name: pandas.read_parquet(path) for name, path in job.input.items()}
+    paths = {name: str(path) for name, path in job.input.items() if name != "outdated"}
+    tables = {name: pandas.read_parquet(path) for name, path in paths.items()}
     figure, caption = draw(**tables, **{name: word for name, word in words.items() if name in arguments})
-    save(figure, caption, job.output)
+    save(figure, caption, job.output, footnote(job.input.outdated, list(paths.values())))
 
 
 run_job(snakemake, main)

@@ -8,24 +8,34 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.reference.registry import make_engine
-from phonoscreen.stages.labels import label_supercells
+from phonoscreen.stages.labels import inputs_of_labels, label_supercells, read_outputs
 
 
 def main(job):
     upstream = read_records(job.input.supercell_records)
     parts = pandas.read_parquet(job.input.manifest).set_index("structure_id")["part"]
     counts = read_records(job.input.assignment).set_index("structure_id")["n_reference"]
-    engine = make_engine(job.params.reference, job.threads, folder=f"{job.output.arrays}.calculations")
+    settings = {**job.params.reference, "tasks": job.resources.tasks}
+    engine = make_engine(settings, job.threads, folder=job.work / "calculations")
+    outputs = read_outputs(job.input.get("outputs"))
 
     with h5py.File(job.input.supercells) as store:
+
+        def indices(structure_id):
+            return numpy.arange(int(counts[structure_id]))
 
         def label(structure_id):
             if parts[structure_id] not in job.params.parts:
                 return Outcome(status="skipped", reason=f"part {parts[structure_id]} gets no labels at the start")
-            indices = numpy.arange(int(counts[structure_id]))
-            return label_supercells(engine, structure_id, store[structure_id], indices)
+            return label_supercells(engine, structure_id, store[structure_id], indices(structure_id))
 
-        run_shard(job, list(upstream["structure_id"]), label, stage="label_forces", upstream=upstream)
+        def own_inputs(structure_id):
+            if parts[structure_id] not in job.params.parts:
+                return None
+            return inputs_of_labels(store[structure_id], indices(structure_id), outputs.get(structure_id))
+
+        ids = list(upstream["structure_id"])
+        run_shard(job, ids, label, stage="label_forces", upstream=upstream, own_inputs=own_inputs)
 
 
 run_job(snakemake, main)

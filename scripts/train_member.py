@@ -30,7 +30,7 @@ def main(job):
         job.input.dataset, job.params.force_model, job.params.training, weights=job.output.weights,
         model=job.output.settings, history=job.output.history, seed=job.params.seed,
         member=int(job.wildcards.member), round_number=number, key=job.key, start=previous if warm else None,
-        device=job.resources.device, processes=job.resources.processes,
+        device=job.resources.device, processes=job.resources.processes, folder=job.work,
     )  # fmt: skip
 
 

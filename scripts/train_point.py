@@ -1,7 +1,5 @@
 """Train one member at one point of a learning curve."""
 
-from pathlib import Path
-
 import torch
 
 from phonoscreen.audit.job import run_job
@@ -17,7 +15,8 @@ def main(job):
     torch.set_num_threads(job.threads)
     settings, size = job.params.model["force_model"], int(job.wildcards.size)
     training = training_for_size(job.params.model["training"], size, job.params.largest)
-    checkpoint = Path(f"{job.output.weights}.checkpoint.{job.key}")
+    checkpoint = job.work / f"checkpoint.{job.key}"
+    job.work.mkdir(parents=True, exist_ok=True)
     member = int(job.wildcards.member)
     model, history = train_member(
         job.input.dataset, settings, training, seed=derive_seed(job.params.seed, "point", int(job.wildcards.repeat)),
@@ -29,7 +28,7 @@ def main(job):
         training=dict(training), label_engine=dataset.store.attrs["engine"], label_model=dataset.store.attrs["model"],
     )  # fmt: skip
     write_table(history, job.output.history)
-    for stale in checkpoint.parent.glob(f"{Path(job.output.weights).name}.checkpoint.*"):
+    for stale in job.work.glob("checkpoint.*"):
         stale.unlink()
 
 

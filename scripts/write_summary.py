@@ -10,6 +10,7 @@ from phonoscreen.analysis.ledger import read_contradictions, read_numbers
 from phonoscreen.analysis.summary import summarise
 from phonoscreen.analysis.tables import write_tables
 from phonoscreen.audit.job import run_job
+from phonoscreen.audit.outdated import footnote
 
 TABLES = ["table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors"]
 TABLES += ["histories", "force_errors", "filter_records"]
@@ -36,6 +37,7 @@ def main(job):
         list(zip(job.input.figures, captions, strict=True)),
         reference=reference,
         bonding_engine=cohp_name(job.params.bonding_engine),
+        outdated=footnote(job.input.outdated, [getattr(job.input, name) for name in TABLES]),
     )
     write_tables(job.output, headline=tables["headline"])
     Path(job.output.markdown).write_text(page.markdown(Path(job.output.markdown).parent))

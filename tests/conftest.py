@@ -35,13 +35,15 @@ def reference():
 def make_job(tmp_path):
     """Return a function that makes the job of a script: input, output, params, wildcards by name."""
 
-    def make(*, input=None, output=None, params=None, wildcards=None, key="test", threads=1, rule="test"):
+    def make(*, input=None, output=None, params=None, wildcards=None, key="test", threads=1, rule="test", asked=False):
         return SimpleNamespace(
             input=Named(input or {}),
             output=Named({name: str(tmp_path / path) for name, path in (output or {}).items()}),
             params=Named(params or {}),
             wildcards=Named(wildcards or {}),
             key=key,
+            work=tmp_path / "work",
+            asked=asked,
             threads=threads,
             rule=rule,
         )

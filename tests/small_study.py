@@ -46,6 +46,7 @@ def write_small_study(folder, n_structures=24, seed=3):
     for source in SOURCES:
         study.phonons(source)
     study.checks()
+    (Path(folder) / "outdated.json").write_text("{}")
     return Path(folder)
 
 
@@ -83,7 +84,7 @@ class _Study:
             output = Names(records=f"{stem}.parquet", **({"arrays": f"{stem}.h5"} if arrays else {}))
             before = [(i, "before", "failed" if i in self.failed else "ok") for i in ids]
             upstream = pandas.DataFrame(before, columns=["structure_id", "stage", "status"])
-            job = SimpleNamespace(output=output, key="fixture")
+            job = SimpleNamespace(output=output, key="fixture", work=self.folder / "work")
             run_shard(job, ids, compute, stage=name, upstream=upstream if upstream_failed else None)
 
     def structures(self):
@@ -352,7 +353,10 @@ def draw_figure(results, name, folder="figures"):
     output = {key: str(results / folder / f"{name}.{suffix}") for key, suffix in suffixes.items()}
     run_script(
         "draw_figure",
-        input={table: str(results / f"tables/{table}.parquet") for table in FIGURE_INPUTS[name]},
+        input={
+            **{table: str(results / f"tables/{table}.parquet") for table in FIGURE_INPUTS[name]},
+            "outdated": str(results / "outdated.json"),
+        },
         output=output,
         params={
             "figure": name,
@@ -381,6 +385,7 @@ def summarise(results, figures):
             "figures": [str(results / f"figures/{name}.png") for name in figures],
             "captions": [str(results / f"figures/{name}.md") for name in figures],
             "numbers": str(published / "numbers.yaml"),
+            "outdated": str(results / "outdated.json"),
             "contradictions": str(published / "contradictions.yaml"),
             "check_supercell_size": str(results / "checks/supercell_size.parquet"),
             "check_transport": str(results / "checks/transport.parquet"),

@@ -57,7 +57,8 @@ def compute(structure_id):
         stream.write(structure_id + "\\n")
     time.sleep(0.05)
     return Outcome(values={"number": int(structure_id)}, arrays={"x": numpy.full(3, float(structure_id))})
-job = SimpleNamespace(output=Named(records=folder + "/r.parquet", arrays=folder + "/a.h5"), key=key)
+output = Named(records=folder + "/r.parquet", arrays=folder + "/a.h5")
+job = SimpleNamespace(output=output, key=key, work=folder + "/work")
 run_shard(job, [str(n) for n in range(30)], compute, stage="test")
 """
 
@@ -82,8 +83,8 @@ def test_a_killed_shard_continues_where_it_stopped(tmp_path):
 
 
 def test_outcomes_of_other_settings_are_not_reused(tmp_path, make_job):
-    stale = tmp_path / "0000.parquet.partial.oldkey"
-    stale.mkdir()
+    stale = tmp_path / "work/outcomes.oldkey"
+    stale.mkdir(parents=True)
     (stale / "junk.json").write_text("{}")
     job = make_job(output=OUTPUT, key="newkey")
     run_shard(job, ["a"], lambda structure_id: Outcome(values={"n": 1}), stage="test")

@@ -18,7 +18,7 @@ from phonoscreen.structures.candidate import read_structures_by_id, write_struct
 from phonoscreen.structures.filters import part_sizes
 from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.sources import read_folder, read_pool
-from phonoscreen.workflow.inputs import engine_settings, output_files, source_files, vasp_potentials
+from phonoscreen.workflow.inputs import machine_state, output_files, source_files, vasp_potentials
 from tests.mutations import mutated
 
 KINDS = {"225-AB": {"sites": [[[0, 0, 0]], [[0.5, 0.5, 0.5]]]}}
@@ -183,4 +183,4 @@ def test_outputs_and_variables_of_the_machine_are_among_what_a_rule_depends_on(t
         states.append(vasp_potentials({"VASP_PP_PATH": str(tmp_path)}))
     assert len(set(states)) == 4
     vasp = {"model": "PBE", "command": "vasp", "cutoff_ev": 500, "k_spacing_relax_per_angstrom": 0.2}
-    assert "potentials" in engine_settings({"engine": "vasp", "vasp": vasp}, "relax")
+    assert machine_state({"engine": "vasp", "vasp": vasp}) == vasp_potentials()

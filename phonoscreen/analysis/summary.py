@@ -25,7 +25,7 @@ _UNITS = {
 }
 
 
-def summarise(tables, checks, contradictions, figures, *, reference, bonding_engine):
+def summarise(tables, checks, contradictions, figures, *, reference, bonding_engine, outdated=""):
     """Return the page.
 
     Parameters
@@ -37,8 +37,11 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
     figures : list of (PNG path, caption)
     reference : name of the reference
     bonding_engine : program behind the COHP
+    outdated : sentence on what was made with other settings or code, empty if nothing was
     """
     page = Document("Summary of the study")
+    if outdated:
+        page.paragraph(f"**{outdated}** The commands that compute it again stand at the start of every run.")
     page.paragraph(
         f"**Reference of this study: {reference}.** Wherever a number, table or figure says reference, it is this. "
         f"The paper is Rodriguez et al., Communications Materials 4, 61 (2023); its reference is DFT (PBE)."

@@ -11,7 +11,9 @@ from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import check_inputs
+from phonoscreen.audit.kept import is_asked, keep_whole, restore_whole
 from phonoscreen.audit.provenance import write_provenance
+from phonoscreen.audit.work import work_folder
 
 log = logging.getLogger("phonoscreen")
 
@@ -26,6 +28,10 @@ class Job:
     resources : memory, device and the like: what decides how fast a job runs, never what comes out
     rule : name of the rule
     key : digest of rule, wildcards, params and inputs; equal keys mean equal outcomes
+    work : folder for everything that is no output, see ``phonoscreen.audit.work``
+    asked : whether the product was asked for by name, see ``phonoscreen.audit.kept``
+    made_with : for the expensive rules, the settings and code that made the product: list of dicts with ``settings,
+        structures, seconds``; None for the others
     """
 
     def __init__(self, snakemake: Any) -> None:
@@ -35,6 +41,8 @@ class Job:
         named = [f"{key}={value}" for key, value in sorted(dict(snakemake.wildcards).items())]
         self.inputs = check_inputs(snakemake.input, where=", ".join([f"rule {self.rule}", *named]))
         identity = [self.rule, dict(self.wildcards), dict(self.params), self.inputs]
+        self.work, self.made_with = work_folder(self.rule, dict(snakemake.wildcards)), None
+        self.asked = is_asked(self.rule, snakemake.output)
         self.key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -59,7 +67,11 @@ def run_job(snakemake: Any, main: Callable[[Job], object]) -> None:
     for path in snakemake.output:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
-        main(job)
+        if restore_whole(job):
+            log.info("the same inputs were worked on before: the product is taken from there")
+        else:
+            main(job)
+            keep_whole(job, time.time() - started)
     except Exception:
         log.exception("rule %s failed", job.rule)
         raise

@@ -13,6 +13,7 @@ from typing import Any
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.remake import current_options
+from phonoscreen.audit.work import WORK, name_of
 
 FOLDER = Path("results/provenance")
 FILES = FOLDER / "files"
@@ -37,7 +38,7 @@ def record_path(path: str | Path, root: str | Path = ".") -> Path | None:
     """Return where the record of a product stands, or None for a file that is no product of the study."""
     results = os.path.abspath(os.path.join(root, FOLDER.parent))
     name = os.path.relpath(os.path.abspath(os.path.join(root, path)), results)
-    if name == os.curdir or name.split(os.sep)[0] in (os.pardir, FOLDER.name):
+    if name == os.curdir or name.split(os.sep)[0] in (os.pardir, FOLDER.name, WORK.name):
         return None
     return Path(root) / FILES / f"{name}.json"
 
@@ -54,10 +55,15 @@ def write_provenance(job: Any, outputs: Iterable[str], *, started: float) -> Non
     outputs : paths the job wrote
     started : seconds since the epoch
     """
+    made_with = getattr(job, "made_with", None)
+    settings = dict(job.params)
+    if made_with and len(made_with) == 1:
+        settings |= made_with[0]["settings"]
     document = {
         "rule": job.rule,
         "wildcards": dict(job.wildcards),
-        "settings": dict(job.params),
+        "settings": settings,
+        "made_with": made_with,
         "options": current_options(),
         "key": job.key,
         "inputs": job.inputs,
@@ -68,8 +74,7 @@ def write_provenance(job: Any, outputs: Iterable[str], *, started: float) -> Non
         "packages": packages(),
         "packages_outside_environment": outside_environment(),
     }
-    name = ",".join(f"{key}={value}" for key, value in sorted(dict(job.wildcards).items())) or "all"
-    path = FOLDER / job.rule / f"{name}.json"
+    path = FOLDER / job.rule / f"{name_of(job.wildcards)}.json"
     _write(document, path)
     common = {
         "rule": job.rule,

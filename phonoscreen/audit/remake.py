@@ -65,6 +65,12 @@ def remake_command(options: str | None = None) -> str:
     return " ".join(word for word in (program or _program(), options, "--force", "--") if word)
 
 
+def forcerun_command(rule: str) -> str:
+    """Return the command that computes the outdated products of a rule again, as the running study was called."""
+    program, _, options = os.environ.get(VARIABLE, "\n").partition("\n")
+    return " ".join(word for word in (program or _program(), options, "--forcerun", rule) if word)
+
+
 def _program() -> str:
     """Return how snakemake was called, or how this Python's snakemake is called from another program."""
     called = Path(sys.argv[0])

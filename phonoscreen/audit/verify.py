@@ -63,7 +63,7 @@ def _is_record(path: str) -> bool:
 
 def _is_partial(path: str) -> bool:
     """Whether a file belongs to a job that has not ended."""
-    return any(".partial" in part or ".checkpoint" in part or part.startswith(".") for part in Path(path).parts)
+    return any(".partial" in part or part.startswith(".") for part in Path(path).parts)
 
 
 def _provenance_faults(root: Path, paths: Iterable[str]) -> list[Fault]:

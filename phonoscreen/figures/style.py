@@ -1,6 +1,7 @@
 """The one style of all figures: print size, colours, axes, and files that are equal in every run."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -76,7 +77,7 @@ def new_mosaic(width, height_mm, mosaic, **options):
     return plt.subplot_mosaic(mosaic, figsize=(width, height_mm * MM), **options)
 
 
-def save(figure, caption, output):
+def save(figure, caption, output, footnote=""):
     """Write a figure as PDF and PNG, and its caption as text beside it.
 
     The files hold no time and no name of a machine: equal tables give equal files.
@@ -86,7 +87,12 @@ def save(figure, caption, output):
     figure : matplotlib figure
     caption : what is shown, with the number of structures and the reference
     output : outputs of the job: ``pdf, png, caption``
+    footnote : what a reader must know about the data, below the figure and at the end of the caption
     """
+    if footnote:
+        width = int(figure.get_figwidth() / 0.037)  # characters of 5 points
+        figure.supxlabel("\n".join(textwrap.wrap(footnote, width)), fontsize=5, color=RED, x=0.01, ha="left")
+        caption = f"{caption} {footnote}"
     for path, metadata in ((output.pdf, {"CreationDate": None}), (output.png, {"Software": None})):
         with written_whole(path) as partial:
             figure.savefig(partial, format=Path(path).suffix[1:], dpi=300, metadata=metadata)

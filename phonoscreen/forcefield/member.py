@@ -15,7 +15,7 @@ from phonoscreen.forcefield.training import train_member
 
 def train_to_files(
     dataset_path, settings, training, *, weights, model, history, seed, member, round_number, key, start=None,
-    device="auto", processes=1,
+    device="auto", processes=1, folder=None,
 ):  # fmt: skip
     """Train a member and write its weights, settings and history; an interrupted training of the same key goes on.
 
@@ -26,23 +26,25 @@ def train_to_files(
     weights, model, history : files to write (safetensors, JSON, Parquet)
     key : what the result depends on besides the arguments (code, inputs); names the checkpoint
     start : (weights, settings) paths of a member to start from, or None
+    folder : for the checkpoint, which is removed at the end; None takes that of the weights
     processes : how many share the batches; does not change the result beyond rounding
     """
+    folder = Path(folder or Path(weights).parent)
+    folder.mkdir(parents=True, exist_ok=True)
     task = {
         "dataset": str(dataset_path), "settings": dict(settings), "training": dict(training), "weights": str(weights),
         "model": str(model), "history": str(history), "seed": seed, "member": member, "round": round_number,
         "start": [str(path) for path in start] if start else None, "device": device,
-        "checkpoint": f"{weights}.checkpoint.{key}",
+        "checkpoint": str(folder / f"checkpoint.{key}"),
     }  # fmt: skip
     if processes == 1:
         _run(task)
     else:
-        description = f"{weights}.checkpoint.task.json"
+        description = str(folder / "checkpoint.task.json")
         write_json(task, description)
-        distributed.run_processes(
-            processes, "phonoscreen.forcefield.member", description, f"{weights}.checkpoint.meeting"
-        )
-    for stale in Path(weights).parent.glob(f"{Path(weights).name}.checkpoint.*"):
+        meeting = str(folder / "checkpoint.meeting")
+        distributed.run_processes(processes, "phonoscreen.forcefield.member", description, meeting)
+    for stale in folder.glob("checkpoint.*"):
         stale.unlink()
 
 

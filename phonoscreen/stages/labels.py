@@ -1,13 +1,40 @@
 """Labels: reference forces of displaced supercells."""
 
+import json
 import time
+from pathlib import Path
 
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.kept import digest_of_arrays
 from phonoscreen.audit.shard import Outcome
-from phonoscreen.structures.store import read_atoms
+from phonoscreen.structures.store import read_atoms, structure_arrays
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
+
+
+def read_outputs(paths):
+    """Return the digests of the existing outputs of each structure of a shard; none if the study reads none.
+
+    Parameters
+    ----------
+    paths : the file of ``index_outputs``, or an empty list
+    """
+    return json.loads(Path(str(paths)).read_text()) if paths else {}
+
+
+def inputs_of_labels(group, indices, outputs):
+    """Return a digest of what the labels of a structure depend on besides settings and code.
+
+    Parameters
+    ----------
+    group, indices : as in ``label_supercells``
+    outputs : digests of the existing outputs of this structure, see ``read_outputs``
+    """
+    indices = numpy.asarray(indices, dtype=int)
+    crystal = structure_arrays(read_atoms(group)).values()
+    moves = group["displacements"][()][indices]
+    return digest_of_arrays(*crystal, group["repetitions"][()], indices, moves, json.dumps(outputs, sort_keys=True))
 
 
 def label_supercells(engine, structure_id, group, indices):

@@ -54,7 +54,7 @@ def output_folder(config, kind):
 def vasp_potentials(environment=os.environ):
     """Return what the machine has of VASP's potentials: a digest of their names, or why there are none.
 
-    It stands among the settings of the calculations: a potential or a variable that was missing makes them run again.
+    It stands beside the settings of the calculations: a potential or a variable that was missing makes them run again.
     """
     if not environment.get("VASP_PP_PATH"):
         return "VASP_PP_PATH is not set"
@@ -73,17 +73,23 @@ def engine_settings(reference, purpose):
 
     Returns
     -------
-    dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``, for VASP also
-    ``potentials``; for existing outputs, ``folder``. The number of MPI processes is none of them.
+    dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``; for existing
+    outputs, ``folder``. The number of MPI processes is none of them.
     """
     engine = reference["engine"]
     chosen = {key: value for key, value in reference[engine].items() if key != "tasks"}
     spacings = {key: chosen.pop(key) for key in list(chosen) if key.startswith("k_spacing_")}
     if spacings:
         chosen["k_spacing_per_angstrom"] = spacings[f"k_spacing_{purpose}_per_angstrom"]
-    if engine == "vasp":
-        chosen["potentials"] = vasp_potentials()
     return {"engine": engine, **chosen}
+
+
+def machine_state(reference):
+    """Return what the engine finds on this machine, None for one that brings all it needs.
+
+    Another state runs the calculations again that failed; what was computed stays.
+    """
+    return vasp_potentials() if reference["engine"] == "vasp" else None
 
 
 def engine_environment(reference):
@@ -94,9 +100,11 @@ def engine_environment(reference):
 def transport_settings(config):
     """Return the settings that decide the transport, with the limit of imaginary frequencies of the stability check.
 
-    Memory and MPI processes are none of them.
+    Memory and MPI processes are none of them, and the command only where ShengBTE solves.
     """
     transport = {key: value for key, value in config["transport"].items() if key not in ("memory_gib", "tasks")}
+    if transport["solver"] != "shengbte":
+        del transport["command"]
     return {**transport, "imaginary_threshold_thz": config["stability"]["imaginary_threshold_thz"]}
 
 
@@ -108,8 +116,11 @@ def model_settings(force_model):
 
 
 def training_settings(training):
-    """Return the settings that decide a training; the number of processes that share it does not."""
-    return {key: value for key, value in training.items() if key != "processes"}
+    """Return the settings that decide a training.
+
+    The number of processes that share it does not, nor does the folder of a published model: its files are inputs.
+    """
+    return {key: value for key, value in training.items() if key not in ("processes", "pretrained")}
 
 
 def augmentation(force_model):

@@ -1,0 +1,199 @@
+"""Expensive products are used again until somebody asks for new ones by the name of their rule.
+
+Labels, relaxed structures, members and the published model cost nearly all of a study. Snakemake deletes the outputs of
+a job before it starts, and it starts a job whenever one above it in the plan has run, so that an edit far from a label
+could delete it. What the rules in ``PROTECTED`` have computed is therefore kept a second time, in the folder of
+``phonoscreen.audit.work``: structure by structure for the rules that run over shards, as a whole for the others. A job
+takes along what was computed from the same inputs, with whatever settings and code, and computes what is new. It
+computes again what other settings or other code have made only if its rule (or its output) stands after ``--forcerun``,
+``--force`` or ``--forceall``. ``phonoscreen.audit.outdated`` lists what was made otherwise than it would be made now.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy
+
+from phonoscreen.audit.atomic import written_whole
+from phonoscreen.audit.errors import machine_named
+from phonoscreen.audit.provenance import file_sha256, seal
+
+VARIABLE = "PHONOSCREEN_ASKED"  # what the running study was asked for by name, handed down to its jobs
+EVERYTHING = "*"
+PROTECTED = {
+    "relax_structures": "relaxed structures",
+    "label_forces": "labels",
+    "label_selected": "labels of selected supercells",
+    "train_member": "members of the committee",
+    "publish_model": "published model",
+}
+"""The rules of the expensive products, with the words for what they make."""
+WHOLE = ("train_member", "publish_model")
+"""Those of them that do not go structure by structure."""
+UNWATCHED = {
+    "relax_structures": ("code", "reference", "relax", "symmetry_tolerance_angstrom"),
+    "label_forces": ("code", "reference"),
+    "label_selected": ("code", "reference"),
+    "train_member": ("code", "force_model", "training", "seed"),
+    "publish_model": ("code", "licence"),
+}
+"""Parameters of these rules whose change is said, and recomputes nothing until it is asked for."""
+
+
+def announce_asked(names: Iterable[str]) -> None:
+    """Keep what this snakemake call forces by name, rules and files, for its jobs."""
+    os.environ[VARIABLE] = json.dumps(sorted(set(map(str, names))))
+
+
+def is_asked(rule: str, outputs: Iterable[str]) -> bool:
+    """Return whether the running study was asked by name to compute a product anew."""
+    names = set(json.loads(os.environ.get(VARIABLE, "[]")))
+    return bool(names & {EVERYTHING, rule, *map(str, outputs)})
+
+
+def settings_of(job: Any) -> dict | None:
+    """Return the settings and the code that make the product of a protected job, None for another job."""
+    names = UNWATCHED.get(job.rule)
+    if names is None:
+        return None
+    found = {name: job.params[name] for name in names if name in job.params.keys()}
+    return json.loads(json.dumps(found, default=str))
+
+
+def digest(*things: Any) -> str:
+    """Return a short digest of things that JSON can write."""
+    return hashlib.sha256(json.dumps(things, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def digest_of_arrays(*arrays: Any) -> str:
+    """Return a short digest of the content of arrays (or of numbers and texts)."""
+    found = hashlib.sha256()
+    for array in map(numpy.asarray, arrays):
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(numpy.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
+
+
+class Settings:
+    """The settings with which a job has ever computed, by their digest, in the folder of the job."""
+
+    def __init__(self, job):
+        self._folder, self.current = job.work, settings_of(job) or {}
+        self.key = digest(self.current)
+        _write_json(self.current, self._path(self.key))
+
+    def _path(self, key):
+        return self._folder / f"settings.{key}.json"
+
+    def __getitem__(self, key):
+        return self.current if key == self.key else _read_json(self._path(key)) or {}
+
+
+class KeptShard:
+    """What a job over a shard has computed for single structures, whether or not the shard still holds them.
+
+    Parameters
+    ----------
+    folder : of the job, see ``phonoscreen.audit.work``
+    """
+
+    def __init__(self, folder):
+        self._folder = Path(folder)
+        document = _read_json(self._folder / "kept.json") or {}
+        self._arrays = self._folder / str(document.get("arrays", "none"))
+        sound = self._arrays.exists() and file_sha256(self._arrays) == document["sha256"]
+        self.entries = document["entries"] if sound else {}
+
+    def copy(self, structure_id, path):
+        """Write the arrays of a structure to a file of its own, if it has any."""
+        with h5py.File(self._arrays) as store:
+            if structure_id in store:
+                with h5py.File(path, "w") as piece:
+                    store.copy(structure_id, piece)
+
+    def replace(self, entries, arrays):
+        """Keep the outcomes of a finished shard, and those of structures that it does not hold now.
+
+        Parameters
+        ----------
+        entries : by structure id, as ``phonoscreen.audit.shard`` writes them
+        arrays : HDF5 file of the shard
+        """
+        others = {name: entry for name, entry in self.entries.items() if name not in entries}
+        partial = self._folder / "kept.partial"
+        shutil.copyfile(arrays, partial)
+        with h5py.File(partial, "a") as store:
+            for name in others:
+                with h5py.File(self._arrays) as old:
+                    if name in old:
+                        old.copy(name, store)
+        sha256 = file_sha256(partial)
+        place = self._folder / f"kept.{sha256[:16]}.h5"
+        os.replace(partial, place)
+        self.entries = {**others, **entries}
+        _write_json({"entries": self.entries, "arrays": place.name, "sha256": sha256}, self._folder / "kept.json")
+        for old in self._folder.glob("kept.*.h5"):
+            if old != place:
+                old.unlink()
+
+
+def restore_whole(job: Any) -> bool:
+    """Bring back what a job has made from the same inputs; False if there is nothing to be used.
+
+    ``job.made_with`` then says with which settings it was made.
+    """
+    if job.rule not in WHOLE:
+        return False
+    document = _read_json(job.work / "kept.json")
+    if document is None or document["inputs"] != _contents(job):
+        return False
+    if job.asked and document["settings"] != settings_of(job):
+        return False
+    pairs = [(job.work / name, str(path)) for name, path in zip(document["names"], job.output, strict=False)]
+    sound = len(pairs) == len(list(job.output)) and all(kept.exists() for kept, _ in pairs)
+    if not sound or [file_sha256(kept) for kept, _ in pairs] != document["sha256"]:
+        return False
+    with machine_named(f"rule {job.rule}"):
+        for kept, path in pairs:
+            shutil.copyfile(kept, path)
+    job.made_with = [{"settings": document["settings"], "structures": None, "seconds": document["seconds"]}]
+    return True
+
+
+def keep_whole(job: Any, seconds: float) -> None:
+    """Keep the outputs of a job that does not go structure by structure."""
+    if job.rule in WHOLE:
+        names = [f"kept.{number}{Path(str(path)).suffix}" for number, path in enumerate(job.output)]
+        job.work.mkdir(parents=True, exist_ok=True)
+        for name, path in zip(names, job.output):
+            shutil.copyfile(str(path), job.work / name)
+        document = {"inputs": _contents(job), "settings": settings_of(job), "seconds": round(seconds, 3)}
+        document |= {"names": names, "sha256": [file_sha256(job.work / name) for name in names]}
+        _write_json(document, job.work / "kept.json")
+
+
+def _contents(job):
+    """Return the content of the inputs of a job, whatever their names."""
+    return list(job.inputs.values())
+
+
+def _read_json(path):
+    """Return a document of ``_write_json``, None if there is none or it is damaged."""
+    try:
+        document = json.loads(Path(path).read_text())
+        return document if document.pop("seal") == seal(document) else None
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _write_json(document, path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps({**document, "seal": seal(document)}, default=str))

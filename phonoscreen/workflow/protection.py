@@ -1,0 +1,52 @@
+"""Parameters of the expensive rules: said when they change, not acted upon until somebody asks."""
+
+
+def unwatched(value):
+    """Return a rule's parameter whose change does not run the rule again.
+
+    Snakemake compares the parameters of a rule with those that made its outputs, except those that a function derives
+    from the outputs: they could not tell anything new. This is such a function.
+    """
+
+    def parameter(wildcards, output):
+        return value
+
+    parameter.unwatched = value
+    return parameter
+
+
+def current_settings(workflow, rules):
+    """Return the settings and the code with which the expensive rules would work now.
+
+    Parameters
+    ----------
+    workflow : Snakemake's workflow, with these rules
+    rules : their names
+
+    Returns
+    -------
+    dict by rule of dicts by parameter
+    """
+    return {
+        name: {
+            key: item.unwatched
+            for key, item in workflow.get_rule(name).params._allitems()
+            if key is not None and hasattr(item, "unwatched")
+        }
+        for name in rules
+    }
+
+
+def forced_names(dag_settings):
+    """Return the rules and files that a snakemake call forces; ``"*"`` where it forces everything.
+
+    Parameters
+    ----------
+    dag_settings : of Snakemake's workflow
+    """
+    names = [str(name) for name in dag_settings.forcerun]
+    if dag_settings.forceall:
+        names.append("*")
+    if dag_settings.forcetargets:
+        names += [str(name) for name in dag_settings.targets]
+    return names
