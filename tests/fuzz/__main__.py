@@ -96,13 +96,13 @@ def _lines(process):
     """Yield the lines a process writes until it ends or is silent for too long."""
     selector = selectors.DefaultSelector()
     selector.register(process.stdout, selectors.EVENT_READ)
-    patience = 180  # for the first line: imports, and the making of the seeds
+    patience = 900  # for the first line: imports, and the making of the seeds, on a machine with other work
     while selector.select(patience):
         line = process.stdout.readline()
         if not line:
             process.wait()
             return
-        patience = 3 * SECONDS
+        patience = 30 * SECONDS  # a case that waits for something uses no processor time
         yield line
 
 
