@@ -37,6 +37,7 @@ TRAINING = {
     "held_out_fraction": 0.2,
     "patience_epochs": 6,
     "relative_floor_mev_per_angstrom": 20,
+    "stress_weight": 0.3,
     "warmup_steps": 5,
     "ema_decay": 0.9,
     "max_supercells_per_structure": None,

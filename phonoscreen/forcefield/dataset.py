@@ -11,7 +11,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.models.base import check_forces
-from phonoscreen.forcefield.neighbourhoods import SupercellNeighbours
+from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, SupercellNeighbours
 
 STAGE = "assemble_dataset"
 
@@ -152,8 +152,17 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
     return pandas.DataFrame(rows)
 
 
+STRAINED = -1
+"""Stands where the number of a supercell stands for the strained primitive cells of a structure, taken together."""
+VIRIAL_FLOOR_EV = 0.05  # per atom, of what a structure's virials are measured by
+
+
 class Dataset:
     """Reader of an assembled dataset: of each structure only a few numbers are kept, supercells are read when needed.
+
+    A structure may have ``stresses`` (n_supercells, 3, 3) in eV/angstrom^3 and a group ``strained`` with ``strains``
+    (n, 3, 3), ``forces`` (n, n_primitive_atoms, 3) and ``stresses`` (n, 3, 3) of strained primitive cells
+    (``phonoscreen.stages.label_dataset``).
 
     Parameters
     ----------
@@ -167,7 +176,11 @@ class Dataset:
         self._facts = {}
         for structure_id, group in sorted(self.store.items()):
             shape = group["forces"].shape
-            self._facts[structure_id] = {**group.attrs, "n_supercells": shape[0], "n_atoms": shape[1]}
+            facts = {**group.attrs, "n_supercells": shape[0], "n_atoms": shape[1], "n_strained_atoms": 0}
+            if "strained" in group:
+                facts["n_strained_atoms"] = int(numpy.prod(group["strained/forces"].shape[:2]))
+            self._facts[structure_id] = facts
+        self.has_stress = bool(self._facts) and all(facts["n_strained_atoms"] for facts in self._facts.values())
 
     def supercells(self, split):
         """Return [(structure id, supercell number)] of a split, in the order of the ids."""
@@ -178,9 +191,17 @@ class Dataset:
             for number in range(facts["n_supercells"])
         ]
 
-    def n_atoms(self, structure_id):
-        """Atoms of one supercell of a structure."""
-        return self._facts[structure_id]["n_atoms"]
+    def cells(self, split):
+        """Return the supercells of a split and, where stresses are known, one item of strained cells per structure."""
+        items = self.supercells(split)
+        if self.has_stress:
+            items += [(structure_id, STRAINED) for structure_id in dict.fromkeys(name for name, _ in items)]
+        return items
+
+    def n_atoms(self, item):
+        """Atoms of a supercell, or of all strained cells of a structure."""
+        structure_id, number = item
+        return int(self._facts[structure_id]["n_strained_atoms" if number == STRAINED else "n_atoms"])
 
     def weights(self, relative_floor_mev_per_angstrom):
         """Return the weight of each structure's mean squared error in the loss, angstrom^2/eV^2.
@@ -211,9 +232,27 @@ class Dataset:
         return self._neighbours(supercell[0], crystal, (1, 1, 1)).displaced(numpy.zeros((len(crystal.numbers), 3)))
 
     def forces(self, supercell):
-        """Return the reference forces of one supercell, (n_atoms, 3), eV/angstrom."""
+        """Return the reference forces of one supercell, or of all strained cells, (n_atoms, 3), eV/angstrom."""
         structure_id, number = supercell
+        if number == STRAINED:
+            return self.store[structure_id]["strained/forces"][:].reshape(-1, 3)
         return self.store[structure_id]["forces"][number]
+
+    def virials(self, item):
+        """Return what the stress of each cell of an item does per atom, (n_cells, 3, 3), and its unit, both in eV.
+
+        Stress times volume over the number of atoms: the derivative of the energy per atom with respect to strain.
+        The unit is the root mean square over the strained cells of the structure, with a floor of 0.05 eV.
+        """
+        structure_id, number = item
+        group = self.store[structure_id]
+        volume, n_atoms = abs(numpy.linalg.det(group["cell"][:])), len(group["numbers"])
+        volumes = volume * numpy.linalg.det(numpy.eye(3) + group["strained/strains"][:])
+        strained = group["strained/stresses"][:] * volumes[:, None, None] / n_atoms
+        unit = float(numpy.sqrt((strained**2).mean() + VIRIAL_FLOOR_EV**2))
+        if number == STRAINED:
+            return strained, unit
+        return group["stresses"][number][None] * volume / n_atoms, unit
 
     def elements(self):
         """Atomic numbers that occur in the training split."""
@@ -221,8 +260,17 @@ class Dataset:
         return sorted({int(number) for structure_id in ids for number in self.store[structure_id]["numbers"][:]})
 
     def read(self, supercell):
-        """Return (``Neighbourhoods``, (n_atoms, 3) forces) of one supercell."""
+        """Return (``Neighbourhoods``, (n_atoms, 3) forces) of one supercell, or of all strained cells."""
         structure_id, number = supercell
+        if number == STRAINED:
+            crystal, _ = self._crystal(structure_id)
+            strained = [
+                Crystal(crystal.cell @ (numpy.eye(3) + strain), crystal.scaled_positions, crystal.numbers, None)
+                for strain in self.store[structure_id]["strained/strains"][:]
+            ]
+            at_rest = numpy.zeros((len(crystal.numbers), 3))
+            cells = [SupercellNeighbours(one, (1, 1, 1), self.cutoff_angstrom).displaced(at_rest) for one in strained]
+            return Neighbourhoods.concatenate(cells), self.forces(supercell)
         neighbours = self._neighbours(structure_id, *self._crystal(structure_id))
         return neighbours.displaced(self.store[structure_id]["displacements"][number]), self.forces(supercell)
 

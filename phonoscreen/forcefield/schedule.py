@@ -51,7 +51,7 @@ def draw_batches(
     batch, size = [], 0
     for place in torch.randperm(len(supercells), generator=generator).tolist():
         batch.append(supercells[place])
-        size += dataset.n_atoms(supercells[place][0])
+        size += dataset.n_atoms(supercells[place])
         if size >= n_environments:
             yield batch
             batch, size = [], 0

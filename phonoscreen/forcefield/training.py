@@ -67,7 +67,8 @@ def train_member(
     """Train one member.
 
     Loss: mean over supercells of the squared error of the force components over ``rms^2 + floor^2`` of the structure
-    (``Dataset.weights``). AdamW; the learning rate rises over ``warmup_steps`` and falls as a cosine to zero. An
+    (``Dataset.weights``), plus ``stress_weight`` times that of the stresses over ``Dataset.virials``'s unit where the data
+    set has stresses. AdamW; the learning rate rises over ``warmup_steps`` and falls as a cosine to zero. An
     exponential moving average of the weights (``ema_decay`` per step) is what is judged and returned: that of the
     epoch with the lowest loss on held-out structures.
 
@@ -100,7 +101,7 @@ def train_member(
     )  # fmt: skip
     if state.history:
         log.info("member %d continues after epoch %d", member, len(state.history))
-    data = _TrainingData(dataset, state.model, training["relative_floor_mev_per_angstrom"])
+    data = _TrainingData(dataset, state.model, training)
     parallel = distributed.wrap(state.model)
     epochs = training["epochs" if round_number == 0 or start is None else "epochs_later_rounds"]
     for epoch in range(len(state.history), epochs):
@@ -140,14 +141,15 @@ def _begin(dataset, settings, training, *, seed, purpose, start, kept, device):
 
 
 class _TrainingData:
-    """The supercells of both splits, prepared for a model when they are needed."""
+    """The supercells of both splits, prepared for a model when they are needed; strained cells where there are any."""
 
-    def __init__(self, dataset, model, relative_floor_mev_per_angstrom):
+    def __init__(self, dataset, model, training):
         self.dataset = dataset
-        self.weights = dataset.weights(relative_floor_mev_per_angstrom)
-        self.training, self.held_out = dataset.supercells("training"), dataset.supercells("held_out")
+        self.weights = dataset.weights(training["relative_floor_mev_per_angstrom"])
+        self.training, self.held_out = dataset.cells("training"), dataset.supercells("held_out")
         self.prepared = PreparedSupercells(
-            lambda item: model.prepare(*dataset.read(item), self.weights[item[0]]), CACHE_BYTES
+            lambda item: prepare_item(model, dataset, item, self.weights[item[0]], training["stress_weight"]),
+            CACHE_BYTES,
         )
         self.described = PreparedSupercells(
             lambda item: model.describe(
@@ -156,6 +158,21 @@ class _TrainingData:
             ),
             CACHE_BYTES // 4,
         )
+
+
+def prepare_item(model, dataset, item, weight, stress_weight):
+    """Return a supercell, or the strained cells of a structure, as training keeps it (see ``ForceModel.prepare``).
+
+    Parameters
+    ----------
+    item : see ``Dataset.cells``
+    weight : of the mean squared error of its forces, angstrom^2/eV^2
+    stress_weight : of the squared error of the virials over their unit (``Dataset.virials``); 0: not trained
+    """
+    if not (dataset.has_stress and stress_weight):
+        return model.prepare(*dataset.read(item), weight)
+    virials, unit = dataset.virials(item)
+    return model.prepare(*dataset.read(item), weight, virials, stress_weight / unit**2)
 
 
 def _train_epoch(state, parallel, data, training, generator, epoch, epochs):
@@ -190,7 +207,7 @@ def _steps_of_epoch(state, parallel, data, training, generator, epoch, epochs):
         state.step, done = state.step + 1, done + len(batch)
         average_weights(state.averaged, state.model, training["ema_decay"], state.step)
         if part:
-            n_atoms = sum(data.dataset.n_atoms(item[0]) for item in share)
+            n_atoms = sum(data.dataset.n_atoms(item) for item in share)
             sums += torch.tensor([float(loss.detach()), float(square), n_atoms], dtype=torch.float64)
     return distributed.total(sums).tolist()
 

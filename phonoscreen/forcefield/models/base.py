@@ -59,14 +59,16 @@ class ForceModel(torch.nn.Module, ABC):
         """Return the forces, (n_centres, 3) tensor, eV/angstrom."""
 
     @abstractmethod
-    def prepare(self, neighbourhoods, forces, weight):
-        """Return one supercell as a dict of tensors that training keeps.
+    def prepare(self, neighbourhoods, forces, weight, virials=None, virial_weight=0.0):
+        """Return one supercell, or some cells, as a dict of tensors that training keeps.
 
         Parameters
         ----------
         neighbourhoods : atoms of the supercell
         forces : (n, 3) reference forces, eV/angstrom
         weight : of the mean squared error of this supercell, angstrom^2/eV^2
+        virials : (n_structures, 3, 3) stress times volume per atom, eV, or None; of no use to a model without energy
+        virial_weight : of the mean squared error of their components, 1/eV^2
         """
 
     @abstractmethod

@@ -147,7 +147,7 @@ class ElementalSDNNFF(ForceModel):
         return total.index_add_(0, description["centres"].to(self.device), forces)
 
     @torch.no_grad()
-    def prepare(self, neighbourhoods, forces, weight):
+    def prepare(self, neighbourhoods, forces, weight, virials=None, virial_weight=0.0):
         here = self.describe(neighbourhoods)
         components = torch.stack(
             [

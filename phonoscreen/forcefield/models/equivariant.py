@@ -15,7 +15,13 @@ import numpy
 import torch
 
 from phonoscreen.forcefield.elements import N_DESCRIPTORS, SYMBOLS, element_descriptors, element_radii_angstrom
-from phonoscreen.forcefield.long_range import coulomb_energy, describe_waves
+from phonoscreen.forcefield.long_range import (
+    coulomb_energy,
+    coulomb_virials,
+    describe_matrices,
+    describe_waves,
+    matrix_interaction,
+)
 from phonoscreen.forcefield.models.base import ForceModel, perceptron, to_device
 from phonoscreen.forcefield.moments import (
     DEGREES,
@@ -102,6 +108,7 @@ class EquivariantPotential(ForceModel):
             "kinds": torch.as_tensor(numpy.column_stack([first, second])),
             "scales": torch.as_tensor(element_radii_angstrom(first) + element_radii_angstrom(second), dtype=self.dtype),
             "numbers": torch.as_tensor(neighbourhoods.numbers),
+            "atoms_of_structures": torch.tensor([n_atoms for n_atoms, _ in neighbourhoods.structures]),
         }
         if self.long_range:
             description |= describe_waves(neighbourhoods.structures, self.dtype)
@@ -154,22 +161,48 @@ class EquivariantPotential(ForceModel):
         return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0], charges
 
     def _forces(self, batch):
-        """Return minus the gradient of the energy, (n_atoms, 3); differentiable where gradients are enabled."""
-        training = torch.is_grad_enabled()
+        return self._forces_and_virials(batch, False)[0]
+
+    def _forces_and_virials(self, batch, with_virials=True):
+        """Return minus the gradient of the energy and its derivative with respect to strain over the atoms.
+
+        Differentiable with respect to the weights where gradients are enabled.
+
+        Returns
+        -------
+        forces : (n_atoms, 3), eV/angstrom
+        virials : (n_structures, 3, 3), eV per atom, or None
+        """
+        training, by_matrices = torch.is_grad_enabled(), "charge_matrices" in batch
         weights, vectors, pairs = self._pair_inputs(batch)
         moments = neighbour_moments(weights, vectors, pairs)
         with torch.enable_grad():
             inputs = [moments if training else moments.requires_grad_(True)]
             energies, charges = self._energies(moments, batch["numbers"])
             total = energies.sum()
-            if self.long_range:
+            if by_matrices:
+                energy, slopes, strain = matrix_interaction(charges, batch)
+                total = total + energy
+            elif self.long_range:
                 inputs.append(batch["positions"].detach().requires_grad_(True))
                 total = total + coulomb_energy(charges, inputs[1], batch)
             gradients = torch.autograd.grad(total, inputs, create_graph=training, materialize_grads=True)
         of_vectors = pair_gradients(weights, vectors, gradients[0], pairs)
         forces = of_vectors.new_zeros(len(batch["numbers"]), 3).index_add(0, pairs.centres, of_vectors)
         forces = forces.index_add(0, pairs.neighbours, -of_vectors)
-        return forces - gradients[1] if self.long_range else forces
+        if self.long_range:
+            forces = forces - (slopes if by_matrices else gradients[1])
+        if not with_virials:
+            return forces, None
+        atoms = batch["atoms_of_structures"]
+        ends = batch["offsets"][torch.cat([atoms.new_zeros(1), atoms.cumsum(0)])].diff().tolist()
+        parts = zip(vectors.split(ends), of_vectors.split(ends), strict=True)
+        virials = torch.stack([part.T @ gradient for part, gradient in parts])
+        if by_matrices:
+            virials = virials.index_add(0, torch.repeat_interleave(atoms), strain)
+        elif self.long_range:
+            virials = virials + coulomb_virials(charges, batch["positions"], batch)
+        return forces, virials / atoms[:, None, None]
 
     @torch.no_grad()
     def energy(self, description):
@@ -180,6 +213,14 @@ class EquivariantPotential(ForceModel):
         return float(total + coulomb_energy(charges, batch["positions"], batch) if self.long_range else total)
 
     @torch.no_grad()
+    def virials(self, description):
+        """Return the derivative of the energy with respect to strain, (n_structures, 3, 3) tensor, eV per atom.
+
+        The stress of a crystal, positive under tension, is this times the number of atoms over the volume.
+        """
+        return self._forces_and_virials(to_device(description, self.device))[1]
+
+    @torch.no_grad()
     def predict(self, description):
         batch = to_device(description, self.device)
         forces = self._forces(batch)
@@ -188,10 +229,18 @@ class EquivariantPotential(ForceModel):
             forces = forces - at_rest.repeat(len(forces) // len(at_rest), 1)
         return forces
 
-    def prepare(self, neighbourhoods, forces, weight):
+    def prepare(self, neighbourhoods, forces, weight, virials=None, virial_weight=0.0):
         weights = torch.full((len(neighbourhoods),), weight / len(neighbourhoods), dtype=self.dtype)
         targets = torch.as_tensor(forces, dtype=self.dtype)
-        return {**self.describe(neighbourhoods), "forces": targets, "weights": weights}
+        prepared = {**self.describe(neighbourhoods), "forces": targets, "weights": weights}
+        if self.long_range:
+            for name in ("wave_groups", "waves", "wave_weights", "positions"):
+                del prepared[name]
+            prepared |= describe_matrices(neighbourhoods.structures, neighbourhoods.positions, self.dtype)
+        if virials is not None:
+            prepared["virials"] = torch.as_tensor(virials, dtype=self.dtype)
+            prepared["virial_weights"] = torch.full((len(virials),), virial_weight / len(virials), dtype=self.dtype)
+        return prepared
 
     def collate(self, prepared):
         batch = {name: [part[name] for part in prepared] for name in prepared[0]}
@@ -204,5 +253,9 @@ class EquivariantPotential(ForceModel):
         return {name: torch.cat(parts).to(self.device) for name, parts in batch.items()}
 
     def loss(self, batch):
-        square = ((self._forces(batch) - batch["forces"]) ** 2).mean(dim=1)
-        return (square * batch["weights"]).sum(), square.detach().sum()
+        forces, virials = self._forces_and_virials(batch, "virials" in batch)
+        square = ((forces - batch["forces"]) ** 2).mean(dim=1)
+        loss = (square * batch["weights"]).sum()
+        if virials is not None:
+            loss = loss + (((virials - batch["virials"]) ** 2).mean(dim=(1, 2)) * batch["virial_weights"]).sum()
+        return loss, square.detach().sum()

@@ -91,6 +91,8 @@ class Training(Section):
     """Epochs without a better one before training stops."""
     relative_floor_mev_per_angstrom: optional(number(0, 10_000)) = 20
     """Loss: squared error over rms^2 + floor^2 of the structure; null: absolute errors [OWN]."""
+    stress_weight: number(0, 100) = 0.3
+    """Weight of relative errors of stresses beside those of forces, where the labels have stresses [OWN]."""
     warmup_steps: Count = 100
     """Steps in which the learning rate rises; then it falls as a cosine."""
     ema_decay: number(low=0, below=1) = 0.99

@@ -1,0 +1,83 @@
+"""Training data from the kept labels of a universal potential (``phonoscreen.stages.label_product``)."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy
+import pandas
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.forcefield.dataset import is_held_out
+from phonoscreen.forcefield.models.base import check_forces
+from phonoscreen.stages.label_product import read_product
+
+STAGE = "label_dataset"
+
+
+def write_label_dataset(product: Path, path: Path, *, held_out_fraction: float, seed: int, compounds_max: int = 0):
+    """Write labelled compounds as a data set that ``phonoscreen.forcefield.dataset.Dataset`` reads.
+
+    Compounds with the role ``test`` get the split ``test``: nothing is trained on them and nothing decided by them. Of
+    the others a fraction is held out to judge epochs. Beside its displaced supercells a compound has its strained
+    primitive cells and, without strain, the relaxed one, whose forces and stress are zero: relaxation made them so.
+
+    Parameters
+    ----------
+    product : file of ``label_product``
+    path : HDF5 file to write, complete when it appears
+    held_out_fraction, seed : see ``phonoscreen.forcefield.dataset.is_held_out``
+    compounds_max : at most so many compounds to train on, the first ones of the file (0: all); none of the test
+        compounds is left out
+
+    Returns
+    -------
+    pandas.DataFrame with ``structure_id, formula, prototype, split, n_supercells, n_environments``, one row per
+    compound with labels
+
+    Raises
+    ------
+    StudyError
+        If the file holds no compound to train on.
+    """
+    origin, labelled = read_product(product)
+    rows = []
+    with h5py.File(f"{path}.partial", "w") as store:
+        store.attrs["engine"] = str(origin["engine"])
+        store.attrs["model"] = str(origin["weights_sha256"])
+        store.attrs["labels_sha256"] = file_sha256(product)
+        for record, arrays in labelled:
+            training = sum(row["split"] != "test" for row in rows)
+            if not arrays or (record["role"] != "test" and compounds_max and training >= compounds_max):
+                continue
+            split = _split(record, held_out_fraction, seed)
+            _write_compound(store.create_group(record["structure_id"]), arrays, split)
+            count, n_atoms = arrays["forces"].shape[:2]
+            row = {name: record[name] for name in ("structure_id", "formula", "prototype")}
+            rows.append(row | {"split": split, "n_supercells": count, "n_environments": count * n_atoms})
+    if not any(row["split"] == "training" for row in rows):
+        raise StudyError("no compound to train on", where=f"{product}, stage {STAGE}", fix="give a file of more labels")
+    os.replace(f"{path}.partial", path)
+    return pandas.DataFrame(rows)
+
+
+def _split(record, held_out_fraction, seed):
+    if record["role"] == "test":
+        return "test"
+    return "held_out" if is_held_out(record["structure_id"], held_out_fraction, seed) else "training"
+
+
+def _write_compound(group, arrays, split):
+    """Write one compound in the layout of ``assemble_dataset``, with stresses."""
+    forces = check_forces(arrays["forces"], arrays["displacements"].shape[1])
+    for name in ("cell", "scaled_positions", "numbers", "repetitions", "displacements", "stresses"):
+        group[name] = arrays[name]
+    group["forces"], strained = forces, group.create_group("strained")
+    at_rest = numpy.zeros((1, 3, 3))
+    strained["strains"] = numpy.concatenate([at_rest, arrays["strained/strains"]])
+    strained["stresses"] = numpy.concatenate([at_rest, arrays["strained/stresses"]])
+    strained["forces"] = numpy.concatenate([numpy.zeros((1, len(arrays["numbers"]), 3)), arrays["strained/forces"]])
+    group.attrs["split"], group.attrs["weight"] = split, 1.0
+    group.attrs["displacement_max_angstrom"] = float(numpy.linalg.norm(arrays["displacements"], axis=-1).max())
+    group.attrs["force_rms_ev_per_angstrom"] = float(numpy.sqrt((forces**2).mean()))
