@@ -5,7 +5,7 @@ def add_parser(subparsers):
     """Add the ``predict`` command."""
     parser = subparsers.add_parser("predict", help="forces of a published model on structures of any file ASE reads")
     parser.add_argument("structures", nargs="+", help="files with one or several structures (extxyz, CIF, POSCAR, ...)")
-    parser.add_argument("--model", required=True, help="folder of a published model")
+    parser.add_argument("--model", help="folder of a published model (the one that comes with the repository)")
     parser.add_argument(
         "--output", default="forces.extxyz", help="extended XYZ to write; records go to OUTPUT.records.csv"
     )
@@ -19,10 +19,12 @@ def predict(arguments):
     import logging
 
     from phonoscreen.forcefield.predict import predict_files
+    from phonoscreen.forcefield.publish import default_model_path
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    model = arguments.model or default_model_path()
     good, failed = predict_files(
-        arguments.structures, arguments.model, arguments.output, device=arguments.device, dtype=arguments.dtype
+        arguments.structures, model, arguments.output, device=arguments.device, dtype=arguments.dtype
     )
     print(f"{arguments.output}: {good} structures with forces, {failed} without (see {arguments.output}.records.csv)")
     return 1 if failed else 0

@@ -2,31 +2,33 @@
 
 import numpy
 from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from phonoscreen.forcefield.committee import uncertainty
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
-from phonoscreen.forcefield.publish import load_published
+from phonoscreen.forcefield.publish import default_model_path, load_published
 
 
 class ForceModelCalculator(Calculator):
     """Forces of the mean of a published committee.
 
     ``results["uncertainty"]`` holds epsilon of Eq. (3) for every atom. The equivariant model also has an energy, up to
-    a constant of each element; Elemental-SDNNFF has none: asking for it raises ``PropertyNotImplementedError``.
+    a constant of each element, and for crystals a stress; Elemental-SDNNFF has neither: asking for one raises
+    ``PropertyNotImplementedError``.
 
     Parameters
     ----------
-    model : folder of a published model
+    model : folder of a published model; None: the one that comes with the repository
     device, dtype : auto, cpu or cuda; float32, float64 or None (as trained)
     """
 
     implemented_properties = ["forces"]
 
-    def __init__(self, model, device="auto", dtype=None, **kwargs):
+    def __init__(self, model=None, device="auto", dtype=None, **kwargs):
         super().__init__(**kwargs)
-        self.committee, self.content = load_published(model, device, dtype)
+        self.committee, self.content = load_published(model or default_model_path(), device, dtype)
         if self.committee.has_energy:
-            self.implemented_properties = ["energy", "forces"]
+            self.implemented_properties = ["energy", "forces", "stress"]
 
     def calculate(self, atoms=None, properties=("forces",), system_changes=tuple(all_changes)):
         """Compute the forces, eV/angstrom."""
@@ -37,3 +39,6 @@ class ForceModelCalculator(Calculator):
         self.results = {"forces": forces.mean(axis=0), "uncertainty": spread}
         if self.committee.has_energy:
             self.results["energy"] = self.committee.energy(neighbourhoods)
+            if "stress" in properties and self.atoms.pbc.all():
+                virial = len(self.atoms) * self.committee.virials(neighbourhoods)[:, 0].mean(axis=0)
+                self.results["stress"] = full_3x3_to_voigt_6_stress(virial / self.atoms.get_volume())

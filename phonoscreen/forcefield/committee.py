@@ -61,6 +61,19 @@ class Committee:
         description = self.members[0].describe(neighbourhoods)
         return float(numpy.mean([member.energy(description) for member in self.members]))
 
+    def virials(self, neighbourhoods):
+        """Return the derivative of the energy with respect to strain of every member, eV per atom.
+
+        Of a crystal of n atoms and volume V the stress, positive under tension, is this times n / V. Only a model with
+        an energy has one.
+
+        Returns
+        -------
+        (n_members, n_structures, 3, 3)
+        """
+        description = self.members[0].describe(neighbourhoods)
+        return numpy.array([member.virials(description).cpu().numpy() for member in self.members], dtype=float)
+
     def supercell_forces(self, supercells):
         """Return the forces of every member on every displaced supercell of a structure.
 

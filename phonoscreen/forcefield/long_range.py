@@ -69,7 +69,8 @@ def describe_matrices(structures, positions, dtype):
     """Return the interaction of the atoms of some structures as matrices: what training, which sees them often, keeps.
 
     With P, which subtracts the mean charge of each structure, these are P, and times P: the energy's matrix
-    ``sum_k w cos(k (r_i - r_j))``, its derivatives with respect to the position of the first atom (3) and to strain (6).
+    ``sum_k w cos(k (r_i - r_j))``, its derivatives with respect to the position of the first atom (3) and to strain
+    (6).
     Structures do not interact.
 
     Parameters

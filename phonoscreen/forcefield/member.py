@@ -15,7 +15,7 @@ from phonoscreen.forcefield.training import train_member
 
 def train_to_files(
     dataset_path, settings, training, *, weights, model, history, seed, member, round_number, key, start=None,
-    device="auto", processes=1, folder=None,
+    device="auto", processes=1, folder=None, progress=None,
 ):  # fmt: skip
     """Train a member and write its weights, settings and history; an interrupted training of the same key goes on.
 
@@ -27,6 +27,7 @@ def train_to_files(
     key : what the result depends on besides the arguments (code, inputs); names the checkpoint
     start : (weights, settings) paths of a member to start from, or None
     folder : for the checkpoint, which is removed at the end; None takes that of the weights
+    progress : CSV file of the history, written after every epoch, or None
     processes : how many share the batches; does not change the result beyond rounding
     """
     folder = Path(folder or Path(weights).parent)
@@ -35,7 +36,7 @@ def train_to_files(
         "dataset": str(dataset_path), "settings": dict(settings), "training": dict(training), "weights": str(weights),
         "model": str(model), "history": str(history), "seed": seed, "member": member, "round": round_number,
         "start": [str(path) for path in start] if start else None, "device": device,
-        "checkpoint": str(folder / f"checkpoint.{key}"),
+        "checkpoint": str(folder / f"checkpoint.{key}"), "progress": str(progress) if progress else None,
     }  # fmt: skip
     if processes == 1:
         _run(task)
@@ -54,6 +55,7 @@ def _run(task):
     model, history = train_member(
         task["dataset"], settings, task["training"], seed=task["seed"], member=task["member"],
         round_number=task["round"], start=start, checkpoint=task["checkpoint"], device=task["device"],
+        progress=task["progress"],
     )  # fmt: skip
     if distributed.is_first():
         dataset = Dataset(task["dataset"], model.cutoff_angstrom)

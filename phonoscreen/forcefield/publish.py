@@ -21,6 +21,23 @@ CHECK_SPACING_ANGSTROM = 2.8
 CHECK_TOLERANCE = 1e-3  # of the largest force: single precision on any device stays ten times below
 
 
+def default_model_path() -> Path:
+    """Return the folder of the published model that comes with the repository: what is used where none is named.
+
+    Raises
+    ------
+    StudyError
+        If this copy of the repository holds none.
+    """
+    path = Path(__file__).resolve().parents[2] / "resources" / "model"
+    if not (path / "model.json").exists():
+        raise StudyError(
+            f"{path} holds no published model", where="default_model_path",
+            fix="name one with --model, or train one with phonoscreen train",
+        )  # fmt: skip
+    return path
+
+
 def publish_model(
     members, weights_paths, settings_path, card_path, *, dataset, dataset_path, validation, code, licence
 ):

@@ -62,13 +62,14 @@ def _size(prepared):
 
 
 def train_member(
-    dataset_path, settings, training, *, seed, member, round_number, start=None, checkpoint=None, device="auto"
-):
+    dataset_path, settings, training, *, seed, member, round_number, start=None, checkpoint=None, device="auto",
+    progress=None,
+):  # fmt: skip
     """Train one member.
 
     Loss: mean over supercells of the squared error of the force components over ``rms^2 + floor^2`` of the structure
-    (``Dataset.weights``), plus ``stress_weight`` times that of the stresses over ``Dataset.virials``'s unit where the data
-    set has stresses. AdamW; the learning rate rises over ``warmup_steps`` and falls as a cosine to zero. An
+    (``Dataset.weights``), plus ``stress_weight`` times that of the stresses over their unit (``Dataset.virials``) where
+    the data set has stresses. AdamW; the learning rate rises over ``warmup_steps`` and falls as a cosine to zero. An
     exponential moving average of the weights (``ema_decay`` per step) is what is judged and returned: that of the
     epoch with the lowest loss on held-out structures.
 
@@ -80,6 +81,7 @@ def train_member(
     start : model to start from (of the round before, or published), or None
     device : auto, cpu or cuda
     checkpoint : path of the checkpoint, written after every epoch; an existing one is continued
+    progress : path of the history as CSV, written after every epoch, or None
 
     Returns
     -------
@@ -116,6 +118,8 @@ def train_member(
         state.finish_epoch(row)
         if distributed.is_first():
             write_checkpoint(checkpoint, state)
+            if progress is not None:
+                pandas.DataFrame(state.history, columns=HISTORY).to_csv(progress, index=False)
         _log_epoch(state.history, epochs)
     state.averaged.load_state_dict(state.best_weights)
     return state.averaged, pandas.DataFrame(state.history, columns=HISTORY)

@@ -1,0 +1,61 @@
+"""Command ``phonoscreen train``: a force model from kept labels, judged on compounds it never saw, and published."""
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(subparsers):
+    """Add the command to the main command line."""
+    parser = subparsers.add_parser(
+        "train", help="force model from kept labels, judged on compounds never seen, and published", description=__doc__
+    )
+    parser.add_argument("labels", type=Path, help="kept labels, for example resources/labels/teacher_labels.h5")
+    parser.add_argument("folder", type=Path, help="folder of the training; an interrupted one goes on where it stopped")
+    parser.add_argument(
+        "--members", type=int, default=5, help="members of the committee (5), trained one after another"
+    )
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE",
+        help="YAML file with the sections force_model and training (resources/model_training.yaml)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="of the split, the weights and the order of the data (1)")
+    parser.add_argument(
+        "--compounds", type=int, default=0, metavar="N", help="train on the first N compounds of the labels (all)"
+    )
+    parser.add_argument("--publish", type=Path, metavar="FOLDER", help="where the model goes (FOLDER/model)")
+    parser.add_argument(
+        "--interim", action="store_true",
+        help="train nothing: judge and publish the members as they are, an unfinished one with its best weights so far",
+    )  # fmt: skip
+    parser.set_defaults(run=train)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train what is not trained yet, then judge and publish."""
+    import logging
+
+    import torch
+    import yaml
+
+    from phonoscreen.stages import published_model
+    from phonoscreen.workflow.code import ROOT, code_of
+    from phonoscreen.workflow.inputs import model_settings, training_settings
+    from phonoscreen.workflow.settings.check import check_settings
+    from phonoscreen.workflow.settings.files import check_files
+
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    path = arguments.settings or ROOT / "resources" / "model_training.yaml"
+    check_files([path])
+    sections = check_settings(yaml.safe_load(path.read_text()) or {})
+    published_model.prepare_training(
+        arguments.labels, arguments.folder, force_model=model_settings(sections["force_model"]),
+        training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
+    )  # fmt: skip
+    if not arguments.interim:
+        published_model.train_members(arguments.folder, arguments.members)
+    files = published_model.interim_members(arguments.folder, arguments.members)
+    target = arguments.publish or arguments.folder / "model"
+    published_model.publish(arguments.folder, files, target, code_of("phonoscreen/forcefield/training.py"))
+    print(f"{target}: {len(files)} members; {published_model.summary(arguments.folder)}")
+    return 0

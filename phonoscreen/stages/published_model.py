@@ -1,0 +1,196 @@
+"""The published model: a committee trained on the kept labels, judged on compounds that no training saw.
+
+``phonoscreen train LABELS FOLDER`` (``phonoscreen.commands.train``) calls this. The folder holds the data set, one
+weights file, settings, history and checkpoint per member, the errors on the test compounds and the published model.
+"""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy
+import pandas
+import torch
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.records import write_table
+from phonoscreen.forcefield.checkpoint import read_checkpoint
+from phonoscreen.forcefield.committee import Committee
+from phonoscreen.forcefield.dataset import STRAINED, Dataset, Supercells
+from phonoscreen.forcefield.member import train_to_files
+from phonoscreen.forcefield.models.files import save_model, write_json
+from phonoscreen.forcefield.models.registry import create_model
+from phonoscreen.forcefield.publish import publish_model
+from phonoscreen.forcefield.validation import force_errors, squares_by_element
+from phonoscreen.stages.label_dataset import write_label_dataset
+
+log = logging.getLogger("phonoscreen")
+
+LICENCE = "MIT, as this repository; labels: nequix-oam-1-pft (MIT), a universal potential trained on OMat24 and on "
+LICENCE += "phonon data of the Materials Project (CC BY 4.0)"
+
+
+def prepare_training(product: Path, folder: Path, *, force_model: dict, training: dict, seed: int, compounds_max: int):
+    """Write the data set and the settings of a training to its folder, or check that they are those already there.
+
+    Parameters
+    ----------
+    product : file of kept labels
+    folder : of the training
+    force_model, training : as for ``phonoscreen.forcefield.training.train_member``
+    seed : of the split, the weights and the order of the data
+    compounds_max : see ``write_label_dataset``
+
+    Raises
+    ------
+    StudyError
+        If the folder holds a training of other settings or labels.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = {
+        "labels_sha256": file_sha256(product), "force_model": force_model, "training": training, "seed": seed,
+        "compounds_max": compounds_max,
+    }  # fmt: skip
+    path = folder / "training.json"
+    if path.exists():
+        kept = json.loads(path.read_text())
+        different = sorted(name for name in plan if kept.get(name) != json.loads(json.dumps(plan[name])))
+        if different:
+            raise StudyError(
+                f"{folder} holds a training with other {', '.join(different)}", where="phonoscreen train",
+                fix="give the settings and labels it was begun with, or another folder",
+            )  # fmt: skip
+        return
+    table = write_label_dataset(
+        product, folder / "dataset.h5", held_out_fraction=training["held_out_fraction"], seed=seed,
+        compounds_max=compounds_max,
+    )  # fmt: skip
+    write_table(table, folder / "dataset.parquet")
+    write_json(plan, path)
+
+
+def train_members(folder: Path, members: int):
+    """Train the members that are not trained yet, one after another; a killed training goes on at its last epoch."""
+    plan = json.loads((folder / "training.json").read_text())
+    for member in range(members):
+        weights, model, history = member_files(folder, member)
+        if not history.exists():
+            train_to_files(
+                folder / "dataset.h5", plan["force_model"], plan["training"], weights=weights, model=model,
+                history=history, seed=plan["seed"], member=member, round_number=0, key="training", device="cpu",
+                progress=folder / f"member{member}.csv",
+            )  # fmt: skip
+
+
+def member_files(folder: Path, member: int) -> tuple[Path, Path, Path]:
+    """Return the files of a member: weights, settings, history."""
+    return tuple(folder / f"member{member}.{ending}" for ending in ("safetensors", "json", "parquet"))
+
+
+def interim_members(folder: Path, members: int) -> list[tuple[Path, Path]]:
+    """Return the files of trained members, and of the best weights so far of the one whose training goes on."""
+    plan, found = json.loads((folder / "training.json").read_text()), []
+    for member in range(members):
+        weights, model, history = member_files(folder, member)
+        kept = None if history.exists() else read_checkpoint(f"{weights}.checkpoint.training")
+        if history.exists():
+            found.append((weights, model))
+        elif kept is not None and kept["best_weights"]:
+            network = create_model(plan["force_model"], 0)
+            network.load_state_dict(kept["best_weights"])
+            weights, model = (folder / f"interim{member}.{ending}" for ending in ("safetensors", "json"))
+            dataset = Dataset(folder / "dataset.h5", network.cutoff_angstrom)
+            save_model(
+                network, weights, model, elements=dataset.elements(), round=0, member=member, training=plan["training"],
+                label_engine=dataset.store.attrs["engine"], label_model=dataset.store.attrs["model"],
+            )  # fmt: skip
+            found.append((weights, model))
+    if not found:
+        raise StudyError("no member has finished an epoch", where=str(folder), fix="wait, or train first")
+    return found
+
+
+def errors_on_test_compounds(committee: Committee, folder: Path) -> pandas.DataFrame:
+    """Errors on every test compound: nothing was trained on them and nothing decided by them.
+
+    Returns
+    -------
+    pandas.DataFrame with ``structure_id, formula, prototype, status``, the columns of
+    ``phonoscreen.forcefield.validation.force_errors``, ``squares_by_element`` and ``virial_rmse_relative``, the error
+    of the strained cells' virials over their root mean square
+    """
+    table, rows = pandas.read_parquet(folder / "dataset.parquet"), []
+    dataset = Dataset(folder / "dataset.h5", committee.cutoff_angstrom)
+    with h5py.File(folder / "dataset.h5") as store:
+        for row in table[table.split == "test"].itertuples():
+            group = store[row.structure_id]
+            data, reference = Supercells.read(group), group["forces"][:]
+            forces = committee.supercell_forces(data)
+            numbers = numpy.tile(data.crystal.numbers, data.n_atoms // len(data.crystal.numbers))
+            squares = squares_by_element(forces.mean(axis=0), reference, numbers)
+            rows.append(
+                {
+                    "structure_id": row.structure_id, "formula": row.formula, "prototype": row.prototype,
+                    "status": "ok", "squares_by_element": json.dumps(squares),
+                    **_force_errors(committee, data, forces, reference), **_virial_errors(committee, dataset, row),
+                }
+            )  # fmt: skip
+    return pandas.DataFrame(rows)
+
+
+def _force_errors(committee, data, forces, reference):
+    several = forces if len(forces) > 1 else numpy.repeat(forces, 2, axis=0)  # one member: its spread is zero
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        return force_errors(several, committee.perfect_crystal_forces(data), reference)
+
+
+def _virial_errors(committee, dataset, row):
+    if not committee.has_energy:
+        return {"virial_rmse_relative": numpy.nan}
+    neighbourhoods, _ = dataset.read((row.structure_id, STRAINED))
+    reference, _ = dataset.virials((row.structure_id, STRAINED))
+    error = committee.virials(neighbourhoods).mean(axis=0) - reference
+    return {"virial_rmse_relative": float(numpy.sqrt((error**2).mean() / (reference**2).mean()))}
+
+
+def publish(folder: Path, files: list[tuple[Path, Path]], target: Path, code: str) -> dict:
+    """Judge members on the test compounds and publish them; returns ``model.json``'s contents.
+
+    Parameters
+    ----------
+    folder : of the training
+    files : weights and settings of each member
+    target : folder of the published model; what it held before is replaced
+    code : digest of the code that trained
+    """
+    torch.set_num_threads(1)
+    validation = errors_on_test_compounds(Committee.load(*zip(*files, strict=True), device="cpu"), folder)
+    write_table(validation, folder / "test.parquet")
+    fresh = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    content = publish_model(
+        files, [fresh / f"member{number}.safetensors" for number in range(len(files))], fresh / "model.json",
+        fresh / "card.md", dataset=pandas.read_parquet(folder / "dataset.parquet"),
+        dataset_path=folder / "dataset.h5", validation=validation, code=code, licence=LICENCE,
+    )  # fmt: skip
+    if target.exists():
+        shutil.rmtree(target)
+    fresh.rename(target)
+    return content
+
+
+def summary(folder: Path) -> str:
+    """Errors on the test compounds in two lines, from the table that ``publish`` wrote."""
+    judged = pandas.read_parquet(folder / "test.parquet")
+    squares = [list(json.loads(one).values()) for one in judged.squares_by_element]
+    error, size, count = numpy.sum([numpy.sum(one, axis=0) for one in squares], axis=0)
+    return (
+        f"{len(judged)} test compounds: force RMSE {1e3 * (error / count) ** 0.5:.1f} meV/A, "
+        f"{100 * (error / size) ** 0.5:.1f} % of the RMS force; per compound median "
+        f"{100 * judged.force_rmse_relative.median():.1f} %, mean {100 * judged.force_rmse_relative.mean():.1f} %; "
+        f"virials of strained cells {100 * judged.virial_rmse_relative.median():.1f} % (median)"
+    )
