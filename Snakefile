@@ -8,7 +8,7 @@ from phonoscreen.audit.integrity import check_before_start
 from phonoscreen.audit.kept import PROTECTED, announce_asked
 from phonoscreen.audit.outdated import find_outdated, statement
 from phonoscreen.audit.remake import announce_call
-from phonoscreen.workflow.code import ROOT, code_of
+from phonoscreen.workflow.code import ROOT, code_of, keep_facts
 from phonoscreen.workflow.inputs import (
     augmentation,
     bonding_program,
@@ -56,6 +56,7 @@ config.update(check_settings(config, globals().get("SETTINGS", Study)))
 
 
 onstart:
+    keep_facts()
     announce_asked(forced_names(workflow.dag_settings))
     check_before_start(workflow.dag.needrun_jobs())
 
@@ -126,3 +127,8 @@ include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/summary.smk"
 include: "rules/targets.smk"
+
+
+# Digests of files are kept for the next run and for the jobs of this one.
+if workflow.is_main_process:
+    keep_facts()

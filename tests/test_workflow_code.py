@@ -49,7 +49,7 @@ def test_editing_a_module_changes_exactly_the_scripts_that_import_it(copy_of_cod
         ("phonoscreen/audit/errors.py", "class StudyError", "# why\nclass StudyError"),
         ("phonoscreen/audit/errors.py", "where: str | None = None", "where=None"),
         ("phonoscreen/audit/shard.py", "import logging", "import logging\nfrom typing import Any"),
-        ("phonoscreen/audit/shard.py", "def _name(structure_id: str) -> str:", "def _name(structure_id):"),
+        ("phonoscreen/audit/shard.py", "def _plain(value: Any) -> Any:", "def _plain(value):"),
         ("phonoscreen/audit/shard.py", "status: str", "status: object"),
         ("phonoscreen/audit/job.py", '"rule %s failed"', '"the rule %s did not end well"'),
         ("phonoscreen/__init__.py", "__version__ = ", "__version__ = 'new' + "),

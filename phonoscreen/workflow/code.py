@@ -3,6 +3,9 @@
 Snakemake notices edits of a script but not of the modules it imports. Each rule carries this digest as a parameter, so
 that an edit of a module reruns exactly the rules that use it, and a fresh checkout of the same code reruns none.
 
+What one file does and imports is kept from run to run by the content of the file: reading it from the syntax trees of all
+modules costs seconds, and every job of the study would do it again.
+
 The digest is taken over the syntax tree. Comments, layout, docstrings, type annotations, calls of the logger and the
 version number are no part of it: none of them changes a result.
 """
@@ -10,6 +13,9 @@ version number are no part of it: none of them changes a result.
 import ast
 import functools
 import hashlib
+import json
+import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,33 +56,79 @@ def code_of(*files):
 @functools.cache
 def modules_of(*files):
     """Return the files of an import closure, relative to the repository, sorted."""
-    pending, seen = [Path(path) for path in files], set()
+    pending, seen = list(files), set()
     while pending:
         path = pending.pop()
         if path not in seen:
             seen.add(path)
-            pending.extend(_imports(path))
-    return tuple(sorted(str(path) for path in seen))
+            pending.extend(file for name in _facts(path)["imports"] for file in _files(name))
+    return tuple(sorted(seen))
 
 
 @functools.cache
 def meaning_of(path):
     """Return the digest (bytes) of what one file does; equal for two texts that differ in words alone."""
+    return bytes.fromhex(_facts(path)["meaning"])
+
+
+def keep_facts():
+    """Write what is known of the files, for the next run and for the jobs of this one."""
+    if _facts.cache_info().currsize and not _NEW.keys() <= _kept().keys():
+        KEPT.parent.mkdir(exist_ok=True)
+        partial = KEPT.with_name(f"{KEPT.name}.{os.getpid()}")
+        partial.write_text(json.dumps({"by": _by(), "facts": _NEW}))
+        os.replace(partial, KEPT)
+
+
+def forget():
+    """Forget all digests; for tests that edit code while a process runs."""
+    for function in (code_of, modules_of, meaning_of, _facts, _files_of_package):
+        function.cache_clear()
+
+
+KEPT = Path(".snakemake/phonoscreen_code.json")
+_NEW = {}
+
+
+@functools.cache
+def _kept():
+    """Return the facts of files that an earlier run has kept, by the digest of their content."""
+    try:
+        document = json.loads(KEPT.read_text())
+        return document["facts"] if document["by"] == _by() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@functools.cache
+def _by():
+    """Return what the facts depend on besides the content of a file: this module and Python."""
+    return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()
+
+
+@functools.cache
+def _facts(path):
+    """Return the ``meaning`` of a file (digest of what it does) and the project modules that it ``imports``."""
+    content = (ROOT / path).read_bytes()
+    key = hashlib.sha256(f"{Path(path).parent}\0".encode() + content).hexdigest()
+    facts = _kept().get(key) or _NEW.get(key)
+    if facts is None:
+        tree = ast.parse(content, filename=str(path))
+        facts = {"meaning": _meaning(tree), "imports": _imported(tree, Path(path))}
+    _NEW[key] = facts
+    return facts
+
+
+def _meaning(tree):
     words, used = [], set()
-    imports = [node for node in _tree(path).body if _is_for_annotations(node)]
-    for node in _tree(path).body:
+    imports = [node for node in tree.body if _is_for_annotations(node)]
+    for node in tree.body:
         if node not in imports:
             _spell(node, words, used)
     for node in imports:
         if any((alias.asname or alias.name.partition(".")[0]) in used for alias in node.names):
             _spell(node, words, used)
-    return hashlib.sha256(" ".join(words).encode()).digest()
-
-
-def forget():
-    """Forget all digests; for tests that edit code while a process runs."""
-    for function in (code_of, modules_of, meaning_of, _tree, _imports):
-        function.cache_clear()
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
 def _spell(node, words, used):
@@ -127,16 +179,10 @@ def _is_for_annotations(node):
     return isinstance(node, ast.Import) and all(alias.name in ONLY_FOR_ANNOTATIONS for alias in node.names)
 
 
-@functools.cache
-def _tree(path):
-    return ast.parse((ROOT / path).read_text(), filename=str(path))
-
-
-@functools.cache
-def _imports(path):
-    """Return the project files one file imports, at any depth of its code."""
+def _imported(tree, path):
+    """Return the dotted names from this project that one file imports, at any depth of its code."""
     found = set()
-    for node in ast.walk(_tree(str(path))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -147,19 +193,21 @@ def _imports(path):
             names = [module] + [f"{module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in names:
-            if name.partition(".")[0] == PACKAGE:
-                found.update(_files(name))
-    return tuple(sorted(found))
+        found.update(name for name in names if name.partition(".")[0] == PACKAGE)
+    return sorted(found)
 
 
 def _files(name):
     """Return the file of a dotted module name and of the packages above it; nothing for a function of a module."""
-    parts = name.split(".")
+    parts, known = name.split("."), _files_of_package()
     for depth in range(1, len(parts) + 1):
-        package = Path(*parts[:depth]) / "__init__.py"
-        module = Path(*parts[:depth]).with_suffix(".py")
-        if (ROOT / package).exists():
-            yield package
-        elif (ROOT / module).exists():
-            yield module
+        stem = "/".join(parts[:depth])
+        if f"{stem}/__init__.py" in known:
+            yield f"{stem}/__init__.py"
+        elif f"{stem}.py" in known:
+            yield f"{stem}.py"
+
+
+@functools.cache
+def _files_of_package():
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / PACKAGE).rglob("*.py")}
