@@ -3,8 +3,8 @@
 Snakemake notices edits of a script but not of the modules it imports. Each rule carries this digest as a parameter, so
 that an edit of a module reruns exactly the rules that use it, and a fresh checkout of the same code reruns none.
 
-What one file does and imports is kept from run to run by the content of the file: reading it from the syntax trees of all
-modules costs seconds, and every job of the study would do it again.
+What one file does and imports is kept from run to run by the content of the file: reading it from the syntax trees of
+all modules costs seconds, and every job of the study would do it again.
 
 The digest is taken over the syntax tree. Comments, layout, docstrings, type annotations, calls of the logger and the
 version number are no part of it: none of them changes a result.
