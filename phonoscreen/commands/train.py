@@ -22,6 +22,10 @@ def add_parser(subparsers):
     parser.add_argument(
         "--compounds", type=int, default=0, metavar="N", help="train on the first N compounds of the labels (all)"
     )
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="of a training whose members these begin with")
+    parser.add_argument(
+        "--test-labels", type=Path, metavar="FILE", help="labels whose test compounds judge (those that were given)"
+    )
     parser.add_argument("--publish", type=Path, metavar="FOLDER", help="where the model goes (FOLDER/model)")
     parser.add_argument(
         "--interim", action="store_true",
@@ -53,9 +57,11 @@ def train(arguments: argparse.Namespace) -> int:
         training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
     )  # fmt: skip
     if not arguments.interim:
-        published_model.train_members(arguments.folder, arguments.members)
+        published_model.train_members(arguments.folder, arguments.members, arguments.start)
     files = published_model.interim_members(arguments.folder, arguments.members)
     target = arguments.publish or arguments.folder / "model"
-    published_model.publish(arguments.folder, files, target, code_of("phonoscreen/forcefield/training.py"))
+    published_model.publish(
+        arguments.folder, files, target, code_of("phonoscreen/forcefield/training.py"), arguments.test_labels
+    )
     print(f"{target}: {len(files)} members; {published_model.summary(arguments.folder)}")
     return 0

@@ -16,7 +16,9 @@ from phonoscreen.stages.label_product import read_product
 STAGE = "label_dataset"
 
 
-def write_label_dataset(product: Path, path: Path, *, held_out_fraction: float, seed: int, compounds_max: int = 0):
+def write_label_dataset(
+    product: Path, path: Path, *, held_out_fraction: float, seed: int, compounds_max: int = 0, only_test: bool = False
+) -> pandas.DataFrame:
     """Write labelled compounds as a data set that ``phonoscreen.forcefield.dataset.Dataset`` reads.
 
     Compounds with the role ``test`` get the split ``test``: nothing is trained on them and nothing decided by them. Of
@@ -30,6 +32,7 @@ def write_label_dataset(product: Path, path: Path, *, held_out_fraction: float, 
     held_out_fraction, seed : see ``phonoscreen.forcefield.dataset.is_held_out``
     compounds_max : at most so many compounds to train on, the first ones of the file (0: all); none of the test
         compounds is left out
+    only_test : write the test compounds alone
 
     Returns
     -------
@@ -39,7 +42,7 @@ def write_label_dataset(product: Path, path: Path, *, held_out_fraction: float, 
     Raises
     ------
     StudyError
-        If the file holds no compound to train on.
+        If the file holds no compound to train on, or to judge on.
     """
     origin, labelled = read_product(product)
     rows = []
@@ -49,15 +52,19 @@ def write_label_dataset(product: Path, path: Path, *, held_out_fraction: float, 
         store.attrs["labels_sha256"] = file_sha256(product)
         for record, arrays in labelled:
             training = sum(row["split"] != "test" for row in rows)
-            if not arrays or (record["role"] != "test" and compounds_max and training >= compounds_max):
+            enough = only_test or (compounds_max and training >= compounds_max)
+            if not arrays or (record["role"] != "test" and enough):
                 continue
             split = _split(record, held_out_fraction, seed)
             _write_compound(store.create_group(record["structure_id"]), arrays, split)
             count, n_atoms = arrays["forces"].shape[:2]
             row = {name: record[name] for name in ("structure_id", "formula", "prototype")}
             rows.append(row | {"split": split, "n_supercells": count, "n_environments": count * n_atoms})
-    if not any(row["split"] == "training" for row in rows):
-        raise StudyError("no compound to train on", where=f"{product}, stage {STAGE}", fix="give a file of more labels")
+    wanted = "test" if only_test else "training"
+    if not any(row["split"] == wanted for row in rows):
+        raise StudyError(
+            f"no compound of the split {wanted}", where=f"{product}, stage {STAGE}", fix="give a file of more labels"
+        )
     os.replace(f"{path}.partial", path)
     return pandas.DataFrame(rows)
 

@@ -9,7 +9,6 @@ import logging
 import shutil
 from pathlib import Path
 
-import h5py
 import numpy
 import pandas
 import torch
@@ -72,8 +71,15 @@ def prepare_training(product: Path, folder: Path, *, force_model: dict, training
     write_json(plan, path)
 
 
-def train_members(folder: Path, members: int):
-    """Train the members that are not trained yet, one after another; a killed training goes on at its last epoch."""
+def train_members(folder: Path, members: int, start: Path | None = None):
+    """Train the members that are not trained yet, one after another; a killed training goes on at its last epoch.
+
+    Parameters
+    ----------
+    folder : of the training
+    members : how many
+    start : folder of a training with the same ``force_model`` whose members these begin with, or None
+    """
     plan = json.loads((folder / "training.json").read_text())
     for member in range(members):
         weights, model, history = member_files(folder, member)
@@ -81,7 +87,7 @@ def train_members(folder: Path, members: int):
             train_to_files(
                 folder / "dataset.h5", plan["force_model"], plan["training"], weights=weights, model=model,
                 history=history, seed=plan["seed"], member=member, round_number=0, key="training", device="cpu",
-                progress=folder / f"member{member}.csv",
+                progress=folder / f"member{member}.csv", start=start and member_files(start, member)[:2],
             )  # fmt: skip
 
 
@@ -113,8 +119,13 @@ def interim_members(folder: Path, members: int) -> list[tuple[Path, Path]]:
     return found
 
 
-def errors_on_test_compounds(committee: Committee, folder: Path) -> pandas.DataFrame:
+def errors_on_test_compounds(committee: Committee, table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
     """Errors on every test compound: nothing was trained on them and nothing decided by them.
+
+    Parameters
+    ----------
+    committee : to be judged
+    table, path : of ``write_label_dataset``
 
     Returns
     -------
@@ -122,22 +133,20 @@ def errors_on_test_compounds(committee: Committee, folder: Path) -> pandas.DataF
     ``phonoscreen.forcefield.validation.force_errors``, ``squares_by_element`` and ``virial_rmse_relative``, the error
     of the strained cells' virials over their root mean square
     """
-    table, rows = pandas.read_parquet(folder / "dataset.parquet"), []
-    dataset = Dataset(folder / "dataset.h5", committee.cutoff_angstrom)
-    with h5py.File(folder / "dataset.h5") as store:
-        for row in table[table.split == "test"].itertuples():
-            group = store[row.structure_id]
-            data, reference = Supercells.read(group), group["forces"][:]
-            forces = committee.supercell_forces(data)
-            numbers = numpy.tile(data.crystal.numbers, data.n_atoms // len(data.crystal.numbers))
-            squares = squares_by_element(forces.mean(axis=0), reference, numbers)
-            rows.append(
-                {
-                    "structure_id": row.structure_id, "formula": row.formula, "prototype": row.prototype,
-                    "status": "ok", "squares_by_element": json.dumps(squares),
-                    **_force_errors(committee, data, forces, reference), **_virial_errors(committee, dataset, row),
-                }
-            )  # fmt: skip
+    rows, dataset = [], Dataset(path, committee.cutoff_angstrom)
+    for row in table[table.split == "test"].itertuples():
+        group = dataset.store[row.structure_id]
+        data, reference = Supercells.read(group), group["forces"][:]
+        forces = committee.supercell_forces(data)
+        numbers = numpy.tile(data.crystal.numbers, data.n_atoms // len(data.crystal.numbers))
+        squares = squares_by_element(forces.mean(axis=0), reference, numbers)
+        rows.append(
+            {
+                "structure_id": row.structure_id, "formula": row.formula, "prototype": row.prototype,
+                "status": "ok", "squares_by_element": json.dumps(squares),
+                **_force_errors(committee, data, forces, reference), **_virial_errors(committee, dataset, row),
+            }
+        )  # fmt: skip
     return pandas.DataFrame(rows)
 
 
@@ -156,7 +165,9 @@ def _virial_errors(committee, dataset, row):
     return {"virial_rmse_relative": float(numpy.sqrt((error**2).mean() / (reference**2).mean()))}
 
 
-def publish(folder: Path, files: list[tuple[Path, Path]], target: Path, code: str) -> dict:
+def publish(
+    folder: Path, files: list[tuple[Path, Path]], target: Path, code: str, test_labels: Path | None = None
+) -> dict:
     """Judge members on the test compounds and publish them; returns ``model.json``'s contents.
 
     Parameters
@@ -165,16 +176,22 @@ def publish(folder: Path, files: list[tuple[Path, Path]], target: Path, code: st
     files : weights and settings of each member
     target : folder of the published model; what it held before is replaced
     code : digest of the code that trained
+    test_labels : kept labels whose test compounds judge; None: those that were trained on
     """
     torch.set_num_threads(1)
-    validation = errors_on_test_compounds(Committee.load(*zip(*files, strict=True), device="cpu"), folder)
+    trained = pandas.read_parquet(folder / "dataset.parquet")
+    table, path = trained, folder / "dataset.h5"
+    if test_labels is not None:
+        path = folder / "test.h5"
+        table = write_label_dataset(test_labels, path, held_out_fraction=0.0, seed=0, only_test=True)
+    validation = errors_on_test_compounds(Committee.load(*zip(*files, strict=True), device="cpu"), table, path)
     write_table(validation, folder / "test.parquet")
     fresh = target.with_name(f"{target.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     content = publish_model(
         files, [fresh / f"member{number}.safetensors" for number in range(len(files))], fresh / "model.json",
-        fresh / "card.md", dataset=pandas.read_parquet(folder / "dataset.parquet"),
+        fresh / "card.md", dataset=trained,
         dataset_path=folder / "dataset.h5", validation=validation, code=code, licence=LICENCE,
     )  # fmt: skip
     if target.exists():

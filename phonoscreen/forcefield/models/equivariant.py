@@ -33,7 +33,9 @@ from phonoscreen.forcefield.moments import (
 
 CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 64, 0.02
 RADIAL_FUNCTIONS = 10
-EMBEDDING, EMBEDDING_HIDDEN, PAIR_HIDDEN, COEFFICIENT_HIDDEN = 12, 16, 32, 32
+EMBEDDING, EMBEDDING_HIDDEN = 12, 16
+CONTEXT_ALL = False
+NOISE = 0.0
 CHARGE_HIDDEN, CHARGE_SCALE = 16, 2.0
 PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
 MEAN_SCALE_ANGSTROM = 2.8  # of the sum of two radii
@@ -51,22 +53,25 @@ class EquivariantPotential(ForceModel):
     def __init__(self, settings):
         super().__init__(settings)
         self.channels, self.long_range = settings["channels"], settings["long_range"]
+        self._noise = None
+        wide = settings.get("element_hidden", 32)  # models stored before it was a setting have 32
         numbers = sorted(SYMBOLS)
         descriptors = torch.zeros(max(numbers) + 1, N_DESCRIPTORS, dtype=self.dtype)
         descriptors[numbers] = torch.as_tensor(element_descriptors(numbers), dtype=self.dtype)
         self.register_buffer("descriptors", descriptors, persistent=False)
         n_outputs = RADIAL_FUNCTIONS * len(DEGREES) * self.channels
         self.embedding = perceptron([N_DESCRIPTORS, EMBEDDING_HIDDEN, EMBEDDING], self.dtype)
-        self.radial = perceptron([2 * EMBEDDING + 1, PAIR_HIDDEN, n_outputs], self.dtype)
+        self.radial = perceptron([2 * EMBEDDING + 1, wide, n_outputs], self.dtype)
         self.product_mixing = self._mixing(PRODUCTS)
         self.triple_mixing = self._mixing(TRIPLE_PRODUCTS)
         for number, triple in enumerate(TRIPLES):
             self.register_buffer(f"coupling{number}", coupling_coefficients(*triple).to(self.dtype), persistent=False)
         n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
         self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype, bias_of_last=False)
-        self.coefficients = perceptron([EMBEDDING + self.channels, COEFFICIENT_HIDDEN, n_invariants], self.dtype)
+        self.n_context = n_invariants if CONTEXT_ALL else self.channels
+        self.coefficients = perceptron([EMBEDDING + self.n_context, wide, n_invariants], self.dtype)
         if self.long_range:
-            self.charges = perceptron([EMBEDDING + self.channels, CHARGE_HIDDEN, 1], self.dtype)
+            self.charges = perceptron([EMBEDDING + self.n_context, CHARGE_HIDDEN, 1], self.dtype)
         self.register_buffer("moment_scale", torch.ones(16, 1, dtype=self.dtype))
         self.register_buffer("invariant_mean", torch.zeros(n_invariants, dtype=self.dtype))
         self.register_buffer("invariant_scale", torch.ones(n_invariants, dtype=self.dtype))
@@ -118,7 +123,8 @@ class EquivariantPotential(ForceModel):
         return description
 
     def _embed(self, numbers):
-        return self.embedding(self.descriptors[numbers])
+        descriptors = self.descriptors if self._noise is None else self.descriptors + self._noise
+        return self.embedding(descriptors[numbers])
 
     def _pair_inputs(self, batch):
         """Return weights of the radial functions, vectors and pairs (see ``neighbour_moments``)."""
@@ -155,7 +161,7 @@ class EquivariantPotential(ForceModel):
         """
         centred = self._invariants(moments) - self.invariant_mean
         scaled, element = centred / self.invariant_scale, self._embed(numbers)
-        context = torch.cat([element, scaled[:, : self.channels]], dim=1)
+        context = torch.cat([element, scaled[:, : self.n_context]], dim=1)
         linear = (self.coefficients(context) * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
         charges = CHARGE_SCALE * self.charges(context)[:, 0] if self.long_range else None
         return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0], charges
@@ -253,7 +259,10 @@ class EquivariantPotential(ForceModel):
         return {name: torch.cat(parts).to(self.device) for name, parts in batch.items()}
 
     def loss(self, batch):
+        if self.training and NOISE:
+            self._noise = NOISE * torch.randn_like(self.descriptors)
         forces, virials = self._forces_and_virials(batch, "virials" in batch)
+        self._noise = None
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         loss = (square * batch["weights"]).sum()
         if virials is not None:

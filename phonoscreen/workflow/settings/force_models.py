@@ -26,6 +26,8 @@ class Equivariant(Section):
     """Widths of the hidden layers [OWN]."""
     channels: count(1, 256) = 16
     """Radial functions of each degree [OWN]."""
+    element_hidden: count(1, 1024) = 32
+    """Width of the layers that turn elements into radial functions and into coefficients of invariants [OWN]."""
     long_range: Switch = True
     """Coulomb energy of learned charges in periodic crystals [OWN]."""
 
