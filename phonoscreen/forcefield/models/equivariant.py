@@ -36,6 +36,7 @@ RADIAL_FUNCTIONS = 10
 EMBEDDING, EMBEDDING_HIDDEN = 12, 16
 CONTEXT_ALL = False
 NOISE = 0.0
+SMALL_BEGINNING = 0.05
 CHARGE_HIDDEN, CHARGE_SCALE = 16, 2.0
 PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
 MEAN_SCALE_ANGSTROM = 2.8  # of the sum of two radii
@@ -72,6 +73,10 @@ class EquivariantPotential(ForceModel):
         self.coefficients = perceptron([EMBEDDING + self.n_context, wide, n_invariants], self.dtype)
         if self.long_range:
             self.charges = perceptron([EMBEDDING + self.n_context, CHARGE_HIDDEN, 1], self.dtype)
+        with torch.no_grad():  # begins with forces that are small: what is wrong in size is learned last
+            for network in (self.network, self.coefficients):
+                network[-1].weight *= SMALL_BEGINNING
+            self.coefficients[-1].bias *= SMALL_BEGINNING
         self.register_buffer("moment_scale", torch.ones(16, 1, dtype=self.dtype))
         self.register_buffer("invariant_mean", torch.zeros(n_invariants, dtype=self.dtype))
         self.register_buffer("invariant_scale", torch.ones(n_invariants, dtype=self.dtype))
