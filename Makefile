@@ -15,7 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-nequix fuzz lint docs teacher-labels experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
+.PHONY: run test test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -52,6 +52,11 @@ runs/labels/pool.csv: .venv/.complete resources/enumeration.yaml
 teacher-labels: .venv-nequix/.complete runs/labels/pool.csv
 	OMP_NUM_THREADS=1 .venv-nequix/bin/python -m phonoscreen.stages.label_library runs/labels/pool.csv \
 		runs/labels/chunks --compounds $(COMPOUNDS) $(if $(EXCLUDE),--exclude $(EXCLUDE))
+
+# The published model from the kept labels: five members one after another, goes on where it stopped, judged, published.
+published-model: .venv/.complete
+	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen train resources/labels/teacher_labels.h5 runs/published-model \
+		--publish resources/model
 
 test-nequix: .venv-nequix/.complete
 	.venv-nequix/bin/python -m pytest tests/test_reference_nequix.py

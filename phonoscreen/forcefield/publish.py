@@ -39,7 +39,7 @@ def default_model_path() -> Path:
 
 
 def publish_model(
-    members, weights_paths, settings_path, card_path, *, dataset, dataset_path, validation, code, licence
+    members, weights_paths, settings_path, card_path, *, dataset, dataset_path, validation, code, licence, notes=""
 ):
     """Write the members of a committee as one published model.
 
@@ -52,6 +52,7 @@ def publish_model(
     validation : DataFrame of ``validate_round``
     code : digest of the code that trained the members
     licence : licence of the weights
+    notes : Markdown for the card, after the errors
 
     Returns
     -------
@@ -85,7 +86,7 @@ def publish_model(
         "check": _check(committee, described[0]["elements"]),
     }
     write_model_json(content, settings_path)
-    Path(card_path).write_text(_card(content, judged))
+    Path(card_path).write_text(_card(content, judged, notes))
     return content
 
 
@@ -181,7 +182,7 @@ def _table(name, groups):
     return lines + [f"| {group} | {count} | {rmse:.1f} | {relative:.2f} |" for group, count, rmse, relative in rows]
 
 
-def _card(content, judged):
+def _card(content, judged, notes):
     symbols = " ".join(SYMBOLS[number] for number in content["elements"])
     if judged.empty:
         errors = "No structure was kept for validation: the errors of this model are not known."
@@ -219,7 +220,7 @@ Elements in the training set: {symbols}
 
 {errors}
 
-## Limits
+{notes}## Limits
 
 * Trained on supercells near equilibrium with displacements of 0.03 A: not for molecular dynamics, defects or surfaces.
 * Elements outside the list above are extrapolation; the committee's spread says how far.

@@ -28,6 +28,13 @@ from phonoscreen.stages.label_dataset import write_label_dataset
 
 log = logging.getLogger("phonoscreen")
 
+NOTES = """Stress: the virials of strained primitive cells (strains of one or two per cent) of these compounds are wrong
+by {virial:.1f} % of their root mean square (median over the compounds).
+
+The labels are no DFT. Against real DFT (phonondb: VASP, PBEsol, compounds that neither this training nor the teacher's
+saw): see [force models](../../docs/force_models.md).
+
+"""
 LICENCE = "MIT, as this repository; labels: nequix-oam-1-pft (MIT), a universal potential trained on OMat24 and on "
 LICENCE += "phonon data of the Materials Project (CC BY 4.0)"
 
@@ -191,8 +198,9 @@ def publish(
     fresh.mkdir(parents=True)
     content = publish_model(
         files, [fresh / f"member{number}.safetensors" for number in range(len(files))], fresh / "model.json",
-        fresh / "card.md", dataset=trained,
+        fresh / "README.md", dataset=trained,
         dataset_path=folder / "dataset.h5", validation=validation, code=code, licence=LICENCE,
+        notes=NOTES.format(virial=100 * validation.virial_rmse_relative.median()),
     )  # fmt: skip
     if target.exists():
         shutil.rmtree(target)

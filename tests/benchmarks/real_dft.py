@@ -4,6 +4,7 @@
 set holds, fits second-order force constants to them as to the DFT forces (VASP, PBEsol), and compares both and their
 frequencies. The models are those of ``results/experiment`` at their largest training set. With ``--potential NAME
 --every N`` a universal potential is measured on every Nth of the same compounds, beside the models on those.
+``--published FOLDER --role teacher_test`` measures the published model on compounds that it must not know.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from phonoscreen.analysis.metrics import frequency_error
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.elements import SYMBOLS
+from phonoscreen.forcefield.publish import load_published
 from phonoscreen.phonons.stability import check_stability
 from phonoscreen.reference.potentials import make_baseline
 from phonoscreen.structures.formulas import formula_of
@@ -106,19 +108,32 @@ def main():
     parser.add_argument("--models", type=Path, default=Path("runs/experiment-1/results/experiment"))
     parser.add_argument("--potential", help="universal potential to measure too, for example 7net-l3i5")
     parser.add_argument("--every", type=int, default=1, help="every Nth compound only")
+    parser.add_argument(
+        "--published", type=Path, help="folder of a published model, measured instead of the experiment's"
+    )
+    parser.add_argument("--role", help="only compounds of this role in split.csv, for example teacher_test")
     parser.add_argument("--table", help="write the rows of all compounds to this CSV file")
     arguments = parser.parse_args()
     folder = reference_folder()
     if not folder.is_dir():
         sys.exit(f"skipped: no reference data at {folder}; set PHONOSCREEN_REFERENCE to its folder")
-    if not arguments.models.is_dir():
+    if arguments.published:
+        committee, content = load_published(arguments.published, "cpu")
+        committees, elements, known = {"published": committee}, set(content["elements"]), set()
+    elif not arguments.models.is_dir():
         sys.exit(f"skipped: no models at {arguments.models}; run make experiment-models")
-    committees, elements, trained = load_models(arguments.models)
-    manifest = pandas.read_parquet(arguments.models.parent / "structures/manifest.parquet")
-    known = manifest[manifest["structure_id"].isin(trained)]
-    known = set(zip(known["formula"], known["space_group_number"].astype(str)))
+    else:
+        committees, elements, trained = load_models(arguments.models)
+        manifest = pandas.read_parquet(arguments.models.parent / "structures/manifest.parquet")
+        known = manifest[manifest["structure_id"].isin(trained)]
+        known = set(zip(known["formula"], known["space_group_number"].astype(str)))
     engine = make_baseline(arguments.potential, 1) if arguments.potential else None
-    rows, chosen = [], list(archives(folder).items())[:: arguments.every]
+    rows, found = [], archives(folder)
+    if arguments.role:
+        split = pandas.read_csv(folder / "phonondb/split.csv")
+        files = {Path(name).name for name in split[split["role"] == arguments.role]["file"]}
+        found = {name: path for name, path in found.items() if path.name in files}
+    chosen = list(found.items())[:: arguments.every]
     for number, (name, archive) in enumerate(chosen):
         print(f"{number + 1} of {len(chosen)}: {name}", file=sys.stderr)
         with tempfile.TemporaryDirectory() as unpacked:
