@@ -1,9 +1,10 @@
 """What Snakemake does about each product of a finished study, one by one, after reading the workflow once.
 
 Run in the folder of the study with the paths of products as arguments; each is tried in a process of its own that is
-forked from one which has read the Snakefile, because reading takes much longer than planning. Prints a JSON object by
-path: ``refused``, what a run says when one bit of the product is another (empty if it did not stop), and ``again``, the
-rules of the jobs that are planned to make it again.
+forked from one which has read the Snakefile, because reading takes much longer than planning. One bit of the product is
+changed. Prints a JSON object by path: ``refused``, what a run then says (empty if it did not stop); ``planned``, the
+rules of the jobs that Snakemake plans when this product alone is forced; ``same``, after that was done, whether it
+is byte for byte what it was (only for paths after ``--again``; the others are put back).
 """
 
 import json
@@ -25,6 +26,7 @@ from snakemake.settings.types import (
     WorkflowSettings,
 )
 
+RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
 TRIGGERS = {RerunTrigger.MTIME, RerunTrigger.PARAMS, RerunTrigger.INPUT, RerunTrigger.SOFTWARE_ENV}
 
 
@@ -48,13 +50,13 @@ def in_a_fork(act):
         return stream.read(), status != 0
 
 
-def main(paths):
+def main(paths, again):
     """Try every path and print the findings."""
-    sys.argv = ["snakemake", "--configfile", "study.yaml", "--cores", "1"]  # what the products' commands shall say
+    sys.argv = ["snakemake", "--configfile", "study.yaml", "--cores", "2"]  # what the products' commands shall say
     found = {}
     with SnakemakeApi(OutputSettings(dryrun=True)) as api:
         study = api.workflow(
-            resource_settings=ResourceSettings(cores=1), storage_settings=StorageSettings(),
+            resource_settings=ResourceSettings(cores=2), storage_settings=StorageSettings(),
             config_settings=ConfigSettings(configfiles=[Path("study.yaml")]), workflow_settings=WorkflowSettings(),
             deployment_settings=DeploymentSettings(), snakefile=Path("Snakefile"),
         )  # fmt: skip
@@ -64,19 +66,26 @@ def main(paths):
             dag = study.dag(DAGSettings(rerun_triggers=TRIGGERS, max_checksum_file_size=10**9, **targets))
             dag.execute_workflow(executor=executor)
 
-        for path in map(Path, paths):
-            planned, _ = in_a_fork(lambda path=path: start("dryrun", targets={str(path)}, forcetargets=True))
-            sound = path.read_bytes()
+        def make(path, executor):
+            return in_a_fork(lambda: start(executor, targets={path}, forcetargets=True))
+
+        for path in paths + again:
+            sound = Path(path).read_bytes()
             middle = len(sound) // 2
             try:
-                path.write_bytes(sound[:middle] + bytes([sound[middle] ^ 4]) + sound[middle + 1 :])
+                Path(path).write_bytes(sound[:middle] + bytes([sound[middle] ^ 4]) + sound[middle + 1 :])
                 said, stopped = in_a_fork(lambda: start("local"))
+                planned, _ = make(path, "dryrun")
+                found[path] = {"refused": said if stopped else "", "planned": RULE.findall(planned)}
+                if path in again:
+                    said, failed = make(path, "local")
+                    found[path]["same"] = not failed and Path(path).read_bytes() == sound
             finally:
-                path.write_bytes(sound)
-            again = re.findall(r"^(?:local)?rule (\w+):", planned, re.M)
-            found[str(path)] = {"refused": said if stopped else "", "again": again}
+                if not found.get(path, {}).get("same"):
+                    Path(path).write_bytes(sound)
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    place = sys.argv.index("--again")
+    main(sys.argv[1:place], sys.argv[place + 1 :])

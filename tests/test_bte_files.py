@@ -287,11 +287,8 @@ SHENGBTE_WIRES = {1: [2.543538, 11.478241, 14.303281, 16.015301, 17.213326],
 
 
 def test_nanowires_of_indium_arsenide_as_shengbte_computes_them(indium_arsenide):
-    """Thin wires depend on the few modes that run along the axis: their angle is a matter of the mesh (0.6 %).
-
-    Modes along a threefold axis are degenerate, so that ShengBTE's numbers there depend on the eigenvectors that it
-    chose (7 %).
-    """
+    """Thin wires depend on the few modes along the axis: their angle is a matter of the mesh (0.6 %), and those along a
+    threefold axis are degenerate, so that ShengBTE's numbers depend on the eigenvectors it chose (7 %)."""
     for number, expected in SHENGBTE_WIRES.items():
         found = numpy.loadtxt(indium_arsenide.mine / f"T300K/BTE.kappa_nw_{number}_lower")
         assert found[:, 0].tolist() == [10, 210, 410, 610, 810]

@@ -10,6 +10,7 @@ from ase.build import bulk
 from ase.constraints import FixAtoms
 from ase.data import atomic_masses
 from ase.io import write
+from ase.spacegroup import Spacegroup
 from hypothesis import HealthCheck, given, settings
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
@@ -44,6 +45,8 @@ def poscar(*changes):
     return "\n".join(lines) + "\n"
 
 
+DIAMOND = cif("C1 C 0.125 0.125 0.125 1").replace("5.64", "3.57").replace("_symmetry_Int_Tables_number 225\n", "{1}")
+DIAMOND = DIAMOND.replace("F m -3 m", "{0}")
 SALT = cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1.0(2)", extra="_chemical_formula_sum 'Na1 Cl1'")
 REFUSED = [
     ("cif", cif("Na1 Na 0 0 0 0.5", "K1 K 0 0 0 0.5", "Cl1 Cl 0.5 0.5 0.5 1"), "partial occupancy"),
@@ -62,6 +65,13 @@ REFUSED = [
     ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.01 0 0 1"), "apart"),
     ("cif", cif("Na1 Na nan 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "cannot be read"),
     ("cif", "data_empty\n", "holds no structure"),
+    ("cif", SALT.replace("225", "216"), "different groups"),
+    ("cif", SALT.replace("loop_", "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\nloop_"), "operations make Pm-3m"),
+    ("cif", DIAMOND.format("F d -3 m", ""), "two settings"),
+    ("cif", DIAMOND.format("Q 3 z", ""), "'Q 3 z' is not known"),
+    ("cif", "\x00\x01" + SALT, "no CIF"),
+    ("poscar", poscar() + "0.25 0.25 0.25\n", "more positions than 2"),
+    ("poscar", poscar((9, "0 0 0 Cl"), (10, "0.5 0.5 0.5 Na")), "labelled Cl"),
     ("poscar", poscar((6, "1 1"), (7, "Direct"), (8, "0 0 0"), (10, "")), "VASP 4"),
     ("poscar", poscar((6, "D Cl")), "isotopes"),
     ("poscar", poscar((6, "X Cl")), "elements X"),
@@ -79,6 +89,11 @@ REFUSED = [
     ("extxyz", xyz(":initial_magmoms:R:3", "Fe 0 0 0 0 0 -3", "O 2 2 2 0 0 0"), "magnetic moments"),
     ("extxyz", xyz(info="magmom=4.0"), "magnetic moments"),
     ("extxyz", xyz(":initial_charges:R:1", "Na 0 0 0 1", "Cl 2 2 2 -1"), "charges"),
+    ("extxyz", xyz(":spin:R:3", "Fe 0 0 0 0 0 2", "O 2 2 2 0 0 0"), "magnetic moments"),
+    ("extxyz", xyz(info="total_magnetization=4.0"), "magnetic moments"),
+    ("extxyz", xyz(":isotope:I:1", "Na 0 0 0 23", "Cl 2 2 2 37"), "isotopes"),
+    ("extxyz", xyz(":Z:I:1", "Na 0 0 0 11", "Cl 2 2 2 11"), "element 11 by its column Z"),
+    ("extxyz", xyz(info="unit=bohr"), "bohr"),
     ("extxyz", xyz(info="charge=1"), "charges"),
     ("extxyz", xyz(":occupancy:R:1", "Na 0 0 0 0.5", "Cl 2 2 2 1"), "occupied"),
     ("extxyz", xyz(":move_mask:L:1", "Na 0 0 0 F", "Cl 2 2 2 T"), "held fixed"),
@@ -119,6 +134,8 @@ def test_what_cannot_be_held_is_refused_with_a_reason_and_a_remedy_at_once(tmp_p
     [
         ("cif", SALT),
         ("cif", SALT.replace(" Na ", " Na1+ ").replace(" Cl ", " Cl1- ")),
+        ("cif", "# made by hand\n\n" + SALT.replace(" Na ", " Na+1 ").replace(" Cl ", " Cl-1 ")),
+        ("poscar", poscar((9, "0 0 0 Na1"), (10, "0.5 0.5 0.5 Cl"))),
         ("poscar", poscar()),
         ("poscar", poscar((8, "Selective dynamics\nDirect"), (9, "0 0 0 T T T"), (10, "0.5 0.5 0.5 T T T"))),
         ("poscar", poscar((2, "-64.0"))),
@@ -141,6 +158,39 @@ def test_files_of_pymatgen_with_operations_and_oxidation_numbers_are_welcome():
         for symprec in (None, 0.01):
             (atoms,) = read_text(str(CifWriter(structure, symprec=symprec)), "cif")
             assert classify(atoms, 0.01).prototype == prototype
+
+
+@pytest.mark.parametrize("name", ["F d -3 m :2", "F d -3 m Z", "F d -3 m :1", "Fd-3mS"])
+def test_the_origin_of_a_space_group_is_that_of_its_name_or_of_the_operations(name):
+    """ASE takes the first origin whatever the name says: 16 atoms for ``:2``, and knows no name with an origin."""
+    second = name.endswith(("2", "Z"))
+    for operations in (False, True):
+        rows = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "\n".join(
+            f"'{triplet(rotation, shift)}'" for rotation, shift in Spacegroup(227, 1 + second).get_symop()
+        )
+        text = DIAMOND.format(name, f"_symmetry_Int_Tables_number 227\n{rows if operations else ''}\n")
+        (atoms,) = read_text(text if second else text.replace("0.125 0.125 0.125", "0 0 0"), "cif")
+        assert len(atoms) == 8 and atoms.get_distance(0, 4, mic=True) < 2.6
+        assert sorted(atoms.get_all_distances(mic=True)[0])[1] == pytest.approx(3.57 * 3**0.5 / 4, abs=1e-3)
+
+
+def triplet(rotation, shift):
+    """A symmetry operation as CIF writes it."""
+    rows = []
+    for row, offset in zip(rotation, shift):
+        rows.append(
+            "".join(f"{'+' if n > 0 else '-'}{axis}" for n, axis in zip(row, "xyz") if n) + f"+{offset % 1:.6f}"
+        )
+    return ",".join(rows)
+
+
+def test_the_cell_shows_the_setting_of_rhombohedral_and_monoclinic_groups():
+    text = cif("Bi1 Bi 0.23 0.23 0.23 1").replace("_symmetry_Int_Tables_number 225\n", "")
+    (atoms,) = read_text(text.replace("F m -3 m", "R -3 m").replace("5.64", "4.5").replace(" 90\n", " 57\n"), "cif")
+    assert len(atoms) == 2
+    for angle, name in (("beta", "P 1 21/c 1"), ("beta", "P2_1/c"), ("gamma", "P 21/m"), ("beta", "P 21/m")):
+        skew = text.replace(f"_cell_angle_{angle} 90", f"_cell_angle_{angle} 97").replace("F m -3 m", name)
+        assert len(read_text(skew.replace("0.23 0.23 0.23", "0.11 0.07 0.40"), "cif")[0]) == 4
 
 
 def test_masses_are_carried_to_the_primitive_cell_and_deuterium_keeps_its_name():

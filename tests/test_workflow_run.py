@@ -7,7 +7,6 @@ again and again, one meets a corrupted structure at every stage, one is left alo
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,96 +17,21 @@ import h5py
 import numpy
 import pandas
 import pytest
-import yaml
-from ase.build import bulk
 from ase.io import read, write
 
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import check_inputs
 from phonoscreen.audit.lineage import Lineage, describe
-from phonoscreen.audit.provenance import file_sha256, record_path, seal
 from phonoscreen.stages.other_solvers import read_conductivity
 from tests.conftest import ROOT
+from tests.small_run import Study
 from tests.test_contracts import departures
 
-COMPOUNDS = [
-    ("nacl", "NaCl", "rocksalt", 5.69), ("kbr", "KBr", "rocksalt", 6.71), ("rbi", "RbI", "rocksalt", 7.49),
-    ("bate", "BaTe", "rocksalt", 7.06), ("znte", "ZnTe", "zincblende", 6.18), ("inp", "InP", "zincblende", 5.96),
-    ("cscl", "CsCl", "cesiumchloride", 4.22), ("tlbr", "TlBr", "cesiumchloride", 4.06),
-]  # fmt: skip
 TABLES = [
     f"results/tables/{name}.csv"
     for name in ("status", "table1", "rounds", "force_errors", "phonons", "transport", "bonding")
 ]
-SETTINGS = {
-    "shards": 1,
-    "source": {"kind": "files", "path": "compounds"},
-    "filter": {"training_structures": 4, "validation_structures": 2},
-    "reference": {"engine": "sevennet", "sevennet": {"model": "7net-0"},
-                  "label": ["training", "validation", "unexplored"]},
-    "supercell": {"min_length_angstrom": 8.0, "reference_oversampling": 3, "reference_min": 3,
-                  "network_oversampling": 3, "network_min": 4},
-    "force_model": {"committee": 2, "device": "cpu", "equivariant": {"cutoff_angstrom": 4.5, "hidden": [32]}},
-    "training": {"epochs": 4, "epochs_later_rounds": 2},
-    "active_learning": {"rounds_max": 1, "threshold_mev_per_angstrom": 1, "select_max": 1},
-    "force_constants": {"third_cutoff_angstrom": 4.0},
-    "transport": {"mesh_density_angstrom": 20},
-    "supercell_check": {"structures": []},
-    "cross_check": {"structures_per_source": 0},
-    "bonding": {"engine": "tblite", "structures_max": 1},
-    "baselines": [],
-}  # fmt: skip
-
-
-class Study:
-    """One copy of the repository with the small study in it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        command = ["git", "ls-files", "-co", "--exclude-standard"]
-        names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        for name in names.stdout.split("\n"):
-            if name and (ROOT / name).exists() and not name.startswith("tests/"):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
-        (folder / "compounds").mkdir()
-        for name, formula, lattice, a in COMPOUNDS:
-            write(folder / f"compounds/{name}.cif", bulk(formula, lattice, a=a))
-        write(folder / "compounds/crushed.cif", bulk("KCl", "rocksalt", a=0.7))
-        write(folder / "compounds/hexagonal.cif", bulk("ZnS", "wurtzite", a=3.8, c=6.2))
-        (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
-
-    def command(self, *arguments):
-        triggers = ["--rerun-triggers", "mtime", "params", "input", "software-env"]
-        return [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *triggers, "--cores", "2",
-                "--keep-going", "--rerun-incomplete", "--max-checksum-file-size", "1GB", *arguments]  # fmt: skip
-
-    def run(self, *arguments):
-        done = subprocess.run(self.command(*arguments), cwd=self.folder, capture_output=True, text=True)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-        return done.stdout + done.stderr
-
-    def planned(self, *arguments):
-        """Return the number of planned jobs by rule."""
-        text = self.run(*arguments, "-n", "--quiet", "rules")
-        stats = text.split("Job stats:")[1].split("total")[0] if "Job stats:" in text else ""
-        rows = [line.split() for line in stats.splitlines()]
-        return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
-
-    def records(self, pattern):
-        return pandas.read_parquet(self.folder / "results" / pattern).set_index("structure_id")
-
-    def record_again(self, path):
-        """Record a product as it is now, as if its own job had written it so: a change in place would be refused."""
-        place = record_path(path, self.folder)
-        record = json.loads(place.read_text())
-        del record["seal"]
-        record |= {"sha256": file_sha256(self.folder / path), "n_bytes": (self.folder / path).stat().st_size}
-        place.write_text(json.dumps({**record, "seal": seal(record)}))
-
-    def tables(self):
-        return {path.name: path.read_text() for path in sorted((self.folder / "results/tables").glob("*.csv"))}
 
 
 @pytest.fixture(scope="module")
@@ -301,29 +225,66 @@ DAMAGES = {
 }
 
 
+def products(folder):
+    """Return one product of every kind (rule, and name without numbers): its path and the document of its job."""
+    kinds = {}
+    for path, document in Lineage(folder).jobs.items():
+        if (folder / path).exists():
+            kinds.setdefault((document["rule"], re.sub(r"\d+", "", Path(path).name)), (path, document))
+    assert len(kinds) > 60
+    return dict(kinds.values())
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_kind_of_product_is_known_when_it_is_damaged(untouched, monkeypatch, damage):
     """By the next job that reads it, or, where none does, by ``phonoscreen verify``; with rule and command."""
     monkeypatch.chdir(untouched.folder)
-    jobs = {path: document for path, document in Lineage().jobs.items() if Path(path).exists()}
-    readers = {path: document for document in jobs.values() for path in document["inputs"]}
-    kinds = {}
-    for path, document in jobs.items():
-        kinds.setdefault((document["rule"], re.sub(r"\d+", "", Path(path).name)), path)
-    assert len(kinds) > 60
-    contents = {path: Path(path).read_bytes() for path in kinds.values()}
-    others = dict(zip(kinds.values(), [*list(kinds.values())[1:], next(iter(kinds.values()))]))
-    for (rule, _), path in kinds.items():
+    kinds = products(Path())
+    readers = {path: document for document in Lineage().jobs.values() for path in document["inputs"]}
+    contents = {path: Path(path).read_bytes() for path in kinds}
+    others = dict(zip(kinds, [*list(kinds)[1:], next(iter(kinds))]))
+    for path, document in kinds.items():
         Path(path).write_bytes(DAMAGES[damage](contents[path], contents[others[path]]))
         try:
             reader = readers.get(path, {"rule": "verify", "inputs": [path]})
             with pytest.raises(StudyError) as error:
                 check_inputs(reader["inputs"], where=reader["rule"])
             text = str(error.value)
-            assert f"{path}: " in text and f"rule {rule}" in text and "1 file(s)" in text
+            assert f"{path}: " in text and f"rule {document['rule']}" in text and "1 file(s)" in text
             assert re.search(rf"--configfile study.yaml .*--force -- {re.escape(path)}$", text)
         finally:
             Path(path).write_bytes(contents[path])
+
+
+REMADE = [
+    "results/structures/manifest.parquet", "results/bases/bases.h5", "results/supercells/0000.h5",
+    "results/checked_labels/0000.parquet", "results/rounds/0/dataset.h5", "results/stability/predicted/0000.h5",
+    "results/tables/transport.parquet", "results/summary.md",
+]  # fmt: skip
+
+
+def test_a_run_refuses_every_kind_of_damaged_product_and_the_command_it_prints_makes_that_one_again(untouched):
+    """And nothing else: byte for byte what it was, so that no table changes and nothing is left to do."""
+    tables, kinds = untouched.tables(), products(untouched.folder)
+    read_by_some = {path for document in Lineage(untouched.folder).jobs.values() for path in document["inputs"]}
+    program = [sys.executable, str(ROOT / "tests/planned_jobs.py")]
+    done = subprocess.run([*program, *(path for path in kinds if path not in REMADE), "--again", *REMADE],
+                          cwd=untouched.folder, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(kinds) <= set(found)
+    for path, outcome in found.items():
+        rule = Lineage(untouched.folder).jobs[path]["rule"]
+        assert outcome["planned"] == [rule], path
+        if path in read_by_some:
+            assert "nothing was started and nothing deleted" in outcome["refused"], path
+            assert re.search(rf"{path}: its content has changed since it was written \(rule {rule}", outcome["refused"])
+            assert re.search(
+                rf"snakemake --configfile study.yaml --cores 2 --force -- {path}$", outcome["refused"], re.M
+            )
+    assert all(found[path]["same"] for path in REMADE), {path: found[path] for path in REMADE}
+    assert len(read_by_some & set(kinds)) > 35
+    assert untouched.planned() == {} and untouched.tables() == tables
 
 
 def test_the_summary_reads_by_itself(untouched):

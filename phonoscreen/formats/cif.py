@@ -5,21 +5,21 @@ a result that contradicts the file's own formula or symmetry (``NA`` read as N, 
 of the space group that was misunderstood).
 """
 
+import io
 import math
 import re
 
 import numpy
-import spglib
 from ase.data import atomic_numbers
 from ase.io.cif import parse_cif
+from ase.spacegroup import crystal
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.formats.cif_symmetry import check_symmetry, listed_operations, space_group, stated_group
 
 DEUTERIUM_U, TRITIUM_U = 2.01410178, 3.01604928  # atomic masses, AME2020
 _SITES_MAX, _OPERATIONS_MAX, _IMAGES_MAX = 500, 400, 50_000
-_OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_space_group_symop.operation_xyz")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z])")
-_SYMMETRY_ANGSTROM = 0.1  # coordinates written with three decimals
 
 
 def cif_structures(stream, atoms_max):
@@ -30,7 +30,9 @@ def cif_structures(stream, atoms_max):
     stream : text
     atoms_max : largest number of atoms
     """
-    for number, block in enumerate(parse_cif(stream)):
+    if not re.match(r"(\s*(#.*)?\n)*\s*data_", head := stream.read(), re.IGNORECASE):
+        raise StudyError("no CIF: it does not begin with data_", fix="give a CIF as a text in UTF-8")
+    for number, block in enumerate(parse_cif(io.StringIO(head))):
         if not any(tag.startswith(("_atom_site_fract", "_atom_site_cartn", "_atom_site_label", "_atom_site_type"))
                    for tag in block):  # fmt: skip
             continue
@@ -48,7 +50,7 @@ def _structure(block, atoms_max):
     _check_magnetism(block)
     sites = _list(block, "_atom_site_type_symbol") or _list(block, "_atom_site_label")
     symbols = [_symbol(site) for site in sites]
-    operations = [one for tag in _OPERATIONS for one in _list(block, tag)]
+    operations = listed_operations(block)
     if len(sites) > _SITES_MAX or len(operations) > _OPERATIONS_MAX or len(sites) * len(operations) > _IMAGES_MAX:
         raise StudyError(f"{len(sites)} sites and {len(operations)} operations", fix="give the primitive cell")
     if "T" in symbols:
@@ -56,11 +58,13 @@ def _structure(block, atoms_max):
     cell = block.get_cell()
     if not (numpy.isfinite(cell.array).all() and cell.rank == 3):
         raise StudyError("no cell of three independent vectors", fix="give lengths and angles of the cell")
-    atoms = block.get_atoms(fractional_occupancies=False)
+    stated = stated_group(block)
+    group = space_group(stated, operations, cell)
+    atoms = crystal(block.get_unsymmetrized_structure(), spacegroup=group, setting=group.setting)
     if len(atoms) > atoms_max:
         raise StudyError(f"{len(atoms)} atoms", fix=f"give the primitive cell, up to {atoms_max} atoms")
     _check_formula(block, atoms)
-    _check_symmetry(atoms)
+    check_symmetry(atoms, group, stated)
     if "D" in symbols:
         masses = atoms.get_masses()
         masses[(atoms.numbers == 1) & (masses > 1.5)] = DEUTERIUM_U
@@ -126,26 +130,6 @@ def _check_formula(block, atoms):
         written = " ".join(f"{s}{n}" for s, n in found.items())
         raise StudyError(f"the atoms are {written}, the file's formula is {_list(block, '_chemical_formula_sum')[0]!r}",
                          fix="correct sites, symmetry or formula")  # fmt: skip
-
-
-def _check_symmetry(atoms):
-    """The atoms must have at least as many operations as the space group that they were made with."""
-    group = atoms.info.get("spacegroup")
-    if group is None or len(atoms) > 500 or not numpy.isfinite(atoms.positions).all():
-        return
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    try:
-        found = spglib.get_symmetry(cell, symprec=_SYMMETRY_ANGSTROM)
-    except spglib.SpglibError:
-        found = None
-    # ASE lists inversions twice where the file lists them too.
-    stated = len({(rotation.tobytes(), tuple(numpy.rint(48 * shift).astype(int) % 48))
-                  for rotation, shift in group.get_symop()})  # fmt: skip
-    if found is not None and len(found["rotations"]) < stated:
-        raise StudyError(
-            f"the atoms have {len(found['rotations'])} symmetry operations, the file's space group {stated}",
-            fix="correct space group, setting or cell",
-        )
 
 
 def _number(text):

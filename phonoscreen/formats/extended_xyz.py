@@ -2,11 +2,14 @@
 
 import io
 
+from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from phonoscreen.audit.errors import StudyError
 
 _COLUMNS_MAX = 200
+_NUMBER_COLUMNS = ("Z", "numbers", "atomic_numbers")
+_UNITS = ("unit", "units", "length_unit", "unit_length")
 _LINE_MAX = 20_000
 _FIX = "correct the file; each structure is its number of atoms, a comment, and one line per atom"
 
@@ -96,8 +99,26 @@ def _check_columns(comment, lines):
             raise StudyError(f"an atom has {len(line.split())} columns of {total}", fix=_FIX)
     if total > _COLUMNS_MAX:
         raise StudyError(f"{total} columns", fix=f"give up to {_COLUMNS_MAX}")
-    if "species" in names:
-        first = sum(map(int, counts[: names.index("species")]))
+    _check_elements(names, counts, lines)
+    unit = next((str(values[key]) for key in values if str(key).lower() in _UNITS), "angstrom")
+    if unit.strip().lower() not in ("angstrom", "ang", "a", "å"):
+        raise StudyError(f"coordinates in {unit[:20]}", fix="give them in angstrom")
+
+
+def _check_elements(names, counts, lines):
+    """Refuse isotopes, and columns that name different elements for one atom."""
+    places = {
+        name: sum(map(int, counts[: names.index(name)])) for name in ("species", *_NUMBER_COLUMNS) if name in names
+    }
+    if "species" in places:
+        for name in places.keys() - {"species"}:
+            for line in lines:
+                words = line.split()
+                symbol, number = words[places["species"]], words[places[name]]
+                if number.isdigit() and atomic_numbers.get(symbol.capitalize()) != int(number):
+                    raise StudyError(f"an atom is {symbol} by its name and element {number} by its column {name}",
+                                     fix="correct one of them")  # fmt: skip
+        first = places["species"]
         isotopes = {line.split()[first] for line in lines} & {"D", "T", "d", "t"}
         if isotopes:
             raise StudyError(f"{', '.join(sorted(isotopes))} is an isotope of H",

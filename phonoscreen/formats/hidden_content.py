@@ -14,7 +14,10 @@ NATURAL = 5e-5
 # Of an isotope to its element: 3He and 11Li bound what is found in crystals, hydrogen has tritium.
 MASS_RATIOS, MASS_RATIOS_OF_HYDROGEN = (0.7, 1.6), (0.9, 3.1)
 _MOMENTS = ("magmom", "magmoms", "initial_magmoms", "magnetic_moment", "magnetic_moments", "moment", "moments", "spins",
-            "magmom_vec", "dft_magmom")  # fmt: skip
+            "magmom_vec", "dft_magmom", "magnetization", "total_magnetization", "total_magmom", "total_magnetic_moment",
+            "ref_magmom", "ref_magmoms", "collinear_magmoms", "starting_magnetization")  # fmt: skip
+_SPIN_COLUMNS = ("spin", "initial_spin", "initial_spins", "forces_mag", "magnetic_forces")
+_ISOTOPES = ("isotope", "isotopes", "mass_number", "mass_numbers")
 _CHARGES = ("charge", "total_charge", "initial_charges", "net_charge")
 _VELOCITIES = ("momenta", "velocities", "velocity", "velo", "momentum")
 _OCCUPANCIES = ("occupancy", "occupancies", "occ", "occupation", "occupations", "site_occupancy")
@@ -42,13 +45,16 @@ def check_content(atoms, where=None, moving=False):
     if (size := _largest(_values(atoms, _OCCUPANCIES), away_from=1.0)) > 1e-3:
         refuse(f"a site is occupied by {1 - size:.3g} of an atom, or by several elements",
                "give an ordered crystal, one atom on every site")  # fmt: skip
-    if (size := _largest(_values(atoms, _MOMENTS))) > _NO_MOMENT:
+    spins = [column for name, column in atoms.arrays.items() if name.lower() in _SPIN_COLUMNS]
+    if (size := _largest([*_values(atoms, _MOMENTS), *spins])) > _NO_MOMENT:
         refuse(f"magnetic moments of up to {size:.3g} Bohr magnetons: all calculations here are non-magnetic",
                "remove them if the crystal may be treated as non-magnetic")  # fmt: skip
     if (size := _largest(_values(atoms, _CHARGES))) > 1e-6:
         refuse(f"charges of up to {size:.3g} e: all calculations here are of neutral crystals", "remove them")
     if any(_fixes(constraint) for constraint in atoms.constraints):
         refuse("atoms are held fixed (selective dynamics, move_mask): here every atom moves", "free all atoms")
+    if any(name.lower() in _ISOTOPES for name in atoms.arrays):
+        refuse("a column of isotopes", "give the masses in u in a column masses:R:1, or remove it")
     if not moving and (size := _largest(_values(atoms, _VELOCITIES))) > 1e-8:
         refuse("atoms with velocities: a moment of a simulation, no crystal at rest",
                "give the crystal, or remove the velocities")  # fmt: skip

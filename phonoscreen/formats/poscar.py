@@ -51,7 +51,22 @@ def poscar_structures(stream, atoms_max):
         raise StudyError("positions are neither Direct nor Cartesian", fix="say so in the line above them")
     if len(lines) < 8 + selective + total:
         raise StudyError(f"fewer positions than {total} atoms", fix="give a whole POSCAR")
+    _check_atom_lines(lines[8 + selective : 8 + selective + total], symbols, [int(word) for word in counts], selective)
+    after = lines[8 + selective + total : 9 + selective + total]
+    if after and re.fullmatch(r"[-+\d.eEdD\s]+", after[0].strip()):
+        raise StudyError(f"more positions than {total} atoms", fix="correct the numbers of atoms, or remove the others")
     yield "", read_vasp(io.StringIO(text))
+
+
+def _check_atom_lines(lines, symbols, counts, selective):
+    """Refuse positions whose own labels (``0 0 0 Na``) are those of other elements than the header's."""
+    expected = [symbol for symbol, count in zip(symbols, counts) for _ in range(count)]
+    for number, (line, symbol) in enumerate(zip(lines, expected), 1):
+        label = line.split()[6 if selective else 3 :][:1]
+        named = re.match(r"[A-Z][a-z]?(?![a-z])", label[0]) if label else None
+        if named and named[0] in atomic_numbers and named[0] != symbol:
+            raise StudyError(f"position {number} is labelled {label[0]}, by the header it is {symbol}",
+                             fix="put the atoms in the order of line 6")  # fmt: skip
 
 
 def _number(word):

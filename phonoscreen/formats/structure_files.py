@@ -199,7 +199,7 @@ def _structures(path, atoms_max):
                 raise _too_large(where)
             yield from _quietly(_foreign_structures, path, atoms_max, where)
             return
-        with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as stream:
+        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape") as stream:
             if kind == "extxyz" and atoms_max == ATOMS_OF_A_SNAPSHOT:
                 yield from _quietly(_READERS[kind], stream, atoms_max, where)
                 return

@@ -13,7 +13,8 @@ WORDS = [
     b"\xff\xfe", "Ä".encode(), b"Na", b"Xx", b"D", b"../..", b"\n", b"\r\n", b"\t", b"#", b"!",
 ]  # fmt: skip
 VALUES = [
-    None, True, False, 0, -1, 1, 5.0, 5.5, 1e308, -1e308, 10**9, 10**30, math.nan, math.inf, -math.inf, "", "x", "1",
+    None, True, False, 0, -1, 1, 5.0, 5.5, 1e308, -1e308, 10**9, 10**30, 10**400, math.nan, math.inf,
+    -math.inf, "", "x", "1",
     "nan", "1e5", "=1+1", "<b>", "../x", "a\x00b", "x" * 5000, [], {}, [[]], [None], {"a": 1}, [1, 2, 3], "2020-01-01",
 ]  # fmt: skip
 

@@ -16,6 +16,10 @@ LONGEST_TEXT = 4096
 """Characters of the longest text a setting may be; a path on common systems has as many at most."""
 
 
+LARGEST = 2**1000
+"""Greater whole numbers are no floating-point numbers."""
+
+
 class Section(BaseModel):
     """A group of settings; a name that it does not have is refused."""
 
@@ -30,6 +34,8 @@ def _count(value):
             raise ValueError(f"{value[:40]!r} is not a whole number") from None
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{str(value)[:40]} is not a whole number")
+    if abs(value) > LARGEST:
+        raise ValueError(f"a number of {value.bit_length()} bits is too large")
     return value
 
 
@@ -41,6 +47,8 @@ def _number(value):
             raise ValueError(f"{value[:40]!r} is not a number") from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{str(value)[:40]} is not a number")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"a number of {value.bit_length()} bits is too large")
     if not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
     return value

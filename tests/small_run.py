@@ -1,0 +1,88 @@
+"""A study of eight compounds with a universal potential as the reference, in a copy of the repository."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas
+import yaml
+from ase.build import bulk
+from ase.io import write
+
+from phonoscreen.audit.provenance import file_sha256, record_path, seal
+from tests.conftest import ROOT
+
+COMPOUNDS = [
+    ("nacl", "NaCl", "rocksalt", 5.69), ("kbr", "KBr", "rocksalt", 6.71), ("rbi", "RbI", "rocksalt", 7.49),
+    ("bate", "BaTe", "rocksalt", 7.06), ("znte", "ZnTe", "zincblende", 6.18), ("inp", "InP", "zincblende", 5.96),
+    ("cscl", "CsCl", "cesiumchloride", 4.22), ("tlbr", "TlBr", "cesiumchloride", 4.06),
+]  # fmt: skip
+SETTINGS = {
+    "shards": 1,
+    "source": {"kind": "files", "path": "compounds"},
+    "filter": {"training_structures": 4, "validation_structures": 2},
+    "reference": {"engine": "sevennet", "sevennet": {"model": "7net-0"},
+                  "label": ["training", "validation", "unexplored"]},
+    "supercell": {"min_length_angstrom": 8.0, "reference_oversampling": 3, "reference_min": 3,
+                  "network_oversampling": 3, "network_min": 4},
+    "force_model": {"committee": 2, "device": "cpu", "equivariant": {"cutoff_angstrom": 4.5, "hidden": [32]}},
+    "training": {"epochs": 4, "epochs_later_rounds": 2},
+    "active_learning": {"rounds_max": 1, "threshold_mev_per_angstrom": 1, "select_max": 1},
+    "force_constants": {"third_cutoff_angstrom": 4.0},
+    "transport": {"mesh_density_angstrom": 20},
+    "supercell_check": {"structures": []},
+    "cross_check": {"structures_per_source": 0},
+    "bonding": {"engine": "tblite", "structures_max": 1},
+    "baselines": [],
+}  # fmt: skip
+
+
+class Study:
+    """One copy of the repository with the small study in it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        command = ["git", "ls-files", "-co", "--exclude-standard"]
+        names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        for name in names.stdout.split("\n"):
+            if name and (ROOT / name).exists() and not name.startswith("tests/"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+        (folder / "compounds").mkdir()
+        for name, formula, lattice, a in COMPOUNDS:
+            write(folder / f"compounds/{name}.cif", bulk(formula, lattice, a=a))
+        write(folder / "compounds/crushed.cif", bulk("KCl", "rocksalt", a=0.7))
+        write(folder / "compounds/hexagonal.cif", bulk("ZnS", "wurtzite", a=3.8, c=6.2))
+        (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
+
+    def command(self, *arguments):
+        triggers = ["--rerun-triggers", "mtime", "params", "input", "software-env"]
+        return [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *triggers, "--cores", "2",
+                "--keep-going", "--rerun-incomplete", "--max-checksum-file-size", "1GB", *arguments]  # fmt: skip
+
+    def run(self, *arguments):
+        done = subprocess.run(self.command(*arguments), cwd=self.folder, capture_output=True, text=True)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+        return done.stdout + done.stderr
+
+    def planned(self, *arguments):
+        """Return the number of planned jobs by rule."""
+        text = self.run(*arguments, "-n", "--quiet", "rules")
+        stats = text.split("Job stats:")[1].split("total")[0] if "Job stats:" in text else ""
+        rows = [line.split() for line in stats.splitlines()]
+        return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+    def records(self, pattern):
+        return pandas.read_parquet(self.folder / "results" / pattern).set_index("structure_id")
+
+    def record_again(self, path):
+        """Record a product as it is now, as if its own job had written it so: a change in place would be refused."""
+        place = record_path(path, self.folder)
+        record = json.loads(place.read_text())
+        del record["seal"]
+        record |= {"sha256": file_sha256(self.folder / path), "n_bytes": (self.folder / path).stat().st_size}
+        place.write_text(json.dumps({**record, "seal": seal(record)}))
+
+    def tables(self):
+        return {path.name: path.read_text() for path in sorted((self.folder / "results/tables").glob("*.csv"))}
