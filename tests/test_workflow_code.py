@@ -87,3 +87,16 @@ def test_the_closure_follows_imports_of_imports():
     assert "phonoscreen/audit/shard.py" in modules
     assert "phonoscreen/audit/records.py" in modules
     assert "phonoscreen/__init__.py" in modules
+
+
+def test_a_module_chosen_at_run_time_counts_unless_the_rule_names_it(copy_of_code):
+    root, digests = copy_of_code
+    figure = ("scripts/draw_figure.py", "phonoscreen/figures/figure4.py")
+    digests()
+    before = code.code_of("scripts/label_forces.py"), code.code_of("scripts/draw_figure.py"), code.code_of(*figure)
+    for path in ("phonoscreen/reference/sevennet.py", "phonoscreen/figures/figure3.py"):
+        with open(root / path, "a") as stream:
+            stream.write("\nEDITED = True\n")
+    digests()
+    after = code.code_of("scripts/label_forces.py"), code.code_of("scripts/draw_figure.py"), code.code_of(*figure)
+    assert [old != new for old, new in zip(before, after)] == [True, True, False]

@@ -14,8 +14,16 @@ or ``"<structure id>/relax-<step>"``: DFT codes run in a folder of that name, co
 
 import numpy
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.crystal.geometry import check_geometry
+
+
+def missing_package(package, error):
+    """Return the error of an engine whose package cannot be imported."""
+    return MachineError(
+        f"the package {package} cannot be imported: {error}", where="config reference.engine",
+        fix="run with --sdm conda, or install the environment of this engine (envs/)",
+    )  # fmt: skip
 
 
 def check_results(energy_ev, forces, n_atoms, where):

@@ -205,3 +205,8 @@ def match_atoms(atoms, output):
     if len(set(order)) < len(order):
         return order, numpy.inf
     return order, float(distances[numpy.arange(len(atoms)), order].max())
+
+
+def make(settings, threads, folder=None):
+    """Return the engine; ``threads`` and ``folder`` are not used, nothing is calculated."""
+    return CollectedEngine(settings["folder"])

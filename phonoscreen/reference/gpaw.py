@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from phonoscreen.audit.errors import MachineError
-from phonoscreen.reference.base import CalculatorEngine
+from phonoscreen.reference.base import CalculatorEngine, missing_package
 
 
-def make_gpaw(settings, folder):
+def make(settings, threads, folder):
     """Return the engine that runs GPAW inside this process.
 
     Plane waves up to ``cutoff_ev``, Gamma-centred k points, Fermi-Dirac smearing of 0.05 eV, no symmetry of displaced
@@ -15,6 +14,7 @@ def make_gpaw(settings, folder):
     Parameters
     ----------
     settings : ``model`` (functional), ``cutoff_ev, k_spacing_per_angstrom`` of the reference settings
+    threads : not used
     folder : where the log is written
 
     Raises
@@ -25,10 +25,7 @@ def make_gpaw(settings, folder):
     try:
         from gpaw import GPAW, PW, FermiDirac
     except ImportError as error:
-        raise MachineError(
-            f"gpaw cannot be imported: {error}", where="config reference.engine",
-            fix="install gpaw and gpaw-data (conda-forge), or use another engine",
-        ) from error  # fmt: skip
+        raise missing_package("gpaw", error) from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     calculator = GPAW(

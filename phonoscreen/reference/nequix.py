@@ -293,3 +293,8 @@ class Convolution:
 
         self.forward = jax.custom_vjp(forward)
         self.forward.defvjp(keep, backward)
+
+
+def make(settings, threads, folder=None):
+    """Return the engine; ``threads`` and ``folder`` are not used, JAX takes the cores that the job has."""
+    return NequixEngine(settings["model"])

@@ -1,42 +1,18 @@
-"""Which engines of reference forces there are; each is imported only when it is chosen."""
+"""The engine of reference forces that the settings choose: the module of this package with the name of the engine.
+
+``phonoscreen/reference/<engine>.py`` has a function ``make(settings, threads, folder)`` that returns the engine; it is
+imported only when it is chosen.
+"""
+
+import importlib
+from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
 
 
-def _potential(settings, threads, folder):
-    from phonoscreen.reference.potentials import make_potential
-
-    return make_potential(settings["engine"], settings["model"], threads)
-
-
-def _nequix(settings, threads, folder):
-    from phonoscreen.reference.nequix import NequixEngine
-
-    return NequixEngine(settings["model"])
-
-
-def _vasp(settings, threads, folder):
-    from phonoscreen.reference.vasp import VaspEngine
-
-    return VaspEngine(settings, folder)
-
-
-def _gpaw(settings, threads, folder):
-    from phonoscreen.reference.gpaw import make_gpaw
-
-    return make_gpaw(settings, folder)
-
-
-def _collected(settings, threads, folder):
-    from phonoscreen.reference.collected import CollectedEngine
-
-    return CollectedEngine(settings["folder"])
-
-
-ENGINES = {
-    "vasp": _vasp, "gpaw": _gpaw, "nequix": _nequix, "sevennet": _potential, "chgnet": _potential,
-    "collected": _collected,
-}  # fmt: skip
+def engines():
+    """Return the names of the engines there are: the modules of this package that have a function ``make``."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef make(" in path.read_text())
 
 
 def make_engine(settings, threads, folder=None):
@@ -54,8 +30,8 @@ def make_engine(settings, threads, folder=None):
         If the engine is unknown or its package or executable is missing.
     """
     kind = settings["engine"]
-    if kind not in ENGINES:
+    if kind not in engines():
         raise StudyError(
-            f"unknown reference engine {kind!r}", where="reference/engine", fix=f"use one of {', '.join(ENGINES)}"
+            f"unknown reference engine {kind!r}", where="reference/engine", fix=f"use one of {', '.join(engines())}"
         )
-    return ENGINES[kind](settings, threads, folder)
+    return importlib.import_module(f"phonoscreen.reference.{kind}").make(settings, threads, folder)

@@ -150,3 +150,8 @@ def potcar(symbol):
     if not path.exists():
         raise StudyError(f"no potential {path}", where=symbol, fix="install the PAW-PBE potentials of VASP there")
     return path.read_text()
+
+
+def make(settings, threads, folder):
+    """Return the engine; ``threads`` is not used, the command of the settings says how VASP runs in parallel."""
+    return VaspEngine(settings, folder)

@@ -34,8 +34,9 @@ def code_of(*files):
 
     Parameters
     ----------
-    files : paths relative to the repository, for example ``"scripts/solve_bte.py"``; more than one where a script
-        chooses a module at run time
+    files : paths relative to the repository, for example ``"scripts/solve_bte.py"``. A script that imports a module
+        whose name is made at run time, such as ``import_module(f"phonoscreen.figures.{name}")``, counts with every
+        module of that package; where the rule knows which one it is, it names that file as well, and it alone counts
 
     Returns
     -------
@@ -62,6 +63,8 @@ def modules_of(*files):
         if path not in seen:
             seen.add(path)
             pending.extend(file for name in _facts(path)["imports"] for file in _files(name))
+            if path not in files or len(files) == 1:
+                pending.extend(file for name in _facts(path)["packages"] for file in _files_of(name))
     return tuple(sorted(seen))
 
 
@@ -108,13 +111,14 @@ def _by():
 
 @functools.cache
 def _facts(path):
-    """Return the ``meaning`` of a file (digest of what it does) and the project modules that it ``imports``."""
+    """Return the ``meaning`` of a file (digest of what it does), the project modules that it ``imports``, and the
+    ``packages`` out of which it imports modules whose names are made at run time."""
     content = (ROOT / path).read_bytes()
     key = hashlib.sha256(f"{Path(path).parent}\0".encode() + content).hexdigest()
     facts = _kept().get(key) or _NEW.get(key)
     if facts is None:
         tree = ast.parse(content, filename=str(path))
-        facts = {"meaning": _meaning(tree), "imports": _imported(tree, Path(path))}
+        facts = {"meaning": _meaning(tree), "imports": _imported(tree, Path(path)), "packages": _packages(tree)}
     _NEW[key] = facts
     return facts
 
@@ -195,6 +199,23 @@ def _imported(tree, path):
             continue
         found.update(name for name in names if name.partition(".")[0] == PACKAGE)
     return sorted(found)
+
+
+def _packages(tree):
+    """Return the dotted names of the packages out of which one file imports a module whose name is made at run time."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "import_module":
+            made = node.args[0]
+            if isinstance(made, ast.JoinedStr) and isinstance(made.values[0], ast.Constant):
+                found.add(made.values[0].value.rstrip("."))
+    return sorted(found)
+
+
+def _files_of(package):
+    """Return the files of a package, without those of packages inside it."""
+    folder = package.replace(".", "/")
+    return [path for path in _files_of_package() if path.rpartition("/")[0] == folder]
 
 
 def _files(name):

@@ -93,8 +93,9 @@ def machine_state(reference):
 
 
 def engine_environment(reference):
-    """Return the environment file (for a rule) of the reference engine: Nequix needs JAX, the others PyTorch."""
-    return "../envs/nequix.yaml" if reference["engine"] == "nequix" else "../envs/reference.yaml"
+    """Return the environment file (for a rule) of the reference engine: one of its own name if there is one."""
+    own = ROOT / "envs" / f"{reference['engine']}.yaml"
+    return f"../envs/{own.name if own.exists() else 'reference.yaml'}"
 
 
 def transport_settings(config):

@@ -1,23 +1,23 @@
-"""Which kinds of force model there are; each is imported only when it is chosen."""
+"""The kind of force model that the settings choose: the module of this package with the name of the kind.
+
+``phonoscreen/forcefield/models/<kind>.py`` holds one ``ForceModel`` whose ``kind`` is that name; it is imported only
+when it is chosen.
+"""
+
+import importlib
+import re
+from pathlib import Path
 
 import torch
 
 from phonoscreen.audit.errors import StudyError
 
-
-def _elemental_sdnnff():
-    from phonoscreen.forcefield.models.elemental_sdnnff import ElementalSDNNFF
-
-    return ElementalSDNNFF
+_MODEL = re.compile(r"^class \w+\(ForceModel\)", re.M)
 
 
-def _equivariant():
-    from phonoscreen.forcefield.models.equivariant import EquivariantPotential
-
-    return EquivariantPotential
-
-
-KINDS = {"equivariant": _equivariant, "elemental_sdnnff": _elemental_sdnnff}
+def kinds():
+    """Return the names of the kinds there are: the modules of this package that define a ``ForceModel``."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if _MODEL.search(path.read_text()))
 
 
 def class_of(kind):
@@ -28,11 +28,12 @@ def class_of(kind):
     StudyError
         If the kind is unknown.
     """
-    if kind not in KINDS:
+    if kind not in kinds():
         raise StudyError(
-            f"unknown kind of force model {kind!r}", where="force_model/kind", fix=f"use one of {', '.join(KINDS)}"
+            f"unknown kind of force model {kind!r}", where="force_model/kind", fix=f"use one of {', '.join(kinds())}"
         )
-    return KINDS[kind]()
+    module = importlib.import_module(f"phonoscreen.forcefield.models.{kind}")
+    return next(found for found in vars(module).values() if getattr(found, "kind", None) == kind)
 
 
 def create_model(settings, seed):
