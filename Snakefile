@@ -5,7 +5,7 @@ import os
 from snakemake.utils import min_version
 
 from phonoscreen.audit.integrity import check_before_start
-from phonoscreen.audit.kept import PROTECTED, announce_asked
+from phonoscreen.audit.kept import UNWATCHED, announce_asked
 from phonoscreen.audit.outdated import find_outdated, statement
 from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
@@ -19,6 +19,7 @@ from phonoscreen.workflow.inputs import (
     model_settings,
     output_files,
     output_folder,
+    service_of,
     source_files,
     tables_of_figure,
     training_settings,

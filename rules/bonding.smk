@@ -23,7 +23,7 @@ rule analyse_bonding:
         code=code_of("scripts/analyse_bonding.py"),
         engine=config["bonding"]["engine"],
         installed=bonding_program(config["bonding"]["engine"]),
-        outputs=config["bonding"]["outputs"],
+        outputs=unwatched(config["bonding"]["outputs"]),
         structures_max=config["bonding"]["structures_max"],
         seed=config["seed"],
     script:

@@ -11,8 +11,8 @@ def existing_outputs(wildcards):
     return output_files(output_folder(config, wildcards.kind))
 
 
-def folder_of_outputs(wildcards):
-    """Folder of these outputs."""
+def folder_of_outputs(wildcards, output):
+    """Folder of these outputs; its name decides nothing, so that it is not watched."""
     return output_folder(config, wildcards.kind)
 
 

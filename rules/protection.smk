@@ -15,7 +15,7 @@ PRODUCTS = [
     ),
     "results/model/model.json",
 ]
-CURRENT = current_settings(workflow, PROTECTED)
+CURRENT = current_settings(workflow, UNWATCHED)
 
 if workflow.is_main_process:
     found = statement(find_outdated(CURRENT, planned=set(PRODUCTS)))

@@ -18,7 +18,8 @@ rule collect_structures:
         runtime=NEEDS.runtime("collect_structures"),
     params:
         code=code_of("scripts/collect_structures.py"),
-        source=config["source"],
+        source=unwatched(config["source"]),
+        service=service_of(config["source"]),
         energy_limits=[
             config["filter"]["formation_energy_max_ev_per_atom"],
             config["filter"]["hull_distance_max_ev_per_atom"],
@@ -84,6 +85,7 @@ rule relax_structures:
             config["filter"]["symmetry_tolerance_angstrom"]
         ),
         machine=machine_state(config["reference"]),
+        outputs=unwatched(output_folder(config, "reference")),
     script:
         "../scripts/relax_structures.py"
 

@@ -6,7 +6,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.force_constants.settings import SupercellSettings
-from phonoscreen.reference.registry import make_engine
+from phonoscreen.reference.registry import engine_of
 from phonoscreen.stages.supercell_size import compare_supercells, small_structures
 from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.candidate import read_structures_by_id
@@ -20,9 +20,8 @@ def main(job):
     if chosen is None:
         chosen = small_structures(pandas.read_parquet(job.input.manifest), job.params.seed)
     supercell = SupercellSettings.from_section(job.params.supercell)
-    tasks = {"tasks": job.resources.tasks}
-    relaxing = make_engine({**job.params.reference_relax, **tasks}, job.threads, job.work / "relax")
-    engine = make_engine({**job.params.reference, **tasks}, job.threads, job.work / "supercells")
+    relaxing = engine_of(job, job.params.reference_relax, folder="relax")
+    engine = engine_of(job, folder="supercells")
     tolerance = job.params.symmetry_tolerance_angstrom
 
     def check(structure_id):

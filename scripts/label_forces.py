@@ -7,7 +7,7 @@ import pandas
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
-from phonoscreen.reference.registry import make_engine
+from phonoscreen.reference.registry import engine_of
 from phonoscreen.stages.labels import inputs_of_labels, label_supercells, read_outputs
 
 
@@ -15,8 +15,7 @@ def main(job):
     upstream = read_records(job.input.supercell_records)
     parts = pandas.read_parquet(job.input.manifest).set_index("structure_id")["part"]
     counts = read_records(job.input.assignment).set_index("structure_id")["n_reference"]
-    settings = {**job.params.reference, "tasks": job.resources.tasks}
-    engine = make_engine(settings, job.threads, folder=job.work / "calculations")
+    engine = engine_of(job)
     outputs = read_outputs(job.input.get("outputs"))
 
     with h5py.File(job.input.supercells) as store:

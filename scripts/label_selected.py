@@ -5,7 +5,7 @@ import pandas
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.reference.registry import make_engine
+from phonoscreen.reference.registry import engine_of
 from phonoscreen.stages.labels import inputs_of_labels, label_supercells, read_outputs
 
 
@@ -13,9 +13,8 @@ def main(job):
     selection = pandas.read_parquet(job.input.selection)
     selection = selection[selection["shard"] == job.wildcards.shard]
     wanted = {name: sorted(rows) for name, rows in selection.groupby("structure_id")["supercell_index"]}
-    settings = {**job.params.reference, "tasks": job.resources.tasks}
     # The potential is loaded only where there is something to label.
-    engine = make_engine(settings, job.threads, job.work / "calculations") if wanted else None
+    engine = engine_of(job) if wanted else None
     outputs = read_outputs(job.input.get("outputs"))
 
     with h5py.File(job.input.arrays) as store:

@@ -3,7 +3,7 @@
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.kept import digest_of_arrays
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.reference.registry import make_engine
+from phonoscreen.reference.registry import engine_of
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_structures, structure_arrays
@@ -11,9 +11,7 @@ from phonoscreen.structures.store import read_structures, structure_arrays
 
 def main(job):
     initial = read_structures_by_id(job.input.structures)
-    engine = make_engine(
-        {**job.params.reference, "tasks": job.resources.tasks}, job.threads, folder=job.work / "calculations"
-    )
+    engine = engine_of(job)
     tolerance = job.params.symmetry_tolerance_angstrom
 
     def relax_one(structure_id):

@@ -15,6 +15,19 @@ def engines():
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef make(" in path.read_text())
 
 
+def engine_of(job, settings=None, folder="calculations"):
+    """Return the engine of a job, with the threads, MPI processes and folders that the job gives it.
+
+    Parameters
+    ----------
+    job : ``phonoscreen.audit.job.Job`` with ``params.reference, params.outputs`` and ``resources.tasks``
+    settings : instead of ``params.reference``
+    folder : name below the work folder of the job
+    """
+    given = {"tasks": job.resources.tasks, "folder": job.params.outputs}
+    return make_engine({**(settings or job.params.reference), **given}, job.threads, job.work / folder)
+
+
 def make_engine(settings, threads, folder=None):
     """Return the engine of the settings, as ``phonoscreen.reference.base`` describes it.
 

@@ -21,6 +21,11 @@ def source_files(source):
     return [str(path) for path in structure_files(source["path"])] if source["kind"] == "files" else []
 
 
+def service_of(source):
+    """Return what of a study's source decides the candidates besides its files: the kind, and the service it asks."""
+    return [source["kind"], source["url"] if source["kind"] in ("oqmd", "optimade") else None]
+
+
 def output_files(folder):
     """Return the files of a folder of existing outputs; hidden and backup files, densities and waves are left out.
 
@@ -73,11 +78,11 @@ def engine_settings(reference, purpose):
 
     Returns
     -------
-    dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``; for existing
-    outputs, ``folder``. The number of MPI processes is none of them.
+    dict with ``engine, model`` and, for a DFT engine, ``command, cutoff_ev, k_spacing_per_angstrom``. The number of
+    MPI processes and the folder of existing outputs are none of them.
     """
     engine = reference["engine"]
-    chosen = {key: value for key, value in reference[engine].items() if key != "tasks"}
+    chosen = {key: value for key, value in reference[engine].items() if key not in ("tasks", "folder")}
     spacings = {key: chosen.pop(key) for key in list(chosen) if key.startswith("k_spacing_")}
     if spacings:
         chosen["k_spacing_per_angstrom"] = spacings[f"k_spacing_{purpose}_per_angstrom"]

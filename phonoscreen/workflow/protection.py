@@ -15,25 +15,21 @@ def unwatched(value):
     return parameter
 
 
-def current_settings(workflow, rules):
+def current_settings(workflow, names):
     """Return the settings and the code with which the expensive rules would work now.
 
     Parameters
     ----------
     workflow : Snakemake's workflow, with these rules
-    rules : their names
+    names : of the parameters that make their products, by rule (``phonoscreen.audit.kept.UNWATCHED``)
 
     Returns
     -------
     dict by rule of dicts by parameter
     """
     return {
-        name: {
-            key: item.unwatched
-            for key, item in workflow.get_rule(name).params._allitems()
-            if key is not None and hasattr(item, "unwatched")
-        }
-        for name in rules
+        rule: {key: item.unwatched for key, item in workflow.get_rule(rule).params._allitems() if key in wanted}
+        for rule, wanted in names.items()
     }
 
 
