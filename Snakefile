@@ -42,6 +42,9 @@ min_version("9.27")
 configfile: f"{ROOT}/config.yaml"
 
 
+report: f"{ROOT}/report/workflow.rst"
+
+
 # A profile's own Snakefile may set these two before it includes this file: the settings that it changes, and the class
 # of the settings where it has more of them. Whatever a user gives with --configfile or --config goes on top.
 if "STUDY" in globals():

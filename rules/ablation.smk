@@ -37,7 +37,12 @@ rule tabulate_ablation:
         expand("results/ablation/{number}.parquet", number=range(len(ABLATIONS))),
     output:
         ablation="results/tables/ablation.parquet",
-        ablation_csv="results/tables/ablation.csv",
+        ablation_csv=report(
+            "results/tables/ablation.csv",
+            caption="../report/table.rst",
+            category="Experiment",
+            labels={"figure": "ablation", "format": "CSV"},
+        ),
     log:
         "logs/tabulate_ablation.log",
     benchmark:

@@ -239,7 +239,12 @@ rule publish_model:
     output:
         weights=expand("results/model/member{member}.safetensors", member=MEMBERS),
         settings="results/model/model.json",
-        card="results/model/card.md",
+        card=report(
+            "results/model/card.md",
+            caption="../report/model.rst",
+            category="Model",
+            labels={"page": "model card"},
+        ),
     log:
         "logs/publish_model.log",
     benchmark:

@@ -35,8 +35,18 @@ rule draw_convergence:
         convergence="results/checks/convergence.parquet",
         outdated="results/outdated.json",
     output:
-        pdf="results/figures/convergence.pdf",
-        png="results/figures/convergence.png",
+        pdf=report(
+            "results/figures/convergence.pdf",
+            caption="../report/figure.rst",
+            category="Checks",
+            labels={"figure": "convergence", "format": "PDF"},
+        ),
+        png=report(
+            "results/figures/convergence.png",
+            caption="../report/figure.rst",
+            category="Checks",
+            labels={"figure": "convergence", "format": "PNG"},
+        ),
         caption="results/figures/convergence.md",
     log:
         "logs/draw_convergence.log",

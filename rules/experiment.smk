@@ -281,8 +281,18 @@ rule draw_experiment:
         selection="results/experiment/tables/selection.parquet",
         outdated="results/outdated.json",
     output:
-        pdf="results/experiment/figures/{drawing}.pdf",
-        png="results/experiment/figures/{drawing}.png",
+        pdf=report(
+            "results/experiment/figures/{drawing}.pdf",
+            caption="../report/experiment.rst",
+            category="Experiment",
+            labels={"figure": "{drawing}", "format": "PDF"},
+        ),
+        png=report(
+            "results/experiment/figures/{drawing}.png",
+            caption="../report/experiment.rst",
+            category="Experiment",
+            labels={"figure": "{drawing}", "format": "PNG"},
+        ),
         caption="results/experiment/figures/{drawing}.md",
     log:
         "logs/draw_experiment/{drawing}.log",
@@ -321,7 +331,12 @@ rule write_experiment:
         numbers=f"{RESOURCES}/published/numbers.yaml",
     output:
         markdown="results/experiment/report.md",
-        html="results/experiment/report.html",
+        html=report(
+            "results/experiment/report.html",
+            caption="../report/experiment.rst",
+            category="Experiment",
+            labels={"figure": "all, with their numbers", "format": "HTML"},
+        ),
     log:
         "logs/write_experiment.log",
     benchmark:

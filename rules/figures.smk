@@ -7,8 +7,18 @@ rule draw_figure:
         unpack(tables_of),
         outdated="results/outdated.json",
     output:
-        pdf="results/figures/{figure}.pdf",
-        png="results/figures/{figure}.png",
+        pdf=report(
+            "results/figures/{figure}.pdf",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "format": "PDF"},
+        ),
+        png=report(
+            "results/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "format": "PNG"},
+        ),
         caption="results/figures/{figure}.md",
     log:
         "logs/draw_figure/{figure}.log",

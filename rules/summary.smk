@@ -23,9 +23,19 @@ rule write_summary:
         contradictions=f"{RESOURCES}/published/contradictions.yaml",
     output:
         markdown="results/summary.md",
-        html="results/summary.html",
+        html=report(
+            "results/summary.html",
+            caption="../report/summary.rst",
+            category="Summary",
+            labels={"page": "summary"},
+        ),
         headline="results/tables/headline.parquet",
-        headline_csv="results/tables/headline.csv",
+        headline_csv=report(
+            "results/tables/headline.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "headline"},
+        ),
     log:
         "logs/write_summary.log",
     benchmark:

@@ -29,9 +29,19 @@ rule tabulate_status:
         bonding=expand("results/bonding/{shard}.parquet", shard=SHARDS),
     output:
         status="results/tables/status.parquet",
-        status_csv="results/tables/status.csv",
+        status_csv=report(
+            "results/tables/status.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "status"},
+        ),
         timings="results/tables/timings.parquet",
-        timings_csv="results/tables/timings.csv",
+        timings_csv=report(
+            "results/tables/timings.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "timings"},
+        ),
     log:
         "logs/tabulate_status.log",
     benchmark:
@@ -61,7 +71,12 @@ rule tabulate_table1:
         ),
     output:
         table1="results/tables/table1.parquet",
-        table1_csv="results/tables/table1.csv",
+        table1_csv=report(
+            "results/tables/table1.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "table1"},
+        ),
     log:
         "logs/tabulate_table1.log",
     benchmark:
@@ -95,11 +110,26 @@ rule tabulate_learning:
         ),
     output:
         rounds="results/tables/rounds.parquet",
-        rounds_csv="results/tables/rounds.csv",
+        rounds_csv=report(
+            "results/tables/rounds.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "rounds"},
+        ),
         round_errors="results/tables/round_errors.parquet",
-        round_errors_csv="results/tables/round_errors.csv",
+        round_errors_csv=report(
+            "results/tables/round_errors.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "round_errors"},
+        ),
         histories="results/tables/histories.parquet",
-        histories_csv="results/tables/histories.csv",
+        histories_csv=report(
+            "results/tables/histories.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "histories"},
+        ),
     log:
         "logs/tabulate_learning.log",
     benchmark:
@@ -127,9 +157,19 @@ rule tabulate_forces:
         baselines="results/baselines/components.h5",
     output:
         force_errors="results/tables/force_errors.parquet",
-        force_errors_csv="results/tables/force_errors.csv",
+        force_errors_csv=report(
+            "results/tables/force_errors.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "force_errors"},
+        ),
         force_components="results/tables/force_components.parquet",
-        force_components_csv="results/tables/force_components.csv",
+        force_components_csv=report(
+            "results/tables/force_components.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "force_components"},
+        ),
     log:
         "logs/tabulate_forces.log",
     benchmark:
@@ -162,7 +202,12 @@ rule tabulate_phonons:
         arrays_predicted=expand("results/stability/predicted/{shard}.h5", shard=SHARDS),
     output:
         phonons="results/tables/phonons.parquet",
-        phonons_csv="results/tables/phonons.csv",
+        phonons_csv=report(
+            "results/tables/phonons.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "phonons"},
+        ),
         dispersions="results/tables/dispersions.parquet",
         dispersions_csv="results/tables/dispersions.csv",
     log:
@@ -198,11 +243,26 @@ rule tabulate_transport:
         arrays_predicted=expand("results/transport/predicted/{shard}.h5", shard=SHARDS),
     output:
         transport="results/tables/transport.parquet",
-        transport_csv="results/tables/transport.csv",
+        transport_csv=report(
+            "results/tables/transport.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "transport"},
+        ),
         modes="results/tables/modes.parquet",
-        modes_csv="results/tables/modes.csv",
+        modes_csv=report(
+            "results/tables/modes.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "modes"},
+        ),
         elements="results/tables/elements.parquet",
-        elements_csv="results/tables/elements.csv",
+        elements_csv=report(
+            "results/tables/elements.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "elements"},
+        ),
     log:
         "logs/tabulate_transport.log",
     benchmark:
@@ -229,7 +289,12 @@ rule tabulate_bonding:
         ),
     output:
         bonding="results/tables/bonding.parquet",
-        bonding_csv="results/tables/bonding.csv",
+        bonding_csv=report(
+            "results/tables/bonding.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "bonding"},
+        ),
     log:
         "logs/tabulate_bonding.log",
     benchmark:
@@ -253,7 +318,12 @@ rule tabulate_embedding:
         relaxed=expand("results/relaxed/{shard}.h5", shard=SHARDS),
     output:
         embedding="results/tables/embedding.parquet",
-        embedding_csv="results/tables/embedding.csv",
+        embedding_csv=report(
+            "results/tables/embedding.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "embedding"},
+        ),
     log:
         "logs/tabulate_embedding.log",
     benchmark:

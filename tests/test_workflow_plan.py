@@ -11,6 +11,7 @@ import yaml
 
 from phonoscreen.structures.filters import assign_shards
 from phonoscreen.workflow.code import modules_of
+from phonoscreen.workflow.inputs import figure_names
 from phonoscreen.workflow.shards import shard_names
 from tests.conftest import ROOT
 
@@ -45,7 +46,8 @@ def scripts_of(name, body):
 def test_every_rule_has_its_script_log_benchmark_environment_and_code_digest():
     assert len(rules()) > 25
     for name, body in rules().items():
-        for word in ('"""', "log:", "benchmark:", "conda:", "code=code_of", "script:"):
+        assert re.search(r"code=(unwatched\()?code_of", body), f"rule {name} has no digest of its code"
+        for word in ('"""', "log:", "benchmark:", "conda:", "script:"):
             assert word in body, f"rule {name} lacks {word}"
         for script in scripts_of(name, body):
             assert (ROOT / script).exists(), f"rule {name} has no {script}"
@@ -110,6 +112,23 @@ def test_the_full_study_is_divided_evenly():
         loads[shard] += costs[structure_id]
     assert set(shards) == set(costs)
     assert max(loads.values()) - min(loads.values()) <= max(atoms.values())
+
+
+def test_the_report_of_snakemake_holds_every_figure_and_table_with_a_caption():
+    marked = {name: re.findall(r'report\(\s*"([^"]+)",\s*caption="\.\./([^"]+)",\s*category="\w+"', body)
+              for name, body in rules().items()}  # fmt: skip
+    for name, body in rules().items():
+        shown = [path for path in re.findall(r'"(results/[^"]+)"', body.partition("output:")[2].partition("log:")[0])]
+        # Band structures are many thousand points, drawn in figure 3.
+        shown = [
+            path for path in shown if path.endswith((".pdf", ".png", ".html", ".csv")) and "dispersions" not in path
+        ]
+        assert [path for path, _ in marked[name] if not path.endswith(".md")] == shown
+        assert all((ROOT / caption).exists() for _, caption in marked[name])
+    figures, tables = ((ROOT / f"report/{name}.rst").read_text() for name in ("figure", "table"))
+    assert set(re.findall(r'"(\w+)": "', figures)) == {*figure_names(), "convergence"}
+    csv = {name for name, paths in marked.items() if any(caption == "report/table.rst" for _, caption in paths)}
+    assert set(re.findall(r'"(\w+)": "', tables)) == csv
 
 
 def names_given(body, section):
