@@ -55,6 +55,7 @@ class Study:
         write(folder / "compounds/crushed.cif", bulk("KCl", "rocksalt", a=0.7))
         write(folder / "compounds/hexagonal.cif", bulk("ZnS", "wurtzite", a=3.8, c=6.2))
         (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
+        self.places = {path.name for path in folder.iterdir()}
 
     def command(self, *arguments):
         triggers = ["--rerun-triggers", "mtime", "params", "input", "software-env"]

@@ -63,11 +63,14 @@ def test_words_change_no_digest(copy_of_code, path, old, new):
     assert digests() == before
 
 
-@pytest.mark.parametrize("old, new", [('status: str = "ok"', 'status: str = "failed"'), ("[:24]", "[:25]")])
-def test_what_changes_a_result_changes_the_digests_of_its_users(copy_of_code, old, new):
+@pytest.mark.parametrize(
+    "file, old, new", [("shard", 'status: str = "ok"', 'status: str = "failed"'), ("pieces", "[:24]", "[:25]")]
+)
+def test_what_changes_a_result_changes_the_digests_of_its_users(copy_of_code, file, old, new):
     root, digests = copy_of_code
-    before, path = digests(), root / "phonoscreen/audit/shard.py"
-    users = {name for name in before if "phonoscreen/audit/shard.py" in code.modules_of(f"scripts/{name}")}
+    before, path = digests(), root / f"phonoscreen/audit/{file}.py"
+    users = {name for name in before if f"phonoscreen/audit/{file}.py" in code.modules_of(f"scripts/{name}")}
+    assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     after = digests()
     assert {name for name in before if before[name] != after[name]} == users

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -22,7 +23,9 @@ from ase.io import read, write
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import check_inputs
+from phonoscreen.audit.kept import PROTECTED
 from phonoscreen.audit.lineage import Lineage, describe
+from phonoscreen.audit.verify import verify_study
 from phonoscreen.stages.other_solvers import read_conductivity
 from tests.conftest import ROOT
 from tests.small_run import Study
@@ -202,6 +205,54 @@ def test_editing_a_module_reruns_the_rules_that_use_it_and_other_words_rerun_non
         deep.write_text(text)
 
 
+def test_an_edit_of_the_relaxation_recomputes_nothing_expensive_and_every_figure_says_so(untouched):
+    module = untouched.folder / "phonoscreen/structures/relaxation.py"
+    text, old = module.read_text(), "_STEP_ANGSTROM = 0.15"
+    caption = untouched.folder / "results/figures/figure4.md"
+    assert "Out of date" not in caption.read_text()
+    try:
+        module.write_text(text.replace(old, "_STEP_ANGSTROM = 0.14"))
+        planned = untouched.planned()
+        assert not PROTECTED.keys() & planned.keys() and {"find_outdated", "draw_figure"} <= planned.keys()
+        said = untouched.run("figure4")
+        assert re.search(
+            r"relaxed structures: 1 job\(s\) of rule relax_structures, 8 structure", said.replace("; ", ", ")
+        )
+        assert "the code" in said and "--configfile study.yaml" in said and "--forcerun relax_structures" in said
+        assert "relaxed structures (code)" in caption.read_text() and "labels" not in caption.read_text()
+        assert untouched.planned("--forcerun", "relax_structures")["relax_structures"] == 1
+    finally:
+        module.write_text(text)
+    untouched.run("figure4")
+    assert "Out of date" not in caption.read_text() and untouched.planned() == {}
+
+
+def test_another_member_of_the_committee_is_one_training(untouched):
+    more = ("--config", "force_model={committee: 3}")
+    assert untouched.planned("results/rounds/0/uncertainty/0000.parquet", *more)["train_member"] == 1
+
+
+def test_nothing_is_written_outside_the_declared_places(untouched):
+    """Outputs, logs, benchmarks, provenance, and one work folder for each job (``phonoscreen.audit.work``)."""
+    sound, faults, unknown, damaged = verify_study(untouched.folder)
+    assert sound > 60 and not faults and not unknown and not damaged
+    new = {path.name for path in untouched.folder.iterdir()} - untouched.places
+    assert new <= {"results", "logs", "benchmarks", ".snakemake", "hot.yaml", "report.zip"}
+    work = untouched.folder / "results/work"
+    assert {path.name for path in work.iterdir()} <= {*PROTECTED, *(path.stem for path in (ROOT / "scripts").glob("*"))}
+    kinds = {path.name.partition(".")[0] for job in work.glob("*/*") for path in job.iterdir()}
+    assert kinds <= {"kept", "settings", "calculations"}
+
+
+def test_the_report_of_snakemake_is_built_offline_and_holds_the_results(untouched):
+    untouched.run("--report", "report.zip")
+    with zipfile.ZipFile(untouched.folder / "report.zip") as report:
+        names = {Path(name).name for name in report.namelist()}
+        page = report.read("report/report.html").decode()
+    assert {"figure4.png", "figureS6.pdf", "status.csv", "headline.csv", "summary.html", "card.md"} <= names
+    assert "Thermal conductivity against the largest mean square displacement" in page
+
+
 def test_the_lineage_of_a_result_reaches_the_compounds_and_matches(untouched):
     node = Lineage(untouched.folder).trace("results/figures/figure4.pdf")
     lines, wrong = describe(node)
@@ -313,6 +364,20 @@ def test_an_exported_structure_solved_alone_gives_the_conductivity_of_the_study(
         assert kappa == pytest.approx(row["kappa_p_w_per_m_k"], rel=1e-4)
     assert main(["export", "unobtainium", "--results", str(untouched.folder / "results")]) == 2
     assert "unobtainium is not in" in capsys.readouterr().err
+
+
+def test_labels_are_taken_along_when_the_supercells_are_made_again(faulty):
+    """An edit of the code of the supercells runs the labels again, which are computed for the one spoilt structure."""
+    module = faulty.folder / "phonoscreen/structures/supercells.py"
+    module.write_text(module.read_text() + "\nEDITED = True\n")
+    assert faulty.planned("results/labels/0000.h5")["label_forces"] == 1
+    before = faulty.records("labels/0000.parquet")
+    said = faulty.run("results/labels/0000.h5")
+    assert "6 of 8 structures were computed before and taken along" in said
+    after = faulty.records("labels/0000.parquet")
+    assert after.loc[faulty.spoilt["label"], "status"] == "ok"
+    others = [name for name in before.index if name != faulty.spoilt["label"]]
+    pandas.testing.assert_frame_equal(before.loc[others], after.loc[others], check_dtype=False)
 
 
 def refused(study, path, rule):
