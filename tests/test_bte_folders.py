@@ -8,7 +8,6 @@ import numpy
 import pytest
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.commands.bte import unusable
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.masses import describe_masses, standard_masses
 from phonoscreen.crystal.primitive import primitive_crystal
@@ -237,7 +236,7 @@ def test_a_diverging_iteration_leaves_no_number_in_any_file(folder, capsys, monk
     [(1e2, True, None), (1e2, False, "not converged"), (numpy.nan, True, "diverged"), (1e9, True, "diverged")],
 )
 def test_only_a_converged_finite_solution_is_a_result(kappa, converged, word):
-    from phonoscreen.transport.boltzmann import Populations
+    from phonoscreen.transport.boltzmann import Populations, unusable
 
     found = unusable(Populations(kappa * numpy.eye(3), None, None, 7, converged))
     assert (found and found[0]) == word

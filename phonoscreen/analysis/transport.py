@@ -22,7 +22,12 @@ PROPERTIES = [
     "kappa_p_mesh_error_percent",
     "kappa_c_mesh_error_percent",
 ]
-SPREADS = ["kappa_p_rta_std_decades", "kappa_c_std_decades", "msd_max_std_angstrom2"]  # over the committee
+SPREADS = [
+    "kappa_p_rta_std_decades", "kappa_c_std_decades", "p3_total_std_decades", "msd_max_std_angstrom2",
+    "heat_capacity_std_j_per_mol_k", "sound_velocity_std_m_per_s",
+    "members_solved", "members_unstable", "members_failed",
+]  # fmt: skip
+"""Standard deviations over the committee, and how many members they are of."""
 _TYPES = {name: "string" if name == "msd_max_element" else float for name in PROPERTIES}
 
 

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
 
-ABSURD_W_PER_M_K = 1e7
-"""No crystal conducts like this; a solution beyond it has diverged (diamond of pure carbon 12: 1e5 at 100 K)."""
-
 _TRY = "use another mesh (--grid), raise maxiter of CONTROL, or take the relaxation time only (--rta)"
 
 
@@ -132,6 +129,8 @@ def _report(solution, settings):
     """Print the conductivities; return whether all of them may be written."""
     import numpy
 
+    from phonoscreen.transport.boltzmann import unusable
+
     print("T (K)   kappa_p RTA   kappa_p full   kappa_c   (W/m/K, mean of the diagonal)")
     sound = True
     for t, temperature in enumerate(settings.temperatures_k):
@@ -166,25 +165,6 @@ def _wires(problem, solution, settings):
                   f"{wires.diameters_nm[0]:g} nm, {wide:.4g} at {wires.diameters_nm[-1]:g} nm")  # fmt: skip
         found.append(kappa)
     return found
-
-
-def unusable(populations):
-    """Return why a solution is no result, as (a word, a sentence), or None.
-
-    Parameters
-    ----------
-    populations : ``phonoscreen.transport.boltzmann.Populations``
-    """
-    import numpy
-
-    size = numpy.abs(populations.kappa).max()
-    if populations.iterations == 0 and not size < ABSURD_W_PER_M_K:
-        return "no result", f"the relaxation times give no finite conductivity below {ABSURD_W_PER_M_K:g} W/m/K"
-    if getattr(populations, "diverged", False) or not size < ABSURD_W_PER_M_K:
-        return "diverged", f"the iteration diverged after {populations.iterations} steps"
-    if not populations.converged:
-        return "not converged", f"the iteration did not converge in {populations.iterations} steps"
-    return None
 
 
 def _with_options(settings, arguments):

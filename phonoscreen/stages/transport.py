@@ -21,7 +21,8 @@ from phonoscreen.phonons.thermal import (
     phase_space,
     sound_velocities,
 )  # fmt: skip
-from phonoscreen.transport.solve import Settings, solve
+from phonoscreen.transport.boltzmann import unusable
+from phonoscreen.transport.solve import Settings, check_modes, solve
 
 
 def transport_of(job):
@@ -31,9 +32,12 @@ def transport_of(job):
 
 
 def settings_of(transport):
-    """Return the solver's Settings from those of a study, see ``transport_of``."""
+    """Return the solver's Settings from those of a study, see ``transport_of``.
+
+    ``curve_temperatures_k``, where it is given, are further temperatures of the same solution.
+    """
     return Settings(
-        temperatures_k=(transport["temperature_k"],),
+        temperatures_k=(transport["temperature_k"], *transport.get("curve_temperatures_k", ())),
         scalebroad=transport["scalebroad"],
         isotopes=transport["isotopes"],
         iterations_max=transport["iterations_max"],
@@ -83,20 +87,39 @@ def solve_structure(task, transport):
     """
     started, settings = time.process_time(), settings_of(transport)
     mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
-
-    def attempt(second, third, settings):
-        try:
-            return solve(task.crystal, second, third, mesh, settings, correction=task.correction)
-        except StudyError as error:
-            return error
-
-    solution = attempt(task.second, task.third, settings)
-    quick = replace(settings, full_solution=False, mesh_error=False)
-    solved = not isinstance(solution, StudyError)
-    members = [attempt(*member, quick) for member in task.committee] if solved else []
+    solution = _attempt(task, (task.second, task.third), mesh, settings)
+    members = [] if isinstance(solution, StudyError) else _solve_members(task, mesh, settings, transport)
     outcome = describe(task, solution, members, settings)
     outcome.values["seconds"] = time.process_time() - started
     return outcome
+
+
+def _attempt(task, constants, mesh, settings):
+    """Return the Solution of some force constants of a task, or the StudyError that it raises."""
+    try:
+        return solve(task.crystal, *constants, mesh, settings, correction=task.correction)
+    except StudyError as error:
+        return error
+
+
+def _solve_members(task, mesh, settings, transport):
+    """Return the solution of every member of the committee, or its StudyError.
+
+    Conductivities are those of the relaxation-time approximation at the first temperature. Where the study asks for a
+    coarser mesh of the members, whether a member is stable is still decided on the mesh of the structure.
+    """
+    quick = replace(settings, temperatures_k=settings.temperatures_k[:1], full_solution=False, mesh_error=False)
+    density = transport.get("committee_mesh_density_angstrom") or transport["mesh_density_angstrom"]
+    coarser = automatic_mesh(task.crystal, min(density, transport["mesh_density_angstrom"]))
+    found = []
+    for second, third in task.committee:
+        try:
+            if coarser != mesh:
+                check_modes(task.crystal, second, mesh, quick, correction=task.correction)
+            found.append(solve(task.crystal, second, third, coarser, quick, correction=task.correction))
+        except StudyError as error:
+            found.append(error)
+    return found
 
 
 def describe(task, solution, members, settings):
@@ -105,19 +128,12 @@ def describe(task, solution, members, settings):
         unstable = isinstance(solution, UnstableCrystal)
         return Outcome(status="unstable" if unstable else "failed", reason=str(solution))
     crystal, modes, temperature = task.crystal, solution.modes, settings.temperatures_k[0]
-    full, n_q = solution.full[0], len(modes.mesh.points)
+    full = solution.full[0]
     msd = mean_square_displacements(modes, crystal, temperature)
-    space = phase_space(solution.rates, modes)["total"]
     values = {
         "temperature_k": temperature,
-        "kappa_p_rta_w_per_m_k": _mean(solution.rta[0].kappa),
+        **properties(crystal, task.second, solution, temperature),
         "kappa_p_w_per_m_k": _mean(full.kappa),
-        "kappa_c_w_per_m_k": _mean(solution.coherence[0]),
-        "heat_capacity_j_per_m3_k": heat_capacity(modes, crystal.volume, temperature),
-        "heat_capacity_j_per_mol_k": molar_heat_capacity(modes, temperature),
-        "sound_velocity_m_per_s": sound_velocities(DynamicalMatrix(crystal, task.second)).debye_m_per_s,
-        "p3_total": float((space * modes.mesh.weights[:, None]).sum()),
-        "msd_max_angstrom2": float(msd.max()),
         "msd_max_element": chemical_symbols[int(crystal.numbers[msd.argmax()])],
         "volume_angstrom3": float(crystal.volume),
         "kappa_p_mesh_error_percent": solution.mesh_error[0].kappa_p_percent,
@@ -125,6 +141,20 @@ def describe(task, solution, members, settings):
         "mesh": " ".join(str(n) for n in modes.mesh.shape),
         "iterations": full.iterations,
     }
+    if members:
+        seconds = [second for second, _ in task.committee]
+        values |= committee_spread(crystal, seconds, members, temperature)
+    outcome = Outcome(values=values, arrays=_arrays(solution, msd, settings))
+    for populations in (solution.rta[0], full):
+        if reason := _no_result(populations, len(modes.mesh.points), settings):
+            outcome.status, outcome.reason = "not_converged", reason
+            break
+    return outcome
+
+
+def _arrays(solution, msd, settings):
+    """Return the modes and tensors of a solution at its first temperature, and the conductivities at the others."""
+    modes, full = solution.modes, solution.full[0]
     arrays = {
         "mesh": modes.mesh.shape,
         "qpoints": modes.mesh.fractional[modes.mesh.irreducible],
@@ -140,55 +170,101 @@ def describe(task, solution, members, settings):
         "kappa_c_tensor_w_per_m_k": solution.coherence[0],
         "msd_angstrom2": msd,
     }
-    if members:
-        values |= committee_spread(crystal, members, temperature)
-    outcome = Outcome(values=values, arrays=arrays)
-    if not full.converged:
-        outcome.status = "not_converged"
-        outcome.reason = _unconverged(full, n_q, settings)
-    return outcome
+    if len(settings.temperatures_k) > 1:
+        sound = [unusable(one) is None for one in solution.full]
+        arrays |= {
+            "curve/temperatures_k": numpy.array(settings.temperatures_k[1:]),
+            "curve/kappa_p_w_per_m_k": numpy.where(sound, [_mean(one.kappa) for one in solution.full], numpy.nan)[1:],
+            "curve/kappa_c_w_per_m_k": numpy.array([_mean(kappa) for kappa in solution.coherence[1:]]),
+        }
+    return arrays
 
 
-def _unconverged(full, n_q, settings):
-    """Return why the full solution is none, and what can be done."""
-    if full.diverged:
-        return str(StudyError(
-            f"the iteration of the full solution diverges ({full.iterations} steps, {n_q} wave vectors)",
-            fix="take another mesh (transport.mesh_density_angstrom) or broadening (transport.scalebroad); the "
-            "relaxation-time approximation is in the record",
-        ))  # fmt: skip
-    return str(StudyError(
-        f"iteration stopped after {full.iterations} steps on {n_q} wave vectors, kappa above the tolerance "
-        f"{settings.tolerance:g}", fix="raise transport.iterations_max",
-    ))  # fmt: skip
+def properties(crystal, second, solution, temperature_k):
+    """Return the phonon properties of a solution at its first temperature, those of the full solution left out.
 
-
-def committee_spread(crystal, members, temperature_k):
-    """Return how far the members of a committee spread, and how many of them could be solved.
-
-    Conductivities are positive and differ by factors: their spread is the standard deviation of log10 kappa, in the
-    relaxation-time approximation. Members that are unstable, fail, or conduct nothing or without limit are counted.
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    second : ``SecondOrder``
+    solution : ``phonoscreen.transport.solve.Solution``
+    temperature_k : kelvin
 
     Returns
     -------
-    dict of ``kappa_p_rta_std_decades, kappa_c_std_decades, msd_max_std_angstrom2`` (NaN below two members),
-    ``members_solved, members_unstable, members_failed``
+    dict of numbers, units in the names; ``p3_total`` in ps
+    """
+    modes, space = solution.modes, phase_space(solution.rates, solution.modes)["total"]
+    return {
+        "kappa_p_rta_w_per_m_k": _mean(solution.rta[0].kappa),
+        "kappa_c_w_per_m_k": _mean(solution.coherence[0]),
+        "heat_capacity_j_per_m3_k": heat_capacity(modes, crystal.volume, temperature_k),
+        "heat_capacity_j_per_mol_k": molar_heat_capacity(modes, temperature_k),
+        "sound_velocity_m_per_s": sound_velocities(DynamicalMatrix(crystal, second)).debye_m_per_s,
+        "p3_total": float((space * modes.mesh.weights[:, None]).sum()),
+        "msd_max_angstrom2": float(mean_square_displacements(modes, crystal, temperature_k).max()),
+    }
+
+
+def _no_result(populations, n_q, settings):
+    """Return why a solution is no result and what can be done, or None."""
+    found = unusable(populations)
+    if found is None:
+        return None
+    word, sentence = found
+    if word == "not converged":
+        return str(StudyError(
+            f"iteration stopped after {populations.iterations} steps on {n_q} wave vectors, kappa above the tolerance "
+            f"{settings.tolerance:g}", fix="raise transport.iterations_max",
+        ))  # fmt: skip
+    if word == "diverged":
+        sentence = f"the iteration of the full solution diverges ({populations.iterations} steps, {n_q} wave vectors)"
+    return str(StudyError(
+        sentence, fix="take another mesh (transport.mesh_density_angstrom) or broadening (transport.scalebroad); the "
+        "relaxation-time approximation is in the record",
+    ))  # fmt: skip
+
+
+SPREADS = {
+    "kappa_p_rta_w_per_m_k": "kappa_p_rta_std_decades", "kappa_c_w_per_m_k": "kappa_c_std_decades",
+    "p3_total": "p3_total_std_decades", "msd_max_angstrom2": "msd_max_std_angstrom2",
+    "heat_capacity_j_per_mol_k": "heat_capacity_std_j_per_mol_k",
+    "sound_velocity_m_per_s": "sound_velocity_std_m_per_s",
+}  # fmt: skip
+"""Property -> column of its standard deviation over the committee; decades: of its logarithm to the base 10."""
+
+
+def committee_spread(crystal, seconds, members, temperature_k):
+    """Return how far the members of a committee spread, and how many of them could be solved.
+
+    Conductivities and phase spaces are positive and differ by factors: their spread is the standard deviation of the
+    logarithm to the base 10. Members that are unstable, fail, or conduct nothing or without limit are counted, and
+    are no part of the spread.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    seconds : ``SecondOrder`` of every member
+    members : ``Solution`` of every member, or its StudyError
+    temperature_k : kelvin
+
+    Returns
+    -------
+    dict of the columns of ``SPREADS`` (NaN below two members), ``members_solved, members_unstable, members_failed``
     """
     rows, unstable = [], 0
-    for solution in members:
+    for second, solution in zip(seconds, members, strict=True):
         if isinstance(solution, StudyError):
             unstable += isinstance(solution, UnstableCrystal)
             continue
-        msd = mean_square_displacements(solution.modes, crystal, temperature_k).max()
-        row = (_mean(solution.rta[0].kappa), _mean(solution.coherence[0]), msd)
-        if numpy.isfinite(row).all() and row[0] > 0:
-            rows.append(row)
-    kappa_p, kappa_c, msd = numpy.array(rows).reshape(-1, 3).T
-    values = {
-        "kappa_p_rta_std_decades": _spread(numpy.log10(kappa_p)),
-        "kappa_c_std_decades": _spread(numpy.log10(kappa_c[kappa_c > 0])),
-        "msd_max_std_angstrom2": _spread(msd),
-    }
+        row = properties(crystal, second, solution, temperature_k)
+        if unusable(solution.rta[0]) is None and numpy.isfinite(list(row.values())).all():
+            if row["kappa_p_rta_w_per_m_k"] > 0:
+                rows.append(row)
+    values = {}
+    for name, column in SPREADS.items():
+        own = numpy.array([row[name] for row in rows])
+        values[column] = _spread(numpy.log10(own[own > 0]) if column.endswith("_decades") else own)
     counts = {"members_solved": len(rows), "members_unstable": unstable}
     return {**values, **counts, "members_failed": len(members) - len(rows) - unstable}
 

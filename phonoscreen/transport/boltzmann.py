@@ -16,6 +16,9 @@ from phonoscreen.phonons.dynamical_matrix import average_over_sets
 
 TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
 
+ABSURD_W_PER_M_K = 1e7
+"""No crystal conducts like this; a solution beyond it has diverged (diamond of pure carbon 12: 1e5 at 100 K)."""
+
 
 @dataclass
 class Populations:
@@ -40,6 +43,23 @@ class Populations:
     converged: bool = True
     history: numpy.ndarray | None = None
     diverged: bool = False
+
+
+def unusable(populations):
+    """Return why a solution is no result, as (a word, a sentence), or None.
+
+    Parameters
+    ----------
+    populations : Populations
+    """
+    size = numpy.abs(populations.kappa).max()
+    if populations.iterations == 0 and not size < ABSURD_W_PER_M_K:
+        return "no result", f"the relaxation times give no finite conductivity below {ABSURD_W_PER_M_K:g} W/m/K"
+    if populations.diverged or not size < ABSURD_W_PER_M_K:
+        return "diverged", f"the iteration diverged after {populations.iterations} steps"
+    if not populations.converged:
+        return "not converged", f"the iteration did not converge in {populations.iterations} steps"
+    return None
 
 
 def velocity_products(modes, degeneracy="sets"):

@@ -154,6 +154,11 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     return solution
 
 
+def check_modes(crystal, second, mesh, settings, *, correction=None):
+    """Raise UnstableCrystal if a crystal has imaginary frequencies on a mesh (arguments as in ``solve``)."""
+    _modes(crystal, second, mesh, settings, correction)
+
+
 def harmonic(crystal, second, mesh, settings, *, correction=None):
     """Solve what needs no third-order constants.
 

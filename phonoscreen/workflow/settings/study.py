@@ -170,6 +170,8 @@ class Transport(Section):
     """Relative change of the conductivity at which the full solution ends."""
     committee: Switch = True
     """Also solve each committee member (relaxation time): standard deviations."""
+    committee_mesh_density_angstrom: optional(number(5, 500)) = None
+    """Coarser mesh of the members; null: that of the structure. Spreads of logarithms hardly depend on it [OWN]."""
     memory_gib: Positive = 4
     """Largest matrix of the full solution in memory; a larger one goes to a temporary file."""
 
