@@ -23,7 +23,7 @@ PROPERTIES = [
     "kappa_c_mesh_error_percent",
 ]
 SPREADS = [
-    "kappa_p_rta_std_decades", "kappa_c_std_decades", "p3_total_std_decades", "msd_max_std_angstrom2",
+    "kappa_p_rta_std_decades", "kappa_c_std_decades", "msd_max_std_angstrom2", "p3_total_std_decades",
     "heat_capacity_std_j_per_mol_k", "sound_velocity_std_m_per_s",
     "members_solved", "members_unstable", "members_failed",
 ]  # fmt: skip

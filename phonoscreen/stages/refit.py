@@ -23,9 +23,30 @@ def fit_task(crystal, basis, samples, force_constants, transport):
     ``phonoscreen.stages.transport.Task``
     """
     fitted = ForceConstantFitter(basis, FitSettings.from_section(force_constants)).fit(crystal, **samples)
-    second, charges = basis.expand_second(fitted.parameters), samples.get("charges")
-    if charges is not None:
-        dipoles = dipole_constants(crystal, basis.repetitions, *charges)
-        second = SecondOrder(second.repetitions, second.values + dipoles.values)
+    return task_of(crystal, basis, fitted, samples.get("charges"), transport)
+
+
+def task_of(crystal, basis, fitted, charges, transport):
+    """Return what is to be solved of fitted force constants, a committee's included.
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    basis : ``SymmetryBasis``
+    fitted : ``FittedForceConstants``
+    charges : Born charges and dielectric tensor that the fit knew, or None
+    transport : section of the study's settings
+
+    Returns
+    -------
+    ``phonoscreen.stages.transport.Task``
+    """
+    dipoles = 0.0 if charges is None else dipole_constants(crystal, basis.repetitions, *charges).values
+
+    def expand(parameters):
+        second = basis.expand_second(parameters)
+        return SecondOrder(second.repetitions, second.values + dipoles), basis.expand_third(parameters)
+
+    committee = () if fitted.parameters_committee is None else tuple(map(expand, fitted.parameters_committee))
     corrected = charges if transport["non_analytic_correction"] else None
-    return Task(crystal, second, basis.expand_third(fitted.parameters), charges=corrected)
+    return Task(crystal, *expand(fitted.parameters), committee, corrected)

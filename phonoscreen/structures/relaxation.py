@@ -52,6 +52,20 @@ class Relaxed:
     converged: bool
 
 
+_KNOWN_OPERATIONS = {}
+
+
+def _operations(atoms, tolerance_angstrom):
+    """Return the space group's operations as spglib does; those of the last crystals are remembered."""
+    cell, scaled = atoms.cell.array, atoms.get_scaled_positions(wrap=False)
+    key = (cell.tobytes(), scaled.tobytes(), atoms.numbers.tobytes(), tolerance_angstrom)
+    if key not in _KNOWN_OPERATIONS:
+        while len(_KNOWN_OPERATIONS) >= 4:
+            _KNOWN_OPERATIONS.pop(next(iter(_KNOWN_OPERATIONS)))
+        _KNOWN_OPERATIONS[key] = spglib.get_symmetry((cell, scaled, atoms.numbers), symprec=tolerance_angstrom)
+    return _KNOWN_OPERATIONS[key]
+
+
 def symmetric_modes(atoms, tolerance_angstrom):
     """Orthonormal displacement patterns that the whole space group leaves unchanged.
 
@@ -65,7 +79,7 @@ def symmetric_modes(atoms, tolerance_angstrom):
     (n_modes, n_atoms, 3), Cartesian, orthonormal over all components; uniform translations are excluded
     """
     cell, scaled, n_atoms = atoms.cell.array, atoms.get_scaled_positions(wrap=False), len(atoms)
-    symmetry = spglib.get_symmetry((cell, scaled, atoms.numbers), symprec=tolerance_angstrom)
+    symmetry = _operations(atoms, tolerance_angstrom)
     projector = numpy.zeros((n_atoms, 3, n_atoms, 3))
     for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
         difference = (scaled @ rotation.T + translation)[:, None] - scaled[None]
@@ -95,9 +109,7 @@ def symmetric_strains(atoms, tolerance_angstrom):
     (n_strains, 3, 3), Frobenius norm sqrt(3); the first is the unit matrix, a change of the volume alone
     """
     cell = atoms.cell.array
-    rotations = spglib.get_symmetry(
-        (cell, atoms.get_scaled_positions(wrap=False), atoms.numbers), symprec=tolerance_angstrom
-    )["rotations"]
+    rotations = _operations(atoms, tolerance_angstrom)["rotations"]
     cartesian = cell.T @ rotations @ numpy.linalg.inv(cell.T)
     projector = sum(numpy.kron(rotation, rotation) for rotation in cartesian) / len(cartesian)
     swap = numpy.eye(9).reshape(3, 3, 3, 3).transpose(1, 0, 2, 3).reshape(9, 9)

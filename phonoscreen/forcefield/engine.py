@@ -1,0 +1,78 @@
+"""A published force model as an engine: energy, forces and stress of a crystal, for its relaxation."""
+
+import numpy
+import torch
+
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.forcefield.long_range import SIGMA_ANGSTROM, coulomb_energy
+from phonoscreen.forcefield.models.base import to_device
+from phonoscreen.forcefield.moments import neighbour_moments, pair_gradients
+from phonoscreen.forcefield.neighbourhoods import SupercellNeighbours
+
+
+class CommitteeEngine:
+    """Energy, forces and stress of the mean of a committee (interface: ``phonoscreen.reference.base``).
+
+    Parameters
+    ----------
+    committee : ``Committee``
+    name : what products call it
+    """
+
+    kind = "model"
+
+    def __init__(self, committee, name):
+        self.committee, self.name = committee, name
+        self.relaxes = committee.has_energy
+        """A model without an energy cannot relax: structures are taken as they are."""
+
+    def evaluate(self, atoms, label=None):
+        """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
+        crystal = Crystal(atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers, None)
+        at_rest = SupercellNeighbours(crystal, (1, 1, 1), self.committee.cutoff_angstrom)
+        description = self.committee.members[0].describe(at_rest.displaced(numpy.zeros((len(atoms), 3))))
+        found = [energy_forces_strain(member, description) for member in self.committee.members]
+        energy_ev, forces, strain = (numpy.mean(part, axis=0) for part in zip(*found))
+        return float(energy_ev), forces, strain / atoms.cell.volume
+
+
+@torch.no_grad()
+def energy_forces_strain(model, description):
+    """Return energy, forces and the derivative of the energy with respect to a homogeneous strain, of one crystal.
+
+    The strain turns every vector between atoms into itself times (1 + strain). Of the interaction of the charges, the
+    phases stay, and the weights of the wave vectors change through their lengths and the volume.
+
+    Parameters
+    ----------
+    model : ``EquivariantPotential``
+    description : of the atoms of one periodic cell
+
+    Returns
+    -------
+    float, eV; (n_atoms, 3), eV/angstrom; (3, 3), eV
+    """
+    batch = to_device(description, model.device)
+    weights, vectors, pairs = model._pair_inputs(batch)
+    moments = neighbour_moments(weights, vectors, pairs)
+    with torch.enable_grad():
+        inputs = [moments.requires_grad_(True)]
+        energies, charges = model._energies(moments, batch["numbers"])
+        total = energies.sum()
+        if model.long_range:
+            inputs += [batch[name].detach().requires_grad_(True) for name in ("positions", "wave_weights")]
+            total = total + coulomb_energy(charges, inputs[1], {**batch, "wave_weights": inputs[2]})
+        gradients = torch.autograd.grad(total, inputs, materialize_grads=True)
+    of_vectors = pair_gradients(weights, vectors, gradients[0], pairs)
+    forces = of_vectors.new_zeros(len(batch["numbers"]), 3).index_add(0, pairs.centres, of_vectors)
+    forces = forces.index_add(0, pairs.neighbours, -of_vectors)
+    strain = vectors.T @ of_vectors
+    if model.long_range:
+        forces = forces - gradients[1]
+        waves, terms = batch["waves"], gradients[2] * batch["wave_weights"]
+        slopes = 2 * (SIGMA_ANGSTROM**2 + 1 / (waves**2).sum(dim=1))
+        strain = strain + (waves * (slopes * terms)[:, None]).T @ waves - terms.sum() * torch.eye(3, dtype=waves.dtype)
+    strain = strain.double().cpu().numpy()
+    return float(energies.double().sum() + (total - energies.sum())), forces.double().cpu().numpy(), (
+        strain + strain.T
+    ) / 2  # fmt: skip

@@ -1,0 +1,63 @@
+"""Engines by one name, as the command line gives them: a universal potential, or any calculator of ASE."""
+
+import importlib
+
+from phonoscreen.audit.errors import MachineError, StudyError
+from phonoscreen.reference.base import CalculatorEngine
+from phonoscreen.reference.potentials import SEVENNET_SHIPPED
+from phonoscreen.reference.registry import make_engine
+
+CHGNET = "0.3.0"
+
+
+def engine_of_name(name, arguments=None, threads=1):
+    """Return the engine of a name.
+
+    Parameters
+    ----------
+    name : ``7net-0``, ``7net-l3i5``, ``chgnet``, a potential of Nequix, or ``module:Class`` of an ASE calculator
+    arguments : keyword arguments of the calculator (dict), only with ``module:Class``
+    threads : threads the engine may use
+
+    Raises
+    ------
+    StudyError
+        If there is no such potential or class, or it does not take the arguments.
+    MachineError
+        If a package is not installed.
+    """
+    if ":" in name:
+        return _calculator(name, arguments or {})
+    if arguments:
+        raise StudyError(f"arguments for {name}, which takes none", where="--potential-arguments",
+                         fix="give them with --potential module:Class only")  # fmt: skip
+    if name in SEVENNET_SHIPPED:
+        return make_engine({"engine": "sevennet", "model": name}, threads)
+    if name == "chgnet":
+        return make_engine({"engine": "chgnet", "model": CHGNET}, threads)
+    if name.startswith("nequix"):
+        return make_engine({"engine": "nequix", "model": name}, threads)
+    raise StudyError(
+        f"unknown potential {name!r}", where="--potential",
+        fix=f"use one of {', '.join(SEVENNET_SHIPPED)}, chgnet, nequix-oam-1-pft, or module:Class of an ASE calculator",
+    )  # fmt: skip
+
+
+def _calculator(name, arguments):
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise MachineError(f"{module} cannot be imported: {error}", where="--potential",
+                           fix="install the package, or correct the name") from error  # fmt: skip
+    except (AttributeError, ValueError) as error:
+        raise StudyError(f"{name}: {error}", where="--potential",
+                         fix="give module:Class, for example ase.calculators.emt:EMT") from error  # fmt: skip
+    try:
+        calculator = found(**arguments)
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"{name} does not take {arguments}: {error}", where="--potential-arguments",
+                         fix="give its keyword arguments as JSON") from error  # fmt: skip
+    if not hasattr(calculator, "get_forces"):
+        raise StudyError(f"{name} is no calculator of ASE", where="--potential", fix="give the class of a calculator")
+    return CalculatorEngine("ase", name, calculator)
