@@ -13,6 +13,7 @@ COMMANDS = {
     "fit": ("phonoscreen.commands.fit", "force constants of one crystal from displacements and forces"),
     "bte": ("phonoscreen.commands.bte", "phonon Boltzmann equation in a ShengBTE directory"),
     "export": ("phonoscreen.commands.export", "one structure of a study as input of ShengBTE and phono3py"),
+    "screen": ("phonoscreen.commands.screen", "phonons and thermal conductivity of structures from a published model"),
     "train": ("phonoscreen.commands.train", "force model from kept labels, judged and published"),
     "predict": ("phonoscreen.commands.predict", "forces of structures from a published model"),
 }

@@ -83,7 +83,7 @@ def run_shard(
                 outcome, seconds = Outcome(status="skipped", reason=blocked[structure_id]), 0.0
             else:
                 begin = time.monotonic()
-                outcome = _attempt(compute, structure_id, stage)
+                outcome = attempt(compute, structure_id, stage)
                 seconds = time.monotonic() - begin
                 done_here += 1
             record = {
@@ -125,7 +125,18 @@ def _blocked(structure_ids: Sequence[str], upstream: pandas.DataFrame | None) ->
     return blocked
 
 
-def _attempt(compute: Callable[[str], Outcome], structure_id: str, stage: str) -> Outcome:
+def attempt(compute: Callable[[str], Outcome], structure_id: str, stage: str) -> Outcome:
+    """Return what a structure leaves a stage with; an error is its failure, unless the machine is to blame.
+
+    Parameters
+    ----------
+    compute : function of a structure id that returns an ``Outcome``
+    structure_id, stage : for the message
+
+    Raises
+    ------
+    MachineError
+    """
     try:
         with machine_named(f"{structure_id}, stage {stage}"):
             return compute(structure_id)

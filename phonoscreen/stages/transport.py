@@ -145,10 +145,11 @@ def describe(task, solution, members, settings):
         seconds = [second for second, _ in task.committee]
         values |= committee_spread(crystal, seconds, members, temperature)
     outcome = Outcome(values=values, arrays=_arrays(solution, msd, settings))
-    for populations in (solution.rta[0], full):
+    for populations, name in ((full, "kappa_p_w_per_m_k"), (solution.rta[0], "kappa_p_rta_w_per_m_k")):
         if reason := _no_result(populations, len(modes.mesh.points), settings):
             outcome.status, outcome.reason = "not_converged", reason
-            break
+            if unusable(populations)[0] != "not converged":
+                values[name] = numpy.nan  # no number of a solution that grew without limit leaves this place
     return outcome
 
 

@@ -125,7 +125,17 @@ def read_folder(path):
         raise StudyError("no structure files", where=str(path), fix="put CIF, POSCAR or extxyz files there")
     others = sum(one.is_file() for one in path.rglob("*")) - len(files)
     log.info("%d structure files, %d others are left alone", len(files), others)
-    names = [file.relative_to(path).as_posix() for file in files]
+    return candidates_of_files(files, [file.relative_to(path).as_posix() for file in files])
+
+
+def candidates_of_files(files, names):
+    """Candidates from structure files, each of which may hold several; ids as ``ids_of_files`` makes them.
+
+    Parameters
+    ----------
+    files : paths
+    names : what the ids are made of, in the same order: paths relative to their folder
+    """
     candidates, used = [], set()
     for file, name, stem in zip(files, names, ids_of_files(names), strict=True):
         readings = read_crystals(file)

@@ -1,0 +1,163 @@
+"""One crystal from its structure to its conductivity, stage after stage as in a study, without its files."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy
+
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.audit.shard import Outcome
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.symmetry import space_group
+from phonoscreen.force_constants.fit import FitterPool
+from phonoscreen.force_constants.settings import FitSettings, OrderSettings, SupercellSettings
+from phonoscreen.phonons.stability import check_stability
+from phonoscreen.stages.assignment import BasisAssigner
+from phonoscreen.stages.refit import task_of
+from phonoscreen.stages.transport import Task, solve_structure
+from phonoscreen.structures.prototypes import classify
+from phonoscreen.structures.relaxation import relax_structure
+from phonoscreen.structures.store import read_atoms
+from phonoscreen.structures.supercells import random_displacements
+
+ASSIGNED = ("repetitions", "n_supercell_atoms", "third_cutoff_angstrom")
+FITTED = ("force_error_relative_held_out", "rotational_sum_rules", "warnings")
+STABLE = ("verdict", "frequency_min_thz", "frequency_min_std_thz", "frequency_max_thz", "frequency_std_thz")
+
+
+@dataclass
+class Progress:
+    """What is known of a structure so far; it outlives an error in a later stage.
+
+    Parameters
+    ----------
+    values : scalars for its row
+    arrays : band structure, and conductivities of several temperatures, by name
+    task : crystal and force constants, or None before the fit
+    """
+
+    values: dict = field(default_factory=dict)
+    arrays: dict = field(default_factory=dict)
+    task: Task | None = None
+
+
+class Screening:
+    """The stages of a study for one structure at a time, from forces of a model or of an engine.
+
+    Parameters
+    ----------
+    forces : ``ModelForces`` or ``EngineForces`` of ``phonoscreen.stages.screening_forces``
+    settings : sections ``seed, filter, relax, supercell, force_constants, stability, transport`` of the settings
+    bases : open ``h5py.File`` that collects the symmetry bases, which structures of one prototype share
+    """
+
+    def __init__(self, forces, settings, bases):
+        self.forces, self.settings = forces, settings
+        supercell = SupercellSettings.from_section(settings["supercell"])
+        self._assigner = BasisAssigner(bases, supercell, OrderSettings.from_section(settings["force_constants"]))
+        self._fitters = FitterPool(bases, FitSettings.from_section(settings["force_constants"]))
+
+    def solve(self, candidate, progress):
+        """Take one structure through all stages.
+
+        Parameters
+        ----------
+        candidate : ``phonoscreen.structures.candidate.Candidate`` with atoms
+        progress : ``Progress``, filled on the way
+
+        Returns
+        -------
+        Outcome of the last stage that the structure reached
+
+        Raises
+        ------
+        StudyError
+            If a stage refuses the structure.
+        """
+        name, tolerance = candidate.structure_id, self.settings["filter"]["symmetry_tolerance_angstrom"]
+        progress.values |= identity(candidate.atoms, tolerance)
+        begin = time.perf_counter()
+        relaxed = relax_structure(
+            candidate.atoms, self.forces.engine, name, self.settings["relax"], tolerance
+        )  # fmt: skip
+        progress.values |= {
+            "relaxed": bool(self.forces.engine.relaxes), "relaxation_steps": relaxed.values["steps"],
+            "relaxation_seconds": time.perf_counter() - begin,
+            "lattice_constant_angstrom": relaxed.values["lattice_constant_angstrom"],
+        }  # fmt: skip
+        if relaxed.status != "ok":
+            return Outcome(status=relaxed.status, reason=relaxed.reason)
+        atoms = read_atoms(relaxed.arrays)
+        crystal = Crystal.from_ase(atoms)
+        assigned = self._assigner.assign(crystal)
+        progress.values |= {key: assigned[key] for key in ASSIGNED}
+        samples, values = self.forces.samples(name, atoms, assigned, self._displacements(name, assigned))
+        progress.values |= {**values, "n_supercells": len(samples["displacements"])}
+        fitter = self._fitters.fitter(assigned["basis_key"])
+        fitted = fitter.fit(crystal, **samples)
+        progress.values |= {key: fitted.quality[key] for key in FITTED}
+        transport = transport_of(self.settings)
+        progress.task = task_of(crystal, fitter.basis, fitted, samples["charges"], transport)
+        return phonons(progress, transport)
+
+    def _displacements(self, name, assigned):
+        rng = numpy.random.default_rng(derive_seed(self.settings["seed"], name, "displacements"))
+        length = self.settings["supercell"]["displacement_angstrom"]
+        return random_displacements(int(assigned[self.forces.count]), assigned["n_supercell_atoms"], length, rng)
+
+
+def transport_of(settings):
+    """Return the section ``transport`` with the limit of imaginary frequencies, that of the stability check."""
+    return {
+        **settings["transport"], "imaginary_threshold_thz": settings["stability"]["imaginary_threshold_thz"],
+    }  # fmt: skip
+
+
+def identity(atoms, tolerance_angstrom):
+    """Return formula, space group and class of a structure as it was given."""
+    found = classify(atoms, tolerance_angstrom)
+    return {
+        "formula": found.formula,
+        "space_group": space_group(Crystal.from_ase(found.atoms), tolerance_angstrom).symbol,
+        "space_group_number": found.space_group_number,
+        "class": found.prototype,
+        "n_atoms": len(found.atoms),
+    }
+
+
+def phonons(progress, transport):
+    """Judge the stability of a task and solve it where it is stable.
+
+    Parameters
+    ----------
+    progress : ``Progress`` with its task
+    transport : section of the settings, see ``transport_of``
+
+    Returns
+    -------
+    Outcome
+    """
+    task, n_members = progress.task, len(progress.task.committee)
+    charges = task.charges if transport["non_analytic_correction"] else None
+    verdict = check_stability(
+        task.crystal, task.second, transport["imaginary_threshold_thz"], [second for second, _ in task.committee],
+        charges,
+    )  # fmt: skip
+    progress.values |= {key: verdict.values[key] for key in STABLE if key in verdict.values}
+    progress.values |= {"members": n_members, "volume_angstrom3": float(task.crystal.volume)}
+    if n_members:
+        progress.values["members_stable"] = n_members - verdict.values["members_unstable"]
+    progress.arrays |= {name: array for name, array in verdict.arrays.items() if name.startswith("band/")}
+    if verdict.status != "ok":
+        return Outcome(status=verdict.status, reason=verdict.reason)
+    if task.third is None:
+        return Outcome(
+            status="failed", reason="the forces hold no third order: no conductivity\n"
+            "  fix:   give supercells in which pairs or all atoms are displaced",
+        )  # fmt: skip
+    solved = solve_structure(task, transport)
+    solved.values["p3_total_ps"] = solved.values.pop("p3_total", numpy.nan)
+    own = {"seconds", "members_unstable", "members_failed"}
+    progress.values |= {key: value for key, value in solved.values.items() if key not in own}
+    progress.arrays |= {name: array for name, array in solved.arrays.items() if name.startswith("curve/")}
+    return Outcome(status=solved.status, reason=solved.reason)

@@ -1,0 +1,150 @@
+"""Where the forces of a screening come from: a published model, an engine, or labelled supercells on disk."""
+
+import time
+from pathlib import Path
+
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.force_constants.settings import OrderSettings
+from phonoscreen.forcefield.committee import uncertainty
+from phonoscreen.forcefield.dataset import Supercells
+from phonoscreen.forcefield.elements import SYMBOLS
+from phonoscreen.forcefield.engine import CommitteeEngine
+from phonoscreen.formats.fit_input import FitInput, read_fit_input
+from phonoscreen.phonons.dipoles import check_charges
+from phonoscreen.stages.labels import label_supercells
+from phonoscreen.stages.one_crystal import Choices, determine
+from phonoscreen.stages.screening import identity, phonons, transport_of
+from phonoscreen.stages.transport import Task
+from phonoscreen.structures.store import structure_arrays
+
+
+class ModelForces:
+    """Forces of a published model: relaxation, displaced supercells, and those of every member.
+
+    Parameters
+    ----------
+    committee : ``phonoscreen.forcefield.committee.Committee``
+    content : its ``model.json``
+    digest : of the model's files
+    """
+
+    count = "n_network"
+    """Column of the assignment that says how many supercells there are."""
+
+    def __init__(self, committee, content, digest):
+        self.committee, self.content, self.digest = committee, content, digest
+        self.name = f"{content['kind']} model of {len(committee.members)} members"
+        self.engine = CommitteeEngine(committee, self.name)
+        self.calibration = content.get("calibration", {})
+
+    def samples(self, structure_id, atoms, assigned, displacements):
+        """Return the arguments of ``ForceConstantFitter.fit`` besides the crystal, and values for the row."""
+        repetitions = numpy.array([int(n) for n in assigned["repetitions"].split()])
+        data = Supercells(Crystal.from_ase(atoms), repetitions, displacements)
+        begin = time.perf_counter()
+        forces = self.committee.supercell_forces(data)
+        unseen = sorted(set(atoms.numbers.tolist()) - set(self.content["elements"]))
+        values = {
+            "elements_not_trained": " ".join(SYMBOLS[number] for number in unseen),
+            "force_rms_mev_per_angstrom": 1e3 * float(numpy.sqrt((forces.mean(axis=0) ** 2).mean())),
+            "force_seconds": time.perf_counter() - begin,
+        }
+        if len(forces) > 1:
+            values["epsilon_max_mev_per_angstrom"] = 1e3 * float(uncertainty(forces).max())
+        samples = {
+            "displacements": displacements, "forces": forces.mean(axis=0), "committee_forces": forces,
+            "residual_forces": self.committee.residual_forces(data).mean(axis=0), "charges": None,
+        }  # fmt: skip
+        if len(forces) == 1:
+            del samples["committee_forces"]
+        return samples, values
+
+
+class EngineForces:
+    """Forces of an engine of reference forces, such as a universal potential (``phonoscreen.reference``)."""
+
+    count = "n_reference"
+    calibration = {}
+
+    def __init__(self, engine, digest=""):
+        self.engine, self.name, self.digest = engine, engine.name, digest
+
+    def samples(self, structure_id, atoms, assigned, displacements):
+        """As in ``ModelForces``."""
+        repetitions = numpy.array([int(n) for n in assigned["repetitions"].split()])
+        group = {**structure_arrays(atoms), "repetitions": repetitions, "displacements": displacements}
+        begin = time.perf_counter()
+        labels = label_supercells(self.engine, structure_id, group, range(len(displacements)))
+        charges = None
+        if "born_charges" in labels.arrays:
+            charges = check_charges(Crystal.from_ase(atoms), labels.arrays["born_charges"], labels.arrays["dielectric"])
+        samples = {"displacements": displacements, "forces": labels.arrays["forces"],
+                   "residual_forces": labels.arrays["residual_forces"], "charges": charges}  # fmt: skip
+        values = {"force_rms_mev_per_angstrom": 1e3 * labels.values["force_rms_ev_per_angstrom"],
+                  "force_seconds": time.perf_counter() - begin}  # fmt: skip
+        return samples, values
+
+
+class LabelledScreening:
+    """Structures with supercells and forces that exist already, as ``phonoscreen fit`` reads and fits them.
+
+    Parameters
+    ----------
+    folder : for each structure a folder or a file of displaced supercells with forces, named by its id
+    settings : as for ``phonoscreen.stages.screening.Screening``
+    files : dict from structure id to the file that holds the structure
+    """
+
+    def __init__(self, folder, settings, files):
+        self.folder, self.settings, self.files = Path(folder), settings, files
+        self.name, self.digest, self.calibration = f"forces in {folder}", "", {}
+        if not self.folder.is_dir():
+            raise StudyError(f"{folder} is no folder", where="--forces",
+                             fix="give a folder that holds the supercells of each structure under its id")  # fmt: skip
+
+    def place(self, structure_id):
+        """Return the folder or file of a structure's supercells.
+
+        Raises
+        ------
+        StudyError
+            If there is none, or more than one.
+        """
+        found = [path for path in sorted(self.folder.iterdir()) if structure_id in (path.name, path.name.split(".")[0])]
+        if len(found) != 1:
+            raise StudyError(
+                f"{len(found)} folders or files named {structure_id} in {self.folder}", where=structure_id,
+                fix="give the supercells of each structure one folder or file with its id as its name",
+            )  # fmt: skip
+        return found[0]
+
+    def content(self, structure_id):
+        """Return the sha256 of what is read, or "" where there is nothing."""
+        try:
+            return file_sha256(self.place(structure_id))
+        except StudyError:
+            return ""
+
+    def solve(self, candidate, progress):
+        """As in ``phonoscreen.stages.screening.Screening``, without relaxation."""
+        name = candidate.structure_id
+        progress.values |= identity(candidate.atoms, self.settings["filter"]["symmetry_tolerance_angstrom"])
+        if name not in self.files:
+            raise StudyError("the structure shares its file with others, or comes from a formula", where=name,
+                             fix="give it a file of its own, with --forces")  # fmt: skip
+        data = read_fit_input(FitInput(str(self.files[name]), [str(self.place(name))]))
+        section = self.settings["force_constants"]
+        found = determine(data, Choices(OrderSettings.from_section(section)))
+        report = found.report
+        progress.values |= {
+            "relaxed": False, "repetitions": report["repetitions"], "warnings": "; ".join(found.warnings),
+            "force_error_relative_held_out": report.get("force_error_relative_held_out", numpy.nan),
+            "third_cutoff_angstrom": report.get("third_cutoff_angstrom", numpy.nan),
+            "rotational_sum_rules": report.get("rotational_sum_rules", False),
+        }  # fmt: skip
+        progress.task = Task(found.crystal, found.second, found.third, (), found.charges)
+        return phonons(progress, transport_of(self.settings))
