@@ -37,14 +37,14 @@ def add_parser(subparsers):
     source.add_argument("--forces", metavar="FOLDER",
                         help="instead of a model: displaced supercells with forces, a folder or file for each "
                         "structure with its id as the name")  # fmt: skip
-    parser.add_argument("--potential-arguments", type=json.loads, metavar="JSON",
+    parser.add_argument("--potential-arguments", type=_json_object, metavar="JSON",
                         help="keyword arguments of an ASE calculator")  # fmt: skip
     parser.add_argument("--temperature", type=float, metavar="K", help="of all properties (default 300)")
     parser.add_argument("--settings", metavar="FILE",
                         help="YAML with sections of config.yaml: relax, supercell, force_constants, ...")  # fmt: skip
     parser.add_argument("--output", default="screen", metavar="FOLDER", help="where results go (default: screen)")
     parser.add_argument("--plots", action="store_true",
-                        help="band structure and conductivity against temperature of each structure as PNG")  # fmt: skip
+                        help="band structure and conductivity against temperature of each, as PNG")  # fmt: skip
     parser.add_argument("--write", nargs="+", choices=("shengbte", "phonopy"), default=[],
                         help="input files of other programs for each structure")  # fmt: skip
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="of the model")
@@ -87,6 +87,14 @@ def run(arguments):
     return 1 if (table["status"] == "failed").any() else 0
 
 
+def _json_object(text):
+    """Keyword arguments as JSON."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(text)
+    return found
+
+
 def _say(line):
     print(line, flush=True)
 
@@ -113,7 +121,7 @@ def _settings(arguments):
             raise StudyError(f"{arguments.settings}: {', '.join(map(str, wrong))} has no effect on a screening",
                              where="--settings", fix=f"give sections among {', '.join(SECTIONS)}")  # fmt: skip
     merged = {name: _merged(SCREENING.get(name, {}), given.get(name)) for name in {**SCREENING, **given}}
-    if arguments.temperature is not None:
+    if arguments.temperature is not None and isinstance(merged["transport"], dict):
         merged["transport"]["temperature_k"] = arguments.temperature
     complete = check_settings(merged)
     if complete["transport"]["solver"] != "native":
@@ -124,7 +132,7 @@ def _settings(arguments):
 
 def _merged(ours, theirs):
     """Return a section with the user's settings on top; what is no section goes to the check as it is."""
-    return {**ours, **theirs} if isinstance(theirs, dict) else ours if theirs is None else theirs
+    return {**ours, **(theirs or {})} if isinstance(theirs, dict | None) else theirs
 
 
 def _with_curve(settings, wanted):

@@ -76,13 +76,13 @@ class Screening:
         """
         name, tolerance = candidate.structure_id, self.settings["filter"]["symmetry_tolerance_angstrom"]
         progress.values |= identity(candidate.atoms, tolerance)
-        begin = time.perf_counter()
+        begin = time.process_time()
         relaxed = relax_structure(
             candidate.atoms, self.forces.engine, name, self.settings["relax"], tolerance
         )  # fmt: skip
         progress.values |= {
             "relaxed": bool(self.forces.engine.relaxes), "relaxation_steps": relaxed.values["steps"],
-            "relaxation_seconds": time.perf_counter() - begin,
+            "relaxation_seconds": time.process_time() - begin,
             "lattice_constant_angstrom": relaxed.values["lattice_constant_angstrom"],
         }  # fmt: skip
         if relaxed.status != "ok":

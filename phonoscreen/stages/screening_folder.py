@@ -181,14 +181,14 @@ def screen(candidates, screening, folder, origin_columns, *, calibration, wanted
 
 def _compute(candidate, screening, folder, fixed, calibration, write_extras):
     """Return the row of one structure, its files written."""
-    progress, place, started = Progress(), folder.folder_of(candidate.structure_id), time.perf_counter()
+    progress, place, started = Progress(), folder.folder_of(candidate.structure_id), time.process_time()
     outcome = attempt(lambda _: screening.solve(candidate, progress), candidate.structure_id, STAGE)
     with machine_named(f"{candidate.structure_id}, stage {STAGE}"):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         if write_extras is not None and progress.task is not None:
             write_extras(place, candidate, progress)
-    values = {"formula": candidate.formula, **progress.values, "seconds": time.perf_counter() - started}
+    values = {"formula": candidate.formula, **progress.values, "seconds": time.process_time() - started}
     return row_of({**fixed, **values}, outcome, calibration)
 
 

@@ -61,9 +61,9 @@ COLUMNS = {
     "rotational_sum_rules": "whether the force constants obey them",
     "warnings": "of the fit",
     "relaxation_steps": "evaluations of the forces in the relaxation",
-    "relaxation_seconds": "wall time of the relaxation",
-    "force_seconds": "wall time of the forces on the displaced supercells",
-    "seconds": "wall time of the whole structure",
+    "relaxation_seconds": "processor time of the relaxation",
+    "force_seconds": "processor time of the forces on the displaced supercells",
+    "seconds": "processor time of the whole structure",
 }  # fmt: skip
 """Column -> meaning, in the order of the file."""
 

@@ -10,7 +10,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.crystal import units
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
-from phonoscreen.crystal.mesh import automatic_mesh
+from phonoscreen.crystal.mesh import automatic_mesh, build_mesh
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
 from phonoscreen.phonons.long_range import GonzeCorrection
 from phonoscreen.phonons.modes import UnstableCrystal
@@ -88,7 +88,9 @@ def solve_structure(task, transport):
     started, settings = time.process_time(), settings_of(transport)
     mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
     solution = _attempt(task, (task.second, task.third), mesh, settings)
-    members = [] if isinstance(solution, StudyError) else _solve_members(task, mesh, settings, transport)
+    members = []
+    if task.committee and not isinstance(solution, StudyError):
+        members = _solve_members(task, solution.modes.mesh, settings, transport)
     outcome = describe(task, solution, members, settings)
     outcome.values["seconds"] = time.process_time() - started
     return outcome
@@ -110,11 +112,13 @@ def _solve_members(task, mesh, settings, transport):
     """
     quick = replace(settings, temperatures_k=settings.temperatures_k[:1], full_solution=False, mesh_error=False)
     density = transport.get("committee_mesh_density_angstrom") or transport["mesh_density_angstrom"]
-    coarser = automatic_mesh(task.crystal, min(density, transport["mesh_density_angstrom"]))
+    coarser, shape = mesh, automatic_mesh(task.crystal, min(density, transport["mesh_density_angstrom"]))
+    if shape != tuple(int(n) for n in mesh.shape):
+        coarser = build_mesh(task.crystal, shape)
     found = []
     for second, third in task.committee:
         try:
-            if coarser != mesh:
+            if coarser is not mesh:
                 check_modes(task.crystal, second, mesh, quick, correction=task.correction)
             found.append(solve(task.crystal, second, third, coarser, quick, correction=task.correction))
         except StudyError as error:
