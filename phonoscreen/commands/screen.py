@@ -43,8 +43,9 @@ def add_parser(subparsers):
     parser.add_argument("--settings", metavar="FILE",
                         help="YAML with sections of config.yaml: relax, supercell, force_constants, ...")  # fmt: skip
     parser.add_argument("--output", default="screen", metavar="FOLDER", help="where results go (default: screen)")
-    parser.add_argument("--plots", action="store_true",
-                        help="band structure and conductivity against temperature of each, as PNG")  # fmt: skip
+    parser.add_argument(
+        "--plots", action="store_true", help="band structure and conductivity against temperature of each, as PNG"
+    )
     parser.add_argument("--write", nargs="+", choices=("shengbte", "phonopy"), default=[],
                         help="input files of other programs for each structure")  # fmt: skip
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="of the model")
