@@ -43,7 +43,7 @@ fuzz: .venv/.complete
 	.venv-nequix/bin/python -m pip install --quiet --no-deps -r envs/nequix-requirements.txt
 	touch $@
 
-COMPOUNDS ?= 3600
+COMPOUNDS ?= 3650
 runs/labels/pool.csv: .venv/.complete resources/enumeration.yaml
 	mkdir -p $(@D)
 	$(BIN)/python -m phonoscreen.structures.enumeration resources/enumeration.yaml > $@.partial

@@ -209,10 +209,10 @@ def test_a_folder_without_chunks_is_refused(tmp_path):
 def test_the_labels_in_the_repository_are_whole():
     """Roles, proportions and numbers as their page says; forces without net force, nothing that is not finite."""
     origin, labelled = read_product(ROOT / "resources/labels/teacher_labels.h5")
-    assert "nequix" in origin["engine"] and len(labelled) == 1450
+    assert "nequix" in origin["engine"] and len(labelled) == 3650
     roles = [record["role"] for record, _ in labelled]
-    assert roles.count("test") == 188 and roles.count("training") == 1262
-    assert len({record["structure_id"] for record, _ in labelled}) == 1450
+    assert roles.count("test") == 419 and roles.count("training") == 3231
+    assert len({record["structure_id"] for record, _ in labelled}) == 3650
     for record, arrays in labelled[:200]:
         assert record["status"] == "ok"
         forces, displacements = arrays["forces"], arrays["displacements"]
