@@ -271,7 +271,7 @@ def main():
     parser.add_argument("--model", default="nequix-oam-1-pft")
     parser.add_argument("--weights", help="file of the weights; downloaded once without it")
     parser.add_argument("--exclude", help="CSV of compounds to leave out: formula, prototype")
-    parser.add_argument("--compounds", type=int, default=3600, help="compounds to label, test compounds included")
+    parser.add_argument("--compounds", type=int, default=3650, help="compounds to label, test compounds included")
     parser.add_argument("--test", type=int, default=400, help="test compounds, in the proportions of Table 1")
     parser.add_argument("--test-least", type=int, default=8, help="test compounds of the smallest classes")
     parser.add_argument("--seed", type=int, default=61)
