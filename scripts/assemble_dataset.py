@@ -1,9 +1,8 @@
 """Gather the labelled supercells of the training part and of all selections into one dataset."""
 
-import h5py
-
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.audit.shard_files import ShardFiles
 from phonoscreen.forcefield.dataset import assemble_dataset
 
 
@@ -14,25 +13,17 @@ def main(job):
     for path in job.input.get("selected_labels", []):  # results/rounds/{round}/…
         parts = path.split("/")
         rounds.setdefault(parts[parts.index("rounds") + 1], []).append(path)
-    labels = {name: path for name, path in ids_of(job.input.labels).items() if name in training}
+    labels = {name: path for name, path in ShardFiles(job.input.labels).items() if name in training}
     table = assemble_dataset(
         labels,
-        ids_of(job.input.supercells),
-        [ids_of(rounds[number]) for number in sorted(rounds, key=int)],
+        ShardFiles(job.input.supercells),
+        [ShardFiles(rounds[number]) for number in sorted(rounds, key=int)],
         job.output.arrays,
         held_out_fraction=job.params.held_out_fraction,
         seed=job.params.seed,
         supercells_max=job.params.max_supercells_per_structure,
     )
     write_table(table, job.output.table)
-
-
-def ids_of(paths):
-    found = {}
-    for path in paths:
-        with h5py.File(path) as store:
-            found.update(dict.fromkeys(store, path))
-    return found
 
 
 run_job(snakemake, main)

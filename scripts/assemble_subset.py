@@ -3,12 +3,13 @@
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.audit.seeds import derive_seed
-from phonoscreen.experiment.subsets import first_compounds, paths_by_structure
+from phonoscreen.audit.shard_files import ShardFiles
+from phonoscreen.experiment.subsets import first_compounds
 from phonoscreen.forcefield.dataset import assemble_dataset
 
 
 def main(job):
-    labels = paths_by_structure(job.input.labels)
+    labels = ShardFiles(job.input.labels)
     manifest = read_records(job.input.manifest)
     training = manifest[(manifest.part == "training") & manifest.structure_id.isin(labels)]
     seed = derive_seed(job.params.seed, "learning_curve", int(job.wildcards.repeat))
@@ -16,7 +17,7 @@ def main(job):
     chosen = first_compounds(classes, int(job.wildcards.size), seed)
     table = assemble_dataset(
         {structure_id: labels[structure_id] for structure_id in chosen},
-        paths_by_structure(job.input.supercells),
+        ShardFiles(job.input.supercells),
         [],
         job.output.arrays,
         held_out_fraction=job.params.held_out_fraction,

@@ -7,7 +7,7 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
 from phonoscreen.stages.assignment import BasisAssigner, assign_all
-from phonoscreen.stages.stored_force_constants import read_crystal
+from phonoscreen.structures.store import read_crystal
 
 
 def main(job):

@@ -6,7 +6,8 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.phonons.stability import check_stability
-from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
+from phonoscreen.stages.stored_force_constants import StoredForceConstants
+from phonoscreen.structures.store import read_crystal
 
 
 def main(job):

@@ -2,16 +2,13 @@
 
 import pandas
 
-from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.force_constants.settings import SupercellSettings
 from phonoscreen.reference.registry import engine_of
-from phonoscreen.stages.supercell_size import compare_supercells, small_structures
+from phonoscreen.stages.supercell_size import compare_supercells, relaxed_primitive, small_structures
 from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.candidate import read_structures_by_id
-from phonoscreen.structures.prototypes import classify
-from phonoscreen.structures.relaxation import relax
 
 
 def main(job):
@@ -22,21 +19,11 @@ def main(job):
     supercell = SupercellSettings.from_section(job.params.supercell)
     relaxing = engine_of(job, job.params.reference_relax, folder="relax")
     engine = engine_of(job, folder="supercells")
-    tolerance = job.params.symmetry_tolerance_angstrom
 
     def check(structure_id):
-        if structure_id not in structures:
-            raise StudyError(
-                "not among the candidates", where=f"{structure_id}, stage check_supercells",
-                fix="correct supercell_check.structures",
-            )  # fmt: skip
-        relaxed = relax(
-            classify(structures[structure_id], tolerance).atoms,
-            lambda moved, step: relaxing.evaluate(moved, f"{structure_id}/relax-{step}"),
-            tolerance_angstrom=tolerance,
-            **job.params.relax,
+        atoms = relaxed_primitive(
+            structures, structure_id, relaxing, job.params.relax, job.params.symmetry_tolerance_angstrom
         )
-        atoms = classify(relaxed.atoms, tolerance).atoms
         return compare_supercells(
             atoms, structure_id, engine, supercell, job.params.force_constants, transport_of(job),
             job.params.supercell["displacement_angstrom"], job.params.seed,

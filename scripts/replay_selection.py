@@ -5,16 +5,16 @@ import torch
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.audit.shard_files import ShardFiles
 from phonoscreen.experiment.selection_trial import Oracle, replay
-from phonoscreen.experiment.subsets import paths_by_structure
 
 
 def main(job):
     torch.set_num_threads(job.threads)
-    manifest, labels = read_records(job.input.manifest), paths_by_structure(job.input.labels)
+    manifest, labels = read_records(job.input.manifest), ShardFiles(job.input.labels)
     labelled = manifest[manifest.structure_id.isin(labels)]
     parts = {part: set(group.structure_id) for part, group in labelled.groupby("part")}
-    oracle = Oracle(paths_by_structure(job.input.supercells), labels, manifest, parts["training"], parts["validation"])
+    oracle = Oracle(ShardFiles(job.input.supercells), labels, manifest, parts["training"], parts["validation"])
     selection, strategy, repeat = job.params.selection, job.wildcards.strategy, int(job.wildcards.repeat)
     table = replay(
         oracle, strategy, job.params.model["force_model"], job.params.model["training"], members=selection["members"],

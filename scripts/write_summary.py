@@ -7,13 +7,10 @@ import pandas
 from phonoscreen.analysis.comparison import cohp_name, reference_name
 from phonoscreen.analysis.headline import headline, headline_table
 from phonoscreen.analysis.ledger import read_contradictions, read_numbers
-from phonoscreen.analysis.summary import summarise
+from phonoscreen.analysis.summary import CHECKS, TABLES, summarise
 from phonoscreen.analysis.tables import write_tables
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.outdated import footnote
-
-TABLES = ["table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors"]
-TABLES += ["histories", "force_errors", "filter_records"]
 
 
 def main(job):
@@ -25,10 +22,7 @@ def main(job):
         "reference": reference,
     }
     tables["headline"] = headline_table(read_numbers(job.input.numbers), headline(tables, settings))
-    checks = {
-        name: pandas.read_parquet(path) if (path := job.input.get(f"check_{name}")) else None
-        for name in ("supercell_size", "transport", "force_constants")
-    }
+    checks = {name: pandas.read_parquet(path) if (path := job.input.get(f"check_{name}")) else None for name in CHECKS}
     captions = [Path(path).read_text().strip() for path in job.input.captions]
     page = summarise(
         tables,

@@ -65,7 +65,6 @@ def tables(atoms, phonons):
          "force_rmse_mev_per_angstrom": [3.0, 1.0], "force_rms_mev_per_angstrom": [10.0, 10.0],
          "force_rmse_relative": [0.3, 0.1]}
     )  # fmt: skip
-    calibration, bins = experiment.calibration_tables(atoms, 1)
     replays = [
         {"strategy": strategy, "repeat": repeat, "n_compounds": n, "n_structures": 7, "round": n // 10,
          "force_rmse_mev_per_angstrom": 50 / n + shift + repeat, "force_rmse_relative_median": 0.3}
@@ -73,17 +72,7 @@ def tables(atoms, phonons):
         for repeat in range(2)
         for n in (10, 20)
     ]  # fmt: skip
-    return {
-        "forces": experiment.force_table(atoms, baselines),
-        "elements": experiment.group_table(atoms, manifest, "element"),
-        "prototypes": experiment.group_table(atoms, manifest, "prototype"),
-        "calibration": calibration,
-        "bins": bins,
-        "phonons": phonons,
-        "properties": experiment.property_table(phonons),
-        "promises": experiment.promise_table(atoms, phonons, 1),
-        "selection": pandas.DataFrame(replays),
-    }
+    return experiment.all_tables(manifest, atoms, baselines, phonons, [pandas.DataFrame(replays)], 1)
 
 
 def test_potentials_stand_in_the_table_of_the_points_with_their_pooled_errors(tables):

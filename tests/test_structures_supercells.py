@@ -7,9 +7,8 @@ from ase.build import bulk
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
-from phonoscreen.stages.stored_force_constants import read_crystal
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
-from phonoscreen.structures.store import read_structures, structure_arrays
+from phonoscreen.structures.store import read_crystal, read_structures, structure_arrays
 from phonoscreen.structures.supercells import (
     build_supercell,
     displaced_supercell,

@@ -12,7 +12,7 @@ import yaml
 from phonoscreen.analysis.document import Document
 from phonoscreen.analysis.headline import headline, headline_table
 from phonoscreen.analysis.ledger import read_contradictions, read_numbers
-from phonoscreen.analysis.summary import column_heading, number
+from phonoscreen.analysis.wording import column_heading, number
 from phonoscreen.audit.errors import StudyError
 from tests.small_study import ROOT, draw_figure, summarise, tabulate, write_small_study
 from tests.test_analysis_tables import check_schema

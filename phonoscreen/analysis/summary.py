@@ -3,26 +3,23 @@
 import itertools
 
 import numpy
-import pandas
 
 from phonoscreen.analysis.classes import COUNTS
 from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.analysis.document import Document
+from phonoscreen.analysis.wording import column_heading, number, published
 from phonoscreen.audit.records import count_reasons
 from phonoscreen.crystal.masses import STANDARD
 
+TABLES = (
+    "table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors", "histories",
+    "force_errors", "filter_records",
+)  # fmt: skip
+"""Tables that the page is made of, beside the headline numbers."""
+CHECKS = ("supercell_size", "transport", "force_constants")
+"""Checks of the study's own choices; each is made on request."""
 _REASONS_SHOWN = 30
 _SIZES = ("study", "larger")
-_UNITS = {
-    "_w_per_m_k": "W/m/K",
-    "_mev_per_angstrom": "meV/Å",
-    "_ev_per_angstrom": "eV/Å",
-    "_angstrom2": "Å²",
-    "_angstrom": "Å",
-    "_thz": "THz",
-    "_seconds": "s",
-    "_k": "K",
-}
 
 
 def summarise(tables, checks, contradictions, figures, *, reference, bonding_engine, outdated=""):
@@ -66,28 +63,6 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
     for path, caption in figures:
         page.figure(path, caption)
     return page
-
-
-def number(value):
-    """Return a number as text: whole numbers in full, others with three significant digits; missing ones as a dash."""
-    if value is None or pandas.isna(value):
-        return "—"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def published(value):
-    """Return a published number with all its digits."""
-    return number(value) if float(value).is_integer() else f"{value:g}"
-
-
-def column_heading(name):
-    """Return the name of a column as words with its unit in brackets."""
-    for suffix, unit in _UNITS.items():
-        if name.endswith(suffix):
-            return f"{name[: -len(suffix)].replace('_', ' ')} ({unit})"
-    return name.replace("_", " ")
 
 
 def _verdict(page, tables):

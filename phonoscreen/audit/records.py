@@ -5,14 +5,14 @@ For each stage the statuses sum to the manifest, so every count of the study is 
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas
 
 from phonoscreen.audit.atomic import written_whole
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, machine_named
 
 STATUSES = ("ok", "unstable", "not_converged", "skipped", "failed")
 REQUIRED = ("structure_id", "stage", "status", "reason")
@@ -114,3 +114,24 @@ def _read(path: str | os.PathLike[str]) -> pandas.DataFrame:
         return pandas.read_parquet(path)
     except Exception as error:  # the reader raises whatever a damaged file leads it to
         raise StudyError(f"{path} cannot be read: {str(error)[:200]}", fix="make it again") from error
+
+
+def attempted(structure_id: str, stage: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of what was computed for a structure, outside of a shard; a refusal is its reason.
+
+    Parameters
+    ----------
+    structure_id, stage : of the record
+    compute : function that returns the values of the record
+
+    Raises
+    ------
+    MachineError
+        If the machine is to blame.
+    """
+    record: dict[str, Any] = {"structure_id": structure_id, "stage": stage, "status": "ok", "reason": ""}
+    try:
+        with machine_named(f"{structure_id}, stage {stage}"):
+            return record | compute()
+    except StudyError as error:
+        return record | {"status": "failed", "reason": str(error)}

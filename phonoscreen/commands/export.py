@@ -62,7 +62,8 @@ def read_study(results, structure_id, source):
     import h5py
     import pandas
 
-    from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
+    from phonoscreen.stages.stored_force_constants import StoredForceConstants
+    from phonoscreen.structures.store import read_crystal
 
     manifest = results / "structures/manifest.parquet"
     if not manifest.is_file():

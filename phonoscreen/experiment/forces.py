@@ -6,6 +6,7 @@ import pandas
 
 from phonoscreen.forcefield.committee import uncertainty
 from phonoscreen.forcefield.dataset import Supercells
+from phonoscreen.structures.labelled_supercells import read_labelled
 
 SETS = ("known", "unseen")
 COLUMNS = [
@@ -29,18 +30,18 @@ def atom_errors(committee, group, labels, first=0):
     DataFrame, one row per atom and supercell, lengths of vectors in meV/angstrom: reference force, error of the
     committee's mean, RMS over the members of their errors, and epsilon of Eq. (3) (NaN where there is one member)
     """
-    data, indices = Supercells.read(group), labels["supercell_index"][first:].astype(int)
-    if not len(indices):
+    labelled = read_labelled(labels, group, slice(first, None))
+    reference, data = labelled.forces, Supercells.of(labelled)
+    if not len(reference):
         return pandas.DataFrame(columns=COLUMNS[2:])
-    data.displacements = data.displacements[indices]
-    reference, forces = labels["forces"][first:], committee.supercell_forces(data)
+    forces = committee.supercell_forces(data)
     error = numpy.linalg.norm(forces.mean(axis=0) - reference, axis=-1)
     single = numpy.sqrt(((forces - reference) ** 2).sum(axis=-1).mean(axis=0))
     epsilon = uncertainty(forces) if len(forces) > 1 else numpy.full(error.shape, numpy.nan)
     repeated = data.n_atoms // len(data.crystal.numbers)
     columns = {
-        "supercell_index": numpy.repeat(indices, data.n_atoms),
-        "number": numpy.tile(data.crystal.numbers, len(indices) * repeated),
+        "supercell_index": numpy.repeat(labelled.numbers, data.n_atoms),
+        "number": numpy.tile(data.crystal.numbers, len(reference) * repeated),
         "force_mev_per_angstrom": 1e3 * numpy.linalg.norm(reference, axis=-1).ravel(),
         "error_mev_per_angstrom": 1e3 * error.ravel(),
         "error_single_member_mev_per_angstrom": 1e3 * single.ravel(),

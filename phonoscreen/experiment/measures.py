@@ -253,3 +253,30 @@ def _mean_frequency_error(group):
 
 def _mean_error(group):
     return group["error"].mean()
+
+
+def all_tables(manifest, atoms, baselines, phonons, replays, seed):
+    """Return every table of the experiment by its name.
+
+    Parameters
+    ----------
+    manifest : DataFrame with ``structure_id, prototype``
+    atoms : of ``read_points``
+    baselines : force errors of other potentials on the unseen compounds
+    phonons : of ``phonon_pairs``
+    replays : list of tables of ``phonoscreen.experiment.selection_trial.replay``
+    seed : of the calibration and of what is promised
+    """
+    calibration, bins = calibration_tables(atoms, seed)
+    return {
+        "forces": force_table(atoms, baselines),
+        "structures": structure_table(atoms),
+        "elements": group_table(atoms, manifest, "element"),
+        "prototypes": group_table(atoms, manifest, "prototype"),
+        "calibration": calibration,
+        "bins": bins,
+        "phonons": phonons,
+        "properties": property_table(phonons),
+        "promises": promise_table(atoms, phonons, seed),
+        "selection": pandas.concat(replays, ignore_index=True),
+    }

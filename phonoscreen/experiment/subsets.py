@@ -1,7 +1,5 @@
 """Which compounds a point of the learning curve is trained on."""
 
-import h5py
-
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 
@@ -45,20 +43,6 @@ def first_compounds(classes, size, seed):
             fix="lower the size, or enlarge the pool",
         )  # fmt: skip
     return training_order(classes, seed)[:size]
-
-
-def paths_by_structure(paths):
-    """Return a dict from structure id to the HDF5 file of the shard that holds it.
-
-    Parameters
-    ----------
-    paths : files of ``label_forces`` or ``displace_supercells``
-    """
-    found = {}
-    for path in paths:
-        with h5py.File(path) as store:
-            found.update(dict.fromkeys(store, str(path)))
-    return found
 
 
 def training_for_size(training, size, largest):

@@ -1,17 +1,19 @@
 """Training data: displaced supercells with reference forces, each structure in one split."""
 
-import os
 from dataclasses import dataclass
 
 import h5py
 import numpy
 import pandas
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.models.base import check_forces
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, SupercellNeighbours
+from phonoscreen.structures.labelled_supercells import read_labelled
+from phonoscreen.structures.store import crystal_arrays, read_crystal
 
 STAGE = "assemble_dataset"
 
@@ -34,8 +36,12 @@ class Supercells:
     @classmethod
     def read(cls, group):
         """Return the supercells stored in an HDF5 group of the stage ``displace_supercells`` or of a dataset."""
-        crystal = Crystal(group["cell"][:], group["scaled_positions"][:], group["numbers"][:], None)
-        return cls(crystal, group["repetitions"][:], group["displacements"][:])
+        return cls(read_crystal(group), group["repetitions"][:], group["displacements"][:])
+
+    @classmethod
+    def of(cls, labelled):
+        """Return the supercells of ``LabelledSupercells``."""
+        return cls(labelled.crystal, numpy.array(labelled.repetitions), labelled.displacements)
 
     @property
     def n_atoms(self):
@@ -93,53 +99,28 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
     structure_ids = sorted(set().union(*rounds))
     if not structure_ids:
         raise StudyError("no labelled structure", where=STAGE, fix="check the records of label_forces")
-    held_out = {structure_id for structure_id in structure_ids if is_held_out(structure_id, held_out_fraction, seed)}
-    if not held_out and len(structure_ids) > 1:
-        held_out = {min(structure_ids, key=lambda structure_id: derive_seed(seed, structure_id, "held_out"))}
-    if len(held_out) == len(structure_ids):
-        raise StudyError("every structure is held out", where=STAGE, fix="lower training.held_out_fraction")
+    held_out = _held_out(structure_ids, held_out_fraction, seed)
     rows, engines = [], set()
-    with h5py.File(f"{path}.partial", "w") as store:
+    with written_whole(path) as partial, h5py.File(partial, "w") as store:
         for structure_id in structure_ids:
-            forces, indices, origin = [], [], []
-            for number, paths in enumerate(rounds):
-                if structure_id in paths:
-                    with h5py.File(paths[structure_id]) as source:
-                        group = source[structure_id]
-                        engines.add((str(group.attrs.get("engine", "")), str(group.attrs.get("model", ""))))
-                        count = supercells_max if number == 0 else None
-                        forces.append(group["forces"][:count])
-                        indices.append(group["supercell_index"][:count])
-                        origin.append(numpy.full(len(indices[-1]), number))
-            indices = numpy.concatenate(indices)
-            indices, first = numpy.unique(indices, return_index=True)  # a supercell labelled twice counts once
             with h5py.File(supercells[structure_id]) as source:
                 data = Supercells.read(source[structure_id])
-            forces = check_forces(numpy.concatenate(forces)[first], data.n_atoms)
-            if indices.max() >= len(data.displacements):
-                raise StudyError(
-                    f"label of supercell {indices.max()}, but only {len(data.displacements)} supercells",
-                    where=f"{structure_id}, stage {STAGE}",
-                    fix="label again: the supercells have changed since",
-                )
-            split = "held_out" if structure_id in held_out else "training"
-            group = store.create_group(structure_id)
-            group["cell"], group["scaled_positions"] = data.crystal.cell, data.crystal.scaled_positions
-            group["numbers"], group["repetitions"] = data.crystal.numbers, data.repetitions
-            group["displacements"], group["forces"] = data.displacements[indices], forces
-            group["round"] = numpy.concatenate(origin)[first]
-            group["supercell_index"] = indices
-            group.attrs["split"] = split
-            group.attrs["displacement_max_angstrom"] = data.displacement_max_angstrom
-            group.attrs["weight"] = float((weights or {}).get(structure_id, 1.0))
-            group.attrs["force_rms_ev_per_angstrom"] = float(numpy.sqrt((forces**2).mean()))
+                found = _labels_of_rounds(structure_id, rounds, source[structure_id], supercells_max)
+            engines |= {(labelled.engine, labelled.model) for labelled in found.values()}
+            rounds_of_cells = numpy.concatenate([numpy.full(len(own.numbers), n) for n, own in found.items()])
+            indices = numpy.concatenate([own.numbers for own in found.values()])
+            indices, first = numpy.unique(indices, return_index=True)  # a supercell labelled twice counts once
+            forces = check_forces(numpy.concatenate([own.forces for own in found.values()])[first], data.n_atoms)
+            split, group = "held_out" if structure_id in held_out else "training", store.create_group(structure_id)
+            store_labelled(group, data, indices, forces, split, float((weights or {}).get(structure_id, 1.0)))
+            group["round"], group["supercell_index"] = rounds_of_cells[first], indices
             rows.append(
                 {
                     "structure_id": structure_id,
                     "split": split,
                     "n_supercells": len(indices),
                     "n_environments": len(indices) * data.n_atoms,
-                    "first_round": int(group["round"][:].min()),
+                    "first_round": int(rounds_of_cells[first].min()),
                     "force_rms_ev_per_angstrom": group.attrs["force_rms_ev_per_angstrom"],
                 }
             )
@@ -148,8 +129,49 @@ def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, s
                 f"labels of different engines: {sorted(engines)}", where=STAGE, fix="label with one engine"
             )
         store.attrs["engine"], store.attrs["model"] = engines.pop()
-    os.replace(f"{path}.partial", path)
     return pandas.DataFrame(rows)
+
+
+def _held_out(structure_ids, fraction, seed):
+    """Return the ids kept from the gradient: at least one where there are two, never all."""
+    held_out = {structure_id for structure_id in structure_ids if is_held_out(structure_id, fraction, seed)}
+    if not held_out and len(structure_ids) > 1:
+        held_out = {min(structure_ids, key=lambda structure_id: derive_seed(seed, structure_id, "held_out"))}
+    if len(held_out) == len(structure_ids):
+        raise StudyError("every structure is held out", where=STAGE, fix="lower training.held_out_fraction")
+    return held_out
+
+
+def _labels_of_rounds(structure_id, rounds, supercells, supercells_max):
+    """Return the ``LabelledSupercells`` of one structure by the number of the round; the limit is that of round 0."""
+    found = {}
+    for number, paths in enumerate(rounds):
+        if structure_id in paths:
+            with h5py.File(paths[structure_id]) as source:
+                rows = slice(supercells_max if number == 0 else None)
+                found[number] = read_labelled(source[structure_id], supercells, rows)
+    return found
+
+
+def store_labelled(group, data, indices, forces, split, weight):
+    """Write the labelled supercells of one structure as ``Dataset`` reads them.
+
+    Parameters
+    ----------
+    group : empty HDF5 group
+    data : ``Supercells``, all that are displaced: the largest displacement sets the neighbour list
+    indices : (n_supercells,) which of them are labelled
+    forces : (n_supercells, n_atoms, 3), eV/angstrom
+    split : training, held_out or test
+    weight : in the loss
+    """
+    for name, array in crystal_arrays(data.crystal).items():
+        group[name] = array
+    group["repetitions"] = data.repetitions
+    group["displacements"], group["forces"] = data.displacements[indices], forces
+    group.attrs["split"], group.attrs["weight"] = split, weight
+    group.attrs["displacement_max_angstrom"] = data.displacement_max_angstrom
+    group.attrs["force_rms_ev_per_angstrom"] = float(numpy.sqrt((forces**2).mean()))
 
 
 STRAINED = -1
@@ -276,9 +298,7 @@ class Dataset:
 
     def _crystal(self, structure_id):
         group = self.store[structure_id]
-        return Crystal(group["cell"][:], group["scaled_positions"][:], group["numbers"][:], None), group["repetitions"][
-            :
-        ]
+        return read_crystal(group), group["repetitions"][:]
 
     def _neighbours(self, structure_id, crystal, repetitions):
         largest = float(self._facts[structure_id]["displacement_max_angstrom"])

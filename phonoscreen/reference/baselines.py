@@ -3,6 +3,7 @@
 import numpy
 
 from phonoscreen.audit.errors import StudyError, machine_named
+from phonoscreen.structures.labelled_supercells import read_labelled
 from phonoscreen.structures.store import read_atoms
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
 
@@ -49,20 +50,18 @@ def evaluate_structure(engine, structure_id, supercells, labels):
     row : dict for the table; status ``failed`` with the reason where the engine fails
     forces : (n, n_atoms, 3) forces of the engine, eV/angstrom, or None
     """
+    data = read_labelled(labels, supercells)
     row = {"structure_id": structure_id, "stage": "evaluate_baselines", "status": "ok", "reason": "",
-           "engine": engine.name, "reference": labels.attrs["model"]}  # fmt: skip
-    supercell = build_supercell(read_atoms(supercells), supercells["repetitions"][()])
-    indices = labels["supercell_index"][()]
+           "engine": engine.name, "reference": data.model}  # fmt: skip
+    supercell = build_supercell(read_atoms(supercells), data.repetitions)
     try:
         with machine_named(f"{structure_id}, stage evaluate_baselines"):
             forces = numpy.array(
                 [
-                    engine.forces(
-                        displaced_supercell(supercell, supercells["displacements"][index]), f"{structure_id}/{index}"
-                    )[1]
-                    for index in indices
+                    engine.forces(displaced_supercell(supercell, displacements), f"{structure_id}/{number}")[1]
+                    for number, displacements in zip(data.numbers, data.displacements, strict=True)
                 ]
             )
     except StudyError as error:
         return {**row, "status": "failed", "reason": str(error)}, None
-    return {**row, "n_supercells": len(indices), **force_errors(forces, labels["forces"][()])}, forces
+    return {**row, "n_supercells": len(data.forces), **force_errors(forces, data.forces)}, forces

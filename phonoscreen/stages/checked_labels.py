@@ -7,7 +7,7 @@ from phonoscreen.force_constants.basis import BASES_HELD, read_basis
 from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.harmonic_model import second_order_basis
 from phonoscreen.force_constants.label_checks import check_labels
-from phonoscreen.stages.stored_force_constants import read_crystal
+from phonoscreen.structures.labelled_supercells import read_labelled
 
 
 class LabelChecker:
@@ -44,12 +44,9 @@ class LabelChecker:
         StudyError
             If the forces show a mistake, see ``check_labels``.
         """
-        crystal, forces = read_crystal(supercell), group["forces"][:]
-        matrix = self._matrix(basis_key)
+        data, matrix = read_labelled(group, supercell), self._matrix(basis_key)
         if matrix is None:  # the study cuts its second order off: the check takes all pairs
-            matrix = FitMatrix(second_order_basis(self._basis(basis_key), crystal))
-        indices = group["supercell_index"][:]
-        displacements = supercell["displacements"][:][indices]
-        check_labels(crystal, displacements, forces, matrix, group["residual_forces"][:], indices.tolist())
+            matrix = FitMatrix(second_order_basis(self._basis(basis_key), data.crystal))
+        check_labels(data.crystal, data.displacements, data.forces, matrix, data.residual_forces, data.numbers.tolist())
         arrays = {name: group[name][:] for name in group}
-        return Outcome(values={"n_supercells": len(forces)}, arrays=arrays, attrs=dict(group.attrs))
+        return Outcome(values={"n_supercells": len(data.forces)}, arrays=arrays, attrs=dict(group.attrs))

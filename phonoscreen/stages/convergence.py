@@ -2,17 +2,69 @@
 
 from dataclasses import replace
 
+import h5py
 import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.mesh import automatic_mesh
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.settings import OrderSettings
+from phonoscreen.stages.force_constants import fit_arguments
 from phonoscreen.stages.refit import fit_task
 from phonoscreen.stages.transport import settings_of
+from phonoscreen.structures.labelled_supercells import read_labelled
 from phonoscreen.transport.solve import solve
 
 KAPPAS = ["kappa_p_rta_w_per_m_k", "kappa_p_w_per_m_k", "kappa_c_w_per_m_k"]
+
+
+def smallest_labelled(paths):
+    """Return the id of the structure with the smallest supercell among those that have forces, as a list.
+
+    Parameters
+    ----------
+    paths : HDF5 files with ``forces``
+    """
+    sizes = []
+    for path in paths:
+        with h5py.File(path) as store:
+            sizes += [(store[name]["forces"].shape[1], name) for name in store if "forces" in store[name]]
+    return [name for _, name in sorted(sizes)[:1]]
+
+
+def converge_structures(forces, supercells, force_constants, transport, choices):
+    """Vary the choices for each of the structures that ``convergence.structures`` names.
+
+    Parameters
+    ----------
+    forces, supercells : ``ShardFiles`` of the labels or predictions, and of the displaced supercells
+    force_constants, transport : sections of the settings
+    choices : section ``convergence``; without ``structures`` the one with the smallest supercell is taken
+
+    Returns
+    -------
+    list of dicts as of ``convergence``, with ``structure_id`` and ``source``
+
+    Raises
+    ------
+    StudyError
+        If none of the structures has forces.
+    """
+    wanted, rows = choices["structures"], []
+    if wanted is None:
+        wanted = smallest_labelled(dict.fromkeys(forces.values()))
+    for structure_id in forces.in_order(wanted):
+        data = read_labelled(forces.group(structure_id), supercells.group(structure_id))
+        found = convergence(
+            data.crystal, data.repetitions, fit_arguments(data), force_constants, transport, choices
+        )  # fmt: skip
+        rows += [{"structure_id": structure_id, "source": choices["source"], **row} for row in found]
+    if not rows:
+        raise StudyError(
+            f"none of the structures {wanted} has forces from the source {choices['source']}",
+            where="stage converge_transport", fix="choose convergence.structures anew, or null",
+        )  # fmt: skip
+    return rows
 
 
 def convergence(crystal, repetitions, samples, force_constants, transport, choices):

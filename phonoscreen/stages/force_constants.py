@@ -7,7 +7,8 @@ import numpy
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.force_constants.learning_curve import learning_curve
 from phonoscreen.phonons.dipoles import check_charges
-from phonoscreen.stages.stored_force_constants import read_crystal
+from phonoscreen.structures.labelled_supercells import read_labelled
+from phonoscreen.structures.store import crystal_arrays
 
 log = logging.getLogger("phonoscreen")
 
@@ -31,7 +32,8 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
     -------
     Outcome
     """
-    crystal, samples = read_crystal(supercell), read_samples(group, supercell)
+    data = read_labelled(group, supercell)
+    crystal, samples = data.crystal, fit_arguments(data)
     committee = group["committee_forces"][:] if "committee_forces" in group else None
     fitter, charges = pool.fitter(assigned["basis_key"]), samples["charges"]
     fitted = fitter.fit(crystal, committee_forces=committee, **samples)
@@ -41,8 +43,7 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
     if fitted.parameters_committee is not None:
         arrays["parameters_committee"] = fitted.parameters_committee
     if charges is not None:
-        arrays |= {"born_charges": charges[0], "dielectric": charges[1], "cell": crystal.cell,
-                   "scaled_positions": crystal.scaled_positions, "numbers": crystal.numbers}  # fmt: skip
+        arrays |= {"born_charges": charges[0], "dielectric": charges[1], **crystal_arrays(crystal)}
     if with_learning_curve:
         curve = learning_curve(fitter, crystal, *samples.values())
         arrays |= {f"learning_curve/{name}": numpy.array(column) for name, column in curve.items()}
@@ -50,25 +51,17 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
     return Outcome(values=values, arrays=arrays, attrs={"basis_key": assigned["basis_key"]})
 
 
-def read_samples(labels, supercell):
-    """Return the displacements, forces and charges of one structure of a study.
+def fit_arguments(data):
+    """Return the arguments ``displacements, forces, residual_forces, charges`` of ``ForceConstantFitter.fit``.
 
     Parameters
     ----------
-    labels : HDF5 group with ``forces``, perhaps ``supercell_index, residual_forces, born_charges, dielectric``
-    supercell : HDF5 group with ``displacements`` and the primitive cell
+    data : ``LabelledSupercells``
 
     Returns
     -------
-    dict of the arguments ``displacements, forces, residual_forces, charges`` of ``ForceConstantFitter.fit``; the last
-    two None where unknown
+    dict; the last two None where unknown, the charges made to obey the crystal's symmetry
     """
-    displacements = supercell["displacements"][:]
-    if "supercell_index" in labels:
-        displacements = displacements[labels["supercell_index"][:]]
-    residual = labels["residual_forces"][:] if "residual_forces" in labels else None
-    charges = None
-    if "born_charges" in labels:
-        charges = check_charges(read_crystal(supercell), labels["born_charges"][:], labels["dielectric"][:])
-    return {"displacements": displacements, "forces": labels["forces"][:], "residual_forces": residual,
+    charges = None if data.charges is None else check_charges(data.crystal, *data.charges)
+    return {"displacements": data.displacements, "forces": data.forces, "residual_forces": data.residual_forces,
             "charges": charges}  # fmt: skip

@@ -12,14 +12,15 @@ import contextlib
 import io
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import numpy
 from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.records import attempted
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.crystal.supercell import shortest_supercell_vector, translation_table
-from phonoscreen.crystal.units import to_thz
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.cutoffs import choose_cutoff
 from phonoscreen.force_constants.fit import ForceConstantFitter
@@ -27,7 +28,9 @@ from phonoscreen.force_constants.settings import FitSettings, OrderSettings
 from phonoscreen.formats.hiphive import from_hiphive, third_order_of_supercell
 from phonoscreen.phonons.band_path import irreducible_mesh
 from phonoscreen.phonons.dipoles import dipole_constants, dipole_forces
-from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, solve_modes
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
+from phonoscreen.stages.force_constants import fit_arguments
+from phonoscreen.structures.labelled_supercells import read_labelled
 
 PROGRAMS = ("hiphive", "symfc")
 
@@ -224,7 +227,7 @@ def _frequencies_thz(problem, second):
     if problem.long_range is not None:
         second = SecondOrder(second.repetitions, second.values + problem.long_range.values)
     qpoints, _ = irreducible_mesh(problem.crystal, problem.repetitions)
-    return to_thz(solve_modes(DynamicalMatrix(problem.crystal, second), qpoints)[0])
+    return frequencies_thz(DynamicalMatrix(problem.crystal, second), qpoints)
 
 
 def _longest_cutoff(problem):
@@ -242,3 +245,32 @@ def _cutoff_without_detours(problem, cutoff_angstrom):
     if cutoff_angstrom < third:
         return cutoff_angstrom
     return choose_cutoff(problem.crystal, problem.repetitions, 0.999 * third).value_angstrom
+
+
+COLUMNS = (
+    "structure_id", "stage", "status", "reason", "source", "program", "n_supercells", "second_cutoff_angstrom",
+    "third_cutoff_angstrom", "second_relative_difference", "third_relative_difference", "frequency_difference_max_thz",
+)  # fmt: skip
+
+
+def compare_structures(chosen, forces, supercells, force_constants):
+    """Compare this project's fit of some structures with that of every other program.
+
+    Parameters
+    ----------
+    chosen : ids of the structures; those without forces are left out
+    forces, supercells : ``ShardFiles`` of the labels or predictions, and of the displaced supercells
+    force_constants : section of the study's settings
+
+    Returns
+    -------
+    list of records with the values of ``compare``, in the order of the shards
+    """
+    rows = []
+    for structure_id in forces.in_order(chosen):
+        data = read_labelled(forces.group(structure_id), supercells.group(structure_id))
+        arguments = (data.crystal, data.repetitions, fit_arguments(data), force_constants)
+        for program in PROGRAMS:
+            row = attempted(structure_id, "cross_check_force_constants", partial(compare, *arguments, program))
+            rows.append({**row, "program": program})
+    return rows

@@ -2,13 +2,17 @@
 
 import shlex
 import tempfile
+from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy
 
 from phonoscreen.audit.errors import StudyError, run_program
+from phonoscreen.audit.records import attempted
 from phonoscreen.crystal.mesh import automatic_mesh
 from phonoscreen.crystal.units import COULOMB
+from phonoscreen.structures.store import read_crystal
 
 GROWN = 1000
 """A full solution so many times the relaxation-time approximation is one that diverged."""
@@ -177,3 +181,40 @@ def cross_check(task, transport):
 def _tensor(kappa):
     xx, yy, zz, yz, xz, xy = numpy.asarray(kappa).reshape(-1, 6)[0]
     return numpy.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+CROSS_CHECK = (
+    "structure_id", "stage", "status", "reason", "source", "native_kappa_p_rta_w_per_m_k",
+    "phono3py_kappa_p_rta_w_per_m_k", "relative_difference", "native_kappa_c_bare_w_per_m_k",
+    "phono3py_kappa_c_w_per_m_k", "mesh",
+)  # fmt: skip
+"""Columns of the cross check."""
+
+
+def cross_check_shards(shards, bases, transport, structures_per_source):
+    """Cross-check the first solved structures of each source of forces.
+
+    Parameters
+    ----------
+    shards : iterable of (source, path of the force constants, records of ``solve_bte``, path of the relaxed cells)
+    bases : path of the symmetry bases
+    transport : the study's ``transport`` settings
+    structures_per_source : at most so many
+
+    Returns
+    -------
+    list of records with ``source``
+    """
+    from phonoscreen.stages.stored_force_constants import StoredForceConstants
+
+    rows, left = [], {}
+    for source, constants, records, relaxed in shards:
+        with h5py.File(relaxed) as cells, StoredForceConstants(constants, bases) as store:
+            for structure_id in records.loc[records["status"] == "ok", "structure_id"]:
+                if left.setdefault(source, structures_per_source) == 0:
+                    break
+                left[source] -= 1
+                task = store.task(structure_id, read_crystal(cells[structure_id]), transport)
+                row = attempted(structure_id, "cross_check_transport", partial(cross_check, task, transport))
+                rows.append({**row, "source": source})
+    return rows

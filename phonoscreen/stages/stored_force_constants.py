@@ -1,21 +1,14 @@
-"""Crystals and force constants in the shards' HDF5 files."""
+"""Force constants in the shards' HDF5 files."""
 
 from functools import lru_cache
 
 import h5py
 import numpy
 
-from phonoscreen.crystal.constants import Crystal
-from phonoscreen.crystal.masses import standard_masses
 from phonoscreen.force_constants.basis import BASES_HELD, read_basis
 from phonoscreen.phonons.dipoles import dipole_constants
-
-
-def read_crystal(group):
-    """Crystal of one group with ``cell``, ``scaled_positions``, ``numbers`` and, where not standard, ``masses``."""
-    numbers = group["numbers"][:]
-    masses = group["masses"][:] if "masses" in group else standard_masses(numbers)
-    return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, masses)
+from phonoscreen.stages.transport import Task
+from phonoscreen.structures.store import read_crystal
 
 
 class StoredForceConstants:
@@ -66,6 +59,27 @@ class StoredForceConstants:
         """Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) of one structure, or None where unknown."""
         group = self._store[structure_id]
         return (group["born_charges"][:], group["dielectric"][:]) if "born_charges" in group else None
+
+    def task(self, structure_id, crystal, transport, committee=False):
+        """What transport solves for one structure.
+
+        Parameters
+        ----------
+        structure_id : str
+        crystal : ``Crystal``, relaxed
+        transport : section of the settings; ``non_analytic_correction`` counts
+        committee : whether the force constants of the members are wanted too
+
+        Returns
+        -------
+        ``phonoscreen.stages.transport.Task``
+        """
+        members = ()
+        if committee:
+            seconds = self.second_order_committee(structure_id)
+            members = tuple(zip(seconds, self.third_order_committee(structure_id), strict=True))
+        charges = self.charges(structure_id) if transport["non_analytic_correction"] else None
+        return Task(crystal, self.second_order(structure_id), self.third_order(structure_id), members, charges)
 
     def _expand_second(self, structure_id, parameter_sets):
         basis, charges = self._basis_of(structure_id), self.charges(structure_id)

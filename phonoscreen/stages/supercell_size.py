@@ -15,6 +15,8 @@ from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.stages.refit import fit_task
 from phonoscreen.stages.transport import solve_structure
+from phonoscreen.structures.prototypes import classify
+from phonoscreen.structures.relaxation import relax
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
 
 LONGER_ANGSTROM = 0.01
@@ -37,6 +39,34 @@ def small_structures(manifest, seed, count=2):
     firsts = {prototype: structure_id for *_, structure_id, prototype in reversed(drawn)}
     order = [name for *_, name, prototype in drawn if firsts[prototype] == name]
     return (order + [name for *_, name, _ in drawn if name not in order])[:count]
+
+
+def relaxed_primitive(structures, structure_id, engine, limits, tolerance_angstrom):
+    """Return the relaxed primitive cell of a candidate, ase.Atoms.
+
+    Parameters
+    ----------
+    structures : dict of ase.Atoms by structure id
+    structure_id : str
+    engine : see ``phonoscreen.reference.registry``
+    limits : section ``relax`` of the settings
+    tolerance_angstrom : for the symmetry search
+
+    Raises
+    ------
+    StudyError
+        If there is no such candidate.
+    """
+    if structure_id not in structures:
+        raise StudyError("not among the candidates", where=f"{structure_id}, stage check_supercells",
+                         fix="correct supercell_check.structures")  # fmt: skip
+    relaxed = relax(
+        classify(structures[structure_id], tolerance_angstrom).atoms,
+        lambda moved, step: engine.evaluate(moved, f"{structure_id}/relax-{step}"),
+        tolerance_angstrom=tolerance_angstrom,
+        **limits,
+    )
+    return classify(relaxed.atoms, tolerance_angstrom).atoms
 
 
 def compare_supercells(atoms, structure_id, engine, supercell, force_constants, transport, displacement_angstrom, seed):

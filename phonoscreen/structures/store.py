@@ -4,6 +4,8 @@ import h5py
 import numpy
 from ase import Atoms
 
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.masses import standard_masses
 from phonoscreen.formats.hidden_content import own_masses
 
 
@@ -26,6 +28,18 @@ def structure_arrays(atoms):
         "numbers": atoms.numbers.copy(),
         **masses,
     }
+
+
+def crystal_arrays(crystal):
+    """Return the arrays that describe a ``Crystal`` in a shard file, its masses left out (see ``structure_arrays``)."""
+    return {"cell": crystal.cell, "scaled_positions": crystal.scaled_positions, "numbers": crystal.numbers}
+
+
+def read_crystal(group):
+    """Return the ``Crystal`` of one group of a shard file; masses that are not stored are the natural ones."""
+    numbers = group["numbers"][:]
+    masses = group["masses"][:] if "masses" in group else standard_masses(numbers)
+    return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, masses)
 
 
 def read_atoms(group):
