@@ -16,15 +16,9 @@ from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.reference.registry import make_engine
+from phonoscreen.structures.free_parameters import free_coordinates, symmetric_modes, symmetric_strains
 from phonoscreen.structures.prototypes import build_structure, classify, read_prototypes
-from phonoscreen.structures.relaxation import (
-    _SymmetricCrystal,
-    free_coordinates,
-    relax,
-    relax_structure,
-    symmetric_modes,
-    symmetric_strains,
-)
+from phonoscreen.structures.relaxation import _SymmetricCrystal, relax, relax_structure
 
 TYPES = read_prototypes(Path(__file__).resolve().parents[1] / "resources/prototypes.yaml")["structure_types"]
 LIMITS = {"force_max_ev_per_angstrom": 0.001, "stress_max_gpa": 0.05, "steps_max": 60}

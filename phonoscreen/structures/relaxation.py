@@ -11,12 +11,18 @@ import json
 from dataclasses import dataclass
 
 import numpy
-import spglib
 from ase import Atoms
 from scipy.linalg import expm, expm_frechet
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.structures.free_parameters import (
+    free_coordinates,
+    is_cubic,
+    lattice_constant_angstrom,
+    symmetric_modes,
+    symmetric_strains,
+)
 from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.store import structure_arrays
 
@@ -50,77 +56,6 @@ class Relaxed:
     stress_max_gpa: float
     steps: int
     converged: bool
-
-
-_KNOWN_OPERATIONS = {}
-
-
-def _operations(atoms, tolerance_angstrom):
-    """Return the space group's operations as spglib does; those of the last crystals are remembered."""
-    cell, scaled = atoms.cell.array, atoms.get_scaled_positions(wrap=False)
-    key = (cell.tobytes(), scaled.tobytes(), atoms.numbers.tobytes(), tolerance_angstrom)
-    if key not in _KNOWN_OPERATIONS:
-        while len(_KNOWN_OPERATIONS) >= 4:
-            _KNOWN_OPERATIONS.pop(next(iter(_KNOWN_OPERATIONS)))
-        _KNOWN_OPERATIONS[key] = spglib.get_symmetry((cell, scaled, atoms.numbers), symprec=tolerance_angstrom)
-    return _KNOWN_OPERATIONS[key]
-
-
-def symmetric_modes(atoms, tolerance_angstrom):
-    """Orthonormal displacement patterns that the whole space group leaves unchanged.
-
-    Parameters
-    ----------
-    atoms : symmetrised crystal, ase.Atoms
-    tolerance_angstrom : for the symmetry search
-
-    Returns
-    -------
-    (n_modes, n_atoms, 3), Cartesian, orthonormal over all components; uniform translations are excluded
-    """
-    cell, scaled, n_atoms = atoms.cell.array, atoms.get_scaled_positions(wrap=False), len(atoms)
-    symmetry = _operations(atoms, tolerance_angstrom)
-    projector = numpy.zeros((n_atoms, 3, n_atoms, 3))
-    for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
-        difference = (scaled @ rotation.T + translation)[:, None] - scaled[None]
-        image = numpy.linalg.norm((difference - difference.round()) @ cell, axis=2).argmin(axis=1)
-        cartesian = cell.T @ rotation @ numpy.linalg.inv(cell.T)
-        projector[image, :, numpy.arange(n_atoms), :] += cartesian
-    projector = projector.reshape(3 * n_atoms, 3 * n_atoms) / len(symmetry["rotations"])
-    shift = numpy.tile(numpy.eye(3), (n_atoms, 1)) / n_atoms**0.5
-    projector = projector - shift @ (shift.T @ projector)
-    values, vectors = numpy.linalg.eigh((projector + projector.T) / 2)
-    modes = vectors[:, values > 0.5].T
-    # Sign fixed by the largest component, so that the numbers recorded do not depend on the eigensolver.
-    signs = [numpy.sign(mode[numpy.argmax(numpy.abs(mode).round(6))]) for mode in modes]
-    return (modes * numpy.array(signs).reshape(-1, 1)).reshape(-1, n_atoms, 3)
-
-
-def symmetric_strains(atoms, tolerance_angstrom):
-    """Orthogonal symmetric strains that the point group leaves unchanged: one for a cubic crystal, up to six.
-
-    Parameters
-    ----------
-    atoms : symmetrised crystal, ase.Atoms
-    tolerance_angstrom : for the symmetry search
-
-    Returns
-    -------
-    (n_strains, 3, 3), Frobenius norm sqrt(3); the first is the unit matrix, a change of the volume alone
-    """
-    cell = atoms.cell.array
-    rotations = _operations(atoms, tolerance_angstrom)["rotations"]
-    cartesian = cell.T @ rotations @ numpy.linalg.inv(cell.T)
-    projector = sum(numpy.kron(rotation, rotation) for rotation in cartesian) / len(cartesian)
-    swap = numpy.eye(9).reshape(3, 3, 3, 3).transpose(1, 0, 2, 3).reshape(9, 9)
-    volume = numpy.eye(3).ravel() / 3**0.5
-    projector = projector @ (numpy.eye(9) + swap) / 2
-    rest = projector - numpy.outer(volume, volume)
-    values, vectors = numpy.linalg.eigh((rest + rest.T) / 2)
-    shapes = vectors[:, values > 0.5].T
-    signs = [numpy.sign(shape[numpy.argmax(numpy.abs(shape).round(6))]) for shape in shapes]
-    shapes = shapes * numpy.array(signs).reshape(-1, 1)
-    return 3**0.5 * numpy.concatenate([volume[None], shapes]).reshape(-1, 3, 3)
 
 
 class _SymmetricCrystal:
@@ -232,42 +167,6 @@ def _updated(hessian, step, change):
     moved_by = hessian @ step
     hessian = hessian + numpy.outer(change, change) / (change @ step)
     return hessian - numpy.outer(moved_by, moved_by) / (step @ moved_by)
-
-
-def is_cubic(atoms, tolerance_angstrom):
-    """Whether the only symmetric strain of a crystal is a change of its volume."""
-    return len(symmetric_strains(atoms, tolerance_angstrom)) == 1
-
-
-def lattice_constant_angstrom(atoms):
-    """Edge of the conventional cube of a cubic primitive cell (angstrom): simple, face- or body-centred."""
-    angle = atoms.cell.angles()[0]
-    cells = 1 if abs(angle - 90) < 1e-3 else 4 if abs(angle - 60) < 1e-3 else 2
-    return float((atoms.cell.volume * cells) ** (1 / 3))
-
-
-def free_coordinates(atoms, tolerance_angstrom):
-    """Coordinates that the space group leaves free, those that relaxation may change.
-
-    Parameters
-    ----------
-    atoms : primitive cell, ase.Atoms
-    tolerance_angstrom : for the symmetry search
-
-    Returns
-    -------
-    dict from element to the coordinates of one atom of the site, in units of the lattice constant of a cubic crystal,
-    else of the primitive lattice vectors; {} where every position is fixed by symmetry
-    """
-    modes = symmetric_modes(atoms, tolerance_angstrom)
-    places = atoms.get_scaled_positions(wrap=False)
-    if is_cubic(atoms, tolerance_angstrom):
-        places = atoms.positions / lattice_constant_angstrom(atoms)
-    free = {}
-    for index, symbol in enumerate(atoms.symbols):
-        if len(modes) and numpy.abs(modes[:, index]).max() > 1e-6 and symbol not in free:
-            free[symbol] = [round(float(x), 6) for x in places[index]]
-    return free
 
 
 def relax_structure(atoms, engine, structure_id, settings, tolerance_angstrom):
