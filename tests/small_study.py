@@ -51,7 +51,7 @@ def write_small_study(folder, n_structures=24, seed=3):
 
 
 def composition(formula):
-    from phonoscreen.analysis.compounds import composition
+    from phonoscreen.structures.formulas import composition
 
     return composition(formula)
 

@@ -5,12 +5,13 @@ import pandas
 import pytest
 
 from phonoscreen.analysis.classes import OTHER, class_table, published_classes
-from phonoscreen.analysis.compounds import composition, figure7_structures
+from phonoscreen.analysis.compounds import figure7_structures
 from phonoscreen.analysis.metrics import frequency_error, log_parity, parity
 from phonoscreen.analysis.screening import Line, Scale, count_filter
 from phonoscreen.analysis.statuses import status_counts
 from phonoscreen.analysis.tables import evenly, member_of, round_of
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.structures.formulas import composition
 from tests.small_study import ROOT
 
 TABLE1 = ROOT / "resources/published/table1.yaml"

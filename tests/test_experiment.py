@@ -9,13 +9,13 @@ import numpy
 import pandas
 import pytest
 
-from phonoscreen.analysis.pooled import pooled
 from phonoscreen.analysis.power_law import fit_power_law, learning_curve
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.experiment.forces import atom_errors, point_errors
 from phonoscreen.experiment.selection_trial import Oracle, replay
 from phonoscreen.experiment.subsets import compounds_to_predict, first_compounds, training_for_size, training_order
 from phonoscreen.forcefield.calibration import calibration_bins, calibration_factor, checked_factor
+from phonoscreen.forcefield.pooled import pooled
 from phonoscreen.forcefield.selection import select
 from phonoscreen.workflow.experiment import curve_points, curve_sources
 from tests.conftest import ROOT

@@ -17,8 +17,9 @@ from phonoscreen.structures.enumeration import (
     tolerance_factor,
 )
 from phonoscreen.structures.filters import paper_elements
+from phonoscreen.structures.formulas import parse_formula
 from phonoscreen.structures.free_parameters import symmetric_modes
-from phonoscreen.structures.prototypes import build_structure, parse_formula, read_prototypes
+from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.substitution import site_counts
 from tests.conftest import ROOT
 

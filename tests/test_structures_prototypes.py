@@ -13,14 +13,8 @@ from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.structures.filters import paper_elements
-from phonoscreen.structures.formulas import formula_of
-from phonoscreen.structures.prototypes import (
-    build_structure,
-    classify,
-    formula_type,
-    parse_formula,
-    read_prototypes,
-)
+from phonoscreen.structures.formulas import formula_of, parse_formula
+from phonoscreen.structures.prototypes import build_structure, classify, formula_type, read_prototypes
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOTYPES = read_prototypes(ROOT / "resources/prototypes.yaml")

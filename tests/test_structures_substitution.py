@@ -6,7 +6,8 @@ import pandas
 import pytest
 import yaml
 
-from phonoscreen.structures.prototypes import build_structure, classify, parse_formula, read_prototypes
+from phonoscreen.structures.formulas import parse_formula
+from phonoscreen.structures.prototypes import build_structure, classify, read_prototypes
 from phonoscreen.structures.sources import read_pool
 from phonoscreen.structures.substitution import draw_pool, site_counts, substitute
 from tests.conftest import ROOT

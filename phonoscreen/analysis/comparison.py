@@ -1,7 +1,8 @@
 """Reference beside prediction, from the tables."""
 
-import numpy
 import pandas
+
+from phonoscreen.forcefield.pooled import pooled_rms
 
 OURS = "this study"
 _POTENTIALS = {"nequix": "Nequix", "sevennet": "SevenNet", "chgnet": "CHGNet"}
@@ -52,9 +53,8 @@ def pooled_errors(force_errors):
     """
 
     def pool(group):
-        weight = group["n_components"]
         rmse, rms = (
-            numpy.sqrt((group[name] ** 2 * weight).sum() / weight.sum())
+            pooled_rms(group[name], group["n_components"])
             for name in ("force_rmse_mev_per_angstrom", "force_rms_mev_per_angstrom")
         )
         values = {"n_structures": len(group), "force_rmse_mev_per_angstrom": rmse, "force_rms_mev_per_angstrom": rms}

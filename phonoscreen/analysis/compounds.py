@@ -1,10 +1,9 @@
 """The compounds of Fig. 7 and where the manifest holds them."""
 
-import re
-
 import numpy
 
 from phonoscreen.analysis.tables import take
+from phonoscreen.structures.formulas import composition
 
 # The compounds of Fig. 7: chemical formula as in the paper, its elements with their counts, space group number.
 FIGURE7 = {
@@ -45,11 +44,3 @@ def rows_of(table, elements, space_group):
     """
     same = [composition(formula) == elements for formula in table["formula"]]
     return table[numpy.array(same, dtype=bool) & (table["space_group_number"] == space_group)]
-
-
-def composition(formula):
-    """Return the counts of a chemical formula by element."""
-    counts = {}
-    for element, number in re.findall(r"([A-Z][a-z]?)(\d*)", formula):
-        counts[element] = counts.get(element, 0) + int(number or 1)
-    return counts

@@ -6,9 +6,10 @@ import numpy
 import pandas
 
 from phonoscreen.analysis.comparison import OURS, pairs, pooled_errors
-from phonoscreen.analysis.compounds import FIGURE7, composition, rows_of
+from phonoscreen.analysis.compounds import FIGURE7, rows_of
 from phonoscreen.analysis.metrics import log_parity, parity
 from phonoscreen.analysis.screening import screen
+from phonoscreen.structures.formulas import composition
 
 PAIRS_MIN = 3  # fewer pairs than this say nothing about agreement
 LARGE_SUPERCELL_ATOMS = 100

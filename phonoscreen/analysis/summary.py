@@ -10,6 +10,7 @@ from phonoscreen.analysis.document import Document
 from phonoscreen.analysis.wording import column_heading, number, published
 from phonoscreen.audit.records import count_reasons
 from phonoscreen.crystal.masses import STANDARD
+from phonoscreen.forcefield.pooled import pooled_rms
 
 TABLES = (
     "table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors", "histories",
@@ -144,7 +145,7 @@ def _forces(page, tables):
     rows = []
     for row in rounds.to_dict("records"):
         mine = errors[errors["round"] == row["round"]]
-        rmse = numpy.sqrt((mine["force_rmse_mev_per_angstrom"] ** 2).mean()) if len(mine) else None
+        rmse = pooled_rms(mine["force_rmse_mev_per_angstrom"], numpy.ones(len(mine))) if len(mine) else None
         relative = f"{100 * mine['force_rmse_relative'].median():.0f} %" if len(mine) else "—"
         names = ("n_structures", "n_environments_augmented", "n_recommended", "n_selected")
         counts = [number(row[name]) for name in names]

@@ -6,9 +6,9 @@ from ase.data import chemical_symbols
 
 from phonoscreen.analysis.metrics import log_parity, parity
 from phonoscreen.analysis.phonons import phonon_table
-from phonoscreen.analysis.pooled import pooled
 from phonoscreen.analysis.power_law import learning_curve
 from phonoscreen.forcefield.calibration import calibration_bins, checked_factor
+from phonoscreen.forcefield.pooled import pooled, pooled_rms
 
 POINT = ["model", "size", "repeat"]
 KAPPA, COHERENCE, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2"
@@ -239,12 +239,11 @@ def promise_table(atoms, phonons, seed):
 
 
 def _pooled_rmse(group):
-    return numpy.sqrt(numpy.average(group["force_rmse_single_member_mev_per_angstrom"] ** 2, weights=group["n_atoms"]))
+    return pooled_rms(group["force_rmse_single_member_mev_per_angstrom"], group["n_atoms"])
 
 
 def _pooled_relative(group):
-    rms = numpy.sqrt(numpy.average(group["force_rms_mev_per_angstrom"] ** 2, weights=group["n_atoms"]))
-    return _pooled_rmse(group) / rms
+    return _pooled_rmse(group) / pooled_rms(group["force_rms_mev_per_angstrom"], group["n_atoms"])
 
 
 def _mean_frequency_error(group):

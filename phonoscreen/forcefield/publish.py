@@ -15,6 +15,7 @@ from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.models.files import load_model, read_model_json, write_model_json
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
+from phonoscreen.forcefield.pooled import pooled_rms
 from phonoscreen.forcefield.validation import errors_by
 
 CHECK_SPACING_ANGSTROM = 2.8
@@ -158,8 +159,7 @@ def _reproduce(committee, check, folder):
 def _rmse(judged):
     if judged.empty:
         return None
-    values = judged.n_supercells * judged.n_atoms
-    return float(((judged.force_rmse_mev_per_angstrom**2 * values).sum() / values.sum()) ** 0.5)
+    return pooled_rms(judged.force_rmse_mev_per_angstrom, judged.n_supercells * judged.n_atoms)
 
 
 def _median(judged, column):

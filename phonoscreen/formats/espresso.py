@@ -5,7 +5,7 @@ from scipy import constants
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder
-from phonoscreen.formats.number_files import check_magnitude, read_text
+from phonoscreen.formats.number_files import check_magnitude, read_ascii
 
 RYDBERG_PER_BOHR2 = (
     constants.value("Rydberg constant times hc in eV") / (constants.value("Bohr radius") / constants.angstrom) ** 2
@@ -34,7 +34,7 @@ def read_espresso(path, n_atoms, repetitions):
     StudyError
         If the file is for another cell or grid, is cut, or holds values that are not finite.
     """
-    lines = read_text(path).splitlines()
+    lines = read_ascii(path).splitlines()
     try:
         head = lines[0].split()
         n_types, n_file, ibrav = (int(word) for word in head[:3])

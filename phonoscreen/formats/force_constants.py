@@ -13,7 +13,7 @@ from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder, ThirdOrder, full_second_order
 from phonoscreen.crystal.supercell import cell_index, supercell_cells
-from phonoscreen.formats.number_files import check_magnitude, line_of, read_numbers, read_text
+from phonoscreen.formats.number_files import check_magnitude, line_of, read_ascii, read_numbers
 
 LARGEST_CELL = 1000
 """Lattice vectors beyond this many cells are no neighbours."""
@@ -193,7 +193,7 @@ def read_third_order(path, cell, n_atoms=None):
 
 def read_header(path):
     """Return the one or two counts of the first line: rows (if given) and atoms of the supercell, or triplets."""
-    return _counts(path, read_text(path))
+    return _counts(path, read_ascii(path))
 
 
 def _counts(path, text):

@@ -15,7 +15,7 @@ LARGEST_CONSTANT = 1e6
 """Force constants are below 1e3 eV/angstrom^2 and 1e5 eV/angstrom^3; anything beyond is not a force constant."""
 
 
-def read_text(path):
+def read_ascii(path):
     """Return the plain text of a file, unpacked.
 
     Raises
@@ -47,7 +47,7 @@ def read_numbers(path):
     StudyError
         If a word is not a finite number; the message names its line.
     """
-    text = read_text(path)
+    text = read_ascii(path)
     odd = re.search(r"[^0-9eEdD+\-.\s]", text)
     words = text.translate(str.maketrans("dD", "eE"))
     try:

@@ -17,7 +17,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.formats.displacements import phonopy_atoms, read_born
 from phonoscreen.formats.force_constants import exchange_asymmetry, read_header, read_second_order, read_third_order
-from phonoscreen.formats.number_files import read_text
+from phonoscreen.formats.number_files import read_ascii
 from phonoscreen.formats.phonopy import read_array
 from phonoscreen.formats.shengbte import existing
 
@@ -68,7 +68,7 @@ def _structure(path):
 
     from phonoscreen.transport.solve import check_crystal
 
-    lines = read_text(path).splitlines()
+    lines = read_ascii(path).splitlines()
     counts = [int(word) for line in lines[5:7] for word in line.split() if re.fullmatch(r"\d{1,18}", word)]
     if sum(counts) > len(lines):  # the reader would ask for memory first and look for the lines afterwards
         raise StudyError(f"{path} says {sum(counts)} atoms in {len(lines)} lines", where="transport",

@@ -108,8 +108,11 @@ def convolve_derivative(paths, gradient, features, harmonics, weights, receivers
 
 
 @njit(cache=True)
-def _channels_last(values, table, side):
-    """Move the channels of every irrep behind its components (``side`` 0: input, 2: output)."""
+def _channels_moved(values, table, side, last):
+    """Move the channels of every irrep behind its components (``last``) or before them.
+
+    ``side`` says whose irreps these are, 0: of the input, 2: of the output.
+    """
     result = values.copy()
     for path in range(len(table)):
         begin, width, channels = table[path, side], table[path, 3 + side], table[path, 6]
@@ -117,27 +120,17 @@ def _channels_last(values, table, side):
             for node in range(len(values)):
                 for m in range(width):
                     for u in range(channels):
-                        result[node, begin + m * channels + u] = values[node, begin + u * width + m]
-    return result
-
-
-@njit(cache=True)
-def _channels_first(values, table, side):
-    """Undo ``_channels_last``."""
-    result = values.copy()
-    for path in range(len(table)):
-        begin, width, channels = table[path, side], table[path, 3 + side], table[path, 6]
-        if width > 1:
-            for node in range(len(values)):
-                for m in range(width):
-                    for u in range(channels):
-                        result[node, begin + u * width + m] = values[node, begin + m * channels + u]
+                        behind, before = begin + m * channels + u, begin + u * width + m
+                        if last:
+                            result[node, behind] = values[node, before]
+                        else:
+                            result[node, before] = values[node, behind]
     return result
 
 
 @njit(cache=True, fastmath=_FAST)
 def _forward(table, coupling, values, starts, size_out, features, harmonics, weights, receivers, senders):
-    x = _channels_last(features, table, 0)
+    x = _channels_moved(features, table, 0, True)
     out = numpy.zeros((len(features), size_out), dtype=numpy.float32)
     matrix = numpy.zeros((7, 7), dtype=numpy.float32)
     product = numpy.zeros(256, dtype=numpy.float32)
@@ -163,12 +156,12 @@ def _forward(table, coupling, values, starts, size_out, features, harmonics, wei
                 goal = target[end + m3 * channels : end + (m3 + 1) * channels]
                 for u in range(channels):
                     goal[u] += weight[u] * tmp[u]
-    return _channels_first(out, table, 2)
+    return _channels_moved(out, table, 2, False)
 
 
 @njit(cache=True, fastmath=_FAST)
 def _backward(table, coupling, values, starts, gradient, features, harmonics, weights, receivers, senders):
-    x, g = _channels_last(features, table, 0), _channels_last(gradient, table, 2)
+    x, g = _channels_moved(features, table, 0, True), _channels_moved(gradient, table, 2, True)
     to_x = numpy.zeros_like(x)
     to_harmonics, to_weights = numpy.zeros_like(harmonics), numpy.zeros_like(weights)
     matrix = numpy.zeros((7, 7), dtype=numpy.float32)
@@ -205,4 +198,4 @@ def _backward(table, coupling, values, starts, gradient, features, harmonics, we
                 to_harmonics[edge, y + coupling[entry, 2]] += (
                     values[entry] * to_matrix[coupling[entry, 1], coupling[entry, 3]]
                 )
-    return _channels_first(to_x, table, 0), to_harmonics, to_weights
+    return _channels_moved(to_x, table, 0, False), to_harmonics, to_weights

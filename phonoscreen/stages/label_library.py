@@ -25,8 +25,9 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256, packages
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shipped import shipped
+from phonoscreen.structures.formulas import parse_formula
 from phonoscreen.structures.free_parameters import lattice_constant_angstrom
-from phonoscreen.structures.prototypes import build_structure, parse_formula, read_prototypes
+from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.relaxation import relax
 from phonoscreen.structures.store import structure_arrays
 from phonoscreen.structures.supercells import build_supercell, random_displacements, repetitions_for

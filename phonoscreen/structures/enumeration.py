@@ -23,7 +23,7 @@ from ase.data import atomic_numbers, covalent_radii
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shipped import shipped
 from phonoscreen.structures.filters import paper_elements
-from phonoscreen.structures.prototypes import parse_formula
+from phonoscreen.structures.formulas import parse_formula
 from phonoscreen.structures.substitution import site_counts
 
 COLUMNS = ["structure_id", "formula", "prototype", "part"]

@@ -1,11 +1,15 @@
-"""Formulas as chemists write them: the one place where a composition becomes text."""
+"""Formulas as chemists write them: the one place where a composition becomes text, and text a composition."""
 
 import math
+import re
 from collections import Counter
 from functools import cache, reduce
 
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
+from ase.formula import Formula
 from pymatgen.core.periodic_table import Element
+
+from phonoscreen.audit.errors import StudyError
 
 ALKALI_METALS = (3, 11, 19, 37, 55, 87)
 _DEUTERIUM_FROM_U = 1.9
@@ -37,7 +41,38 @@ def formula_of(numbers, masses=None):
     symbols = {z: chemical_symbols[z] for z in counts}
     if (masses or {}).get(1, 0) > _DEUTERIUM_FROM_U:
         symbols[1] = "D"
-    return "".join(f"{symbols[z]}{n if (n := counts[z] // divisor) > 1 else ''}" for z in ordered)
+    return str(Formula.from_dict({symbols[z]: counts[z] // divisor for z in ordered}))
+
+
+def composition(formula):
+    """Return the counts of a formula by element.
+
+    Raises
+    ------
+    StudyError
+        If the text is no formula.
+    """
+    try:
+        return Formula(formula).count()
+    except ValueError as error:
+        raise StudyError(f"{formula!r} is not a formula", fix="write it like NaYCs2Cl6") from error
+
+
+def parse_formula(formula):
+    """Return ``[(symbol, count), …]`` in the order written.
+
+    Raises
+    ------
+    StudyError
+        If the text is no formula of known elements.
+    """
+    parts = re.findall(r"([A-Z][a-z]?)(\d*)", formula)
+    if "".join(symbol + count for symbol, count in parts) != formula or not parts:
+        raise StudyError(f"{formula!r} is not a formula", fix="write it like NaYCs2Cl6")
+    unknown = [symbol for symbol, _ in parts if symbol not in atomic_numbers]
+    if unknown:
+        raise StudyError(f"{formula!r} holds unknown elements {unknown}", fix="write it like NaYCs2Cl6")
+    return [(symbol, int(count or 1)) for symbol, count in parts]
 
 
 @cache

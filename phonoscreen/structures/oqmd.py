@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy
 from ase import Atoms
+from ase.formula import Formula
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import harmless_id
@@ -80,7 +81,7 @@ def collect_optimade(
 def anonymous_formula(formula_type):
     """Write a formula type as OPTIMADE does, letters by falling count: ``"ABC2D6"`` becomes ``"A6B2CD"``."""
     counts = sorted((int(n or 1) for n in re.findall(r"[A-Z](\d*)", formula_type)), reverse=True)
-    return "".join(f"{letter}{n if n > 1 else ''}" for letter, n in zip("ABCDEFGH", counts, strict=False))
+    return str(Formula.from_dict(dict(zip("ABCDEFGH", counts, strict=False))))
 
 
 def optimade_record(entry, host):

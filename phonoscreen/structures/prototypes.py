@@ -5,7 +5,6 @@ atoms by spglib (Togo, Shinohara and Tanaka, Sci. Technol. Adv. Mater. Methods 4
 """
 
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import reduce
@@ -15,12 +14,13 @@ import numpy
 import spglib
 import yaml
 from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+from ase.data import chemical_symbols, covalent_radii
+from ase.formula import Formula
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.formats.hidden_content import own_masses, set_masses
-from phonoscreen.structures.formulas import formula_of
+from phonoscreen.structures.formulas import formula_of, parse_formula
 
 # Rows are the primitive lattice vectors in spglib's conventional ones, by the letter of the centring.
 _PRIMITIVE = {
@@ -73,8 +73,8 @@ def _reduced_counts(numbers):
 
 def formula_type(numbers):
     """Anonymous reduced formula: letters by rising count, for example ``"ABC2D6"`` (``generic`` of the OQMD)."""
-    counts = _reduced_counts(numbers)
-    return "".join(f"{letter}{n if n > 1 else ''}" for letter, (_, n) in zip(ascii_uppercase, counts, strict=False))
+    counts = [count for _, count in _reduced_counts(numbers)]
+    return str(Formula.from_dict(dict(zip(ascii_uppercase, counts, strict=False))))
 
 
 def classify(atoms, tolerance_angstrom):
@@ -119,23 +119,6 @@ def classify(atoms, tolerance_angstrom):
 
 def _rank(number, numbers):
     return [symbol for symbol, _ in _reduced_counts(numbers)].index(chemical_symbols[number])
-
-
-def parse_formula(formula):
-    """Return ``[(symbol, count), …]`` in the order written.
-
-    Raises
-    ------
-    StudyError
-        If the text is no formula of known elements.
-    """
-    parts = re.findall(r"([A-Z][a-z]?)(\d*)", formula)
-    if "".join(symbol + count for symbol, count in parts) != formula or not parts:
-        raise StudyError(f"{formula!r} is not a formula", fix="write it like NaYCs2Cl6")
-    unknown = [symbol for symbol, _ in parts if symbol not in atomic_numbers]
-    if unknown:
-        raise StudyError(f"{formula!r} holds unknown elements {unknown}", fix="write it like NaYCs2Cl6")
-    return [(symbol, int(count or 1)) for symbol, count in parts]
 
 
 def build_structure(formula, structure_type, structure_types):

@@ -14,7 +14,7 @@ import yaml
 
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.structures.filters import draw_parts
-from phonoscreen.structures.prototypes import parse_formula
+from phonoscreen.structures.formulas import parse_formula
 
 UNSEEN_FRACTION = 0.2
 COLUMNS = ["structure_id", "formula", "prototype", "part"]

@@ -1,6 +1,18 @@
-"""Force errors over groups of atoms."""
+"""Errors of several structures taken together."""
 
 import numpy
+from numpy.typing import ArrayLike
+
+
+def pooled_rms(values: ArrayLike, weights: ArrayLike) -> float:
+    """Root mean square over all components of several structures.
+
+    Parameters
+    ----------
+    values : (n,) root mean square of each structure
+    weights : (n,) number of its components, up to a common factor
+    """
+    return float(numpy.sqrt(numpy.average(numpy.asarray(values) ** 2, weights=numpy.asarray(weights))))
 
 
 def pooled(atoms, by):
