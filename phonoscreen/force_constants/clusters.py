@@ -10,6 +10,7 @@ from itertools import permutations
 import numpy
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.pairs import periodic_pairs
 from phonoscreen.crystal.supercell import reduced_lattice, supercell_cells
 
 
@@ -47,14 +48,12 @@ def neighbour_pairs(crystal, cutoff_angstrom):
     places = crystal.scaled_positions @ numpy.rint(numpy.linalg.inv(change))  # in units of the reduced vectors
     home = numpy.floor(places).astype(int)
     places = places - home
-    heights = 1 / numpy.linalg.norm(numpy.linalg.inv(cell), axis=0)
-    reach = numpy.ceil(cutoff_angstrom / heights + numpy.ptp(places, axis=0) + 1e-9).astype(int)
-    steps = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
-    vectors = (steps[None, :, None] + places[None, None, :] - places[:, None, None]) @ cell
-    distances = numpy.linalg.norm(vectors, axis=-1)
-    first, which, second = numpy.nonzero(distances <= cutoff_angstrom)
-    distances = distances[first, which, second]
-    cells = (steps[which] - home[second] + home[first]) @ change
+    first, second, _, steps = periodic_pairs(cell, places, numpy.nextafter(cutoff_angstrom, numpy.inf))
+    itself = numpy.arange(len(places))
+    first, second = numpy.concatenate([itself, first]), numpy.concatenate([itself, second])
+    steps = numpy.concatenate([numpy.zeros((len(places), 3), int), steps])
+    distances = numpy.linalg.norm((steps + places[second] - places[first]) @ cell, axis=1)
+    cells = (steps - home[second] + home[first]) @ change
     order = numpy.lexsort((second, *cells.T[::-1], first))
     return first[order], second[order], cells[order], distances[order]
 

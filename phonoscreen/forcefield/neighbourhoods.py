@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy
 from ase.neighborlist import primitive_neighbor_list
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.pairs import periodic_pairs
 
 OVERLAP_ANGSTROM = 0.5  # atoms closer than this are a mistake of the input, not chemistry
 
@@ -81,7 +81,7 @@ class SupercellNeighbours:
         check_atoms(cell, scaled @ cell, numbers)
         if cell.shape != (3, 3) or abs(numpy.linalg.det(cell)) < 1e-6:
             raise StudyError("the cell has no volume", where="SupercellNeighbours", fix="give three lattice vectors")
-        first, second, vectors, shifts = crystal_pairs(cell, scaled, cutoff_angstrom + 2 * displacement_max_angstrom)
+        first, second, vectors, shifts = periodic_pairs(cell, scaled, cutoff_angstrom + 2 * displacement_max_angstrom)
         check_distances(vectors)
         repetitions = numpy.asarray(repetitions, dtype=int)
         grid = numpy.stack(numpy.meshgrid(*map(numpy.arange, repetitions), indexing="ij"), axis=-1).reshape(-1, 3)
@@ -131,47 +131,6 @@ class SupercellNeighbours:
             self.numbers, self.offsets, self.neighbours, self.numbers[self.neighbours], vectors,
             self.positions + displacements, self.structures,
         )  # fmt: skip
-
-
-def crystal_pairs(cell, scaled_positions, cutoff_angstrom):
-    """Return all pairs of a periodic cell within a distance: for few atoms faster than a general neighbour list.
-
-    Returns
-    -------
-    first, second : (n_pairs,) atoms, ordered by the first
-    vectors : (n_pairs, 3) from the first to the second, angstrom
-    shifts : (n_pairs, 3) lattice vectors between the cells of the two
-    """
-    heights = 1 / numpy.linalg.norm(numpy.linalg.inv(cell), axis=0)
-    spread = numpy.ptp(scaled_positions, axis=0)
-    images = numpy.ceil(cutoff_angstrom / heights + spread).astype(numpy.int64)
-    positions = numpy.ascontiguousarray(scaled_positions @ cell)
-    return _search(numpy.ascontiguousarray(cell), positions, images, float(cutoff_angstrom))
-
-
-@numba.njit(cache=True)
-def _search(cell, positions, images, cutoff):
-    found = 0
-    for filling in (False, True):  # count, then fill
-        first, second = numpy.empty(found, numpy.int64), numpy.empty(found, numpy.int64)
-        vectors, shifts = numpy.empty((found, 3)), numpy.empty((found, 3), numpy.int64)
-        found = 0
-        for i in range(len(positions)):
-            for j in range(len(positions)):
-                for a in range(-images[0], images[0] + 1):
-                    for b in range(-images[1], images[1] + 1):
-                        for c in range(-images[2], images[2] + 1):
-                            x = positions[j, 0] - positions[i, 0] + a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
-                            y = positions[j, 1] - positions[i, 1] + a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
-                            z = positions[j, 2] - positions[i, 2] + a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
-                            itself = i == j and a == 0 and b == 0 and c == 0
-                            if x * x + y * y + z * z < cutoff * cutoff and not itself:
-                                if filling:
-                                    first[found], second[found] = i, j
-                                    vectors[found, 0], vectors[found, 1], vectors[found, 2] = x, y, z
-                                    shifts[found, 0], shifts[found, 1], shifts[found, 2] = a, b, c
-                                found += 1
-    return first, second, vectors, shifts
 
 
 def atoms_neighbourhoods(atoms, cutoff_angstrom):
