@@ -16,11 +16,8 @@ from phonoscreen.audit.outdated import footnote
 def main(job):
     reference = reference_name(job.params.engine, job.params.model)
     tables = {name: pandas.read_parquet(getattr(job.input, name)) for name in TABLES}
-    settings = {
-        "displacement_angstrom": job.params.displacement_angstrom,
-        "threshold_mev_per_angstrom": job.params.threshold_mev_per_angstrom,
-        "reference": reference,
-    }
+    settings = {name: getattr(job.params, name) for name in ("displacement_angstrom", "threshold_mev_per_angstrom")}
+    settings["reference"] = reference
     tables["headline"] = headline_table(read_numbers(job.input.numbers), headline(tables, settings))
     checks = {name: pandas.read_parquet(path) if (path := job.input.get(f"check_{name}")) else None for name in CHECKS}
     captions = [Path(path).read_text().strip() for path in job.input.captions]

@@ -32,10 +32,11 @@ from phonoscreen.stages.screening import Progress, Screening, transport_of
 from phonoscreen.stages.screening_forces import ModelForces
 from phonoscreen.stages.screening_sources import read_candidates
 from phonoscreen.stages.screening_table import COLUMNS, row_of, table_of
-from phonoscreen.stages.stored_force_constants import StoredForceConstants, read_crystal
+from phonoscreen.stages.stored_force_constants import StoredForceConstants
 from phonoscreen.stages.transport import Task, solve_structure
 from phonoscreen.structures.candidate import Candidate
 from phonoscreen.structures.relaxation import relax_structure
+from phonoscreen.structures.store import read_crystal
 from phonoscreen.structures.supercells import random_displacements
 from tests.forcefield_crystals import SETTINGS, perovskite
 

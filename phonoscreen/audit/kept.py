@@ -126,16 +126,16 @@ class KeptShard:
         arrays : HDF5 file of the shard
         """
         others = {name: entry for name, entry in self.entries.items() if name not in entries}
-        partial = self._folder / "kept.partial"
-        shutil.copyfile(arrays, partial)
-        with h5py.File(partial, "a") as store:
-            for name in others:
-                with h5py.File(self._arrays) as old:
-                    if name in old:
-                        old.copy(name, store)
-        sha256 = file_sha256(partial)
-        place = self._folder / f"kept.{sha256[:16]}.h5"
-        os.replace(partial, place)
+        whole = self._folder / "kept.h5"
+        with written_whole(whole) as partial:
+            shutil.copyfile(arrays, partial)
+            with h5py.File(partial, "a") as store:
+                for name in others:
+                    with h5py.File(self._arrays) as old:
+                        if name in old:
+                            old.copy(name, store)
+        sha256 = file_sha256(whole)
+        place = whole.rename(self._folder / f"kept.{sha256[:16]}.h5")
         self.entries = {**others, **entries}
         _write_json({"entries": self.entries, "arrays": place.name, "sha256": sha256}, self._folder / "kept.json")
         for old in self._folder.glob("kept.*.h5"):

@@ -1,15 +1,16 @@
 """Training data from the kept labels of a universal potential (``phonoscreen.stages.label_product``)."""
 
-import os
 from pathlib import Path
 
 import h5py
 import numpy
 import pandas
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
-from phonoscreen.forcefield.dataset import is_held_out
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.forcefield.dataset import Supercells, is_held_out, store_labelled
 from phonoscreen.forcefield.models.base import check_forces
 from phonoscreen.stages.label_product import read_product
 
@@ -45,8 +46,8 @@ def write_label_dataset(
         If the file holds no compound to train on, or to judge on.
     """
     origin, labelled = read_product(product)
-    rows = []
-    with h5py.File(f"{path}.partial", "w") as store:
+    rows, wanted = [], "test" if only_test else "training"
+    with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.attrs["engine"] = str(origin["engine"])
         store.attrs["model"] = str(origin["weights_sha256"])
         store.attrs["labels_sha256"] = file_sha256(product)
@@ -60,12 +61,9 @@ def write_label_dataset(
             count, n_atoms = arrays["forces"].shape[:2]
             row = {name: record[name] for name in ("structure_id", "formula", "prototype")}
             rows.append(row | {"split": split, "n_supercells": count, "n_environments": count * n_atoms})
-    wanted = "test" if only_test else "training"
-    if not any(row["split"] == wanted for row in rows):
-        raise StudyError(
-            f"no compound of the split {wanted}", where=f"{product}, stage {STAGE}", fix="give a file of more labels"
-        )
-    os.replace(f"{path}.partial", path)
+        if not any(row["split"] == wanted for row in rows):
+            raise StudyError(f"no compound of the split {wanted}", where=f"{product}, stage {STAGE}",
+                             fix="give a file of more labels")  # fmt: skip
     return pandas.DataFrame(rows)
 
 
@@ -78,13 +76,11 @@ def _split(record, held_out_fraction, seed):
 def _write_compound(group, arrays, split):
     """Write one compound in the layout of ``assemble_dataset``, with stresses."""
     forces = check_forces(arrays["forces"], arrays["displacements"].shape[1])
-    for name in ("cell", "scaled_positions", "numbers", "repetitions", "displacements", "stresses"):
-        group[name] = arrays[name]
-    group["forces"], strained = forces, group.create_group("strained")
+    crystal = Crystal(arrays["cell"], arrays["scaled_positions"], arrays["numbers"], None)
+    data = Supercells(crystal, arrays["repetitions"], arrays["displacements"])
+    store_labelled(group, data, slice(None), forces, split, 1.0)
+    group["stresses"], strained = arrays["stresses"], group.create_group("strained")
     at_rest = numpy.zeros((1, 3, 3))
     strained["strains"] = numpy.concatenate([at_rest, arrays["strained/strains"]])
     strained["stresses"] = numpy.concatenate([at_rest, arrays["strained/stresses"]])
     strained["forces"] = numpy.concatenate([numpy.zeros((1, len(arrays["numbers"]), 3)), arrays["strained/forces"]])
-    group.attrs["split"], group.attrs["weight"] = split, 1.0
-    group.attrs["displacement_max_angstrom"] = float(numpy.linalg.norm(arrays["displacements"], axis=-1).max())
-    group.attrs["force_rms_ev_per_angstrom"] = float(numpy.sqrt((forces**2).mean()))

@@ -9,8 +9,7 @@ from phonoscreen.audit.names import harmless_id
 from phonoscreen.formats.structure_files import admit_crystal
 from phonoscreen.stages.label_library import starting_structure
 from phonoscreen.structures.candidate import Candidate
-from phonoscreen.structures.formulas import formula_of
-from phonoscreen.structures.prototypes import parse_formula
+from phonoscreen.structures.formulas import formula_of, parse_formula
 from phonoscreen.structures.sources import candidates_of_files, read_folder
 from phonoscreen.structures.substitution import site_counts
 

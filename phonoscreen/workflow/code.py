@@ -14,9 +14,10 @@ import ast
 import functools
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
+
+from phonoscreen.audit.atomic import written_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "phonoscreen"
@@ -78,9 +79,8 @@ def keep_facts():
     """Write what is known of the files, for the next run and for the jobs of this one."""
     if _facts.cache_info().currsize and not _NEW.keys() <= _kept().keys():
         KEPT.parent.mkdir(exist_ok=True)
-        partial = KEPT.with_name(f"{KEPT.name}.{os.getpid()}")
-        partial.write_text(json.dumps({"by": _by(), "facts": _NEW}))
-        os.replace(partial, KEPT)
+        with written_whole(KEPT, shared=True) as partial:
+            partial.write_text(json.dumps({"by": _by(), "facts": _NEW}))
 
 
 def forget():
