@@ -10,8 +10,6 @@ size it has in Table 1.
 
 import argparse
 import sys
-import warnings
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, product, zip_longest
 
@@ -22,84 +20,11 @@ from ase.data import atomic_numbers, covalent_radii
 
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shipped import shipped
-from phonoscreen.structures.filters import paper_elements
 from phonoscreen.structures.formulas import parse_formula
 from phonoscreen.structures.substitution import site_counts
+from phonoscreen.structures.substitution_rules import CHARGE_OF_ANION, Rules, read_rules
 
 COLUMNS = ["structure_id", "formula", "prototype", "part"]
-ANIONS = {-1: "H F Cl Br I", -2: "O S Se Te", -3: "N P As Sb Bi", -4: "C Si Ge Sn Pb"}
-_CHARGE_OF_ANION = {symbol: charge for charge, symbols in ANIONS.items() for symbol in symbols.split()}
-
-
-@dataclass(frozen=True)
-class Element:
-    """What the screens ask of an element.
-
-    Parameters
-    ----------
-    electronegativity : Pauling's
-    common_charges : positive oxidation states that are common
-    cation_charges : all positive oxidation states
-    cation_radius, anion_radius : ionic radii, angstrom; NaN where there are none
-    electrons : valence electrons, those of a filled d shell not counted behind group 11
-    """
-
-    electronegativity: float
-    common_charges: frozenset
-    cation_charges: frozenset
-    cation_radius: float
-    anion_radius: float
-    electrons: int
-
-
-@dataclass
-class Rules:
-    """``resources/enumeration.yaml`` with the elements it may use.
-
-    Parameters
-    ----------
-    structure_types : mapping of the file
-    groups : dict from the name of a group to its symbols
-    never_cations : elements that ``cation`` does not stand for
-    elements : dict of ``Element`` by symbol
-    """
-
-    structure_types: dict
-    groups: dict
-    never_cations: set
-    elements: dict = field(default_factory=dict)
-
-    def symbols(self, text):
-        """Symbols of a site: element symbols and names of groups, each once, in the order written."""
-        found = chain(*(self.groups.get(word, word).split() for word in text.split()))
-        return [symbol for symbol in dict.fromkeys(found) if symbol in self.elements]
-
-
-def read_rules(path) -> Rules:
-    """Read the rules of a pool over the 63 elements of the study."""
-    with open(path) as stream:
-        document = yaml.safe_load(stream)
-    more = document.get("more_oxidation_states", {})
-    elements = {symbol: _element(symbol, more.get(symbol, ())) for symbol in sorted(paper_elements())}
-    never = set(document["never_cations"].split())
-    return Rules(document["structure_types"], document["groups"], never, elements)
-
-
-def _element(symbol, more):
-    from pymatgen.core import Element as Known
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some data of some elements do not exist
-        known = Known(symbol)
-        common = frozenset(int(q) for q in (*known.common_oxidation_states, *more) if q > 0)
-        charges = common | {int(q) for q in known.icsd_oxidation_states if q > 0}
-        radii = known.ionic_radii
-        anion = radii.get(_CHARGE_OF_ANION.get(symbol), numpy.nan)
-        cations = [float(radius) for charge, radius in radii.items() if charge > 0]
-    group = known.group
-    electrons = group if group <= 11 else group - 10
-    radius = float(numpy.mean(cations)) if cations else numpy.nan
-    return Element(float(known.X), common, charges, radius, float(anion), electrons)
 
 
 def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> tuple[list[tuple], list[tuple]]:
@@ -120,9 +45,9 @@ def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> tupl
     choices, anions = [], []
     for site in sites:
         symbols = cations if site == "cation" else rules.symbols(site)
-        anions.append(site != "cation" and all(symbol in _CHARGE_OF_ANION for symbol in symbols))
+        anions.append(site != "cation" and all(symbol in CHARGE_OF_ANION for symbol in symbols))
         if anions[-1]:
-            charges = [(frozenset({_CHARGE_OF_ANION[s]}),) * 2 for s in symbols]
+            charges = [(frozenset({CHARGE_OF_ANION[s]}),) * 2 for s in symbols]
         else:
             charges = [(elements[s].common_charges, elements[s].cation_charges) for s in symbols]
         choices.append([(symbol, *options) for symbol, options in zip(symbols, charges, strict=True)])
@@ -188,7 +113,7 @@ def tolerance_factor(rules: Rules, twelvefold: str, octahedra: list[str], anion:
 
 def _fits(rules, window, symbols):
     """Whether an ionic perovskite or elpasolite lies in a window of the tolerance factor (others always do)."""
-    if window is None or symbols[-1] not in _CHARGE_OF_ANION:
+    if window is None or symbols[-1] not in CHARGE_OF_ANION:
         return True
     large, octahedra = (symbols[0], symbols[1:2]) if len(symbols) == 3 else (symbols[2], symbols[:2])
     factor = tolerance_factor(rules, large, list(octahedra), symbols[-1])
