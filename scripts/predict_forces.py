@@ -9,8 +9,8 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.forcefield.committee import Lookahead
-from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.publish import load_published
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.stages.committee import predicted_structure
 
 

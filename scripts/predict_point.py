@@ -8,7 +8,7 @@ from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.experiment.subsets import compounds_to_predict
 from phonoscreen.forcefield.committee import Committee
-from phonoscreen.forcefield.dataset import Supercells
+from phonoscreen.forcefield.supercells import Supercells
 
 
 def main(job):

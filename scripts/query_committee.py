@@ -10,7 +10,7 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.forcefield.committee import Committee, Lookahead
-from phonoscreen.forcefield.dataset import Supercells
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.stages.committee import disagreement
 
 

@@ -22,13 +22,14 @@ from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield import publish as publish_module
 from phonoscreen.forcefield.calculator import ForceModelCalculator
 from phonoscreen.forcefield.committee import Committee, Lookahead, uncertainty
-from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
+from phonoscreen.forcefield.dataset import assemble_dataset
 from phonoscreen.forcefield.member import train_to_files
 from phonoscreen.forcefield.models.files import FORMAT_WITHOUT_DIGEST, write_json, write_model_json
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.predict import predict_files
 from phonoscreen.forcefield.publish import load_published, publish_model
 from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.validation import force_errors
 from tests.forcefield_crystals import SETTINGS, TRAINING, random_moves, write_metals
 

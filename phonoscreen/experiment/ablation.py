@@ -6,7 +6,8 @@ import numpy
 import pandas
 
 from phonoscreen.forcefield.committee import Committee
-from phonoscreen.forcefield.dataset import Dataset, Supercells
+from phonoscreen.forcefield.dataset import Dataset
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.training import train_member
 
 

@@ -5,7 +5,7 @@ import numpy
 import pandas
 
 from phonoscreen.forcefield.committee import uncertainty
-from phonoscreen.forcefield.dataset import Supercells
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.structures.labelled_supercells import read_labelled
 
 SETS = ("known", "unseen")

@@ -10,9 +10,10 @@ from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.experiment.forces import point_errors
 from phonoscreen.experiment.subsets import first_compounds, training_for_size
 from phonoscreen.forcefield.committee import Committee, uncertainty
-from phonoscreen.forcefield.dataset import Supercells, assemble_dataset
+from phonoscreen.forcefield.dataset import assemble_dataset
 from phonoscreen.forcefield.pooled import pooled
 from phonoscreen.forcefield.selection import select, worst_supercells
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.training import train_member
 
 

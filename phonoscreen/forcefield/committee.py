@@ -83,7 +83,7 @@ class Committee:
 
         Parameters
         ----------
-        supercells : ``phonoscreen.forcefield.dataset.Supercells``
+        supercells : ``phonoscreen.forcefield.supercells.Supercells``
 
         Returns
         -------

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.forcefield.committee import Committee, uncertainty
-from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.elements import SYMBOLS
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.validation import force_errors, squares_by_element
 from phonoscreen.structures.labelled_supercells import LabelledSupercells
 

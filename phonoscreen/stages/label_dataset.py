@@ -10,8 +10,9 @@ from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.forcefield.dataset import Supercells, is_held_out, store_labelled
+from phonoscreen.forcefield.dataset import is_held_out, store_labelled
 from phonoscreen.forcefield.models.base import check_forces
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.stages.label_product import read_product
 
 STAGE = "label_dataset"

@@ -18,11 +18,12 @@ from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_table
 from phonoscreen.forcefield.checkpoint import read_checkpoint
 from phonoscreen.forcefield.committee import Committee
-from phonoscreen.forcefield.dataset import STRAINED, Dataset, Supercells
+from phonoscreen.forcefield.dataset import STRAINED, Dataset
 from phonoscreen.forcefield.member import train_to_files
 from phonoscreen.forcefield.models.files import save_model, write_json
 from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.publish import publish_model
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.validation import force_errors, squares_by_element
 from phonoscreen.stages.label_dataset import write_label_dataset
 

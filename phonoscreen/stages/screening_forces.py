@@ -10,9 +10,9 @@ from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.force_constants.settings import OrderSettings
 from phonoscreen.forcefield.committee import uncertainty
-from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.engine import CommitteeEngine
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.fit_input import FitInput, read_fit_input
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.stages.labels import label_supercells

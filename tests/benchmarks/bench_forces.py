@@ -17,8 +17,8 @@ import torch
 from ase import Atoms
 
 from phonoscreen.forcefield.committee import Committee
-from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.models.registry import create_model
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.training import train_member
 from phonoscreen.reference.potentials import make_baseline
 from phonoscreen.workflow.experiment import experiment_model

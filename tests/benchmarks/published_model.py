@@ -20,8 +20,8 @@ from phonoscreen.analysis.metrics import frequency_error, log_parity
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.mesh import automatic_mesh
-from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.publish import default_model_path, load_published
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.displacements import DisplacedSupercells
 from phonoscreen.phonons.stability import check_stability
 from phonoscreen.stages.label_product import read_product

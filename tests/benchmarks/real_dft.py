@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from phonoscreen.analysis.metrics import frequency_error
 from phonoscreen.forcefield.committee import Committee
-from phonoscreen.forcefield.dataset import Supercells
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.publish import load_published
+from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.phonons.stability import check_stability
 from phonoscreen.reference.potentials import make_baseline
 from phonoscreen.structures.formulas import formula_of
