@@ -277,7 +277,8 @@ def run_script(name, *, input, output, params=None, log=()):
     for path in output.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     names = {"input": Names(input), "output": Names(output), "params": Names(params or {})}
-    captured["main"](SimpleNamespace(**names, key="test", threads=1))
+    work = Path(next(iter(output.values()))).parent / "work"
+    captured["main"](SimpleNamespace(**names, key="test", threads=1, work=work, asked=False))
 
 
 def tabulate(results):

@@ -6,12 +6,10 @@ import pandas
 import pytest
 
 from phonoscreen.structures.enumeration import (
-    ANIONS,
     candidates,
     enumerate_pool,
     family_compounds,
     ionic_compounds,
-    read_rules,
     read_sizes,
     structure_class,
     tolerance_factor,
@@ -21,6 +19,7 @@ from phonoscreen.structures.formulas import parse_formula
 from phonoscreen.structures.free_parameters import symmetric_modes
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.substitution import site_counts
+from phonoscreen.structures.substitution_rules import ANIONS, read_rules
 from tests.conftest import ROOT
 
 CHARGE = {symbol: charge for charge, symbols in ANIONS.items() for symbol in symbols.split()}

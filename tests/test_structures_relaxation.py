@@ -168,7 +168,8 @@ def test_structures_that_cannot_be_relaxed_are_recorded_and_the_shard_goes_on(po
     }
     structures["unknown"].numbers[:] = 103
     output = {"records": str(tmp_path / "0000.parquet"), "arrays": str(tmp_path / "0000.h5")}
-    job = SimpleNamespace(output=type("Output", (SimpleNamespace,), {"keys": lambda self: output})(**output), key="k")
+    named = type("Output", (SimpleNamespace,), {"keys": lambda self: output})(**output)
+    job = SimpleNamespace(output=named, key="k", work=tmp_path / "work", asked=False)
 
     def compute(structure_id):
         return relax_structure(structures[structure_id], potential, structure_id, LIMITS, 0.01)

@@ -6,6 +6,7 @@ import pandas
 
 from phonoscreen.analysis.metrics import frequency_error
 from phonoscreen.analysis.tables import paths_of, take, with_identity
+from phonoscreen.audit.shard_files import ShardFiles
 
 _VALUES = ["frequency_min_thz", "frequency_max_thz"]
 INSET_QUANTILES = (0.1, 0.5, 0.9)
@@ -66,11 +67,10 @@ def dispersion_table(structure_ids, arrays):
     """
     pieces = []
     for source, paths in arrays.items():
-        for path in paths_of(paths):
-            with h5py.File(path) as store:
-                for structure_id in structure_ids:
-                    if structure_id in store and "band" in store[structure_id]:
-                        pieces.append(_dispersion(structure_id, source, store[structure_id]["band"]))
+        with ShardFiles(paths_of(paths)) as shards:
+            for structure_id in shards.in_order(structure_ids):
+                if "band" in (group := shards.group(structure_id)):
+                    pieces.append(_dispersion(structure_id, source, group["band"]))
     names = ["structure_id", "source", "point", "label", "distance_per_angstrom", "band", "frequency_thz"]
     if not pieces:
         return pandas.DataFrame({name: [] for name in names})

@@ -6,6 +6,7 @@ import pandas
 from ase.data import chemical_symbols
 
 from phonoscreen.analysis.tables import paths_of, take, with_identity
+from phonoscreen.audit.shard_files import ShardFiles
 
 PROPERTIES = [
     "temperature_k",
@@ -71,11 +72,10 @@ def mode_table(compounds, arrays):
     """
     pieces = []
     for source, paths in arrays.items():
-        for path in paths_of(paths):
-            with h5py.File(path) as store:
-                for name, structure_id in compounds.items():
-                    if structure_id in store:
-                        pieces.append(_modes(name, structure_id, source, store[structure_id]))
+        with ShardFiles(paths_of(paths)) as shards:
+            for name, structure_id in compounds.items():
+                if structure_id in shards:
+                    pieces.append(_modes(name, structure_id, source, shards.group(structure_id)))
     names = ["compound", "structure_id", "source", "point", "band", "weight", "frequency_thz", "relaxation_time_ps"]
     names += ["kappa_p_w_per_m_k", "kappa_c_w_per_m_k"]
     if not pieces:
