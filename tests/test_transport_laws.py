@@ -46,7 +46,7 @@ def test_rates_equal_a_direct_sum_over_all_processes(cubic):
     modes = solve_mesh_modes(DynamicalMatrix(crystal, second), mesh)
     rates = three_phonon_rates(crystal, third, modes, [T])
     omega, rows, q = modes.mesh_omega, modes.eigenvectors, mesh.fractional
-    drift = broadening_steps(modes, 1.0)
+    steps = broadening_steps(modes, 1.0)
     n = units.bose(omega, T)
     masses = numpy.asarray(crystal.masses)[third.atoms].prod(axis=1)
     for k, point in enumerate(mesh.irreducible):
@@ -67,8 +67,8 @@ def test_rates_equal_a_direct_sum_over_all_processes(cubic):
             with numpy.errstate(divide="ignore", invalid="ignore"):
                 strength = numpy.abs(element) ** 2 / (w * w1 * w2) * units.THREE_PHONON_RATE * numpy.pi / 4 / len(q)
                 strength = numpy.where((w > 0) & (w1 > 0) & (w2 > 0), strength, 0.0)
-            plus = numpy.linalg.norm(drift[i][:, None] + drift[j][None, :], axis=2)[None]
-            minus = numpy.linalg.norm(drift[i][:, None] - drift[j][None, :], axis=2)[None]
+            plus = numpy.linalg.norm(steps[i][:, None] + steps[j][None, :], axis=2)[None]
+            minus = numpy.linalg.norm(steps[i][:, None] - steps[j][None, :], axis=2)[None]
 
             def gauss(x, width):
                 with numpy.errstate(divide="ignore", invalid="ignore"):
@@ -262,13 +262,13 @@ def test_every_process_conserves_energy_within_two_widths(w):
     """One mode at each of three wave vectors: only detunings below two widths scatter, with a Gaussian's weight."""
     w1, w2, plus, minus = 3.0, 5.0, 0.8, 0.4
     omega = numpy.array([[w], [w1], [w2]])
-    drift = numpy.zeros((3, 1, 3))
-    drift[1, 0, 0], drift[2, 0, 0] = (plus + minus) / 2, (plus - minus) / 2
+    steps = numpy.zeros((3, 1, 3))
+    steps[1, 0, 0], steps[2, 0, 0] = (plus + minus) / 2, (plus - minus) / 2
     occupation, last = units.bose(omega, T)[None], numpy.full((3, 1, 1), 0.6 + 0.8j)
     rates, space, transfer = numpy.zeros((1, 1, 2)), numpy.zeros((1, 4)), numpy.zeros((1, 3, 1, 1))
     one = numpy.array([1]), numpy.array([2]), numpy.array([1.0])
     half = numpy.ones((1, 1, 1, 1), complex)
-    kernels.three_phonon(half, last, omega, drift, occupation, 0, 0, *one, 1.0, rates, space, transfer)
+    kernels.three_phonon(half, last, omega, steps, occupation, 0, 0, *one, 1.0, rates, space, transfer)
 
     def gauss(detuning, width):
         return numpy.exp(-((detuning / width) ** 2)) / width / numpy.sqrt(numpy.pi) * (abs(detuning) <= 2 * width)

@@ -57,8 +57,9 @@ def read_labelled(labels: h5py.Group, supercells: h5py.Group, rows: slice = slic
     indices = labels["supercell_index"][rows] if "supercell_index" in labels else numpy.arange(available)[rows]
     indices = numpy.asarray(indices, dtype=int)
     fix = "label again: the supercells have changed since"
-    if len(indices) and not 0 <= indices.min() <= indices.max() < available:
-        raise StudyError(f"label of supercell {indices.max()}, but only {available} supercells",
+    absent = indices[(indices < 0) | (indices >= available)]
+    if len(absent):
+        raise StudyError(f"label of supercell {absent[0]}, but only {available} supercells",
                          where=labels.name.strip("/"), fix=fix)  # fmt: skip
     if forces.shape != (len(indices), *displacements.shape[1:]):
         raise StudyError(f"forces of shape {forces.shape} for {len(indices)} supercells of {displacements.shape[1]} "

@@ -11,7 +11,7 @@ _SQRT_PI = math.sqrt(math.pi)
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def three_phonon(
-    half, last, omega, drift, occupation, q0, low, first, second, counts, scale, rates, phase_space, transfer
+    half, last, omega, steps, occupation, q0, low, first, second, counts, scale, rates, phase_space, transfer
 ):
     """Add the processes of some bands of one wave vector with pairs of wave vectors, q + q1 + q2 = G.
 
@@ -20,7 +20,7 @@ def three_phonon(
     half : (n_pairs, n_band1, n_some, 3n) third-order constants contracted with the eigenvectors at q and q1
     last : (n_q, n_band2, 3n) eigenvectors of the mesh as rows
     omega : (n_q, n_band) rad/ps
-    drift : (n_q, n_band, 3) group velocities along the mesh steps, rad/ps: the broadening of a process is the norm of
+    steps : (n_q, n_band, 3) group velocities along the mesh steps, rad/ps: the broadening of a process is the norm of
         the difference of two of them
     occupation : (n_t, n_q, n_band) Bose-Einstein
     q0, low : index of q on the mesh, first of its bands in ``half``
@@ -46,8 +46,8 @@ def three_phonon(
                     continue
                 plus, minus = 0.0, 0.0
                 for x in range(3):
-                    plus += (drift[i, s1, x] + drift[j, s2, x]) ** 2
-                    minus += (drift[i, s1, x] - drift[j, s2, x]) ** 2
+                    plus += (steps[i, s1, x] + steps[j, s2, x]) ** 2
+                    minus += (steps[i, s1, x] - steps[j, s2, x]) ** 2
                 plus, minus = math.sqrt(plus), math.sqrt(minus)
                 total, gap = w1 + w2, w2 - w1
                 reach_plus, reach_minus = CUTOFF * plus, CUTOFF * minus
