@@ -16,6 +16,7 @@ FARTHEST_ANGSTROM = 1e5  # beyond, rounding would move the atom
 # Crystals from compressed hydrogen (about 2) to caesium (115), and frameworks of light atoms (up to about 100).
 VOLUME_PER_ATOM_ANGSTROM3 = (1.0, 500.0)
 SAME_DISTANCE = 0.02
+LARGEST_FORCE = 1e6  # eV/angstrom; two bare nuclei of lead repel each other with 2e5 at the shortest distance
 
 
 def check_geometry(atoms: Atoms, where: str | None = None) -> None:
@@ -88,3 +89,22 @@ def same_crystal(one: dict[tuple[int, int], NDArray], other: dict[tuple[int, int
         len(one[pair]) == len(other[pair]) and numpy.abs(one[pair] - other[pair]).max(initial=0) < SAME_DISTANCE
         for pair in one
     )
+
+
+def check_forces(forces, where=None):
+    """Refuse forces that no calculation gives.
+
+    Parameters
+    ----------
+    forces : (…, 3) eV/angstrom
+    where : the object, for the message
+
+    Raises
+    ------
+    StudyError
+        If they are not finite, or one is larger than 1e6 eV/angstrom.
+    """
+    if not numpy.isfinite(forces).all():
+        raise StudyError("forces that are not finite numbers", where=where, fix="calculate this supercell again")
+    if (largest := numpy.abs(forces).max(initial=0.0)) > LARGEST_FORCE:
+        raise StudyError(f"a force of {largest:.3g} eV/angstrom", where=where, fix="check the file and its units")

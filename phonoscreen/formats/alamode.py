@@ -59,7 +59,9 @@ def read_dfset(path: str | Path, supercell: Atoms) -> list[Frame]:
         table = numeric_table(block, 6, where)
         atoms = supercell.copy()
         atoms.positions += table[:, :3] * BOHR_ANGSTROM
-        frames.append(Frame(atoms, table[:, 3:] * RYDBERG_EV / BOHR_ANGSTROM, where))
+        with numpy.errstate(over="ignore"):
+            forces = table[:, 3:] * RYDBERG_EV / BOHR_ANGSTROM
+        frames.append(Frame(atoms, forces, where))
     if not frames:
         raise StudyError(f"{path} holds no displacements and forces", fix="give ALAMODE's DFSET")
     return frames

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.geometry import check_forces
 from phonoscreen.crystal.matching import SupercellSites
 from phonoscreen.crystal.primitive import repeated_primitive
 from phonoscreen.crystal.symmetry import PHONOPY_TOLERANCE_ANGSTROM, TOLERANCE_ANGSTROM
@@ -269,8 +270,9 @@ def _of_dataset(dataset):
     if displacements.shape != forces.shape or displacements.ndim != 3 or displacements.shape[2] != 3:
         raise StudyError(f"displacements have the shape {displacements.shape}, forces {forces.shape}",
                          fix="write the file again")  # fmt: skip
-    if not (numpy.isfinite(displacements).all() and numpy.isfinite(forces).all()):
-        raise StudyError("displacements or forces are not finite numbers", fix="calculate these supercells again")
+    if not numpy.isfinite(displacements).all():
+        raise StudyError("displacements are not finite numbers", fix="write the file again")
+    check_forces(forces)
     return displacements, forces
 
 

@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.geometry import check_forces
 from phonoscreen.formats.compressed import LARGEST_BYTES, first_text, plain_file
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.formats.labelled import labelled
@@ -36,11 +37,19 @@ class Frame:
     atoms : ``ase.Atoms``
     forces : (n_atoms, 3), eV/angstrom, as calculated: constraints do not act on them
     where : file and number, for messages
+
+    Raises
+    ------
+    StudyError
+        See ``phonoscreen.crystal.geometry.check_forces``.
     """
 
     atoms: Atoms
     forces: NDArray
     where: str
+
+    def __post_init__(self):
+        check_forces(self.forces, self.where)
 
 
 def read_frames(path: str | Path, forces_name: str | None = None) -> list[Frame]:
@@ -173,8 +182,6 @@ def forces_of(atoms: Atoms, where: str, name: str | None = None) -> NDArray:
             f"{where} holds different forces under {', '.join(found)}", fix="choose one with --forces-name"
         )
     forces = values[0].astype(float)
-    if not numpy.isfinite(forces).all():
-        raise StudyError(f"{where} holds forces that are not finite numbers", fix="calculate this supercell again")
     return forces
 
 

@@ -5,6 +5,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.geometry import check_forces
 from phonoscreen.formats.outputs import inspect_output
 
 CONVERGED_KEYS = ("converged", "scf_converged", "electronic_converged", "is_converged", "scf_convergence")
@@ -74,10 +75,9 @@ def labelled(frames, source, report=None, refuse=True):
         if "forces" not in results:
             raise StudyError("no forces", where=where, fix="give a file with the forces on all atoms")
         forces = numpy.array(results["forces"], float)
-        if forces.shape != (len(atoms), 3) or not numpy.isfinite(forces).all():
-            raise StudyError(
-                "forces are not three finite numbers for every atom", where=where, fix="repeat or remove it"
-            )
+        if forces.shape != (len(atoms), 3):
+            raise StudyError("forces are not three numbers for every atom", where=where, fix="repeat or remove it")
+        check_forces(forces, where)
         problem = _problem(atoms, forces, number, len(frames), report)
         if problem and refuse:
             raise StudyError(problem[0], where=where, fix=problem[1])

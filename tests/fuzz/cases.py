@@ -118,7 +118,7 @@ def limits(seconds=SECONDS, n_bytes=BYTES):
 
 def not_finite(value, place="value"):
     """Return where a result holds a number that is not finite, or an empty text."""
-    if value is None or isinstance(value, (str, bytes, bool, Path)):
+    if value is None or isinstance(value, (str, bytes, numbers.Integral, Path)):
         return ""
     if isinstance(value, numbers.Number):
         return "" if numpy.isfinite(complex(value)) else place

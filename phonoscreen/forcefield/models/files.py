@@ -83,7 +83,7 @@ def read_model_json(path):
     it is refused.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(
             f"{path} cannot be read: {error}", where="read_model_json", fix="copy the model again"
@@ -107,7 +107,14 @@ def read_model_json(path):
         raise StudyError(f"{path} was changed after it was stored", where="read_model_json", fix="copy the model again")
     if not isinstance(content.get("settings"), dict) or not isinstance(content.get("kind"), str):
         raise StudyError(f"{path} lacks kind or settings", where="read_model_json", fix="copy the model again")
+    for name in ("label_engine", "label_model", "licence"):
+        if not isinstance(content.get(name) or "", str):
+            raise StudyError(f"{name} of {path} is no text", where="read_model_json", fix="copy the model again")
     return content
+
+
+def _refuse_constant(word):
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _digest(content):
