@@ -236,6 +236,45 @@ def test_compressed_files_and_other_formats_of_ase_pass_the_same_door(tmp_path):
             read(tmp_path / "nothing.cif")
 
 
+LAMMPS = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\n"
+LAMMPS += "ITEM: ATOMS id type x y z\n1 1 0 0 0\n2 2 2 2 2\n"
+ESPRESSO = """&control
+/
+&system
+ ibrav=0, nat=2, ntyp=2 {}
+/
+&electrons
+/
+ATOMIC_SPECIES
+Li {} Li.upf
+H  {} H.upf
+CELL_PARAMETERS angstrom
+4 0 0
+0 4 0
+0 0 4
+ATOMIC_POSITIONS crystal
+Li 0 0 0
+H .5 .5 .5
+K_POINTS gamma
+"""
+
+
+@pytest.mark.parametrize(
+    "name, text, words",
+    [
+        ("a.lammpstrj", LAMMPS, "lammps-dump-text does not name the elements"),
+        ("a.pwi", ESPRESSO.format(", nspin=2, starting_magnetization(1)=0.5", "6.94", "1.008"), "magnetic"),
+        ("a.pwi", ESPRESSO.format("", "6.94", "2.014"), "a mass of 2.014 u for H"),
+        ("a.pwi", ESPRESSO.format("! starting_magnetization(1)=0.5", "6.94", "1.008"), None),
+        ("a.unheard", "of", "is not read here"),
+    ],
+)
+def test_formats_in_which_a_reader_guesses_or_drops_are_refused(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    (reading,) = read_crystals(tmp_path / name)
+    assert (reading.error is None) if words is None else (words in str(reading.error))
+
+
 def test_a_skew_cell_is_the_crystal_of_its_reduced_one():
     skew = bulk("NaCl", "rocksalt", a=5.6)
     skew.set_cell(skew.cell.array + [[0, 0, 0], 40 * skew.cell[0], -70 * skew.cell[0]])

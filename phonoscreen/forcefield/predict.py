@@ -63,7 +63,8 @@ def predict_files(paths, model, output, *, device="auto", dtype=None, batch_envi
         os.replace(files[1], f"{output}.records.csv")
         return statuses.count("ok"), len(statuses) - statuses.count("ok")
     _refuse_other_runs(output, key)
-    with open(files[0], "a") as structures, open(files[1], "a", newline="") as records:
+    safe = {"encoding": "utf-8", "errors": "backslashreplace"}  # bytes of the input that are no text stay visible
+    with open(files[0], "a", **safe) as structures, open(files[1], "a", newline="", **safe) as records:
         _lock(structures, output)
         done = _resume(*files)
         _predict(committee, _waiting(paths, done), structures, records, done, batch_environments)

@@ -12,12 +12,12 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import ase.io
 import numpy
 from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.formats.ase_formats import foreign_structures
 from phonoscreen.formats.cif import cif_structures
 from phonoscreen.formats.extended_xyz import extended_xyz_structures
 from phonoscreen.formats.file_kinds import kind_of_file
@@ -51,7 +51,7 @@ def read_crystal(path):
 
     Parameters
     ----------
-    path : CIF, POSCAR or CONTCAR, extended XYZ, or another format that ASE recognises; compressed or not
+    path : CIF, POSCAR or CONTCAR, extended XYZ, or one of ``phonoscreen.formats.ase_formats``; compressed or not
 
     Returns
     -------
@@ -197,7 +197,7 @@ def _structures(path, atoms_max):
         if not kind:
             if path.stat().st_size > LARGEST_FILE_BYTES:
                 raise _too_large(where)
-            yield from _quietly(_foreign_structures, path, atoms_max, where)
+            yield from _quietly(foreign_structures, path, atoms_max, where)
             return
         with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape") as stream:
             if kind == "extxyz" and atoms_max == ATOMS_OF_A_SNAPSHOT:
@@ -233,9 +233,3 @@ def _quietly(reader, source, atoms_max, where):
             raise StudyError(f"cannot be read: {text or type(error).__name__}", where=where,
                              fix="correct the file, or write it anew as extended XYZ") from error  # fmt: skip
         yield frame
-
-
-def _foreign_structures(path, atoms_max):
-    """Yield the structures of a file of any other format that ASE recognises."""
-    for number, atoms in enumerate(ase.io.iread(str(path), index=":")):
-        yield str(number), atoms
