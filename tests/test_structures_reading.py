@@ -19,7 +19,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.formats.hidden_content import own_masses
 from phonoscreen.formats.structure_files import iterate_snapshots, read_crystal, read_crystals, read_text
 from phonoscreen.structures.prototypes import classify
-from tests.mutations import mutated
+from tests.fuzz.strategies import mutated
 
 COLUMNS = "_atom_site_label _atom_site_type_symbol _atom_site_fract_x _atom_site_fract_y _atom_site_fract_z"
 XYZ = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3{columns} {info}\n{one}\n{two}\n'

@@ -11,7 +11,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import problem_of_id
 from phonoscreen.structures.oqmd import candidates_of, collect_oqmd, drop_duplicates, optimade_record
 from phonoscreen.structures.snapshot import fetch_series, open_snapshot
-from tests.mutations import json_values, mutated
+from tests.fuzz.strategies import json_values, mutated
 
 RECORD = {
     "entry_id": 1, "name": "ClNa", "delta_e": -2.1, "stability": 0.0,

@@ -19,7 +19,7 @@ from phonoscreen.structures.filters import part_sizes
 from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.sources import read_folder, read_pool
 from phonoscreen.workflow.inputs import machine_state, output_files, source_files, vasp_potentials
-from tests.mutations import mutated
+from tests.fuzz.strategies import mutated
 
 KINDS = {"225-AB": {"sites": [[[0, 0, 0]], [[0.5, 0.5, 0.5]]]}}
 LIKE_NUMBERS = ["001234", "1e5", "1_000", "NaN", "null", "True", "None", "0x10", "1.0", "on", "inf"]
