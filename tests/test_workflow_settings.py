@@ -138,13 +138,13 @@ def test_texts_of_the_command_line_become_values(place, text, value):
     assert settings[place[0]][place[1]] == value
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", "inf", True, "1_000", None, [300], {"a": 1}])
+@pytest.mark.parametrize("value", [float("nan"), "nan", "inf", True, "1_000", None, [300], {"a": 1}, 10**400])
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(StudyError, match="transport/temperature_k"):
         check_settings({"transport": {"temperature_k": value}})
 
 
-@pytest.mark.parametrize("value", [5.0, 5.5, "5.0", True, None, "five"])
+@pytest.mark.parametrize("value", [5.0, 5.5, "5.0", True, None, "five", pytest.param(16**5000, id="5000 digits")])
 def test_what_is_no_count_is_refused(value):
     with pytest.raises(StudyError, match="shards"):
         check_settings({"shards": value})

@@ -75,11 +75,19 @@ def _malformed(config):
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str):
-                    return [(f"{_join(place, str(key)[:40])}: the name {str(key)[:40]!r} is not a text", "quote it")]
+                    return [(f"{_join(place, _written(key))}: the name {_written(key)!r} is not a text", "quote it")]
             pending.extend((_join(place, key), child) for key, child in value.items())
         elif isinstance(value, list):
             pending.extend((place, child) for child in value)
     return []
+
+
+def _written(value):
+    """Return the beginning of a value as a text; Python writes no whole number of more than 4300 digits."""
+    try:
+        return str(value)[:60]
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _describe(problem, model):
@@ -89,7 +97,7 @@ def _describe(problem, model):
     section = section_at(model, path[:-1])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {place}", _suggest(str(path[-1]), path[:-1], section, model)
-    value = str(problem["input"])[:60]
+    value = _written(problem["input"])
     said = problem["msg"].removeprefix("Value error, ") if problem["type"] == "value_error" else f"{value} is refused"
     return f"{place}: {said}", allowed(model, path)
 
