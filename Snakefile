@@ -12,10 +12,12 @@ from phonoscreen.workflow.code import ROOT, code_of, keep_facts
 from phonoscreen.workflow.inputs import (
     augmentation,
     bonding_program,
+    engine_code,
     engine_environment,
     engine_settings,
     figure_names,
     machine_state,
+    model_code,
     model_settings,
     output_files,
     output_folder,
@@ -88,6 +90,8 @@ LAST_ROUND = ROUNDS[-1]
 FORCES = {"reference": "checked_labels", "predicted": "predicted"}
 SOURCES = list(FORCES)
 REFERENCE = config["reference"][config["reference"]["engine"]]
+# Of the engines and of the kinds of force models the code of the chosen one counts alone.
+ENGINE_CODE, MODEL_CODE = engine_code(config), model_code(config)
 FIGURES = figure_names()
 # Memory, time, GPUs and MPI tasks of every rule.
 NEEDS = Needs(config)

@@ -51,7 +51,7 @@ rule train_member:
         device=config["force_model"]["device"],
         processes=config["training"]["processes"],
     params:
-        code=unwatched(code_of("scripts/train_member.py")),
+        code=unwatched(code_of("scripts/train_member.py", MODEL_CODE)),
         force_model=unwatched(model_settings(config["force_model"])),
         training=unwatched(training_settings(config["training"])),
         seed=unwatched(config["seed"]),
@@ -88,7 +88,7 @@ rule query_committee:
         gpu=NEEDS.gpus("query_committee"),
         device=config["force_model"]["device"],
     params:
-        code=code_of("scripts/query_committee.py"),
+        code=code_of("scripts/query_committee.py", MODEL_CODE),
     script:
         "../scripts/query_committee.py"
 
@@ -116,7 +116,7 @@ rule select_supercells:
         mem_mb=NEEDS.memory("select_supercells"),
         runtime=NEEDS.runtime("select_supercells"),
     params:
-        code=code_of("scripts/select_supercells.py"),
+        code=code_of("scripts/select_supercells.py", MODEL_CODE),
         threshold_mev_per_angstrom=config["active_learning"][
             "threshold_mev_per_angstrom"
         ],
@@ -151,7 +151,7 @@ rule label_selected:
         gpu=NEEDS.gpus("label_selected"),
         tasks=NEEDS.tasks("label_selected"),
     params:
-        code=unwatched(code_of("scripts/label_selected.py")),
+        code=unwatched(code_of("scripts/label_selected.py", ENGINE_CODE)),
         reference=unwatched(engine_settings(config["reference"], "supercell")),
         machine=machine_state(config["reference"]),
         outputs=unwatched(output_folder(config, "reference")),
@@ -215,7 +215,7 @@ rule validate_round:
         gpu=NEEDS.gpus("validate_round"),
         device=config["force_model"]["device"],
     params:
-        code=code_of("scripts/validate_round.py"),
+        code=code_of("scripts/validate_round.py", MODEL_CODE),
     script:
         "../scripts/validate_round.py"
 
@@ -256,7 +256,7 @@ rule publish_model:
         mem_mb=NEEDS.memory("publish_model"),
         runtime=NEEDS.runtime("publish_model"),
     params:
-        code=unwatched(code_of("scripts/publish_model.py")),
+        code=unwatched(code_of("scripts/publish_model.py", MODEL_CODE)),
         licence=unwatched("CC-BY-4.0"),
     script:
         "../scripts/publish_model.py"
@@ -285,6 +285,6 @@ rule predict_forces:
         gpu=NEEDS.gpus("predict_forces"),
         device=config["force_model"]["device"],
     params:
-        code=code_of("scripts/predict_forces.py"),
+        code=code_of("scripts/predict_forces.py", MODEL_CODE),
     script:
         "../scripts/predict_forces.py"

@@ -22,7 +22,7 @@ rule label_forces:
         gpu=NEEDS.gpus("label_forces"),
         tasks=NEEDS.tasks("label_forces"),
     params:
-        code=unwatched(code_of("scripts/label_forces.py")),
+        code=unwatched(code_of("scripts/label_forces.py", ENGINE_CODE)),
         reference=unwatched(engine_settings(config["reference"], "supercell")),
         parts=config["reference"]["label"],
         machine=machine_state(config["reference"]),

@@ -78,7 +78,7 @@ rule relax_structures:
         gpu=NEEDS.gpus("relax_structures"),
         tasks=NEEDS.tasks("relax_structures"),
     params:
-        code=unwatched(code_of("scripts/relax_structures.py")),
+        code=unwatched(code_of("scripts/relax_structures.py", ENGINE_CODE)),
         reference=unwatched(engine_settings(config["reference"], "relax")),
         relax=unwatched(config["relax"]),
         symmetry_tolerance_angstrom=unwatched(

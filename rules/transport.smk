@@ -48,7 +48,7 @@ rule check_supercells:
         tasks=NEEDS.tasks("check_supercells"),
         matrix_mb=NEEDS.matrix_mb(),
     params:
-        code=code_of("scripts/check_supercells.py"),
+        code=code_of("scripts/check_supercells.py", ENGINE_CODE),
         structures=config["supercell_check"]["structures"],
         reference_relax=engine_settings(config["reference"], "relax"),
         reference=engine_settings(config["reference"], "supercell"),

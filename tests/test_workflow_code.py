@@ -103,3 +103,10 @@ def test_a_module_chosen_at_run_time_counts_unless_the_rule_names_it(copy_of_cod
     digests()
     after = code.code_of("scripts/label_forces.py"), code.code_of("scripts/draw_figure.py"), code.code_of(*figure)
     assert [old != new for old, new in zip(before, after)] == [True, True, False]
+
+
+def test_of_engines_and_force_models_the_chosen_one_counts_alone():
+    chosen, other = "phonoscreen/reference/sevennet.py", "phonoscreen/reference/vasp.py"
+    assert {chosen, other} <= set(code.modules_of("scripts/label_forces.py"))
+    modules = code.modules_of("scripts/label_forces.py", chosen)
+    assert chosen in modules and other not in modules and "phonoscreen/reference/registry.py" in modules

@@ -37,7 +37,8 @@ def code_of(*files):
     ----------
     files : paths relative to the repository, for example ``"scripts/solve_bte.py"``. A script that imports a module
         whose name is made at run time, such as ``import_module(f"phonoscreen.figures.{name}")``, counts with every
-        module of that package; where the rule knows which one it is, it names that file as well, and it alone counts
+        module of that package; where the rule knows which one it is, it names that file as well, and of that package it
+        alone counts
 
     Returns
     -------
@@ -64,8 +65,10 @@ def modules_of(*files):
         if path not in seen:
             seen.add(path)
             pending.extend(file for name in _facts(path)["imports"] for file in _files(name))
-            if path not in files or len(files) == 1:
-                pending.extend(file for name in _facts(path)["packages"] for file in _files_of(name))
+            for name in _facts(path)["packages"]:
+                members = _files_of(name)
+                if not set(members) & set(files):
+                    pending.extend(members)
     return tuple(sorted(seen))
 
 

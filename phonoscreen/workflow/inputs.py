@@ -89,6 +89,16 @@ def engine_settings(reference, purpose):
     return {"engine": engine, **chosen}
 
 
+def engine_code(config):
+    """Return the file of the reference engine, of which alone the code counts where reference forces are computed."""
+    return f"phonoscreen/reference/{config['reference']['engine']}.py"
+
+
+def model_code(config):
+    """Return the file of the kind of force model, of which alone the code counts where it is trained or used."""
+    return f"phonoscreen/forcefield/models/{config['force_model']['kind']}.py"
+
+
 def machine_state(reference):
     """Return what the engine finds on this machine, None for one that brings all it needs.
 
