@@ -220,7 +220,7 @@ def test_the_rules_leave_unwatched_what_the_products_keep():
 def test_what_is_forced_by_name_is_known_to_the_jobs(monkeypatch):
     monkeypatch.delenv(kept.VARIABLE, raising=False)
     assert not kept.is_asked("label_forces", ["x.h5"])
-    call = SimpleNamespace(forcerun=["label_forces", "y.h5"], forceall=False, forcetargets=False, targets=["all"])
+    call = SimpleNamespace(forcerun=["label_forces", "y.h5"], forceall=False)
     kept.announce_asked(forced_names(call))
     assert kept.is_asked("label_forces", ["x.h5"]) and kept.is_asked("train_member", ["y.h5"])
     assert not kept.is_asked("train_member", ["x.h5"])

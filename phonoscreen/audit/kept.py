@@ -5,8 +5,9 @@ a job before it starts, and it starts a job whenever one above it in the plan ha
 could delete it. What the rules in ``PROTECTED`` have computed is therefore kept a second time, in the folder of
 ``phonoscreen.audit.work``: structure by structure for the rules that run over shards, as a whole for the others. A job
 takes along what was computed from the same inputs, with whatever settings and code, and computes what is new. It
-computes again what other settings or other code have made only if its rule (or its output) stands after ``--forcerun``,
-``--force`` or ``--forceall``. ``phonoscreen.audit.outdated`` lists what was made otherwise than it would be made now.
+computes again what other settings or other code have made only if its rule (or its output) stands after
+``--forcerun``, or with ``--forceall``. ``phonoscreen.audit.outdated`` lists what was made otherwise than it would be
+made now.
 """
 
 import hashlib

@@ -34,7 +34,9 @@ def current_settings(workflow, names):
 
 
 def forced_names(dag_settings):
-    """Return the rules and files that a snakemake call forces; ``"*"`` where it forces everything.
+    """Return the rules and files that a snakemake call asks for anew; ``"*"`` where it forces everything.
+
+    ``--force`` is not among them: it brings a damaged or lost product back from what was kept.
 
     Parameters
     ----------
@@ -43,6 +45,4 @@ def forced_names(dag_settings):
     names = [str(name) for name in dag_settings.forcerun]
     if dag_settings.forceall:
         names.append("*")
-    if dag_settings.forcetargets:
-        names += [str(name) for name in dag_settings.targets]
     return names
