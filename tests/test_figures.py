@@ -3,10 +3,12 @@
 import importlib
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pandas
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from phonoscreen.figures import style
@@ -109,3 +111,19 @@ def test_figure_at_the_papers_scale_stays_small(study, tmp_path):
     figure.savefig(tmp_path / "figure4.pdf", dpi=300)
     assert "77,091" in caption and (tmp_path / "figure4.pdf").stat().st_size < 2e6
     style.plt.close(figure)
+
+
+def test_a_footnote_stands_inside_the_figure_and_ends_the_caption(tmp_path):
+    figure, axes = style.new_figure(style.SINGLE, 60)
+    axes[0, 0].set_xlabel("x")
+    words = "Out of date below this: " + "members of the committee (training.epochs); " * 3
+    output = SimpleNamespace(**{name: tmp_path / f"figure.{name}" for name in ("pdf", "png", "caption")})
+    style.save(figure, "**Figure 4.** Shown.", output, words.strip())
+    assert output.caption.read_text() == f"**Figure 4.** Shown. {words.strip()}\n"
+    (footnote,) = (text for text in figure.findobj(style.plt.Text) if text.get_text().startswith("Out of date"))
+    assert " ".join(footnote.get_text().split()) == words.strip()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    place, label = (text.get_window_extent(renderer) for text in (footnote, axes[0, 0].xaxis.label))
+    assert place.x0 >= 0 and place.x1 <= figure.bbox.width and 0 <= place.y0 and place.y1 <= label.y0

@@ -159,3 +159,20 @@ def test_published_contradictions_are_arithmetic():
     assert known["filter_above_ultralow"] + known["filter_below_ultralow"] == known["n_ultralow"] + 2
     assert 10 ** known["kappa_mae"] == pytest.approx(known["kappa_factor"], rel=1e-3)
     assert len(read_contradictions(ROOT / "resources/published/contradictions.yaml")) == 9
+
+
+def test_the_summary_begins_with_what_is_out_of_date(tmp_path, written):
+    from phonoscreen.analysis.summary import summarise as page_of
+
+    tables, published = dict(written[0]), ROOT / "resources/published"
+    tables["headline"] = pandas.read_parquet(written[1]["headline"])
+    tables["filter_records"] = pandas.read_parquet(
+        Path(written[1]["markdown"]).parent / "structures/filter_records.parquet"
+    )
+    checks = dict.fromkeys(("supercell_size", "transport", "force_constants"))
+    contradictions = read_contradictions(published / "contradictions.yaml")
+    for sentence in ("Out of date below this: labels (code).", ""):
+        page = page_of(tables, checks, contradictions, [], reference="X", bonding_engine="Y", outdated=sentence)
+        text = page.markdown(tmp_path)
+        assert ("--forcerun" in text or "start of every run" in text) == bool(sentence)
+        assert text.index("Out of date") < text.index("Reference of this study") if sentence else True
