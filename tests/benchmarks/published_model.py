@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy
 import pandas
+from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.analysis.metrics import frequency_error, log_parity
@@ -48,7 +49,9 @@ def properties(crystal, arrays, forces, with_kappa):
 
 def compare(committee, record, arrays, with_kappa):
     """One row of the table."""
-    crystal = Crystal(arrays["cell"], arrays["scaled_positions"], arrays["numbers"], None)
+    crystal = Crystal.from_ase(
+        Atoms(arrays["numbers"], cell=arrays["cell"], scaled_positions=arrays["scaled_positions"], pbc=True)
+    )
     row = {name: record[name] for name in ("structure_id", "formula", "prototype")}
     supercells = Supercells(crystal, numpy.array(arrays["repetitions"]), arrays["displacements"])
     forces = committee.supercell_forces(supercells).mean(axis=0)
@@ -110,7 +113,7 @@ def main():
             pandas.DataFrame(rows).to_csv(f"{arguments.table}.partial", index=False)
             os.replace(f"{arguments.table}.partial", arguments.table)
             print(f"{number + 1} of {len(chosen)}: {record['structure_id']}", file=sys.stderr)
-    table = pandas.read_csv(arguments.table).fillna({"reason": ""})
+    table = pandas.read_csv(arguments.table, dtype={"reason": str}).fillna({"reason": ""})
     print(json.dumps(summary(table), indent=1))
 
 

@@ -31,11 +31,11 @@ from phonoscreen.forcefield.moments import (
     pair_gradients,
 )
 
-CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 64, 0.02
+CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 256, 0.02
+SCALE_FLOOR = 0.1  # of the median spread: what vanishes by symmetry in most crystals has no scale of its own
+SCALED_MAX = 5.0  # what is further from the mean than this many spreads is hardly told apart
 RADIAL_FUNCTIONS = 10
 EMBEDDING, EMBEDDING_HIDDEN = 12, 16
-CONTEXT_ALL = False
-NOISE = 0.0
 SMALL_BEGINNING = 0.05
 CHARGE_HIDDEN, CHARGE_SCALE = 16, 2.0
 PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
@@ -54,7 +54,6 @@ class EquivariantPotential(ForceModel):
     def __init__(self, settings):
         super().__init__(settings)
         self.channels, self.long_range = settings["channels"], settings["long_range"]
-        self._noise = None
         wide = settings.get("element_hidden", 32)  # models stored before it was a setting have 32
         numbers = sorted(SYMBOLS)
         descriptors = torch.zeros(max(numbers) + 1, N_DESCRIPTORS, dtype=self.dtype)
@@ -69,10 +68,9 @@ class EquivariantPotential(ForceModel):
             self.register_buffer(f"coupling{number}", coupling_coefficients(*triple).to(self.dtype), persistent=False)
         n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
         self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype, bias_of_last=False)
-        self.n_context = n_invariants if CONTEXT_ALL else self.channels
-        self.coefficients = perceptron([EMBEDDING + self.n_context, wide, n_invariants], self.dtype)
+        self.coefficients = perceptron([EMBEDDING + self.channels, wide, n_invariants], self.dtype)
         if self.long_range:
-            self.charges = perceptron([EMBEDDING + self.n_context, CHARGE_HIDDEN, 1], self.dtype)
+            self.charges = perceptron([EMBEDDING + self.channels, CHARGE_HIDDEN, 1], self.dtype)
         with torch.no_grad():  # begins with forces that are small: what is wrong in size is learned last
             for network in (self.network, self.coefficients):
                 network[-1].weight *= SMALL_BEGINNING
@@ -96,7 +94,8 @@ class EquivariantPotential(ForceModel):
             self.moment_scale[degree] = (moments[:, degree] ** 2).mean().sqrt()
         invariants = self._invariants(moments)
         self.invariant_mean.copy_(invariants.mean(dim=0))
-        self.invariant_scale.copy_(invariants.std(dim=0) + 1e-3)
+        spread = invariants.std(dim=0)
+        self.invariant_scale.copy_(torch.maximum(spread, SCALE_FLOOR * spread.median()))
         moves = numpy.random.default_rng([seed, 1]).normal(size=(len(moments), 3)) * CALIBRATION_MOVE_ANGSTROM
         moves, (weights, vectors, pairs) = torch.as_tensor(moves, dtype=self.dtype), self._pair_inputs(batch)
         moved = neighbour_moments(weights, vectors + moves[pairs.neighbours] - moves[pairs.centres], pairs)
@@ -128,8 +127,7 @@ class EquivariantPotential(ForceModel):
         return description
 
     def _embed(self, numbers):
-        descriptors = self.descriptors if self._noise is None else self.descriptors + self._noise
-        return self.embedding(descriptors[numbers])
+        return self.embedding(self.descriptors[numbers])
 
     def _pair_inputs(self, batch):
         """Return weights of the radial functions, vectors and pairs (see ``neighbour_moments``)."""
@@ -166,7 +164,8 @@ class EquivariantPotential(ForceModel):
         """
         centred = self._invariants(moments) - self.invariant_mean
         scaled, element = centred / self.invariant_scale, self._embed(numbers)
-        context = torch.cat([element, scaled[:, : self.n_context]], dim=1)
+        scaled = scaled * (1 + (scaled / SCALED_MAX) ** 2) ** -0.5
+        context = torch.cat([element, scaled[:, : self.channels]], dim=1)
         linear = (self.coefficients(context) * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
         charges = CHARGE_SCALE * self.charges(context)[:, 0] if self.long_range else None
         return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0], charges
@@ -264,10 +263,7 @@ class EquivariantPotential(ForceModel):
         return {name: torch.cat(parts).to(self.device) for name, parts in batch.items()}
 
     def loss(self, batch):
-        if self.training and NOISE:
-            self._noise = NOISE * torch.randn_like(self.descriptors)
         forces, virials = self._forces_and_virials(batch, "virials" in batch)
-        self._noise = None
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         loss = (square * batch["weights"]).sum()
         if virials is not None:
