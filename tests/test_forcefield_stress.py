@@ -128,6 +128,11 @@ def test_labels_without_a_compound_to_train_on_are_refused(tmp_path):
     only_test = [one for one in labelled_metals(1) if one[0]["role"] == "test"]
     write_product(only_test, tmp_path / "labels.h5")
     assert main(["train", str(tmp_path / "labels.h5"), str(tmp_path / "folder")]) == 2
+    (tmp_path / "text").write_text("no labels")
+    assert main(["train", str(tmp_path / "text"), str(tmp_path / "other")]) == 2
+    assert main(["train", str(tmp_path / "missing.h5"), str(tmp_path / "other")]) == 2
+    assert main(["train", str(tmp_path / "labels.h5"), str(tmp_path / "other"), "--publish", str(tmp_path)]) == 2
+    assert (tmp_path / "text").exists()  # nothing that is no model is replaced
 
 
 SMALL = {

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from phonoscreen.commands.fit_options import count
+
 
 def add_parser(subparsers):
     """Add the command to the main command line."""
@@ -12,7 +14,7 @@ def add_parser(subparsers):
     parser.add_argument("labels", type=Path, help="kept labels, for example resources/labels/teacher_labels.h5")
     parser.add_argument("folder", type=Path, help="folder of the training; an interrupted one goes on where it stopped")
     parser.add_argument(
-        "--members", type=int, default=5, help="members of the committee (5), trained one after another"
+        "--members", type=count, default=5, help="members of the committee (5), trained one after another"
     )
     parser.add_argument(
         "--settings", type=Path, metavar="FILE",
@@ -20,13 +22,16 @@ def add_parser(subparsers):
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of the split, the weights and the order of the data (1)")
     parser.add_argument(
-        "--compounds", type=int, default=0, metavar="N", help="train on the first N compounds of the labels (all)"
+        "--compounds", type=count, metavar="N", help="train on the first N compounds of the labels (all)"
     )
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="of a training whose members these begin with")
     parser.add_argument(
         "--test-labels", type=Path, metavar="FILE", help="labels whose test compounds judge (those that were given)"
     )
-    parser.add_argument("--publish", type=Path, metavar="FOLDER", help="where the model goes (FOLDER/model)")
+    parser.add_argument(
+        "--publish", type=Path, metavar="FOLDER",
+        help="where the model goes (model in the folder of the training); a model that is there is replaced",
+    )  # fmt: skip
     parser.add_argument(
         "--interim", action="store_true",
         help="train nothing: judge and publish the members as they are, an unfinished one with its best weights so far",
@@ -41,6 +46,7 @@ def train(arguments: argparse.Namespace) -> int:
     import torch
     import yaml
 
+    from phonoscreen.audit.errors import StudyError
     from phonoscreen.stages import published_model
     from phonoscreen.workflow.code import ROOT, code_of
     from phonoscreen.workflow.inputs import model_settings, training_settings
@@ -50,6 +56,10 @@ def train(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     path = arguments.settings or ROOT / "resources" / "model_training.yaml"
+    target = arguments.publish or arguments.folder / "model"
+    published_model.check_target(target)
+    if not path.is_file():
+        raise StudyError(f"there is no settings file {path}", where="phonoscreen train", fix="mend --settings")
     check_files([path])
     sections = check_settings(yaml.safe_load(path.read_text()) or {})
     published_model.prepare_training(
@@ -59,7 +69,6 @@ def train(arguments: argparse.Namespace) -> int:
     if not arguments.interim:
         published_model.train_members(arguments.folder, arguments.members, arguments.start)
     files = published_model.interim_members(arguments.folder, arguments.members)
-    target = arguments.publish or arguments.folder / "model"
     published_model.publish(
         arguments.folder, files, target, code_of("phonoscreen/forcefield/training.py"), arguments.test_labels
     )

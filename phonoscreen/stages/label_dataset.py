@@ -19,7 +19,13 @@ STAGE = "label_dataset"
 
 
 def write_label_dataset(
-    product: Path, path: Path, *, held_out_fraction: float, seed: int, compounds_max: int = 0, only_test: bool = False
+    product: Path,
+    path: Path,
+    *,
+    held_out_fraction: float,
+    seed: int,
+    compounds_max: int | None = None,
+    only_test: bool = False,
 ) -> pandas.DataFrame:
     """Write labelled compounds as a data set that ``phonoscreen.forcefield.dataset.Dataset`` reads.
 
@@ -32,7 +38,7 @@ def write_label_dataset(
     product : file of ``label_product``
     path : HDF5 file to write, complete when it appears
     held_out_fraction, seed : see ``phonoscreen.forcefield.dataset.is_held_out``
-    compounds_max : at most so many compounds to train on, the first ones of the file (0: all); none of the test
+    compounds_max : at most so many compounds to train on, the first ones of the file (None: all); none of the test
         compounds is left out
     only_test : write the test compounds alone
 

@@ -140,11 +140,21 @@ def read_product(path):
     -------
     origin : dict with engine, sha256 of the weights, seed, settings, code and packages
     labelled : list of (record, arrays); arrays as in the chunks, {} where a compound has no labels
+
+    Raises
+    ------
+    StudyError
+        If the file is none of these.
     """
-    with h5py.File(path) as store:
-        origin = {key: _plain(value) for key, value in store.attrs.items()}
-        columns = _arrays(store)
-    records = json.loads(columns.pop("records").tobytes())
+    try:
+        with h5py.File(path) as store:
+            origin = {key: _plain(value) for key, value in store.attrs.items()}
+            columns = _arrays(store)
+        records = json.loads(columns.pop("records").tobytes())
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise StudyError(
+            f"no packed labels: {error}", where=str(path), fix="give a file that phonoscreen.stages.label_product wrote"
+        ) from error
     at, labelled = dict.fromkeys(columns, 0), []
 
     def take(name, count):

@@ -40,7 +40,9 @@ LICENCE = "MIT, as this repository; labels: nequix-oam-1-pft (MIT), a universal 
 LICENCE += "phonon data of the Materials Project (CC BY 4.0)"
 
 
-def prepare_training(product: Path, folder: Path, *, force_model: dict, training: dict, seed: int, compounds_max: int):
+def prepare_training(
+    product: Path, folder: Path, *, force_model: dict, training: dict, seed: int, compounds_max: int | None
+):
     """Write the data set and the settings of a training to its folder, or check that they are those already there.
 
     Parameters
@@ -56,10 +58,12 @@ def prepare_training(product: Path, folder: Path, *, force_model: dict, training
     StudyError
         If the folder holds a training of other settings or labels.
     """
+    if not product.is_file():
+        raise StudyError(f"there is no file {product}", where="phonoscreen train", fix="give a file of kept labels")
     folder.mkdir(parents=True, exist_ok=True)
     plan = {
         "labels_sha256": file_sha256(product), "force_model": force_model, "training": training, "seed": seed,
-        "compounds_max": compounds_max,
+        "compounds_max": compounds_max or 0,
     }  # fmt: skip
     path = folder / "training.json"
     if path.exists():
@@ -87,14 +91,24 @@ def train_members(folder: Path, members: int, start: Path | None = None):
     folder : of the training
     members : how many
     start : folder of a training with the same ``force_model`` whose members these begin with, or None
+
+    Raises
+    ------
+    StudyError
+        If that training has fewer members.
     """
+    if start is not None and not all(path.exists() for path in member_files(start, members - 1)):
+        raise StudyError(
+            f"{start} holds no {members} trained members to begin with", where="phonoscreen train",
+            fix="give fewer --members, or another --start",
+        )  # fmt: skip
     plan = json.loads((folder / "training.json").read_text())
     for member in range(members):
         weights, model, history = member_files(folder, member)
         if not history.exists():
             train_to_files(
                 folder / "dataset.h5", plan["force_model"], plan["training"], weights=weights, model=model,
-                history=history, seed=plan["seed"], member=member, round_number=0, key="training", device="cpu",
+                history=history, seed=plan["seed"], member=member, round_number=0, key=f"member{member}", device="cpu",
                 progress=folder / f"member{member}.csv", start=start and member_files(start, member)[:2],
             )  # fmt: skip
 
@@ -109,7 +123,7 @@ def interim_members(folder: Path, members: int) -> list[tuple[Path, Path]]:
     plan, found = json.loads((folder / "training.json").read_text()), []
     for member in range(members):
         weights, model, history = member_files(folder, member)
-        kept = None if history.exists() else read_checkpoint(f"{weights}.checkpoint.training")
+        kept = None if history.exists() else read_checkpoint(folder / f"checkpoint.member{member}")
         if history.exists():
             found.append((weights, model))
         elif kept is not None and kept["best_weights"]:
@@ -173,6 +187,15 @@ def _virial_errors(committee, dataset, row):
     return {"virial_rmse_relative": float(numpy.sqrt((error**2).mean() / (reference**2).mean()))}
 
 
+def check_target(target: Path):
+    """Refuse to publish where something else than a published model stands."""
+    if target.exists() and not (target / "model.json").is_file() and (target.is_file() or any(target.iterdir())):
+        raise StudyError(
+            f"{target} is there and holds no published model", where="phonoscreen train",
+            fix="give another folder with --publish",
+        )  # fmt: skip
+
+
 def publish(
     folder: Path, files: list[tuple[Path, Path]], target: Path, code: str, test_labels: Path | None = None
 ) -> dict:
@@ -186,6 +209,7 @@ def publish(
     code : digest of the code that trained
     test_labels : kept labels whose test compounds judge; None: those that were trained on
     """
+    check_target(target)
     torch.set_num_threads(1)
     trained = pandas.read_parquet(folder / "dataset.parquet")
     table, path = trained, folder / "dataset.h5"
