@@ -71,6 +71,36 @@ def log_parity(reference, predicted):
     return parity(numpy.log10(reference), numpy.log10(predicted))
 
 
+BOOTSTRAP_SAMPLES, BOOTSTRAP_LEAST = 2000, 5
+
+
+def bootstrap_interval(reference, predicted, measure, seed=0):
+    """Return the 95 % interval of a measure over structures drawn again with replacement.
+
+    Percentiles of Efron's bootstrap (Efron, Ann. Statist. 7, 1 (1979)).
+
+    Parameters
+    ----------
+    reference, predicted : (n,) values
+    measure : function of both that returns a number, such as R^2
+    seed : of the draws
+
+    Returns
+    -------
+    (low, high); NaN below five structures, where the draws say nothing
+    """
+    reference, predicted = numpy.asarray(reference, dtype=float), numpy.asarray(predicted, dtype=float)
+    if len(reference) < BOOTSTRAP_LEAST:
+        return numpy.nan, numpy.nan
+    draws = numpy.random.default_rng(seed).integers(len(reference), size=(BOOTSTRAP_SAMPLES, len(reference)))
+    found = numpy.array([measure(reference[draw], predicted[draw]) for draw in draws])
+    found = found[numpy.isfinite(found)]
+    if not len(found):
+        return numpy.nan, numpy.nan
+    low, high = numpy.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def frequency_error(reference_thz, predicted_thz):
     """Return RMSE of the frequencies, range of the reference frequencies, and their ratio.
 

@@ -1,8 +1,15 @@
 """The structures that stand out, ranked, with their uncertainty."""
 
+import numpy
 import pandas
 
+from phonoscreen.analysis.comparison import pairs
+from phonoscreen.analysis.metrics import bootstrap_interval, log_parity, parity
+
 WIDTHS = (24, 14, 12)
+SHOWN = 15
+NAMED = 8
+"""Ids that stand in a sentence at most."""
 
 
 def ranked(table):
@@ -69,3 +76,90 @@ def _line(structure, formula, kind, kappa_p, kappa_c, mesh, committee):
         f"{structure:<{WIDTHS[0]}} {formula:<{WIDTHS[1]}} {kind:<{WIDTHS[2]}} {kappa_p:>18} {kappa_c:>7} {mesh:>10}  "
         f"{committee}"
     )
+
+
+def add_found(page, tables):
+    """Begin the summary with what a reader came for: the structures found, what drops out, and how sure it is.
+
+    Parameters
+    ----------
+    page : ``phonoscreen.analysis.document.Document``
+    tables : dict with ``transport`` and ``phonons``
+    """
+    page.heading("Structures found")
+    transport = tables["transport"]
+    good = ranked(transport[transport["source"] == "predicted"])
+    if len(good):
+        page.paragraph(
+            f"The {min(SHOWN, len(good))} lowest of {len(good)} conductivities from predicted forces, in W/m/K at "
+            f"{good['temperature_k'].iloc[0]:g} K. ×/÷ is the standard deviation of log10 κ_p over the members of the "
+            "committee that could be solved, as a factor; members that are unstable by their own force constants are "
+            "counted. Files of a structure: phonoscreen export ID --source predicted."
+        )
+        page.table(
+            ["structure", "formula", "class", "trained on", "κ_p", "κ_c", "κ_p with reference forces", "committee"],
+            _found_rows(good.head(SHOWN), transport[transport["source"] == "reference"].set_index("structure_id")),
+        )
+    else:
+        page.paragraph("No structure has a conductivity from predicted forces.")
+    for sentence in _dropped(tables["phonons"]):
+        page.paragraph(sentence)
+    _agreement(page, transport)
+
+
+def _found_rows(found, reference):
+    rows = []
+    for row in found.to_dict("records"):
+        known = reference.loc[row["structure_id"]] if row["structure_id"] in reference.index else None
+        other = "—" if known is None else (
+            f"{known['kappa_p_w_per_m_k']:.3g}" if known["status"] == "ok" else str(known["status"]).replace("_", " ")
+        )  # fmt: skip
+        rows.append([
+            row["structure_id"], row["formula"], row["prototype"], "yes" if row["trained"] else "no",
+            with_factor(row["kappa_p_w_per_m_k"], row["kappa_p_rta_std_decades"]), f"{row['kappa_c_w_per_m_k']:.2g}",
+            other, _members(row),
+        ])  # fmt: skip
+    return rows
+
+
+def _members(row):
+    counts = [row["members_solved"], row["members_unstable"], row["members_failed"]]
+    if pandas.isna(counts).any():
+        return "not asked"
+    solved, unstable, failed = (int(count) for count in counts)
+    words = [f"{solved} of {solved + unstable + failed} solved"]
+    words += [f"{count} {name}" for count, name in ((unstable, "unstable"), (failed, "failed")) if count]
+    return ", ".join(words)
+
+
+def _dropped(phonons):
+    """Return sentences that count the structures that are stable with one source of forces only."""
+    sentences, known = [], ["ok", "unstable", "not_converged"]
+    both = phonons[phonons["status_reference"].isin(known) & phonons["status_predicted"].isin(known)]
+    for kept, lost in (("reference", "predicted"), ("predicted", "reference")):
+        mine = both[(both[f"status_{kept}"] == "ok") & (both[f"status_{lost}"] != "ok")]
+        ids = [str(name) for name in mine["structure_id"]]
+        named = ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
+        sentences.append(
+            f"Stable with {kept} forces only, and in no comparison of conductivities: {len(ids)} of {len(both)} "
+            f"structures{f' ({named})' if ids else ''}."
+        )
+    return sentences
+
+
+def _agreement(page, transport):
+    """How well predicted conductivities agree with the reference, trained and never-seen structures apart."""
+    both, rows = pairs(transport, "kappa_p_w_per_m_k"), []
+    both = both[(both["reference"] > 0) & (both["predicted"] > 0)]
+    for name, mine in (("never seen", both[~both["trained"]]), ("trained on", both[both["trained"]])):
+        found = log_parity(mine["reference"], mine["predicted"])
+        logs = numpy.log10(mine[["reference", "predicted"]].to_numpy(float)).T
+        low, high = bootstrap_interval(*logs, lambda *of: parity(*of).r2)
+        interval = f"{low:.2f} to {high:.2f}" if numpy.isfinite([low, high]).all() else "—"
+        r2 = f"{found.r2:.2f}" if numpy.isfinite(found.r2) else "—"
+        rows.append([name, found.n, r2, interval, f"{found.mae:.2f}" if found.n else "—"])
+    page.paragraph(
+        "Agreement of log10 κ_p with the reference, structures that the force model was trained on apart from those it "
+        "has never seen. Interval: 95 % of R² when the structures are drawn again with replacement; none below five."
+    )
+    page.table(["structures", "number", "R²", "95 % interval of R²", "mean absolute error (decades)"], rows)

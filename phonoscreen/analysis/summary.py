@@ -7,6 +7,7 @@ import numpy
 from phonoscreen.analysis.classes import COUNTS
 from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.analysis.document import Document
+from phonoscreen.analysis.ranking import add_found
 from phonoscreen.analysis.wording import column_heading, number, published
 from phonoscreen.audit.records import count_reasons
 from phonoscreen.crystal.masses import STANDARD
@@ -45,6 +46,7 @@ def summarise(tables, checks, contradictions, figures, *, reference, bonding_eng
         f"The paper is Rodriguez et al., Communications Materials 4, 61 (2023); its reference is DFT (PBE)."
     )
     page.paragraph(f"Atomic masses: {STANDARD}; a structure file that gives masses of its own keeps them.")
+    add_found(page, tables)
     _verdict(page, tables)
     _headline(page, tables["headline"])
     _left_out(page, tables["filter_records"])
