@@ -38,6 +38,7 @@ from phonoscreen.structures.candidate import Candidate
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_crystal
 from phonoscreen.structures.supercells import random_displacements
+from tests.conftest import ROOT
 from tests.forcefield_crystals import SETTINGS, perovskite
 
 QUICK = {
@@ -326,3 +327,10 @@ def test_stress_of_a_committee_is_the_slope_of_its_energy():
     moved[1].positions[3, 1] -= step
     slope = -(engine.evaluate(moved[0])[0] - engine.evaluate(moved[1])[0]) / (2 * step)
     assert forces[3, 1] == pytest.approx(slope, rel=1e-5, abs=1e-7)
+
+
+def test_the_page_explains_every_column():
+    page = (ROOT / "docs/screen.md").read_text()
+    assert [f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items()] == [
+        line for line in page.splitlines() if line.startswith("| `") and line.split("`")[1] in COLUMNS
+    ]  # fmt: skip

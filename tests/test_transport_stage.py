@@ -64,12 +64,24 @@ def test_members_that_cannot_be_solved_are_counted_and_not_averaged(cubic):
     unstable = (dataclasses.replace(second, values=-second.values), third)
     broken = (second, dataclasses.replace(third, values=third.values * numpy.nan))
     silent = (second, dataclasses.replace(third, values=0 * third.values))  # conducts without limit
+    absurd = (second, dataclasses.replace(third, values=1e-13 * third.values))  # 1e26 times the conductivity, finite
     plain = solve_structure(Task(*cubic, [(second, third)] * 2), {**TRANSPORT, "isotopes": False})
-    mixed = Task(*cubic, [(second, third), unstable, (second, third), broken, silent])
+    mixed = Task(*cubic, [(second, third), unstable, (second, third), broken, silent, absurd])
     found = solve_structure(mixed, {**TRANSPORT, "isotopes": False}).values
-    assert [found[f"members_{name}"] for name in ("solved", "unstable", "failed")] == [2, 1, 2]
+    assert [found[f"members_{name}"] for name in ("solved", "unstable", "failed")] == [2, 1, 3]
     for name in ("kappa_p_rta_std_decades", "kappa_c_std_decades", "msd_max_std_angstrom2"):
         assert found[name] == pytest.approx(plain.values[name], abs=1e-12)
+
+
+def test_a_coarser_mesh_of_the_members_leaves_their_verdicts_and_hardly_changes_their_spread(cubic):
+    crystal, second, third = cubic
+    unstable = (dataclasses.replace(second, values=-second.values), third)
+    members = [(second, dataclasses.replace(third, values=third.values * s)) for s in (0.9, 1.0, 1.1)] + [unstable]
+    coarse = {**TRANSPORT, "isotopes": False, "committee_mesh_density_angstrom": 12}
+    found = solve_structure(Task(*cubic, members), coarse).values
+    expected = numpy.std([-2 * numpy.log10(s) for s in (0.9, 1.0, 1.1)], ddof=1)
+    assert found["kappa_p_rta_std_decades"] == pytest.approx(expected, rel=1e-6)
+    assert found["mesh"] == "7 7 7" and (found["members_solved"], found["members_unstable"]) == (3, 1)
 
 
 def test_a_diverging_iteration_leaves_no_number(cubic, monkeypatch):

@@ -71,8 +71,7 @@ def energy_forces_strain(model, description):
         forces = forces - gradients[1]
         waves, terms = batch["waves"], gradients[2] * batch["wave_weights"]
         slopes = 2 * (SIGMA_ANGSTROM**2 + 1 / (waves**2).sum(dim=1))
-        strain = strain + (waves * (slopes * terms)[:, None]).T @ waves - terms.sum() * torch.eye(3, dtype=waves.dtype)
-    strain = strain.double().cpu().numpy()
-    return float(energies.double().sum() + (total - energies.sum())), forces.double().cpu().numpy(), (
-        strain + strain.T
-    ) / 2  # fmt: skip
+        unit = torch.eye(3, dtype=waves.dtype, device=waves.device)
+        strain = strain + (waves * (slopes * terms)[:, None]).T @ waves - terms.sum() * unit
+    energy_ev, strain = energies.double().sum() + (total - energies.sum()), strain.double().cpu().numpy()
+    return float(energy_ev), forces.double().cpu().numpy(), (strain + strain.T) / 2
