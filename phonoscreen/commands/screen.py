@@ -162,23 +162,12 @@ def _forces(arguments, settings, files):
     import torch
 
     from phonoscreen.audit.provenance import file_sha256
-    from phonoscreen.forcefield.publish import load_published
+    from phonoscreen.forcefield.publish import default_model_path, load_published
 
     torch.set_num_threads(1)  # small crystals: threads of their own would only wait
-    model = Path(arguments.model or _default_model())
+    model = Path(arguments.model or default_model_path())
     committee, content = load_published(model, arguments.device)
     return screening_forces.ModelForces(committee, content, file_sha256(model / "model.json"))
-
-
-def _default_model():
-    from phonoscreen.audit.errors import StudyError
-    from phonoscreen.audit.shipped import shipped
-
-    try:
-        return shipped("resources/model")
-    except FileNotFoundError as error:
-        raise StudyError("no published model ships with this copy", where="phonoscreen screen",
-                         fix="name one with --model, or a potential with --potential") from error  # fmt: skip
 
 
 def _write_extras(wanted, settings, folder, candidate, progress):

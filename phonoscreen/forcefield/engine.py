@@ -4,7 +4,7 @@ import numpy
 import torch
 
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.forcefield.long_range import SIGMA_ANGSTROM, coulomb_energy
+from phonoscreen.forcefield.long_range import coulomb_energy, coulomb_virials
 from phonoscreen.forcefield.models.base import to_device
 from phonoscreen.forcefield.moments import neighbour_moments, pair_gradients
 from phonoscreen.forcefield.neighbourhoods import SupercellNeighbours
@@ -40,8 +40,7 @@ class CommitteeEngine:
 def energy_forces_strain(model, description):
     """Return energy, forces and the derivative of the energy with respect to a homogeneous strain, of one crystal.
 
-    The strain turns every vector between atoms into itself times (1 + strain). Of the interaction of the charges, the
-    phases stay, and the weights of the wave vectors change through their lengths and the volume.
+    One pass through the model gives all three, where ``energy``, ``predict`` and ``virials`` take one each.
 
     Parameters
     ----------
@@ -60,8 +59,8 @@ def energy_forces_strain(model, description):
         energies, charges = model._energies(moments, batch["numbers"])
         total = energies.sum()
         if model.long_range:
-            inputs += [batch[name].detach().requires_grad_(True) for name in ("positions", "wave_weights")]
-            total = total + coulomb_energy(charges, inputs[1], {**batch, "wave_weights": inputs[2]})
+            inputs.append(batch["positions"].detach().requires_grad_(True))
+            total = total + coulomb_energy(charges, inputs[1], batch)
         gradients = torch.autograd.grad(total, inputs, materialize_grads=True)
     of_vectors = pair_gradients(weights, vectors, gradients[0], pairs)
     forces = of_vectors.new_zeros(len(batch["numbers"]), 3).index_add(0, pairs.centres, of_vectors)
@@ -69,9 +68,6 @@ def energy_forces_strain(model, description):
     strain = vectors.T @ of_vectors
     if model.long_range:
         forces = forces - gradients[1]
-        waves, terms = batch["waves"], gradients[2] * batch["wave_weights"]
-        slopes = 2 * (SIGMA_ANGSTROM**2 + 1 / (waves**2).sum(dim=1))
-        unit = torch.eye(3, dtype=waves.dtype, device=waves.device)
-        strain = strain + (waves * (slopes * terms)[:, None]).T @ waves - terms.sum() * unit
+        strain = strain + coulomb_virials(charges, batch["positions"], batch)[0]
     energy_ev, strain = energies.double().sum() + (total - energies.sum()), strain.double().cpu().numpy()
     return float(energy_ev), forces.double().cpu().numpy(), (strain + strain.T) / 2

@@ -4,8 +4,8 @@ import importlib
 
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.reference.base import CalculatorEngine
-from phonoscreen.reference.potentials import SEVENNET_SHIPPED
 from phonoscreen.reference.registry import make_engine
+from phonoscreen.reference.sevennet import SEVENNET_SHIPPED
 
 CHGNET = "0.3.0"
 
