@@ -5,7 +5,10 @@ per structure, and goes on where it was interrupted.
 """
 
 import json
+import sys
 from pathlib import Path
+
+from phonoscreen.commands.fit_options import count
 
 SCREENING = {
     "supercell": {"min_length_angstrom": 11.0, "network_oversampling": 8, "network_min": 6},
@@ -49,12 +52,12 @@ def add_parser(subparsers):
     parser.add_argument("--write", nargs="+", choices=("shengbte", "phonopy"), default=[],
                         help="input files of other programs for each structure")  # fmt: skip
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="of the model")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="structures in the ranking that is printed")
+    parser.add_argument("--top", type=count, default=10, metavar="N", help="structures in the ranking that is printed")
     parser.set_defaults(run=run)
 
 
 def run(arguments):
-    """Screen the structures; return 0 where every structure could be judged, 1 where rows failed."""
+    """Screen the structures; return 0 where every structure was judged, 1 where rows failed, 130 if interrupted."""
     import h5py
     import yaml
 
@@ -68,7 +71,9 @@ def run(arguments):
     settings, wanted = _settings(arguments), {*arguments.write, *(["plots"] if arguments.plots else [])}
     with open(shipped("resources/prototypes.yaml")) as stream:
         types = yaml.safe_load(stream)["structure_types"]
-    candidates, files = read_candidates(arguments.structures, types, arguments.formulas, arguments.structure_type)
+    candidates, files = read_candidates(
+        arguments.structures, types, arguments.formulas, arguments.structure_type, arguments.output
+    )
     forces = _forces(arguments, settings, files)
     origin = {"forces": {"name": forces.name, "digest": forces.digest}, "settings": settings}
     with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
@@ -78,11 +83,15 @@ def run(arguments):
         if arguments.forces:
             screening.settings = _with_curve(settings, wanted)
         with ScreeningFolder(arguments.output, origin, code) as folder:
-            table = screen(
-                candidates, screening, folder, {"forces": forces.name, "forces_digest": forces.digest},
-                calibration=forces.calibration, wanted=wanted,
-                write_extras=(lambda *of: _write_extras(wanted, settings, *of)) if wanted else None, say=_say,
-            )  # fmt: skip
+            try:
+                table = screen(
+                    candidates, screening, folder, {"forces": forces.name, "forces_digest": forces.digest},
+                    calibration=forces.calibration, wanted=wanted,
+                    write_extras=(lambda *of: _write_extras(wanted, settings, *of)) if wanted else None, say=_say,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                print("phonoscreen: interrupted; the same call goes on where this one stopped", file=sys.stderr)
+                return 130
     print(*lines_of_ranking(table, arguments.top), sep="\n")
     print(f"{arguments.output}/screen.csv and screen.parquet: {len(table)} structures")
     return 1 if (table["status"] == "failed").any() else 0
@@ -173,7 +182,7 @@ def _forces(arguments, settings, files):
 def _write_extras(wanted, settings, folder, candidate, progress):
     """Write plots and files of other programs of one structure."""
     task = progress.task
-    if "plots" in wanted:
+    if "plots" in wanted and "band/distances" in progress.arrays:
         from phonoscreen.figures import screened
 
         title = f"{progress.values['formula']} ({candidate.structure_id})"

@@ -168,9 +168,9 @@ def screen(candidates, screening, folder, origin_columns, *, calibration, wanted
             key = folder.key(candidate, more)
             row, note = folder.kept(name, key, wanted), "kept"
             if row is None:
-                row = _compute(candidate, screening, folder, fixed, calibration, write_extras)
+                row, written = _compute(candidate, screening, folder, fixed, calibration, write_extras)
                 with machine_named(f"{name}, stage {STAGE}"):
-                    folder.keep(name, key, wanted, row)
+                    folder.keep(name, key, wanted if written else (), row)
                 computed, note = computed + 1, f"{time.monotonic() - started:.1f} s"
         rows.append(row)
         left = (time.monotonic() - begin) / computed * (len(candidates) - number) if computed else None
@@ -180,16 +180,19 @@ def screen(candidates, screening, folder, origin_columns, *, calibration, wanted
 
 
 def _compute(candidate, screening, folder, fixed, calibration, write_extras):
-    """Return the row of one structure, its files written."""
-    progress, place, started = Progress(), folder.folder_of(candidate.structure_id), time.process_time()
-    outcome = attempt(lambda _: screening.solve(candidate, progress), candidate.structure_id, STAGE)
-    with machine_named(f"{candidate.structure_id}, stage {STAGE}"):
+    """Return the row of one structure, and whether its files were written."""
+    progress, name, started = Progress(), candidate.structure_id, time.process_time()
+    outcome = attempt(lambda _: screening.solve(candidate, progress), name, STAGE)
+    place, written = folder.folder_of(name), Outcome()
+    with machine_named(f"{name}, stage {STAGE}"):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        if write_extras is not None and progress.task is not None:
-            write_extras(place, candidate, progress)
+    if write_extras is not None and progress.task is not None:
+        written = attempt(lambda _: write_extras(place, candidate, progress) or Outcome(), name, STAGE)
     values = {"formula": candidate.formula, **progress.values, "seconds": time.process_time() - started}
-    return row_of({**fixed, **values}, outcome, calibration)
+    if written.status != "ok":
+        values["warnings"] = "; ".join(filter(None, [values.get("warnings"), f"files not written: {written.reason}"]))
+    return row_of({**fixed, **values}, outcome, calibration), written.status == "ok"
 
 
 def _in_words(row):

@@ -6,11 +6,12 @@ from ase import Atoms
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import harmless_id
+from phonoscreen.formats.file_kinds import structure_files
 from phonoscreen.formats.structure_files import admit_crystal
 from phonoscreen.stages.label_library import starting_structure
 from phonoscreen.structures.candidate import Candidate
 from phonoscreen.structures.formulas import formula_of, parse_formula
-from phonoscreen.structures.sources import candidates_of_files, read_folder
+from phonoscreen.structures.sources import candidates_of_files
 from phonoscreen.structures.substitution import site_counts
 
 NAMES = {
@@ -25,7 +26,7 @@ NAMES = {
 LARGEST_LIST_BYTES = 50_000_000
 
 
-def read_candidates(texts, structure_types, formulas=None, structure_type=None):
+def read_candidates(texts, structure_types, formulas=None, structure_type=None, left_out=None):
     """Return the structures of the command line in the order given, and the files that hold one structure.
 
     Parameters
@@ -34,6 +35,7 @@ def read_candidates(texts, structure_types, formulas=None, structure_type=None):
     structure_types : mapping of ``resources/prototypes.yaml``
     formulas : file with one formula, or ``FORMULA:STRUCTURE_TYPE``, a line; ``#`` begins a comment
     structure_type : of the formulas that name none
+    left_out : folder of results, which is searched for no structures although it may lie inside a folder given
 
     Returns
     -------
@@ -45,7 +47,7 @@ def read_candidates(texts, structure_types, formulas=None, structure_type=None):
     StudyError
         If a text is none of these, or there is nothing.
     """
-    found = [candidate for text in texts for candidate in _of_text(str(text), structure_types, structure_type)]
+    found = [one for text in texts for one in _of_text(str(text), structure_types, structure_type, left_out)]
     if formulas is not None:
         found += [_of_formula(line, structure_types, structure_type) for line in _lines(formulas)]
     if not found:
@@ -64,11 +66,17 @@ def read_candidates(texts, structure_types, formulas=None, structure_type=None):
     return [candidate for candidate, _ in found], files
 
 
-def _of_text(text, structure_types, structure_type):
+def _of_text(text, structure_types, structure_type, left_out):
     """Return [(candidate, file or None)] of one argument."""
     path = Path(text)
     if path.is_dir():
-        return [(candidate, path / candidate.source_id) for candidate in read_folder(path)]
+        files, results = structure_files(path), Path(left_out or path).resolve()
+        if path.resolve() in results.parents:
+            files = [file for file in files if results not in file.resolve().parents]
+        if not files:
+            raise StudyError("no structure files", where=text, fix="put CIF, POSCAR or extended XYZ files there")
+        names = [file.relative_to(path).as_posix() for file in files]
+        return [(candidate, path / candidate.source_id) for candidate in candidates_of_files(files, names)]
     if path.is_file():
         return [(candidate, path) for candidate in candidates_of_files([path], [path.name])]
     if ":" in text and "/" not in text:
