@@ -83,7 +83,7 @@ lint: .venv/.complete
 	$(BIN)/mypy
 
 docs: .venv/.complete
-	$(BIN)/mkdocs build --quiet --strict --site-dir runs/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir runs/site
 
 benchmark-force-constants: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_force_constants

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +50,17 @@ def write_small_study(folder, n_structures=24, seed=3):
     study.checks()
     (Path(folder) / "outdated.json").write_text("{}")
     return Path(folder)
+
+
+def copy_repository(folder, leave_out=("tests/",)):
+    """Copy the repository, without what git ignores and what is left out, and return the folder."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.splitlines():
+        if (ROOT / name).exists() and not name.startswith(tuple(leave_out)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
 
 
 def composition(formula):

@@ -174,6 +174,8 @@ def test_a_universal_potential_is_never_called_dft():
     for engine in ("nequix", "sevennet", "chgnet"):
         assert "DFT" not in reference_name(engine, "any") and "universal potential" in reference_name(engine, "any")
     assert reference_name("vasp", "PBE") == "DFT (PBE, VASP)"
+    assert reference_name("collected", "PBE") == "collected outputs (PBE)"
+    assert reference_name("emt", "asap") == "emt asap"
 
 
 def test_no_cell_of_a_csv_file_is_a_formula(tmp_path):

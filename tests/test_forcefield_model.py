@@ -9,12 +9,12 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.models.files import load_model, save_model
-from phonoscreen.forcefield.models.registry import create_model
+from phonoscreen.forcefield.models.registry import create_model, kinds
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
 from phonoscreen.forcefield.supercells import Supercells
 from tests.forcefield_crystals import SETTINGS, perovskite, random_moves, rock_salt, zinc_blende
 
-KINDS = ["elemental_sdnnff", "equivariant"]
+KINDS = kinds()
 
 
 def made(kind, **changes):

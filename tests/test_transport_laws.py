@@ -430,3 +430,10 @@ def test_wrong_input_is_refused(cubic):
             solve(cell, two, three, mesh, Settings(**options))
     with pytest.raises(UnstableCrystal, match="imaginary"):
         solve(crystal, dataclasses.replace(second, values=-second.values), third, (3, 3, 3))
+
+
+def test_the_broadened_delta_function_integrates_to_one():
+    width, steps = 0.3, numpy.linspace(-3, 3, 20001)
+    values = numpy.array([kernels.line_shape(step, width) for step in steps])
+    assert numpy.trapezoid(values, steps) == pytest.approx(1, abs=1e-10)
+    assert kernels.line_shape(0.0, 0.0) == 0

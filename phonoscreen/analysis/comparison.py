@@ -21,7 +21,7 @@ def reference_name(engine, model):
         return f"DFT ({model}, {_CODES[engine]})"
     if engine in _POTENTIALS:
         return f"universal potential {_POTENTIALS[engine]} {model}"
-    return f"collected outputs ({model})"
+    return f"collected outputs ({model})" if engine == "collected" else f"{engine} {model}"
 
 
 def cohp_name(engine):

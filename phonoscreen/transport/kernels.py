@@ -10,6 +10,34 @@ _SQRT_PI = math.sqrt(math.pi)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
+def line_shape(difference, width):
+    """Return the broadened delta function of energy, ps: a Gaussian whose integral over the difference is 1.
+
+    Parameters
+    ----------
+    difference : from energy conservation, rad/ps
+    width : rad/ps; without a width there is no process
+    """
+    return math.exp(-((difference / width) ** 2)) / (width * _SQRT_PI) if width > 0.0 else 0.0
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def pair_widths(steps, q1, band1, q2, band2):
+    """Return the broadening of absorption and of emission by two phonons, rad/ps.
+
+    Parameters
+    ----------
+    steps : (n_q, n_band, 3) of ``phonoscreen.phonons.modes.broadening_steps``, rad/ps
+    q1, band1, q2, band2 : the two phonons
+    """
+    plus, minus = 0.0, 0.0
+    for x in range(3):
+        plus += (steps[q1, band1, x] + steps[q2, band2, x]) ** 2
+        minus += (steps[q1, band1, x] - steps[q2, band2, x]) ** 2
+    return math.sqrt(plus), math.sqrt(minus)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def three_phonon(
     half, last, omega, steps, occupation, q0, low, first, second, counts, scale, rates, phase_space, transfer
 ):
@@ -44,11 +72,7 @@ def three_phonon(
                 w2 = omega[j, s2]
                 if w2 <= 0.0:
                     continue
-                plus, minus = 0.0, 0.0
-                for x in range(3):
-                    plus += (steps[i, s1, x] + steps[j, s2, x]) ** 2
-                    minus += (steps[i, s1, x] - steps[j, s2, x]) ** 2
-                plus, minus = math.sqrt(plus), math.sqrt(minus)
+                plus, minus = pair_widths(steps, i, s1, j, s2)
                 total, gap = w1 + w2, w2 - w1
                 reach_plus, reach_minus = CUTOFF * plus, CUTOFF * minus
                 for r in range(half.shape[2]):
@@ -59,9 +83,9 @@ def three_phonon(
                     near_out = abs(out) <= reach_minus
                     if w <= 0.0 or not (near_up or near_down or near_out):
                         continue
-                    absorb1 = math.exp(-((up / plus) ** 2)) / (plus * _SQRT_PI) if near_up and plus > 0.0 else 0.0
-                    absorb2 = math.exp(-((down / plus) ** 2)) / (plus * _SQRT_PI) if near_down and plus > 0.0 else 0.0
-                    emit = math.exp(-((out / minus) ** 2)) / (minus * _SQRT_PI) if near_out and minus > 0.0 else 0.0
+                    absorb1 = line_shape(up, plus) if near_up else 0.0
+                    absorb2 = line_shape(down, plus) if near_down else 0.0
+                    emit = line_shape(out, minus) if near_out else 0.0
                     re, im = zero, zero
                     for c in range(last.shape[2]):
                         a, b = half[p, s1, r, c], last[j, s2, c]
@@ -158,4 +182,4 @@ def elastic(vectors, last, omega, widths, variance, irreducible, rates):
                             for x in range(3 * b, 3 * b + 3):
                                 dot += vectors[k, s, x].conjugate() * last[q, s1, x]
                             overlap += variance[b] * (dot.real**2 + dot.imag**2)
-                        rates[k, s] += overlap * math.exp(-((distance / width) ** 2)) / (width * _SQRT_PI)
+                        rates[k, s] += overlap * line_shape(distance, width)
