@@ -1,7 +1,6 @@
 """A study of eight compounds with a universal potential as the reference, in a copy of the repository."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -12,30 +11,15 @@ from ase.io import write
 
 from phonoscreen.audit.provenance import file_sha256, record_path, seal
 from tests.conftest import ROOT
+from tests.small_study import copy_repository
 
 COMPOUNDS = [
     ("nacl", "NaCl", "rocksalt", 5.69), ("kbr", "KBr", "rocksalt", 6.71), ("rbi", "RbI", "rocksalt", 7.49),
     ("bate", "BaTe", "rocksalt", 7.06), ("znte", "ZnTe", "zincblende", 6.18), ("inp", "InP", "zincblende", 5.96),
     ("cscl", "CsCl", "cesiumchloride", 4.22), ("tlbr", "TlBr", "cesiumchloride", 4.06),
 ]  # fmt: skip
-SETTINGS = {
-    "shards": 1,
-    "source": {"kind": "files", "path": "compounds"},
-    "filter": {"training_structures": 4, "validation_structures": 2},
-    "reference": {"engine": "sevennet", "sevennet": {"model": "7net-0"},
-                  "label": ["training", "validation", "unexplored"]},
-    "supercell": {"min_length_angstrom": 8.0, "reference_oversampling": 3, "reference_min": 3,
-                  "network_oversampling": 3, "network_min": 4},
-    "force_model": {"committee": 2, "device": "cpu", "equivariant": {"cutoff_angstrom": 4.5, "hidden": [32]}},
-    "training": {"epochs": 4, "epochs_later_rounds": 2},
-    "active_learning": {"rounds_max": 1, "threshold_mev_per_angstrom": 1, "select_max": 1},
-    "force_constants": {"third_cutoff_angstrom": 4.0},
-    "transport": {"mesh_density_angstrom": 20},
-    "supercell_check": {"structures": []},
-    "cross_check": {"structures_per_source": 0},
-    "bonding": {"engine": "tblite", "structures_max": 1},
-    "baselines": [],
-}  # fmt: skip
+SETTINGS = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
+SETTINGS["source"] = {"kind": "files", "path": "compounds"}  # with faulty ones among them
 
 
 class Study:
@@ -43,12 +27,7 @@ class Study:
 
     def __init__(self, folder):
         self.folder = folder
-        command = ["git", "ls-files", "-co", "--exclude-standard"]
-        names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        for name in names.stdout.split("\n"):
-            if name and (ROOT / name).exists() and not name.startswith("tests/"):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+        copy_repository(folder)
         (folder / "compounds").mkdir()
         for name, formula, lattice, a in COMPOUNDS:
             write(folder / f"compounds/{name}.cif", bulk(formula, lattice, a=a))

@@ -157,3 +157,13 @@ def test_a_script_reads_only_what_its_rule_gives(name):
             used = set(re.findall(rf"job\.{section}\.(?!(?:get|items)\b)(\w+)", code))
             if given is not None:
                 assert used <= given, f"{script} uses {section} {sorted(used - given)}, which rule {name} does not give"
+
+
+def test_the_small_case_is_planned_in_a_folder_of_its_own(tmp_path):
+    shutil.copytree(ROOT / ".test/config", tmp_path / "config")
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+    command += ["--configfile", str(tmp_path / "config/config.yaml"), "--cores", "2", "-n", "--quiet", "rules"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.M))
+    assert jobs["train_member"] == "4" and jobs["write_summary"] == "1"

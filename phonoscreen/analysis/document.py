@@ -41,9 +41,11 @@ class Document:
         self.blocks = []
 
     def heading(self, text, level=2):
+        """Add a heading."""
         self.blocks.append(("heading", level, text))
 
     def paragraph(self, text):
+        """Add a paragraph."""
         self.blocks.append(("paragraph", text))
 
     def table(self, headers, rows):

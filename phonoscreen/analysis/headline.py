@@ -1,4 +1,4 @@
-"""This study's value of every published headline number, from the tables."""
+"""The value that this study has for every published headline number, from the tables."""
 
 from dataclasses import dataclass
 

@@ -78,10 +78,12 @@ class FilterCounts:
 
     @property
     def precision(self):
+        """Share of the structures above the filter that conduct as little as it promises."""
         return self.above_ultralow / self.above if self.above else numpy.nan
 
     @property
     def recall(self):
+        """Share of the structures that conduct so little which the filter finds."""
         total = self.above_ultralow + self.below_ultralow
         return self.above_ultralow / total if total else numpy.nan
 

@@ -84,15 +84,15 @@ def digest_of_arrays(*arrays: Any) -> str:
 class Settings:
     """The settings with which a job has ever computed, by their digest, in the folder of the job."""
 
-    def __init__(self, job):
+    def __init__(self, job: Any) -> None:
         self._folder, self.current = job.work, settings_of(job) or {}
         self.key = digest(self.current)
         _write_json(self.current, self._path(self.key))
 
-    def _path(self, key):
+    def _path(self, key: str) -> Path:
         return self._folder / f"settings.{key}.json"
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> dict[str, Any]:
         return self.current if key == self.key else _read_json(self._path(key)) or {}
 
 
@@ -104,21 +104,21 @@ class KeptShard:
     folder : of the job, see ``phonoscreen.audit.work``
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         document = _read_json(self._folder / "kept.json") or {}
         self._arrays = self._folder / str(document.get("arrays", "none"))
         sound = self._arrays.exists() and file_sha256(self._arrays) == document["sha256"]
         self.entries = document["entries"] if sound else {}
 
-    def copy(self, structure_id, path):
+    def copy(self, structure_id: str, path: str | Path) -> None:
         """Write the arrays of a structure to a file of its own, if it has any."""
         with h5py.File(self._arrays) as store:
             if structure_id in store:
                 with h5py.File(path, "w") as piece:
                     store.copy(structure_id, piece)
 
-    def replace(self, entries, arrays):
+    def replace(self, entries: dict[str, Any], arrays: str | Path) -> None:
         """Keep the outcomes of a finished shard, and those of structures that it does not hold now.
 
         Parameters
@@ -179,12 +179,12 @@ def keep_whole(job: Any, seconds: float) -> None:
         _write_json(document, job.work / "kept.json")
 
 
-def _contents(job):
+def _contents(job: Any) -> list[str]:
     """Return the content of the inputs of a job, whatever their names."""
     return list(job.inputs.values())
 
 
-def _read_json(path):
+def _read_json(path: str | Path) -> dict[str, Any] | None:
     """Return a document of ``_write_json``, None if there is none or it is damaged."""
     try:
         document = json.loads(Path(path).read_text())
@@ -193,7 +193,7 @@ def _read_json(path):
         return None
 
 
-def _write_json(document, path):
+def _write_json(document: dict[str, Any], path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:

@@ -95,11 +95,11 @@ def statement(outdated: list[Outdated]) -> str:
     return "\n".join([head, *lines]) if lines else ""
 
 
-def _spelt(name, old, new):
+def _spelt(name: str, old: Any, new: Any) -> str:
     return "the code" if name == "code" else f"{name} ({json.dumps(old)} -> {json.dumps(new)})"
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -40,8 +40,9 @@ class SpaceGroup:
 
 @dataclass
 class CrystalSymmetry:
-    """Operations of the space group; operation ``g`` takes atom ``i`` of cell ``c`` to atom ``atoms[g, i]`` of cell
-    ``rotations[g] @ c + cells[g, i]``.
+    """Operations of the space group.
+
+    Operation ``g`` takes atom ``i`` of cell ``c`` to atom ``atoms[g, i]`` of cell ``rotations[g] @ c + cells[g, i]``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Active learning replayed on compounds that are all labelled: is a strategy better than chance at equal budget?"""
+"""Active learning replayed on compounds that are all labelled: a strategy against chance at equal budget."""
 
 import tempfile
 from pathlib import Path

@@ -74,6 +74,7 @@ def _radial(distance, scale, cutoff, value, slope):
 
 @numba.njit(**_COMPILED)
 def project(offsets, types, scales, cutoff, vectors, weights, moments):
+    """Add the moments of the neighbour density of every atom; arguments as in ``phonoscreen.forcefield.moments``."""
     n_radial, channels = weights.shape[1], weights.shape[3]
     rows = weights.reshape(len(weights), n_radial, 4 * channels)
     harmonic = numpy.empty(16, weights.dtype)

@@ -74,8 +74,10 @@ def select(candidates, strategy, select_max, *, seed, formulas=None, labelled=()
 
 
 def composition_vector(formula):
-    """Return mean and spread of the element attributes of a formula, (10,); distances between them say how different
-    the chemistry of two compounds is."""
+    """Return mean and spread of the element attributes of a formula, (10,).
+
+    Distances between them say how different the chemistry of two compounds is.
+    """
     attributes = element_attributes(symbols2numbers(formula))
     return numpy.concatenate([attributes.mean(axis=0), attributes.std(axis=0)])
 

@@ -46,8 +46,9 @@ class ThreePhononRates:
     transfer: numpy.ndarray | None
 
     def leave_out(self, modes):
-        """Take away the processes of some modes; the modes remain partners in the processes of others (ShengBTE's
-        omega_max).
+        """Take away the processes of some modes (ShengBTE's omega_max).
+
+        The modes remain partners in the processes of others.
 
         Parameters
         ----------

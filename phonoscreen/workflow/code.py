@@ -114,8 +114,11 @@ def _by():
 
 @functools.cache
 def _facts(path):
-    """Return the ``meaning`` of a file (digest of what it does), the project modules that it ``imports``, and the
-    ``packages`` out of which it imports modules whose names are made at run time."""
+    """Return what counts of a file: its ``meaning`` (digest of what it does), ``imports`` and ``packages``.
+
+    ``imports`` are the project modules that it imports, ``packages`` those out of which it imports modules whose names
+    are made at run time.
+    """
     content = (ROOT / path).read_bytes()
     key = hashlib.sha256(f"{Path(path).parent}\0".encode() + content).hexdigest()
     facts = _kept().get(key) or _NEW.get(key)

@@ -1,0 +1,1 @@
+"""Settings of a study: types, limits, defaults and descriptions, and their check."""
