@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy
 from ase.cell import Cell
+from numpy.typing import ArrayLike, NDArray
 
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.symmetry import find_symmetry
 
 PATHS = {"FCC": "GXU,KGL", "CUB": "GXMGRX,MR"}
@@ -28,7 +30,7 @@ class BandPath:
     labels: list
 
 
-def band_path(cell, points_per_edge=40):
+def band_path(cell: NDArray, points_per_edge: int = 40) -> BandPath:
     """Standard path of a lattice.
 
     Parameters
@@ -45,7 +47,10 @@ def band_path(cell, points_per_edge=40):
     standard = lattice.bandpath(PATHS.get(name), npoints=0, eps=1e-3)
     corners = standard.special_points
     reciprocal = 2 * numpy.pi * numpy.linalg.inv(cell).T
-    qpoints, distances, labels, length = [], [], [], 0.0
+    qpoints: list[NDArray] = []
+    distances: list[float] = []
+    labels: list[str] = []
+    length = 0.0
     for piece in standard.path.split(","):
         names = _corner_names(piece, corners)
         if labels:
@@ -54,7 +59,7 @@ def band_path(cell, points_per_edge=40):
             qpoints, distances, labels = [corners[names[0]]], [0.0], [names[0]]
         for start, end in zip(names, names[1:]):
             step = (corners[end] - corners[start]) / points_per_edge
-            edge = numpy.linalg.norm(step @ reciprocal)
+            edge = float(numpy.linalg.norm(step @ reciprocal))
             for k in range(1, points_per_edge + 1):
                 qpoints.append(corners[start] + k * step)
                 distances.append(length + k * edge)
@@ -63,7 +68,7 @@ def band_path(cell, points_per_edge=40):
     return BandPath(numpy.array(qpoints), numpy.array(distances), labels)
 
 
-def irreducible_mesh(crystal, mesh):
+def irreducible_mesh(crystal: Crystal, mesh: ArrayLike) -> tuple[NDArray, NDArray]:
     """Irreducible points of a mesh through Gamma.
 
     Parameters

@@ -7,13 +7,15 @@ that fit into the supercell it contains the macroscopic field of the displacemen
 non-analytic correction of ``phonoscreen.phonons.long_range`` continues the same sum.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal import units
-from phonoscreen.crystal.constants import SecondOrder, full_second_order
+from phonoscreen.crystal.constants import Crystal, SecondOrder, full_second_order
 from phonoscreen.crystal.supercell import supercell_cells
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.phonons.long_range import GonzeCorrection
@@ -26,7 +28,7 @@ LARGEST_DIELECTRIC = 1e6
 """High-frequency dielectric constants of crystals with a gap stay below some hundreds."""
 
 
-def dipole_constants(crystal, repetitions, born, dielectric):
+def dipole_constants(crystal: Crystal, repetitions: Sequence[int], born: NDArray, dielectric: NDArray) -> SecondOrder:
     """Second-order force constants of the dipoles in a supercell.
 
     Parameters
@@ -57,7 +59,7 @@ def dipole_constants(crystal, repetitions, born, dielectric):
     return SecondOrder(tuple(int(n) for n in repetitions), values.reshape(n_atoms, -1, 3, 3))
 
 
-def dipole_forces(constants, displacements):
+def dipole_forces(constants: SecondOrder, displacements: ArrayLike) -> NDArray:
     """Forces of the dipole-dipole part.
 
     Parameters
@@ -75,7 +77,9 @@ def dipole_forces(constants, displacements):
     return -(numpy.asarray(displacements).reshape(-1, 3 * n) @ matrix.T).reshape(-1, n, 3)
 
 
-def dipole_correction(crystal, charges):
+def dipole_correction(
+    crystal: Crystal, charges: tuple[NDArray, NDArray] | None
+) -> Callable[..., GonzeCorrection] | None:
     """Return what a ``DynamicalMatrix`` adds for the dipole-dipole part between the wave vectors of the supercell.
 
     Parameters
@@ -94,7 +98,9 @@ def dipole_correction(crystal, charges):
     return partial(GonzeCorrection, born=born, epsilon=dielectric)
 
 
-def check_charges(crystal, born, dielectric, where=None):
+def check_charges(
+    crystal: Crystal, born: ArrayLike, dielectric: ArrayLike, where: str | None = None
+) -> tuple[NDArray, NDArray]:
     """Born charges and dielectric tensor that obey the crystal's symmetry and the sum rule, or a refusal.
 
     Both are averaged over the space group, and the sum of the charges is taken off evenly, as phonopy does. What a
@@ -116,21 +122,21 @@ def check_charges(crystal, born, dielectric, where=None):
     StudyError
         If the charges do not fit the crystal, are not finite, or the tensor is not positive definite.
     """
-    born, dielectric = numpy.asarray(born, float), numpy.asarray(dielectric, float)
-    if born.shape != (len(crystal.numbers), 3, 3) or dielectric.shape != (3, 3):
+    born, tensor = numpy.asarray(born, float), numpy.asarray(dielectric, float)
+    if born.shape != (len(crystal.numbers), 3, 3) or tensor.shape != (3, 3):
         raise StudyError(
-            f"Born charges of shape {born.shape} and a dielectric tensor of shape {dielectric.shape} for "
+            f"Born charges of shape {born.shape} and a dielectric tensor of shape {tensor.shape} for "
             f"{len(crystal.numbers)} atoms",
             where=where,
             fix="give (n_atoms, 3, 3) charges of the primitive cell's atoms and a (3, 3) tensor",
         )
-    check_tensors(born, dielectric, where)
+    check_tensors(born, tensor, where)
     symmetry, largest = find_symmetry(crystal), max(float(numpy.abs(born).max()), 1e-300)
     average, turns = numpy.zeros_like(born), symmetry.cartesian
     for images, turn in zip(symmetry.atoms, turns):
         average[images] += turn @ born @ turn.T / len(turns)
-    dielectric = (turns @ dielectric @ turns.transpose(0, 2, 1)).mean(axis=0)
-    dielectric = 0.5 * (dielectric + dielectric.T)
+    tensor = (turns @ tensor @ turns.transpose(0, 2, 1)).mean(axis=0)
+    tensor = 0.5 * (tensor + tensor.T)
     unlike, total = float(numpy.abs(average - born).max()), average.sum(axis=0)
     if unlike > MISTAKEN_CHARGE * largest:
         raise StudyError(
@@ -144,10 +150,10 @@ def check_charges(crystal, born, dielectric, where=None):
             where=where,
             fix="calculate them with denser k points, or check the order of the atoms",
         )
-    return average - total / len(born), dielectric
+    return average - total / len(born), tensor
 
 
-def check_tensors(born, dielectric, where=None):
+def check_tensors(born: NDArray, dielectric: NDArray, where: str | None = None) -> None:
     """Raise StudyError on charges or a dielectric tensor that no crystal has.
 
     Parameters

@@ -6,14 +6,16 @@ of the smooth convention that Eq. (2) of J. Rodriguez et al., Commun. Mater. 4, 
 Nat. Phys. 15, 809 (2019) need.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal import units
-from phonoscreen.crystal.constants import SecondOrder
+from phonoscreen.crystal.constants import Crystal, SecondOrder
 from phonoscreen.crystal.shortest_images import ShortestImages
 from phonoscreen.crystal.supercell import cell_index, supercell_cells
 
@@ -40,7 +42,9 @@ class LatticeSum:
     commensurate: numpy.ndarray
 
     @classmethod
-    def from_second_order(cls, crystal, second, images=None):
+    def from_second_order(
+        cls, crystal: Crystal, second: SecondOrder, images: ShortestImages | None = None
+    ) -> "LatticeSum":
         """Return the lattice sum of a diagonal supercell under the minimum-image convention.
 
         Parameters
@@ -89,7 +93,9 @@ class DynamicalMatrix:
         forces (``phonoscreen.phonons.long_range``)
     """
 
-    def __init__(self, crystal, constants, correction=None):
+    def __init__(
+        self, crystal: Crystal, constants: SecondOrder | LatticeSum, correction: Callable[..., Any] | None = None
+    ) -> None:
         if isinstance(constants, SecondOrder):
             constants = LatticeSum.from_second_order(crystal, constants)
         self.crystal, self.constants = crystal, constants
@@ -103,7 +109,7 @@ class DynamicalMatrix:
         offsets = positions[None, :] - positions[:, None]
         self.offsets = numpy.moveaxis(numpy.repeat(numpy.repeat(offsets, 3, 0), 3, 1), 2, 0)
 
-    def __call__(self, q, gradient=False):
+    def __call__(self, q: NDArray, gradient: bool = False) -> tuple[NDArray, Any]:
         """Return D and, if asked for, dD/dq.
 
         Parameters
@@ -133,7 +139,7 @@ class DynamicalMatrix:
         return 0.5 * (matrix + matrix.conj().swapaxes(1, 2)), slope
 
 
-def solve_modes(dynamical_matrix, q):
+def solve_modes(dynamical_matrix: DynamicalMatrix, q: NDArray) -> tuple[NDArray, NDArray]:
     """Return frequencies and eigenvectors.
 
     Parameters
@@ -162,7 +168,7 @@ def frequencies_thz(dynamical_matrix: DynamicalMatrix, q: NDArray) -> NDArray:
     return units.to_thz(numpy.sign(squares) * numpy.sqrt(numpy.abs(squares)))
 
 
-def acoustic_at_gamma(frequencies, q):
+def acoustic_at_gamma(frequencies: NDArray, q: NDArray) -> NDArray:
     """Which modes are the three translations: those at Gamma whose frequencies, real or imaginary, are the smallest.
 
     One definition for the verdict on stability and for transport.
@@ -182,7 +188,7 @@ def acoustic_at_gamma(frequencies, q):
     return chosen
 
 
-def velocity_matrices(omega, eigenvectors, slope):
+def velocity_matrices(omega: NDArray, eigenvectors: NDArray, slope: NDArray) -> NDArray:
     """Velocity matrices V_ss' = e_s^* dD/dq e_s' / (omega_s + omega_s'), Eq. (2) of Rodriguez et al. (2023).
 
     Parameters
@@ -202,7 +208,7 @@ def velocity_matrices(omega, eigenvectors, slope):
     return matrices * numpy.where(allowed, 1.0 / numpy.where(allowed, total, 1.0), 0.0)[:, None]
 
 
-def degenerate_sets(omega, tolerance_thz=1e-4):
+def degenerate_sets(omega: NDArray, tolerance_thz: float = 1e-4) -> NDArray:
     """Return the index of the degenerate set of each mode.
 
     Parameters
@@ -218,7 +224,7 @@ def degenerate_sets(omega, tolerance_thz=1e-4):
     return numpy.concatenate([numpy.zeros((len(omega), 1), int), numpy.cumsum(gaps, axis=1)], axis=1)
 
 
-def average_over_sets(values, sets):
+def average_over_sets(values: NDArray, sets: NDArray) -> NDArray:
     """Replace each mode's value by the mean over its degenerate set.
 
     Parameters

@@ -1,8 +1,13 @@
 """Long-range (dipole-dipole) part of the dynamical matrix of polar crystals."""
 
+from typing import Any
+
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.crystal import units
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.phonons.dynamical_matrix import LatticeSum
 
 NOTHING = 1e-18
 """Squared length of a wave vector, over that of the reciprocal lattice, below which it is zero."""
@@ -23,16 +28,16 @@ class WangCorrection:
     epsilon : (3, 3) high-frequency dielectric tensor
     """
 
-    def __init__(self, crystal, constants, born, epsilon):
+    def __init__(self, crystal: Crystal, constants: LatticeSum, born: ArrayLike, epsilon: ArrayLike) -> None:
         self.crystal, self.constants = crystal, constants
         self.born, self.epsilon = numpy.asarray(born, float), numpy.asarray(epsilon, float)
         self._reciprocal = 2 * numpy.pi * numpy.linalg.inv(crystal.cell).T
         self._vectors = constants.cells @ crystal.cell
         masses = numpy.repeat(numpy.asarray(crystal.masses, float), 3)
-        self._scale = 4 * numpy.pi * units.COULOMB * units.SQUARED_FREQUENCY / crystal.volume
-        self._scale = self._scale / numpy.sqrt(numpy.outer(masses, masses))
+        strength = 4 * numpy.pi * units.COULOMB * units.SQUARED_FREQUENCY / crystal.volume
+        self._scale = strength / numpy.sqrt(numpy.outer(masses, masses))
 
-    def matrices(self, q, gradient):
+    def matrices(self, q: NDArray, gradient: bool) -> tuple[NDArray, Any]:
         """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""
         n = len(self.crystal.masses)
         phases = numpy.exp(2j * numpy.pi * (q @ self.constants.cells.T))
@@ -63,7 +68,7 @@ class WangCorrection:
         return matrix * self._scale, slope * self._scale
 
 
-def shortest_wave_vectors(q, reciprocal):
+def shortest_wave_vectors(q: NDArray, reciprocal: NDArray) -> NDArray:
     """Return the shortest Cartesian equivalent of each wave vector.
 
     Parameters
@@ -101,14 +106,16 @@ class EwaldCorrection:
     cutoff : exponent where the sum stops (14 in Quantum ESPRESSO)
     """
 
-    def __init__(self, crystal, born, epsilon, alpha, cutoff=14.0):
+    def __init__(
+        self, crystal: Crystal, born: ArrayLike, epsilon: ArrayLike, alpha: float, cutoff: float = 14.0
+    ) -> None:
         self.born, self.epsilon = numpy.asarray(born, float), numpy.asarray(epsilon, float)
         self._reciprocal = 2 * numpy.pi * numpy.linalg.inv(crystal.cell).T
         self._positions = numpy.asarray(crystal.scaled_positions) @ crystal.cell
         self._alpha, self._limit = alpha, 4 * alpha * cutoff
         masses = numpy.repeat(numpy.asarray(crystal.masses, float), 3)
-        self._scale = 4 * numpy.pi * units.COULOMB * units.SQUARED_FREQUENCY / crystal.volume
-        self._scale = self._scale / numpy.sqrt(numpy.outer(masses, masses))
+        strength = 4 * numpy.pi * units.COULOMB * units.SQUARED_FREQUENCY / crystal.volume
+        self._scale = strength / numpy.sqrt(numpy.outer(masses, masses))
         radius = numpy.sqrt(self._limit / numpy.linalg.eigvalsh(self.epsilon).min())
         reach = numpy.ceil(radius * numpy.linalg.norm(numpy.linalg.inv(self._reciprocal), axis=0)).astype(int) + 1
         shifts = numpy.array(list(numpy.ndindex(*(2 * reach + 1)))) - reach
@@ -126,11 +133,11 @@ class EwaldCorrection:
         # Only its symmetric part is a force constant; on sites of low symmetry the charges leave another one (phonopy
         # drops it too)
         total = self._sum(numpy.zeros((1, 3)), False)[0].reshape(n, 3, n, 3).sum(axis=2).real
-        self._own = numpy.zeros((n, 3, n, 3))
-        self._own[numpy.arange(n), :, numpy.arange(n), :] = 0.5 * (total + total.transpose(0, 2, 1))
-        self._own = self._own.reshape(3 * n, 3 * n)
+        own = numpy.zeros((n, 3, n, 3))
+        own[numpy.arange(n), :, numpy.arange(n), :] = 0.5 * (total + total.transpose(0, 2, 1))
+        self._own = own.reshape(3 * n, 3 * n)
 
-    def matrices(self, q, gradient):
+    def matrices(self, q: NDArray, gradient: bool) -> tuple[NDArray, Any]:
         """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""
         q = numpy.asarray(q, float)
         blocks = numpy.array_split(q, max(1, len(q) * len(self._vectors) // 2**18))
@@ -192,7 +199,7 @@ class GonzeCorrection:
     N_VECTORS = 300  # reciprocal vectors in the sum, and the Gaussian there: phonopy's choices
     SMALLEST = 1e-10
 
-    def __init__(self, crystal, constants, born, epsilon):
+    def __init__(self, crystal: Crystal, constants: LatticeSum, born: ArrayLike, epsilon: ArrayLike) -> None:
         self._ewald = self.ewald(crystal, born, epsilon)
         n, q = len(crystal.masses), constants.commensurate
         at = self._ewald.matrices(q, False)[0].reshape(len(q), -1)
@@ -202,14 +209,14 @@ class GonzeCorrection:
         self._cells, self._vectors, self._n3 = constants.cells, constants.cells @ crystal.cell, 3 * n
 
     @classmethod
-    def ewald(cls, crystal, born, epsilon):
+    def ewald(cls, crystal: Crystal, born: ArrayLike, epsilon: ArrayLike) -> EwaldCorrection:
         """Return the ``EwaldCorrection`` whose sum is taken out and added back."""
         radius = 2 * numpy.pi * (3 * cls.N_VECTORS / (4 * numpy.pi * crystal.volume)) ** (1 / 3)
         cutoff = -numpy.log(cls.SMALLEST)
         alpha = radius**2 * numpy.trace(epsilon) / 3 / 4 / cutoff
         return EwaldCorrection(crystal, born, epsilon, alpha, cutoff)
 
-    def matrices(self, q, gradient):
+    def matrices(self, q: NDArray, gradient: bool) -> tuple[NDArray, Any]:
         """Return what is to be added to D (n_q, 3n, 3n) and, if asked for, to dD/dq (n_q, 3, 3n, 3n) or None."""
         matrix, slope = self._ewald.matrices(q, gradient)
         phases = numpy.exp(2j * numpy.pi * (numpy.asarray(q) @ self._cells.T))

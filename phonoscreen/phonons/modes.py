@@ -1,14 +1,17 @@
 """Phonon modes of a whole q mesh, solved once and shared by every property."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal import units
 from phonoscreen.crystal.mesh import Mesh
 from phonoscreen.phonons.dynamical_matrix import (
     ZERO_THZ,
+    DynamicalMatrix,
     acoustic_at_gamma,
     average_over_sets,
     degenerate_sets,
@@ -58,17 +61,24 @@ class MeshModes:
     cells: numpy.ndarray
 
     @property
-    def mesh_omega(self):
+    def mesh_omega(self) -> NDArray:
         """(n_q, n_band) rad/ps, at every point of the mesh."""
         return self.omega[self.mesh.star]
 
     @property
-    def irreducible_eigenvectors(self):
+    def irreducible_eigenvectors(self) -> NDArray:
         """(n_irr, n_band, 3n) rows."""
         return self.eigenvectors[self.mesh.irreducible]
 
 
-def solve_mesh_modes(dynamical_matrix, mesh, *, degeneracy="sets", imaginary_threshold_thz=0.1, rotate=None):
+def solve_mesh_modes(
+    dynamical_matrix: DynamicalMatrix,
+    mesh: Mesh,
+    *,
+    degeneracy: str = "sets",
+    imaginary_threshold_thz: float = 0.1,
+    rotate: Callable[..., NDArray] | None = None,
+) -> MeshModes:
     """Solve the modes of a mesh.
 
     Parameters
@@ -137,7 +147,7 @@ def solve_mesh_modes(dynamical_matrix, mesh, *, degeneracy="sets", imaginary_thr
     )  # fmt: skip
 
 
-def broadening_steps(modes, scalebroad):
+def broadening_steps(modes: MeshModes, scalebroad: float) -> NDArray:
     """Return the vectors whose differences are the broadenings: ``velocities @ steps`` times scalebroad / sqrt(6).
 
     Returns
@@ -155,16 +165,16 @@ def _leave_out_still_modes(omega, columns, q):
         omega[k], columns[k] = omega[k, order], columns[k][:, order]
 
 
-def _orientations(steps, rotations):
+def _orientations(steps: NDArray, rotations: NDArray) -> NDArray:
     """Return the different parallelepipeds into which rotations turn the one with these edges (columns)."""
-    found = {}
+    found: dict[frozenset, NDArray] = {}
     for turned in rotations @ steps:
         signed = numpy.round(numpy.concatenate([turned, -turned], axis=1).T / numpy.abs(steps).max(), 6) + 0.0
         found.setdefault(frozenset(map(tuple, signed)), turned)
     return numpy.array(list(found.values()))
 
 
-def _expand(vectors, mesh):
+def _expand(vectors: NDArray, mesh: Mesh) -> NDArray:
     return numpy.einsum("qxy,qsy->qsx", mesh.rotations[mesh.operation], vectors[mesh.star])
 
 

@@ -1,10 +1,13 @@
 """Is a crystal dynamically stable? Frequencies on a mesh and along the standard path."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal, SecondOrder
 from phonoscreen.crystal.shortest_images import ShortestImages
 from phonoscreen.phonons.band_path import band_path, irreducible_mesh
 from phonoscreen.phonons.dipoles import dipole_correction
@@ -33,17 +36,23 @@ class Stability:
     arrays: dict
 
     @property
-    def stable(self):
+    def stable(self) -> bool:
         """Whether the verdict is ``stable``."""
         return self.verdict == "stable"
 
     @property
-    def status(self):
+    def status(self) -> str:
         """Status of the record: an uncertain verdict has not converged with the size of the supercell."""
         return {"stable": "ok", "unstable": "unstable", "uncertain": "not_converged"}[self.verdict]
 
 
-def check_stability(crystal, second_order, imaginary_threshold_thz, second_order_committee=(), charges=None):
+def check_stability(
+    crystal: Crystal,
+    second_order: SecondOrder,
+    imaginary_threshold_thz: float,
+    second_order_committee: Iterable[SecondOrder] = (),
+    charges: tuple[NDArray, NDArray] | None = None,
+) -> Stability:
     """Phonon frequencies on a mesh and along the standard path, and whether they are real.
 
     At Gamma the three acoustic modes are left out. Imaginary frequencies count as negative. At the wave vectors that
@@ -142,7 +151,7 @@ def _verdict(values, exact_qpoint, imaginary_threshold_thz):
     return "stable", ""
 
 
-def fit_into_supercell(qpoints, repetitions):
+def fit_into_supercell(qpoints: NDArray, repetitions: Sequence[int]) -> NDArray:
     """Whether each wave vector is one of the supercell: (n_q,) booleans."""
     steps = numpy.asarray(qpoints) * numpy.array(repetitions)
     return numpy.abs(steps - numpy.rint(steps)).max(axis=1) < 1e-6

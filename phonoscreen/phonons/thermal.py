@@ -1,15 +1,20 @@
 """Harmonic properties of a crystal: heat capacity, displacements, sound velocities, densities of states."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
-import spglib
+from numpy.typing import NDArray
 from scipy import constants
 
 from phonoscreen.crystal import units
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.symmetry import find_dataset
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
+from phonoscreen.phonons.modes import MeshModes
 
 
-def heat_capacity(modes, volume, temperature_k):
+def heat_capacity(modes: MeshModes, volume: float, temperature_k: float) -> float:
     """Heat capacity at constant volume, J/m^3/K.
 
     Parameters
@@ -22,13 +27,13 @@ def heat_capacity(modes, volume, temperature_k):
     return heat.sum() / len(modes.mesh.points) / volume * 1e30
 
 
-def molar_heat_capacity(modes, temperature_k):
+def molar_heat_capacity(modes: MeshModes, temperature_k: float) -> float:
     """Heat capacity at constant volume per mole of atoms, J/mol/K."""
     heat = units.mode_heat_capacity(modes.omega, temperature_k) * modes.mesh.weights[:, None]
     return heat.sum() / len(modes.mesh.points) / (modes.omega.shape[1] / 3) * constants.N_A
 
 
-def mean_square_displacements(modes, crystal, temperature_k):
+def mean_square_displacements(modes: MeshModes, crystal: Crystal, temperature_k: float) -> NDArray:
     """Mean square displacement of each atom, summed over the three directions.
 
     <u_b^2> = hbar / (2 N m_b) sum |e_b|^2 (2n + 1) / omega, for example A. A. Maradudin et al., Theory of Lattice
@@ -49,9 +54,7 @@ def mean_square_displacements(modes, crystal, temperature_k):
     amplitude = numpy.divide(2 * occupation + 1, omega, out=numpy.zeros_like(omega), where=omega > 0)
     weight = (numpy.abs(modes.irreducible_eigenvectors) ** 2).reshape(*omega.shape, -1, 3).sum(axis=3)
     total = numpy.einsum("q,qs,qsb->b", modes.mesh.weights, amplitude, weight)
-    orbits = spglib.get_symmetry_dataset(
-        (crystal.cell, crystal.scaled_positions, crystal.numbers), symprec=1e-4
-    ).equivalent_atoms  # the sum over a star is the same for equivalent atoms
+    orbits = find_dataset(crystal, 1e-4).equivalent_atoms  # the sum over a star is the same for equivalent atoms
     mean = numpy.array([total[orbits == orbit].mean() for orbit in orbits])
     return units.HBAR_OVER_U / 2 / len(modes.mesh.points) * mean / numpy.asarray(crystal.masses)
 
@@ -70,7 +73,7 @@ class SoundVelocities:
     branches_m_per_s: numpy.ndarray
 
 
-def sound_velocities(dynamical_matrix, n_polar=8, n_azimuth=16):
+def sound_velocities(dynamical_matrix: DynamicalMatrix, n_polar: int = 8, n_azimuth: int = 16) -> SoundVelocities:
     """Return the acoustic velocities averaged over directions.
 
     The squared velocity of a branch along a unit vector is e^* (dD/dq) e / (2 q) at a small q, which an error of the
@@ -101,7 +104,7 @@ def sound_velocities(dynamical_matrix, n_polar=8, n_azimuth=16):
     return SoundVelocities(float(mean ** (-1 / 3)), weights @ numpy.sort(speeds, axis=1))
 
 
-def phase_space(rates, modes):
+def phase_space(rates: Any, modes: MeshModes) -> dict[str, NDArray]:
     """Three-phonon phase space in ShengBTE's normalisation.
 
     L. Lindsay and D. A. Broido, J. Phys.: Condens. Matter 20, 165209 (2008); W. Li et al., Comput. Phys. Commun. 185,
@@ -121,7 +124,9 @@ def phase_space(rates, modes):
     return {"plus": plus, "minus": minus, "total": 2 / 3 * (plus + minus / 2)}
 
 
-def density_of_states(modes, widths, omega_grid, projections=None):
+def density_of_states(
+    modes: MeshModes, widths: NDArray, omega_grid: NDArray, projections: NDArray | None = None
+) -> NDArray:
     """Density of states by Gaussian broadening.
 
     Parameters

@@ -10,9 +10,12 @@ set's linewidth.
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.crystal import units
+from phonoscreen.crystal.mesh import Mesh
 from phonoscreen.phonons.dynamical_matrix import average_over_sets
+from phonoscreen.phonons.modes import MeshModes
 
 TO_W_PER_M_K = 1e22  # J/K angstrom^2/ps / angstrom^3
 
@@ -45,7 +48,7 @@ class Populations:
     diverged: bool = False
 
 
-def unusable(populations):
+def unusable(populations: Populations) -> tuple[str, str] | None:
     """Return why a solution is no result, as (a word, a sentence), or None.
 
     Parameters
@@ -62,7 +65,7 @@ def unusable(populations):
     return None
 
 
-def velocity_products(modes, degeneracy="sets"):
+def velocity_products(modes: MeshModes, degeneracy: str = "sets") -> NDArray:
     """Return the products of velocities that each mode contributes to the conductivity.
 
     Parameters
@@ -82,16 +85,18 @@ def velocity_products(modes, degeneracy="sets"):
     return average_over_sets(numpy.einsum("qxst,qyts->qsxy", block, block).real, modes.sets)
 
 
-def symmetrise(tensors, mesh):
+def symmetrise(tensors: NDArray, mesh: Mesh) -> NDArray:
     """Average tensors over the point group of the mesh: (..., 3, 3) to (..., 3, 3)."""
     return numpy.einsum("oax,...xy,oby->...ab", mesh.rotations, tensors, mesh.rotations) / len(mesh.rotations)
 
 
-def _inverse(linewidth):
+def _inverse(linewidth: NDArray) -> NDArray:
     return numpy.divide(1.0, linewidth, out=numpy.zeros_like(linewidth), where=linewidth > 0)
 
 
-def relaxation_time(modes, linewidth, products, volume, temperature_k):
+def relaxation_time(
+    modes: MeshModes, linewidth: NDArray, products: NDArray, volume: float, temperature_k: float
+) -> Populations:
     """Solve the Boltzmann equation in the relaxation-time approximation.
 
     kappa = sum C v v / Gamma / (V N), W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eq. (9).
@@ -117,7 +122,17 @@ def relaxation_time(modes, linewidth, products, volume, temperature_k):
     return Populations(bands.sum(axis=0), trace, modes.velocities * lifetime[:, :, None], history=bands[None])
 
 
-def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iterations_max=500, tolerance=1e-5):
+def iterate(
+    modes: MeshModes,
+    linewidth: NDArray,
+    transfer: NDArray,
+    products: NDArray,
+    volume: float,
+    temperature_k: float,
+    *,
+    iterations_max: int = 500,
+    tolerance: float = 1e-5,
+) -> Populations:
     """Solve the linearised Boltzmann equation by iteration on the irreducible wedge.
 
     Gamma G = omega v + B G with G = omega F, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eqs. (10)-(12).
@@ -155,8 +170,9 @@ def iterate(modes, linewidth, transfer, products, volume, temperature_k, *, iter
         kappa, change = bands.sum(axis=0), (bands - history[-1]).sum(axis=0)
         changes.append(numpy.abs(change).max())
         if _diverges(changes, numpy.abs(history[0].sum(axis=0)).max()):
-            nothing = [numpy.full_like(array, numpy.nan) for array in (kappa, parts, field)]
-            return Populations(*nothing, len(changes), False, numpy.array(history[:1]), diverged=True)
+            no_kappa, no_parts, no_field = (numpy.full_like(array, numpy.nan) for array in (kappa, parts, field))
+            start = numpy.array(history[:1])
+            return Populations(no_kappa, no_parts, no_field, len(changes), False, start, diverged=True)
         history.append(bands)
         converged = bool(changes[-1] < tolerance * numpy.abs(kappa).max())
     return Populations(

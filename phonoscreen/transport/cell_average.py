@@ -22,6 +22,7 @@ import math
 
 import numba
 import numpy
+from numpy.typing import NDArray
 
 NODES, WEIGHTS = numpy.polynomial.legendre.leggauss(8)
 FAR = 0.2
@@ -29,7 +30,16 @@ FAR = 0.2
 
 
 @numba.njit(cache=True, nogil=True)
-def pair_averages(gaps, widths, slopes, couplings, cells, nodes, weights, averages):
+def pair_averages(
+    gaps: NDArray,
+    widths: NDArray,
+    slopes: NDArray,
+    couplings: NDArray,
+    cells: NDArray,
+    nodes: NDArray,
+    weights: NDArray,
+    averages: NDArray,
+) -> None:
     """Average, over cells, the products of velocities between two bands times their Lorentzian.
 
     Parameters

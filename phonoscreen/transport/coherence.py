@@ -10,10 +10,12 @@ group turns the parallelepiped. Linewidths, heat capacities and mean frequencies
 import itertools
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal import units
 from phonoscreen.phonons.dynamical_matrix import average_over_sets
+from phonoscreen.phonons.modes import MeshModes
 from phonoscreen.transport.boltzmann import TO_W_PER_M_K, symmetrise
 from phonoscreen.transport.cell_average import NODES, WEIGHTS, pair_averages
 
@@ -24,7 +26,9 @@ _FACES = numpy.concatenate([numpy.roll(_FACE, shift, axis=1) for shift in range(
 _FACE_WEIGHTS = numpy.tile(numpy.outer(WEIGHTS, WEIGHTS).ravel() / 12, 3)
 
 
-def coherence_conductivity(modes, linewidth, volume, temperature_k, *, sum_over="cell_average"):
+def coherence_conductivity(
+    modes: MeshModes, linewidth: NDArray, volume: float, temperature_k: float, *, sum_over: str = "cell_average"
+) -> tuple[NDArray, NDArray]:
     """Wave-like (off-diagonal) thermal conductivity.
 
     Eq. (1) of J. Rodriguez et al., Commun. Mater. 4, 61 (2023), after M. Simoncelli et al., Nat. Phys. 15, 809 (2019).

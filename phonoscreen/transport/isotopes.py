@@ -2,9 +2,10 @@
 
 import numpy
 from ase.data import atomic_masses
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.phonons.modes import broadening_steps
+from phonoscreen.phonons.modes import MeshModes, broadening_steps
 from phonoscreen.transport import kernels
 
 NATURAL = 2.5e-4
@@ -12,7 +13,7 @@ NATURAL = 2.5e-4
 the two differ by up to 4.4e-4 (zinc), pure 16O from both by 2.6e-4."""
 
 
-def natural_isotopes(number):
+def natural_isotopes(number: int) -> tuple[float, float]:
     """Return mean mass (u) and mass variance g = sum_i f_i (1 - m_i / mean)^2 of an element's natural isotopes.
 
     Isotope masses and abundances of phonopy's compilation.
@@ -41,7 +42,7 @@ def natural_isotopes(number):
     return mean, (fractions * (1 - masses / mean) ** 2).sum()
 
 
-def mass_variances(numbers, masses=None):
+def mass_variances(numbers: NDArray, masses: NDArray | None = None) -> NDArray:
     """Return the mass variance of the isotopes of each atom.
 
     Atoms whose mass is not the natural one are of one isotope, or of a mixture nobody has told: their variance is zero.
@@ -59,7 +60,7 @@ def mass_variances(numbers, masses=None):
     return variances if masses is None else numpy.where(_is_natural(numbers, masses), variances, 0.0)
 
 
-def isotope_doubts(numbers, masses):
+def isotope_doubts(numbers: NDArray, masses: NDArray) -> list[str]:
     """Return a sentence on atoms that have no isotope scattering because of their mass, in a list, or an empty list.
 
     A pure isotope is meant so; a natural mass with too few digits is not, and no number tells one from the other.
@@ -92,7 +93,7 @@ def _is_natural(numbers, masses):
     return numpy.minimum(abs(masses / atomic_masses[numbers] - 1), abs(masses / numpy.array(means) - 1)) < NATURAL
 
 
-def isotope_rates(modes, variances):
+def isotope_rates(modes: MeshModes, variances: NDArray) -> NDArray:
     """Return the isotope scattering rates of the irreducible modes, 1/ps.
 
     S. Tamura, Phys. Rev. B 27, 858 (1983), Eq. (3.4), with the broadening of ``elastic_widths``.
@@ -116,7 +117,7 @@ def isotope_rates(modes, variances):
     return numpy.pi / 2 / len(mesh.points) * modes.omega**2 * sums
 
 
-def elastic_widths(steps):
+def elastic_widths(steps: NDArray) -> NDArray:
     """Return the broadening of each mode for densities of states and elastic scattering.
 
     The width of ``broadening_steps``, but no less than exp(Q1 - 1.5 (Q3 - Q1)) with Q the quartiles of the logarithms

@@ -3,6 +3,7 @@
 import math
 
 import numba
+from numpy.typing import NDArray
 
 CUTOFF = 2.0  # processes further than this many widths from energy conservation are left out (ShengBTE)
 CUTOFF_ELASTIC = 2.5
@@ -10,7 +11,7 @@ _SQRT_PI = math.sqrt(math.pi)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def line_shape(difference, width):
+def line_shape(difference: float, width: float) -> float:
     """Return the broadened delta function of energy, ps: a Gaussian whose integral over the difference is 1.
 
     Parameters
@@ -22,7 +23,7 @@ def line_shape(difference, width):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def pair_widths(steps, q1, band1, q2, band2):
+def pair_widths(steps: NDArray, q1: int, band1: int, q2: int, band2: int) -> tuple[float, float]:
     """Return the broadening of absorption and of emission by two phonons, rad/ps.
 
     Parameters
@@ -39,8 +40,21 @@ def pair_widths(steps, q1, band1, q2, band2):
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def three_phonon(
-    half, last, omega, steps, occupation, q0, low, first, second, counts, scale, rates, phase_space, transfer
-):
+    half: NDArray,
+    last: NDArray,
+    omega: NDArray,
+    steps: NDArray,
+    occupation: NDArray,
+    q0: int,
+    low: int,
+    first: NDArray,
+    second: NDArray,
+    counts: NDArray,
+    scale: float,
+    rates: NDArray,
+    phase_space: NDArray,
+    transfer: NDArray,
+) -> None:
     """Add the processes of some bands of one wave vector with pairs of wave vectors, q + q1 + q2 = G.
 
     Parameters
@@ -111,7 +125,7 @@ def three_phonon(
 
 
 @numba.njit(cache=True, nogil=True)
-def sum_triplets(where, phases, values, sums):
+def sum_triplets(where: NDArray, phases: NDArray, values: NDArray, sums: NDArray) -> None:
     """Add each triplet's constants, times its phase, to the block of its first atom and its slot.
 
     Parameters
@@ -130,7 +144,9 @@ def sum_triplets(where, phases, values, sums):
 
 
 @numba.njit(cache=True, nogil=True)
-def fold_on_wedge(transfer, touched, star, rotations, operation, rows):
+def fold_on_wedge(
+    transfer: NDArray, touched: NDArray, star: NDArray, rotations: NDArray, operation: NDArray, rows: NDArray
+) -> None:
     """Express what the whole mesh feeds into one wave vector through the irreducible points.
 
     Parameters
@@ -155,7 +171,15 @@ def fold_on_wedge(transfer, touched, star, rotations, operation, rows):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def elastic(vectors, last, omega, widths, variance, irreducible, rates):
+def elastic(
+    vectors: NDArray,
+    last: NDArray,
+    omega: NDArray,
+    widths: NDArray,
+    variance: NDArray,
+    irreducible: NDArray,
+    rates: NDArray,
+) -> None:
     """Add isotope scattering rates, S. Tamura, Phys. Rev. B 27, 858 (1983), without the prefactor.
 
     Parameters

@@ -7,6 +7,7 @@ even number of points, because one difference alone can vanish by chance. The co
 relaxation-time approximation; the relative error of the full solution is taken to be the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -29,7 +30,7 @@ class MeshError:
     kappa_c_percent: float = numpy.nan
 
 
-def coarser_meshes(shape):
+def coarser_meshes(shape: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the meshes of half the density, rounded down and up; none where that leaves a single point.
 
     Parameters
@@ -46,7 +47,9 @@ def coarser_meshes(shape):
     return [mesh for mesh in dict.fromkeys(halves) if max(mesh) > 1]
 
 
-def estimate(own, shape, coarser):
+def estimate(
+    own: tuple[float, float], shape: Sequence[int], coarser: Sequence[tuple[Sequence[int], tuple[float, float]]]
+) -> MeshError:
     """Return the MeshError of one temperature.
 
     Parameters
@@ -64,7 +67,7 @@ def estimate(own, shape, coarser):
     return MeshError(*(float(numpy.minimum(value, LARGEST_PERCENT)) for value in percent))
 
 
-def sentences(errors, temperatures_k):
+def sentences(errors: Sequence[MeshError], temperatures_k: Sequence[float]) -> list[str]:
     """Return one sentence per temperature on the estimated errors.
 
     Parameters

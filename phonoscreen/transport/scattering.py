@@ -11,15 +11,20 @@ import math
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal import units
-from phonoscreen.phonons.modes import broadening_steps
+from phonoscreen.crystal.constants import Crystal, ThirdOrder
+from phonoscreen.crystal.mesh import Mesh
+from phonoscreen.phonons.modes import MeshModes, broadening_steps
 from phonoscreen.transport import kernels
 from phonoscreen.transport.third_order import ThirdOrderTransform
 
@@ -45,7 +50,7 @@ class ThreePhononRates:
     weighted_phase_space: numpy.ndarray
     transfer: numpy.ndarray | None
 
-    def leave_out(self, modes):
+    def leave_out(self, modes: NDArray) -> None:
         """Take away the processes of some modes (ShengBTE's omega_max).
 
         The modes remain partners in the processes of others.
@@ -62,7 +67,7 @@ class ThreePhononRates:
             fed[:, modes] = 0.0
 
 
-def pairs_of(mesh, point, reduce=True):
+def pairs_of(mesh: Mesh, point: int, reduce: bool = True) -> tuple[NDArray, NDArray, NDArray]:
     """Return the pairs q1, q2 with q + q1 + q2 = G, each once under exchange and under the little group of q.
 
     Parameters
@@ -84,9 +89,20 @@ def pairs_of(mesh, point, reduce=True):
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def three_phonon_rates(
-    crystal, third, modes, temperatures_k, *, scalebroad=1.0, transfer=True, reduce=True, dtype=numpy.complex128,
-    memory_mib=64, memory_gib=16.0, threads=1, progress=None,
-):  # fmt: skip
+    crystal: Crystal,
+    third: ThirdOrder,
+    modes: MeshModes,
+    temperatures_k: ArrayLike,
+    *,
+    scalebroad: float = 1.0,
+    transfer: bool = True,
+    reduce: bool = True,
+    dtype: DTypeLike = numpy.complex128,
+    memory_mib: float = 64,
+    memory_gib: float = 16.0,
+    threads: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+) -> ThreePhononRates:
     """Return the three-phonon scattering rates of every irreducible mode.
 
     Fermi's golden rule with W. Li et al., Comput. Phys. Commun. 185, 1747 (2014), Eqs. (5)-(8) and (15): adaptive
@@ -161,7 +177,7 @@ class _Processes:
         self.scale = numpy.pi / 4 / self.n_q * units.THREE_PHONON_RATE
         self.by_kind = numpy.zeros((self.n_t, self.n_irr, self.n_bands, 2))
         self.phase_space = numpy.zeros((self.n_irr, self.n_bands, 2 + 2 * self.n_t))
-        self.matrix = None
+        self.matrix: Any = None
 
     def choose_blocks(self, memory_mib):
         """Choose how many bands and pairs of wave vectors are worked on together."""

@@ -1,14 +1,17 @@
 """From a crystal and its force constants to its thermal conductivity: every step in one call."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.crystal.constants import ThirdOrder
-from phonoscreen.crystal.mesh import build_mesh
-from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, average_over_sets
+from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
+from phonoscreen.crystal.mesh import Mesh, build_mesh
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, LatticeSum, average_over_sets
 from phonoscreen.phonons.modes import MeshModes, UnstableCrystal, solve_mesh_modes
 from phonoscreen.transport.boltzmann import (
     Populations,
@@ -68,7 +71,7 @@ class Settings:
     memory_gib: float = 16.0
     threads: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.temperatures_k = tuple(float(t) for t in numpy.atleast_1d(self.temperatures_k))
         if not self.temperatures_k or not all(numpy.isfinite(t) and t > 0 for t in self.temperatures_k):
             raise StudyError(f"temperatures {list(self.temperatures_k)} K: each must be above 0", where="transport",
@@ -105,7 +108,16 @@ class Solution:
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # small matrices: threads of their own would only wait
-def solve(crystal, second, third, mesh, settings=None, *, correction=None, progress=None):
+def solve(
+    crystal: Crystal,
+    second: SecondOrder | LatticeSum,
+    third: ThirdOrder,
+    mesh: ArrayLike | Mesh,
+    settings: Settings | None = None,
+    *,
+    correction: Callable[..., Any] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Solution:
     """Solve the phonon Boltzmann equation of a crystal.
 
     Parameters
@@ -154,12 +166,26 @@ def solve(crystal, second, third, mesh, settings=None, *, correction=None, progr
     return solution
 
 
-def check_modes(crystal, second, mesh, settings, *, correction=None):
+def check_modes(
+    crystal: Crystal,
+    second: SecondOrder | LatticeSum,
+    mesh: ArrayLike | Mesh,
+    settings: Settings,
+    *,
+    correction: Callable[..., Any] | None = None,
+) -> None:
     """Raise UnstableCrystal if a crystal has imaginary frequencies on a mesh (arguments as in ``solve``)."""
     _modes(crystal, second, mesh, settings, correction)
 
 
-def harmonic(crystal, second, mesh, settings, *, correction=None):
+def harmonic(
+    crystal: Crystal,
+    second: SecondOrder | LatticeSum,
+    mesh: ArrayLike | Mesh,
+    settings: Settings,
+    *,
+    correction: Callable[..., Any] | None = None,
+) -> tuple[MeshModes, ThreePhononRates, NDArray]:
     """Solve what needs no third-order constants.
 
     Parameters
@@ -204,7 +230,7 @@ def _means(solution):
 
 def _modes(crystal, second, mesh, settings, correction):
     check_crystal(crystal)
-    if not hasattr(mesh, "irreducible"):
+    if not isinstance(mesh, Mesh):
         mesh = build_mesh(crystal, mesh)
     return solve_mesh_modes(
         DynamicalMatrix(crystal, second, correction), mesh, degeneracy=settings.degeneracy,
@@ -249,7 +275,7 @@ def _isotope(crystal, modes, settings):
     return isotope_rates(modes, mass_variances(crystal.numbers, crystal.masses) if variances is None else variances)
 
 
-def check_crystal(crystal):
+def check_crystal(crystal: Crystal) -> None:
     """Raise StudyError if the crystal's arrays do not fit together, or hold NaN or what no crystal has."""
     n = len(numpy.atleast_1d(crystal.numbers))
     arrays = {"cell": (crystal.cell, (3, 3)), "scaled_positions": (crystal.scaled_positions, (n, 3)),

@@ -1,10 +1,14 @@
 """Third-order force constants on their way to the mode basis of a mesh."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
+from numpy.typing import DTypeLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal, ThirdOrder
+from phonoscreen.crystal.mesh import Mesh
 from phonoscreen.transport import kernels
 
 
@@ -25,7 +29,7 @@ class ThirdOrderTransform:
         second and third atom are exchanged.
     """
 
-    def __init__(self, crystal, third, mesh, dtype=complex):
+    def __init__(self, crystal: Crystal, third: ThirdOrder, mesh: Mesh, dtype: DTypeLike = complex) -> None:
         n = len(crystal.masses)
         atoms, cells, values = check_third_order(third, n)
         masses = numpy.asarray(crystal.masses, float)[atoms]
@@ -50,15 +54,15 @@ class ThirdOrderTransform:
             numpy.prod(sizes) * counts[2]
         )  # fmt: skip
 
-    def by_axis(self, n_pairs):
+    def by_axis(self, n_pairs: int) -> bool:
         """Whether so many wave vectors are cheaper axis by axis (small matrix products run at half the speed)."""
         return n_pairs * len(self._near) > 2 * self._by_axis_cost
 
-    def products(self, n_pairs):
+    def products(self, n_pairs: int) -> int:
         """Number of complex products that ``carry`` takes for each column, at most."""
         return self._by_axis_cost if self.by_axis(n_pairs) else n_pairs * len(self._near)
 
-    def scratch(self, n_bands):
+    def scratch(self, n_bands: int) -> "Scratch":
         """Return the arrays that one thread works in, for ``n_bands`` bands of q at a time."""
         sizes, counts = self._mesh.shape[::-1], [len(values) for values, _ in self._axes]
         n, width = self._n_atoms, max(8, 2**16 // len(self._mesh.points))
@@ -74,14 +78,14 @@ class ThirdOrderTransform:
             ],
         )
 
-    def load(self, point, scratch):
+    def load(self, point: int, scratch: "Scratch") -> None:
         """Sum the constants over the cells of the third atom with the phases of one wave vector (index ``point``)."""
         mesh = self._mesh
         phases = numpy.exp(-2j * numpy.pi * (mesh.points @ mesh.fractional[point]))[self._far_index]
         scratch.blocks[:] = 0
         kernels.sum_triplets(self._where, phases, self._values, scratch.blocks)
 
-    def table(self, rows, scratch):
+    def table(self, rows: NDArray, scratch: "Scratch") -> NDArray:
         """Contract with eigenvectors of the wave vector that was loaded.
 
         Parameters
@@ -102,7 +106,7 @@ class ThirdOrderTransform:
         table[cell, second, :, :, third, :] = blocks.transpose(1, 2, 0, 3)
         return table.reshape(len(self._near), 3 * n, k * 3 * n)
 
-    def carry(self, table, q1, out, scratch):
+    def carry(self, table: NDArray, q1: NDArray, out: NDArray, scratch: "Scratch") -> None:
         """Sum a table over its lattice vectors with the phases exp(2 pi i q1.L).
 
         Few lattice vectors: one matrix product. Many: axis by axis over the planes and rows of the mesh that hold a
@@ -124,7 +128,7 @@ class ThirdOrderTransform:
             return
         box, (first, second, third, rows) = scratch.box, scratch.sums
         counts, width, (n_fast, n_middle, _) = box.shape[:3], box.shape[3], self._mesh.shape
-        place = tuple(inverse for _, inverse in self._axes)
+        place: tuple[Any, ...] = tuple(inverse for _, inverse in self._axes)
         planes, plane = numpy.unique(points[:, 2], return_inverse=True)
         lines, line = numpy.unique(plane * n_middle + points[:, 1], return_inverse=True)
         where, waves = line * n_fast + points[:, 0], self._waves[0][planes]
@@ -151,7 +155,7 @@ class Scratch:
     n_bands: int = 0
 
 
-def check_third_order(third, n_atoms):
+def check_third_order(third: ThirdOrder, n_atoms: int) -> tuple[NDArray, NDArray, NDArray]:
     """Return atoms, cells and values of third-order constants as arrays.
 
     Raises
