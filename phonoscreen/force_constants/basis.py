@@ -5,15 +5,18 @@ neighbour shells inside the third-order cutoff are the same. A basis is found by
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import h5py
 import numpy
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.crystal.constants import SecondOrder, ThirdOrder
+from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.crystal.supercell import cell_index
-from phonoscreen.crystal.symmetry import find_symmetry
+from phonoscreen.crystal.symmetry import CrystalSymmetry, find_symmetry
 from phonoscreen.force_constants.clusters import Clusters, clusters_within, neighbour_pairs, supercell_pairs
 from phonoscreen.force_constants.cutoffs import check_cutoff
 from phonoscreen.force_constants.invariants import OrderBasis, build_order
@@ -44,21 +47,21 @@ class SymmetryBasis:
     orders: list
 
     @property
-    def n_supercell_atoms(self):
+    def n_supercell_atoms(self) -> int:
         """Atoms of the supercell."""
         return self.n_atoms * int(numpy.prod(self.repetitions))
 
     @property
-    def n_free(self):
+    def n_free(self) -> int:
         """Number of free force constants of all orders."""
         return sum(order.n_free for order in self.orders)
 
-    def split(self, parameters):
+    def split(self, parameters: ArrayLike) -> list[NDArray]:
         """Parameters of each order from the parameters of all orders (last axis)."""
         ends = numpy.cumsum([order.n_free for order in self.orders])[:-1]
         return numpy.split(numpy.asarray(parameters), ends, axis=-1)
 
-    def expand_second(self, parameters):
+    def expand_second(self, parameters: ArrayLike) -> SecondOrder:
         """Second-order force constants.
 
         Parameters
@@ -76,7 +79,7 @@ class SymmetryBasis:
         values[clusters.atoms[:, 0], column] = basis.expand(self.split(parameters)[0])
         return SecondOrder(self.repetitions, values)
 
-    def expand_third(self, parameters):
+    def expand_third(self, parameters: ArrayLike) -> ThirdOrder:
         """Third-order force constants.
 
         Parameters
@@ -94,7 +97,7 @@ class SymmetryBasis:
         return ThirdOrder(basis.clusters.atoms, basis.clusters.cells[:, 1:], values)
 
 
-def symmetry_digest(symmetry, n_atoms, repetitions):
+def symmetry_digest(symmetry: CrystalSymmetry, n_atoms: int, repetitions: Sequence[int]) -> str:
     """Digest of the space group's maps of atoms and cells, its rotations, and the repetitions.
 
     Parameters
@@ -114,7 +117,12 @@ def symmetry_digest(symmetry, n_atoms, repetitions):
     return digest.hexdigest()[:20]
 
 
-def basis_key(crystal, repetitions, cutoffs_angstrom, symmetry=None):
+def basis_key(
+    crystal: Crystal,
+    repetitions: Sequence[int],
+    cutoffs_angstrom: Sequence[float | None],
+    symmetry: CrystalSymmetry | None = None,
+) -> str:
     """Digest of what a symmetry basis depends on.
 
     That is: the space group's maps of atoms and cells, its rotations, the repetitions, and which pairs of atoms lie
@@ -142,7 +150,9 @@ def basis_key(crystal, repetitions, cutoffs_angstrom, symmetry=None):
     return digest.hexdigest()[:20]
 
 
-def build_basis(crystal, repetitions, cutoffs_angstrom):
+def build_basis(
+    crystal: Crystal, repetitions: Sequence[int], cutoffs_angstrom: Sequence[float | None]
+) -> SymmetryBasis:
     """Build the symmetry basis of a crystal in a supercell.
 
     Parameters
@@ -178,7 +188,7 @@ def build_basis(crystal, repetitions, cutoffs_angstrom):
     return SymmetryBasis(key, symmetry_digest(symmetry, n_atoms, repetitions), n_atoms, repetitions, orders)
 
 
-def write_basis(store, basis):
+def write_basis(store: h5py.File, basis: SymmetryBasis) -> None:
     """Store a basis in an HDF5 file as the group named by its key.
 
     Parameters
@@ -205,7 +215,7 @@ def write_basis(store, basis):
             part.create_dataset(name, data=array, compression="gzip", compression_opts=1, shuffle=True)
 
 
-def read_basis(store, key):
+def read_basis(store: h5py.File, key: str) -> SymmetryBasis:
     """Read one basis.
 
     Parameters

@@ -4,14 +4,18 @@ A cluster of order n is an ordered list of n sites (atom, cell), the first in ce
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.pairs import periodic_pairs
 from phonoscreen.crystal.supercell import reduced_lattice, supercell_cells
+from phonoscreen.crystal.symmetry import CrystalSymmetry
 
 
 @dataclass
@@ -30,12 +34,12 @@ class Clusters:
     repetitions: tuple | None = None
 
     @property
-    def order(self):
+    def order(self) -> int:
         """Number of sites of a cluster."""
         return self.atoms.shape[1]
 
 
-def neighbour_pairs(crystal, cutoff_angstrom):
+def neighbour_pairs(crystal: Crystal, cutoff_angstrom: float) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """All pairs of an atom of cell 0 and any atom closer than a cutoff (the atom itself included).
 
     Returns
@@ -58,7 +62,7 @@ def neighbour_pairs(crystal, cutoff_angstrom):
     return first[order], second[order], cells[order], distances[order]
 
 
-def supercell_pairs(n_atoms, repetitions):
+def supercell_pairs(n_atoms: int, repetitions: Sequence[int]) -> Clusters:
     """Every pair of a primitive-cell atom and a supercell atom, in the order of ``SecondOrder.values``."""
     cells = supercell_cells(repetitions)
     first, cell, second = (x.ravel() for x in numpy.indices((n_atoms, len(cells), n_atoms)))
@@ -67,7 +71,7 @@ def supercell_pairs(n_atoms, repetitions):
     return Clusters(numpy.stack([first, second], axis=1), offsets, tuple(int(n) for n in repetitions))
 
 
-def clusters_within(crystal, order, cutoff_angstrom):
+def clusters_within(crystal: Crystal, order: int, cutoff_angstrom: float) -> Clusters:
     """All ordered clusters of the infinite crystal whose sites are mutually closer than a cutoff.
 
     Sites may coincide.
@@ -93,7 +97,7 @@ def clusters_within(crystal, order, cutoff_angstrom):
     return Clusters(numpy.concatenate(atoms), numpy.concatenate(offsets))
 
 
-def image_table(clusters, symmetry):
+def image_table(clusters: Clusters, symmetry: CrystalSymmetry) -> tuple[NDArray, list[tuple[int, ...]]]:
     """Index of every cluster's image under every operation followed by every permutation of its sites.
 
     Parameters

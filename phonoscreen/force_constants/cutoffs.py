@@ -1,10 +1,13 @@
 """Neighbour shells of a crystal and cutoffs between them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.supercell import shortest_supercell_vector
 from phonoscreen.force_constants.clusters import neighbour_pairs
 
@@ -28,14 +31,14 @@ class Cutoff:
     to_shell_angstrom: float
 
 
-def neighbour_shells(crystal, cutoff_angstrom):
+def neighbour_shells(crystal: Crystal, cutoff_angstrom: float) -> NDArray:
     """Distances at which the crystal has neighbours, ascending, angstrom."""
     distances = numpy.sort(neighbour_pairs(crystal, cutoff_angstrom)[3])
     distances = distances[distances > SHELL_ANGSTROM]
     return distances[numpy.diff(distances, prepend=0.0) > SHELL_ANGSTROM]
 
 
-def choose_cutoff(crystal, repetitions, cutoff_max_angstrom):
+def choose_cutoff(crystal: Crystal, repetitions: Sequence[int], cutoff_max_angstrom: float) -> Cutoff:
     """Cutoff in the middle of the widest gap between neighbour shells among the last 15 % below the maximum.
 
     Both the maximum and half the shortest supercell vector bound the shells inside.
@@ -72,7 +75,7 @@ def choose_cutoff(crystal, repetitions, cutoff_max_angstrom):
     return _after_shell(shells, int(near[::-1][gaps[near[::-1]].argmax()]) + 1, half)
 
 
-def cutoff_of_shells(crystal, repetitions, n_shells):
+def cutoff_of_shells(crystal: Crystal, repetitions: Sequence[int], n_shells: int) -> Cutoff:
     """Cutoff in the middle between two neighbour shells.
 
     Parameters
@@ -109,7 +112,7 @@ def _after_shell(shells, n_shells, half):
     return Cutoff(float(value), n_shells, float(min(value - last, following - value)))
 
 
-def check_cutoff(crystal, repetitions, cutoff_angstrom):
+def check_cutoff(crystal: Crystal, repetitions: Sequence[int], cutoff_angstrom: float) -> None:
     """Refuse a cutoff that falls on a neighbour shell or reaches half the supercell.
 
     Raises

@@ -9,10 +9,14 @@ translations commute, so that they follow without a linear problem. For a cutoff
 the same rows come as forces for unit displacements, weighted with the number of equivalent atoms, to be fitted.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.crystal.constants import SecondOrder
+from phonoscreen.crystal.constants import Crystal, SecondOrder
 from phonoscreen.crystal.supercell import cell_index, supercell_cells, translation_table
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.judgement import check_supercells
@@ -28,7 +32,7 @@ SPAN = 5e-3
 """Smallest singular value of the unit displacements, over the largest, at which they still span space."""
 
 
-def is_single(displacements):
+def is_single(displacements: ArrayLike) -> bool:
     """Whether every supercell has exactly one displaced atom; the others may be at rest up to rounding.
 
     Parameters
@@ -60,7 +64,9 @@ def is_single(displacements):
     return bool(rest <= REST)
 
 
-def finite_differences(crystal, repetitions, displacements, forces):
+def finite_differences(
+    crystal: Crystal, repetitions: Sequence[int], displacements: NDArray, forces: NDArray
+) -> tuple[SecondOrder, dict[str, Any]]:
     """Second-order force constants by finite differences, and how well they describe the forces.
 
     Parameters
@@ -104,7 +110,9 @@ def finite_differences(crystal, repetitions, displacements, forces):
     }
 
 
-def force_constants(crystal, repetitions, displacements, forces):
+def force_constants(
+    crystal: Crystal, repetitions: Sequence[int], displacements: NDArray, forces: NDArray
+) -> SecondOrder:
     """Second-order force constants of supercells with one displaced atom each.
 
     Parameters
@@ -142,7 +150,9 @@ def force_constants(crystal, repetitions, displacements, forces):
     return SecondOrder(tuple(int(n) for n in repetitions), by_cell.reshape(values.shape))
 
 
-def complete_by_symmetry(crystal, repetitions, displacements, forces):
+def complete_by_symmetry(
+    crystal: Crystal, repetitions: Sequence[int], displacements: NDArray, forces: NDArray
+) -> tuple[NDArray, NDArray]:
     """Unit displacements of every displaced atom along the three axes, and their harmonic forces.
 
     Parameters
@@ -194,15 +204,15 @@ def _rows(symmetry, repetitions, n_atoms, displacements, forces):
 def _row(symmetry, repetitions, home, moved, displacements, forces):
     """Forces on all atoms for a unit displacement of one atom along each axis: (3, n_supercell_atoms, 3)."""
     cells, n_atoms = supercell_cells(repetitions), symmetry.atoms.shape[1]
-    pushes, answers = [], []
+    all_pushes, all_answers = [], []
     for atom, push, answer in zip(moved, displacements[numpy.arange(len(moved)), moved], forces):
         for g in numpy.flatnonzero(symmetry.atoms[:, atom % n_atoms] == home % n_atoms):
             turn, images = _map_onto(symmetry, cells, repetitions, g, atom, home)
-            pushes.append(turn @ push)
+            all_pushes.append(turn @ push)
             turned = numpy.empty_like(answer)
             turned[images] = answer @ turn.T
-            answers.append(turned)
-    pushes, answers = numpy.array(pushes), numpy.array(answers)
+            all_answers.append(turned)
+    pushes, answers = numpy.array(all_pushes), numpy.array(all_answers)
     strength = numpy.linalg.svd(pushes / numpy.linalg.norm(pushes, axis=1).max(), compute_uv=False)
     if len(strength) < 3 or strength[2] < SPAN * strength[0]:
         shown = ", ".join(f"{value:.2g}" for value in strength)

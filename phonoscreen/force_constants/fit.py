@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
+import h5py
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.symmetry import find_symmetry
-from phonoscreen.force_constants.basis import BASES_HELD, read_basis, symmetry_digest
+from phonoscreen.force_constants.basis import BASES_HELD, SymmetryBasis, read_basis, symmetry_digest
 from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.judgement import check_explained, check_input, doubts, sum_rule_residuals
 from phonoscreen.force_constants.normal_equations import NormalEquations
@@ -45,15 +49,23 @@ class ForceConstantFitter:
     settings : ``FitSettings``
     """
 
-    def __init__(self, basis, settings=None):
+    def __init__(self, basis: SymmetryBasis, settings: FitSettings | None = None) -> None:
         self.basis, self.settings = basis, settings or FitSettings()
         sizes = [order.n_free for order in basis.orders]
         self.methods = methods_of_orders(self.settings.method, len(sizes))
         self._blocks = plan_blocks(sizes, self.methods, self.settings.in_sequence)
         self._fit_matrix = FitMatrix(basis)
-        self._geometry = (None, None)
+        self._geometry: tuple[NDArray | None, Any] = (None, None)
 
-    def fit(self, crystal, displacements, forces, committee_forces=None, residual_forces=None, charges=None):
+    def fit(
+        self,
+        crystal: Crystal,
+        displacements: ArrayLike,
+        forces: ArrayLike,
+        committee_forces: ArrayLike | None = None,
+        residual_forces: ArrayLike | None = None,
+        charges: tuple[NDArray, NDArray] | None = None,
+    ) -> FittedForceConstants:
         """Fit the force constants of one structure.
 
         Parameters
@@ -124,7 +136,14 @@ class ForceConstantFitter:
         committee = parameters[:, 1:].T.copy() if committee_forces is not None else None
         return FittedForceConstants(parameters[:, 0].copy(), committee, quality, warnings)
 
-    def predict(self, crystal, parameters, displacements, residual_forces=None, charges=None):
+    def predict(
+        self,
+        crystal: Crystal,
+        parameters: NDArray,
+        displacements: NDArray,
+        residual_forces: NDArray | None = None,
+        charges: tuple[NDArray, NDArray] | None = None,
+    ) -> NDArray:
         """Forces that fitted parameters give on displaced supercells.
 
         Parameters
@@ -143,7 +162,7 @@ class ForceConstantFitter:
 
     def _by_order(self, solution):
         """Method, penalty and number of nonzero parameters of each order."""
-        values = {}
+        values: dict[str, Any] = {}
         for k, (name, own) in enumerate(zip(ORDERS, self.basis.split(solution.parameters[:, 0]))):
             penalty = solution.penalties[k if self.settings.in_sequence else 0]
             values |= {
@@ -186,7 +205,7 @@ class FitterPool:
     settings : ``FitSettings``
     """
 
-    def __init__(self, bases, settings):
+    def __init__(self, bases: h5py.File, settings: FitSettings) -> None:
         self.fitter = lru_cache(BASES_HELD)(lambda key: ForceConstantFitter(read_basis(bases, key), settings))
 
 

@@ -6,10 +6,13 @@ translations of all supercells. Each atom of the cell has its own operator: it f
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy
+from numpy.typing import NDArray
 from scipy import sparse
 
 from phonoscreen.crystal.supercell import cell_index, translation_table
@@ -36,17 +39,17 @@ class AtomOperator:
     factors: list
     operator: sparse.csr_array
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._rows = numpy.repeat(numpy.arange(self.operator.shape[0]), numpy.diff(self.operator.indptr))
 
-    def products(self, seen, products):
+    def products(self, seen: NDArray, products: NDArray) -> None:
         """Products of displacement components: (3 n_supercell_atoms, n) to (n_products, n)."""
         start = 0
         for factors in self.factors:
             _multiply(seen, factors, products[start : start + factors.shape[1]])
             start += factors.shape[1]
 
-    def contracted(self, parameters):
+    def contracted(self, parameters: NDArray) -> NDArray:
         """Sum over the force constants: (n_free,) to (3, n_products)."""
         constant, component = numpy.divmod(self._rows, 3)
         values = self.operator.data * parameters[self.columns[constant]]
@@ -65,12 +68,12 @@ class FitMatrix:
     basis : ``SymmetryBasis``
     """
 
-    def __init__(self, basis):
+    def __init__(self, basis: Any) -> None:
         self.basis = basis
         self._translations = translation_table(basis.n_atoms, basis.repetitions)
         self._atoms = _atom_operators(basis)
 
-    def blocks(self, displacements, members=slice(None)):
+    def blocks(self, displacements: NDArray, members: slice = slice(None)) -> Iterator[tuple[Any, ...]]:
         """Fit matrix of some supercells at a time, transposed, one atom of the primitive cell after the other.
 
         Parameters
@@ -99,7 +102,7 @@ class FitMatrix:
                     _apply(operator.indptr, operator.indices, operator.data, products, matrix[:, some])
                 yield chosen, index, atom.columns, matrix.reshape(n_rows // 3, -1)
 
-    def matrix(self, displacements):
+    def matrix(self, displacements: NDArray) -> NDArray:
         """Whole fit matrix; for few supercells.
 
         Parameters
@@ -115,7 +118,7 @@ class FitMatrix:
             whole[atom, :, chosen, :, columns] = matrix.reshape(len(columns), 3, -1, len(self._translations))
         return whole.reshape(-1, self.basis.n_free)
 
-    def forces(self, displacements, parameters):
+    def forces(self, displacements: NDArray, parameters: NDArray) -> NDArray:
         """Forces that parameters give on displaced supercells.
 
         Parameters
@@ -136,7 +139,7 @@ class FitMatrix:
         cells = forces.reshape(self.basis.n_atoms, 3, len(displacements), len(self._translations))
         return cells.transpose(2, 3, 0, 1).reshape(len(displacements), self.basis.n_supercell_atoms, 3)
 
-    def arrange(self, forces):
+    def arrange(self, forces: NDArray) -> NDArray:
         """Forces in the order of the matrix's rows.
 
         Parameters

@@ -7,9 +7,12 @@ a second fit: D. A. Belsley, E. Kuh, R. E. Welsch, Regression Diagnostics, Wiley
 import numpy
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
 
+from phonoscreen.crystal.constants import Crystal, SecondOrder
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import SymmetryBasis, build_basis
+from phonoscreen.force_constants.fit_matrix import FitMatrix
 
 COULOMB_EV_ANGSTROM = 14.399645
 """e^2 / (4 pi epsilon_0)."""
@@ -37,7 +40,7 @@ class HarmonicModel:
     explained : whether it explains more than half of the squared forces
     """
 
-    def __init__(self, matrix, crystal, displacements, forces):
+    def __init__(self, matrix: FitMatrix, crystal: Crystal, displacements: NDArray, forces: NDArray) -> None:
         self.basis, self.displacements, self.forces = matrix.basis, displacements, forces
         self._matrix = matrix
         cells = self.basis.n_supercell_atoms // self.basis.n_atoms
@@ -68,20 +71,20 @@ class HarmonicModel:
         matrix = matrix.reshape(n, 3, cells, -1).transpose(2, 0, 1, 3).reshape(3 * n * cells, -1)
         return numpy.hstack([matrix, self._offset])
 
-    def hat(self, supercell):
+    def hat(self, supercell: int) -> NDArray:
         """Factor ``Q`` of the hat matrix of one supercell, ``H = Q Q^T``: (3 n_supercell_atoms, n)."""
         return self._rows(supercell) @ self._root
 
-    def predict(self, displacements):
+    def predict(self, displacements: NDArray) -> NDArray:
         """Forces on supercells with other displacements, (n, n_supercell_atoms, 3)."""
         return self._matrix.forces(displacements, self.parameters) + self._residual_forces
 
-    def second_order(self):
+    def second_order(self) -> SecondOrder:
         """Fitted ``SecondOrder``."""
         return self.basis.expand_second(self.parameters)
 
 
-def residual_modes(crystal):
+def residual_modes(crystal: Crystal) -> NDArray:
     """Patterns of forces on the undisplaced crystal that its space group allows.
 
     Parameters
@@ -101,7 +104,7 @@ def residual_modes(crystal):
     return vectors[:, values > 0.5].T.reshape(-1, n, 3)
 
 
-def second_order_basis(basis, crystal=None):
+def second_order_basis(basis: SymmetryBasis, crystal: Crystal | None = None) -> SymmetryBasis:
     """Basis of the second order alone over all pairs of the supercell.
 
     Parameters
@@ -110,11 +113,13 @@ def second_order_basis(basis, crystal=None):
     crystal : ``Crystal`` for which it is built anew where the second order of ``basis`` is cut off
     """
     if basis.orders[0].clusters.repetitions is None:
+        if crystal is None:
+            raise ValueError("a second order that is cut off is built anew, for which the crystal is needed")
         return build_basis(crystal, basis.repetitions, (None,))
     return SymmetryBasis(basis.key, basis.symmetry, basis.n_atoms, basis.repetitions, basis.orders[:1])
 
 
-def negative_share(second):
+def negative_share(second: SecondOrder) -> float:
     """Share of negative eigenvalues of the force constants at the commensurate wave vectors in the sum of magnitudes.
 
     Parameters
@@ -133,7 +138,7 @@ def negative_share(second):
     return float(-values[values < 0].sum() / numpy.abs(values).sum())
 
 
-def crude_self_constants(n_atoms, displacements, forces):
+def crude_self_constants(n_atoms: int, displacements: NDArray, forces: NDArray) -> tuple[NDArray, float]:
     """Self force constants from the work of the forces alone, where too few supercells determine a harmonic model.
 
     Parameters
@@ -154,7 +159,7 @@ def crude_self_constants(n_atoms, displacements, forces):
     return constants, float(work.sum() / numpy.sqrt(squares.sum() * max(numpy.square(acting).sum(), 1e-300)))
 
 
-def relative_stiffness(crystal, self_constants):
+def relative_stiffness(crystal: Crystal, self_constants: NDArray) -> float:
     """Mean over atoms of k d^3 / e^2, k the self force constant and d the distance of the nearest neighbour.
 
     Parameters

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy
+from numpy.typing import NDArray
 from scipy import sparse
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.ranks import UnclearRank, clear_rank
+from phonoscreen.crystal.symmetry import CrystalSymmetry
 from phonoscreen.force_constants.clusters import Clusters, image_table
 
 MAX_SYMMETRIC = 8000
@@ -37,11 +39,11 @@ class OrderBasis:
     symmetry_residual: float = float("nan")
 
     @property
-    def n_free(self):
+    def n_free(self) -> int:
         """Number of free force constants."""
         return self.tensors.shape[1]
 
-    def expand(self, parameters):
+    def expand(self, parameters: NDArray) -> NDArray:
         """Tensors of all clusters.
 
         Parameters
@@ -55,7 +57,7 @@ class OrderBasis:
         values = self.tensors @ parameters
         return values.reshape(len(self.clusters.atoms), *(3,) * self.clusters.order)
 
-    def acoustic_residual(self, parameters):
+    def acoustic_residual(self, parameters: NDArray) -> float:
         """Largest sum over the last site, relative to the largest force constant."""
         values = (self.tensors @ parameters).reshape(len(self.clusters.atoms), -1)
         return float(numpy.abs(self._sum_over_last @ values).max() / max(numpy.abs(values).max(), 1e-300))
@@ -67,7 +69,7 @@ class OrderBasis:
         return sparse.csr_array((ones, (rest, numpy.arange(len(rest)))))
 
 
-def build_order(clusters, symmetry):
+def build_order(clusters: Clusters, symmetry: CrystalSymmetry) -> OrderBasis:
     """Basis of the allowed force constants of a set of clusters.
 
     Parameters
@@ -135,8 +137,8 @@ def _symmetric_tensors(order, table, orders, cartesian):
                 f"symmetry leaves more than {MAX_SYMMETRIC} free force constants of order {order}",
                 fix="check that the crystal is the perfect, symmetric one, or use a shorter cutoff",
             )
-    rows, columns, values = (numpy.concatenate(x) if x else numpy.zeros(0, int) for x in (rows, columns, values))
-    return sparse.csr_array((values.astype(float), (rows, columns)), shape=(table.shape[1] * size, n_columns))
+    row, column, value = (numpy.concatenate(x) if x else numpy.zeros(0, int) for x in (rows, columns, values))
+    return sparse.csr_array((value.astype(float), (row, column)), shape=(table.shape[1] * size, n_columns))
 
 
 def _products(cartesian, order):
@@ -227,7 +229,7 @@ def _null_space(constraints, sites):
     """
     rows = constraints.toarray()
     n_columns = rows.shape[1]
-    pivots = []
+    pivots: list[int] = []
     for column in numpy.argsort(sites, kind="stable"):
         if len(pivots) == len(rows):
             break

@@ -1,6 +1,9 @@
 """What is wrong with the input of a fit, and how well a fit describes it."""
 
+from typing import Any
+
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 
@@ -27,7 +30,7 @@ LARGE_CONDITION = 1e4
 """Condition number of the fit matrix above which rounding of the input may decide force constants."""
 
 
-def check_input(basis, displacements, forces):
+def check_input(basis: Any, displacements: ArrayLike, forces: NDArray) -> None:
     """Refuse input that no fit could use: that of ``check_supercells``, and the same supercell twice.
 
     Parameters
@@ -50,7 +53,7 @@ def check_input(basis, displacements, forces):
         )
 
 
-def check_supercells(n_supercell_atoms, displacements, forces):
+def check_supercells(n_supercell_atoms: int, displacements: NDArray, forces: NDArray) -> None:
     """Refuse wrong shapes, values that are not finite, and supercells without displacement.
 
     Parameters
@@ -90,7 +93,7 @@ def check_supercells(n_supercell_atoms, displacements, forces):
         )
 
 
-def is_displaced(displacements):
+def is_displaced(displacements: NDArray) -> NDArray:
     """Whether each atom is displaced: by more than a small fraction of the largest displacement of all supercells.
 
     Files round positions, so an atom at rest has a small displacement too; and no displacement that is meant is that
@@ -121,7 +124,9 @@ def _first_pair_alike(displacements):
     return None
 
 
-def check_explained(basis, displacements, forces, misfits, held_out_relative):
+def check_explained(
+    basis: Any, displacements: NDArray, forces: NDArray, misfits: NDArray, held_out_relative: float
+) -> list[str]:
     """Refuse a fit whose forces cannot belong to its displacements.
 
     An order of atoms that differs between the two, or a supercell of another calculation, leaves errors as large as the
@@ -188,7 +193,7 @@ def check_explained(basis, displacements, forces, misfits, held_out_relative):
     raise StudyError(what, fix=fix + ", and that these calculations converged")
 
 
-def doubts(quality, n_orders):
+def doubts(quality: dict[str, Any], n_orders: int) -> list[str]:
     """Warnings about a fit that is usable but not good, with numbers and a hint.
 
     Parameters
@@ -224,7 +229,7 @@ def _standing_out(error, axes, factor, size):
     return (error > factor**2 * numpy.median(error, axis=axes)) & (error > UNEXPLAINED**2 * size)
 
 
-def sum_rule_residuals(basis, rotational, parameters):
+def sum_rule_residuals(basis: Any, rotational: Any, parameters: NDArray) -> dict[str, float]:
     """Residuals of all sum rules, each relative to the largest term that enters it.
 
     Parameters

@@ -4,10 +4,15 @@ Sign and size of all forces together show in the self force constants; a superce
 what the others say about it; see ``phonoscreen.force_constants.harmonic_model``.
 """
 
+from collections.abc import Sequence
+
 import numpy
 from ase.units import Bohr, Hartree, Rydberg
+from numpy.typing import ArrayLike
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.harmonic_model import (
     MOST_FREE,
     HarmonicModel,
@@ -40,7 +45,14 @@ ROUND_ANGSTROM = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08,
 """Lengths of displacements that programs and people choose."""
 
 
-def check_labels(crystal, displacements, forces, matrix, residual_forces=None, names=None):
+def check_labels(
+    crystal: Crystal,
+    displacements: ArrayLike,
+    forces: ArrayLike,
+    matrix: FitMatrix,
+    residual_forces: ArrayLike | None = None,
+    names: Sequence[object] | None = None,
+) -> None:
     """Refuse forces that show a mistake in sign, unit, order of atoms or completeness.
 
     Values that are not finite and shapes that do not fit are left to ``phonoscreen.force_constants.judgement``.

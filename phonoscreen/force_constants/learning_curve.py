@@ -1,11 +1,23 @@
 """What more displaced supercells would bring: the fit repeated with fewer of them, judged on the same unseen ones."""
 
+from typing import Any
+
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 
 
-def learning_curve(fitter, crystal, displacements, forces, residual_forces=None, charges=None, n_points=6):
+def learning_curve(
+    fitter: Any,
+    crystal: Crystal,
+    displacements: NDArray,
+    forces: NDArray,
+    residual_forces: NDArray | None = None,
+    charges: tuple[NDArray, NDArray] | None = None,
+    n_points: int = 6,
+) -> dict[str, list]:
     """Force error on unseen supercells as a function of the number of supercells fitted.
 
     The last fifth of the supercells (at least one) is never fitted.

@@ -3,7 +3,10 @@
 Only matrices of the size (n_free, n_free) are held, whatever the number of supercells.
 """
 
+from typing import Any
+
 import numpy
+from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import blas
 
@@ -31,7 +34,7 @@ class NormalEquations:
     equations : (n_groups,) number of force components
     """
 
-    def __init__(self, fit_matrix, displacements, forces, n_groups):
+    def __init__(self, fit_matrix: Any, displacements: NDArray, forces: NDArray, n_groups: int) -> None:
         n_free, n_sets = fit_matrix.basis.n_free, len(forces)
         self.gram = numpy.zeros((n_groups, n_free, n_free))
         self.moment = numpy.zeros((n_groups, n_free, n_sets))
@@ -52,7 +55,7 @@ class NormalEquations:
         for gram in self.gram:
             gram += numpy.tril(gram, -1).T
 
-    def without(self, group=None):
+    def without(self, group: int | None = None) -> "Sums":
         """Sums over all groups but one (or over all)."""
         keep = numpy.arange(len(self.gram)) != (-1 if group is None else group % len(self.gram))
         return Sums(
@@ -60,7 +63,7 @@ class NormalEquations:
             int(self.equations[keep].sum()),
         )  # fmt: skip
 
-    def only(self, group):
+    def only(self, group: int) -> "Sums":
         """Sums of one group."""
         return Sums(self.gram[group], self.moment[group], self.square[group], int(self.equations[group]))
 
@@ -76,10 +79,10 @@ class Sums:
     equations : number of force components
     """
 
-    def __init__(self, gram, moment, square, equations):
+    def __init__(self, gram: NDArray, moment: NDArray, square: NDArray, equations: int) -> None:
         self.gram, self.moment, self.square, self.equations = gram, moment, square, equations
 
-    def block(self, columns, known):
+    def block(self, columns: NDArray, known: NDArray | None) -> "Sums":
         """Normal equations of some columns, for what known parameters of the others leave of the forces.
 
         Parameters
@@ -100,12 +103,12 @@ class Sums:
             square = square[:n_sets] + (known * (applied - 2 * self.moment[:, :n_sets])).sum(axis=0)
         return Sums(gram, moment, square, self.equations)
 
-    def misfit(self, parameters, number=0):
+    def misfit(self, parameters: NDArray, number: int = 0) -> float:
         """Sum of the squared force errors of parameters on these supercells, (eV/angstrom)^2."""
         misfit = self.square[number] - 2 * parameters @ self.moment[:, number] + parameters @ self.gram @ parameters
         return max(float(misfit), 0.0)
 
-    def error(self, parameters, number=0):
+    def error(self, parameters: NDArray, number: int = 0) -> tuple[float, float]:
         """Root mean square force error of parameters on these supercells, absolute and relative to the forces.
 
         Returns
@@ -116,7 +119,7 @@ class Sums:
         misfit = self.misfit(parameters, number)
         return numpy.sqrt(misfit / self.equations), numpy.sqrt(misfit / self.square[number])
 
-    def factorise(self, ridge=0.0):
+    def factorise(self, ridge: float = 0.0) -> "Factor":
         """Cholesky factor of the normal matrix with its columns scaled to unit length.
 
         Parameters
@@ -171,17 +174,17 @@ class Factor:
     condition_number : of the fit matrix with columns of unit length (square root of the normal matrix's, 1-norm)
     """
 
-    def __init__(self, lower, scale, condition_number):
+    def __init__(self, lower: NDArray, scale: NDArray, condition_number: float) -> None:
         self._lower, self._scale, self.condition_number = lower, scale, float(condition_number)
 
-    def solve(self, moment):
+    def solve(self, moment: NDArray) -> NDArray:
         """Solution of the normal equations; ``moment`` (n_free,) or (n_free, n_sets)."""
         scale = self._scale if moment.ndim == 1 else self._scale[:, None]
         solution, _ = linalg.lapack.dpotrs(self._lower, moment * scale, lower=1)
         return solution.reshape(moment.shape) * scale
 
 
-def split_groups(n_supercells, n_groups):
+def split_groups(n_supercells: int, n_groups: int) -> list[slice]:
     """Supercells of each group: neighbouring ones together, the last group never larger than the others."""
     sizes = numpy.full(n_groups, n_supercells // n_groups)
     sizes[: n_supercells % n_groups] += 1

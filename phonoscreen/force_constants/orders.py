@@ -1,11 +1,13 @@
 """Solution for the orders of the force constants, together or one after the other, each by its own method."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.force_constants.normal_equations import Factor, Sums
+from phonoscreen.force_constants.normal_equations import Factor, NormalEquations, Sums
 from phonoscreen.force_constants.sparse_regression import PENALTIES, sparse_path
 
 ORDERS = ("second", "third", "fourth")
@@ -48,7 +50,7 @@ class Solution:
     factor: Factor | None
 
 
-def methods_of_orders(method, n_orders):
+def methods_of_orders(method: str | dict[str, str], n_orders: int) -> list[str]:
     """Method of each order.
 
     Parameters
@@ -84,7 +86,7 @@ def methods_of_orders(method, n_orders):
     return [chosen[name] for name in names]
 
 
-def plan_blocks(sizes, methods, in_sequence):
+def plan_blocks(sizes: Sequence[int], methods: Sequence[str], in_sequence: bool) -> list[Block]:
     """Blocks of the solution, in the order in which they are solved.
 
     Parameters
@@ -116,7 +118,7 @@ def plan_blocks(sizes, methods, in_sequence):
     return [Block(numpy.concatenate(columns), numpy.concatenate(sparse), different[0] if different else None)]
 
 
-def n_groups_wanted(blocks, n_supercells):
+def n_groups_wanted(blocks: Sequence[Block], n_supercells: int) -> int:
     """Groups of supercells for validation: five with a sparse method, else only the last fifth is held out.
 
     Raises
@@ -134,7 +136,7 @@ def n_groups_wanted(blocks, n_supercells):
     return min(n_supercells, 5)
 
 
-def solve_blocks(blocks, equations):
+def solve_blocks(blocks: Sequence[Block], equations: NormalEquations) -> Solution:
     """Solve block after block, and again without each held-out group.
 
     Parameters
@@ -181,7 +183,7 @@ def solve_blocks(blocks, equations):
     return Solution(parameters, penalties, left_out, factor if len(blocks) == 1 else None)
 
 
-def held_out_error(equations, left_out):
+def held_out_error(equations: NormalEquations, left_out: dict[int, NDArray]) -> float:
     """Root mean square force error on supercells left out of the fit, eV/angstrom; NaN where none could be.
 
     Parameters

@@ -6,11 +6,13 @@ forces allow it: where the squared force error does not grow by much more than n
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 
-from phonoscreen.force_constants.orders import held_out_error
-from phonoscreen.force_constants.sum_rules import COST_OVER_NOISE, cost_over_noise, enforce
+from phonoscreen.force_constants.normal_equations import Factor, NormalEquations, Sums
+from phonoscreen.force_constants.orders import Solution, held_out_error
+from phonoscreen.force_constants.sum_rules import COST_OVER_NOISE, RotationalSumRules, cost_over_noise, enforce
 
 
 @dataclass
@@ -31,7 +33,9 @@ class Obeyed:
     note: str = ""
 
 
-def obey_rotations(rules, wanted, equations, factor, solution):
+def obey_rotations(
+    rules: RotationalSumRules, wanted: bool, equations: NormalEquations, factor: Factor, solution: Solution
+) -> Obeyed:
     """Parameters that obey the rotational sum rules where the forces allow it, else those given.
 
     Parameters
@@ -86,12 +90,12 @@ def obey_rotations(rules, wanted, equations, factor, solution):
     return Obeyed(obedient, obedient_held_out, values | {"rotational_sum_rules": True})
 
 
-def factor_of(sums):
+def factor_of(sums: Sums) -> Factor:
     """Factor of a normal matrix; with few equations, as sparse methods have, a small ridge makes it definite."""
     return sums.factorise(ridge=0 if sums.equations > 2 * len(sums.gram) else 1e-8)
 
 
-def relative_to_forces(obeyed, force_rms):
+def relative_to_forces(obeyed: Obeyed, force_rms: float) -> dict[str, Any]:
     """Values of the record: the decision, and its errors over the size of the forces.
 
     Parameters

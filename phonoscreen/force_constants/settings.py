@@ -1,8 +1,11 @@
 """The study's settings of supercells and force constants, named as in ``config.yaml``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.force_constants.cutoffs import check_cutoff, choose_cutoff, cutoff_of_shells
 
 
@@ -18,7 +21,7 @@ class SupercellSettings:
     network_min: int
 
     @classmethod
-    def from_section(cls, supercell):
+    def from_section(cls, supercell: dict[str, Any]) -> "SupercellSettings":
         """Settings from the section ``supercell`` of the configuration."""
         return _from_section(cls, supercell)
 
@@ -41,11 +44,11 @@ class OrderSettings:
     fourth_cutoff_angstrom: float | None = None
 
     @classmethod
-    def from_section(cls, force_constants):
+    def from_section(cls, force_constants: dict[str, Any]) -> "OrderSettings":
         """Settings from the section ``force_constants`` of the configuration."""
         return _from_section(cls, force_constants)
 
-    def cutoffs(self, crystal, repetitions):
+    def cutoffs(self, crystal: Crystal, repetitions: Sequence[int]) -> Any:
         """Cutoffs of one crystal, as ``build_basis`` takes them.
 
         Parameters
@@ -100,7 +103,7 @@ class FitSettings:
     rotational_sum_rules: bool = True
 
     @classmethod
-    def from_section(cls, force_constants):
+    def from_section(cls, force_constants: dict[str, Any]) -> "FitSettings":
         """Settings from the section ``force_constants`` of the configuration."""
         return _from_section(cls, force_constants)
 

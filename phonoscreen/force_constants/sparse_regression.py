@@ -7,6 +7,9 @@ length, which also puts the orders on one footing.
 """
 
 import numpy
+from numpy.typing import NDArray
+
+from phonoscreen.force_constants.normal_equations import Sums
 
 PENALTIES = {
     "lasso": numpy.logspace(0, -6, 31),
@@ -22,7 +25,7 @@ TOLERANCE = 1e-8
 """Duality gap at which a LASSO is solved, over the squared forces: predicted forces are exact to its square root."""
 
 
-def sparse_path(method, sums, number, penalties):
+def sparse_path(method: str, sums: Sums, number: int, penalties: NDArray) -> NDArray:
     """Parameters of a sparse method for several penalties.
 
     Parameters

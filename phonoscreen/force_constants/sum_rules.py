@@ -9,10 +9,14 @@ Phys. 12, 275 (1961). Pairs on the border of the supercell count with the mean o
 from functools import cached_property
 
 import numpy
+from numpy.typing import NDArray
 from scipy import sparse
 
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.ranks import UnclearRank, clear_rank
 from phonoscreen.crystal.shortest_images import ShortestImages
+from phonoscreen.force_constants.basis import SymmetryBasis
+from phonoscreen.force_constants.normal_equations import Factor, Sums
 
 COST_OVER_NOISE = 10.0
 """Growth of the squared force error, over that which noise explains, beyond which the rules are not imposed."""
@@ -32,7 +36,7 @@ class RotationalSumRules:
     crystal : ``Crystal``
     """
 
-    def __init__(self, basis, crystal):
+    def __init__(self, basis: SymmetryBasis, crystal: Crystal) -> None:
         second = basis.orders[0]
         vectors, products = _moments(basis, crystal)
         n_pairs, n_atoms = len(vectors), basis.n_atoms
@@ -47,16 +51,16 @@ class RotationalSumRules:
         self._born = (born - born.swapaxes(2, 3)).reshape(n_atoms * 27, -1)
         self._huang = (huang - huang.swapaxes(0, 1)).reshape(81, -1)
         self._tensors, self._reach = second.tensors, float(numpy.sqrt(numpy.trace(products.max(axis=0).reshape(3, 3))))
-        self._size = max(numpy.linalg.norm(moments) for moments in (born, huang))
+        self._size = max(float(numpy.linalg.norm(moments)) for moments in (born, huang))
         self._n_free = basis.n_free
 
     @property
-    def constraints(self):
+    def constraints(self) -> NDArray:
         """(n_rows, n_free) independent conditions, orthonormal; no rows where symmetry alone fulfils both."""
         return self._independent[0]
 
     @property
-    def unclear(self):
+    def unclear(self) -> str:
         """Why the number of independent conditions cannot be told, and none is kept; else empty."""
         return self._independent[1]
 
@@ -72,7 +76,7 @@ class RotationalSumRules:
         constraints[:, : conditions.shape[1]] = directions[:n_rows]
         return constraints, unclear
 
-    def residuals(self, parameters):
+    def residuals(self, parameters: NDArray) -> tuple[float, float]:
         """Largest violation of both conditions, relative to the largest force constant times the longest vector.
 
         Parameters
@@ -89,7 +93,7 @@ class RotationalSumRules:
         return born / (size * self._reach), huang / (size * self._reach**2)
 
 
-def enforce(constraints, factor, parameters):
+def enforce(constraints: NDArray, factor: Factor, parameters: NDArray) -> NDArray:
     """Parameters that obey the constraints with the smallest growth of the force error.
 
     Parameters
@@ -108,7 +112,7 @@ def enforce(constraints, factor, parameters):
     return parameters - response @ numpy.linalg.solve(constraints @ response, constraints @ parameters)
 
 
-def cost_over_noise(constraints, sums, before, after):
+def cost_over_noise(constraints: NDArray, sums: Sums, before: NDArray, after: NDArray) -> float:
     """What the constraints cost, over what they cost where only the noise of the forces breaks them.
 
     Least squares leave a sum of squares of sigma^2 for each equation beyond the number of parameters; conditions that

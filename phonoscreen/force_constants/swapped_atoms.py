@@ -1,11 +1,14 @@
 """Two like atoms whose forces or displacements were exchanged in one supercell."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.force_constants.harmonic_model import HarmonicModel
 
 PAIRS_TRIED = 200
 """Pairs of one supercell, those that promise most, for which the exchange is worked out."""
@@ -38,7 +41,7 @@ class Swap:
     after: float
 
 
-def check_swaps(model, numbers, names):
+def check_swaps(model: HarmonicModel, numbers: NDArray, names: Sequence[object]) -> None:
     """Refuse supercells in which two like atoms look exchanged.
 
     Parameters
@@ -65,7 +68,7 @@ def check_swaps(model, numbers, names):
     )
 
 
-def find_swap(model, numbers, supercell):
+def find_swap(model: HarmonicModel, numbers: NDArray, supercell: int) -> Swap | None:
     """The exchange between two like atoms that repairs a supercell, or None.
 
     An exchange counts if it improves the fit by far more than the misfit of any other atom of the supercell.
