@@ -91,7 +91,7 @@ def same_crystal(one: dict[tuple[int, int], NDArray], other: dict[tuple[int, int
     )
 
 
-def check_forces(forces, where=None):
+def check_forces(forces: NDArray, where: str | None = None) -> None:
     """Refuse forces that no calculation gives.
 
     Parameters

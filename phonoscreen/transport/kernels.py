@@ -39,6 +39,23 @@ def pair_widths(steps: NDArray, q1: int, band1: int, q2: int, band2: int) -> tup
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
+def squared_element(half: NDArray, pair: int, band1: int, row: int, last: NDArray, q2: int, band2: int) -> float:
+    """Return the squared modulus of one matrix element of the third-order constants.
+
+    Parameters
+    ----------
+    half, last : of ``three_phonon``
+    pair, band1, row, q2, band2 : indices into them
+    """
+    re = im = last[0, 0, 0].real * 0
+    for c in range(last.shape[2]):
+        a, b = half[pair, band1, row, c], last[q2, band2, c]
+        re += a.real * b.real - a.imag * b.imag
+        im += a.real * b.imag + a.imag * b.real
+    return float(re) ** 2 + float(im) ** 2
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def three_phonon(
     half: NDArray,
     last: NDArray,
@@ -75,7 +92,6 @@ def three_phonon(
     """
     n_pairs, n_bands, n_t = len(first), omega.shape[1], occupation.shape[0]
     with_transfer = transfer.shape[0] > 0
-    zero = last[0, 0, 0].real * 0
     for p in range(n_pairs):
         i, j, count = first[p], second[p], counts[p]
         for s1 in range(n_bands):
@@ -100,13 +116,8 @@ def three_phonon(
                     absorb1 = line_shape(up, plus) if near_up else 0.0
                     absorb2 = line_shape(down, plus) if near_down else 0.0
                     emit = line_shape(out, minus) if near_out else 0.0
-                    re, im = zero, zero
-                    for c in range(last.shape[2]):
-                        a, b = half[p, s1, r, c], last[j, s2, c]
-                        re += a.real * b.real - a.imag * b.imag
-                        im += a.real * b.imag + a.imag * b.real
                     inverse = 1.0 / (w * w1 * w2)
-                    strength = scale * (float(re) ** 2 + float(im) ** 2)
+                    strength = scale * squared_element(half, p, s1, r, last, j, s2)
                     half_count = 0.5 * count
                     phase_space[s, 0] += half_count * (absorb1 + absorb2)
                     phase_space[s, 1] += count * emit

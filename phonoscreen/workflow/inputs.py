@@ -109,8 +109,8 @@ def machine_state(reference):
 
 def engine_environment(reference):
     """Return the environment file (for a rule) of the reference engine: one of its own name if there is one."""
-    own = ROOT / "envs" / f"{reference['engine']}.yaml"
-    return f"../envs/{own.name if own.exists() else 'reference.yaml'}"
+    engine = reference["engine"]
+    return f"../envs/{engine if (ROOT / f'envs/{engine}.yaml').exists() else 'reference'}.yaml"
 
 
 def transport_settings(config):
