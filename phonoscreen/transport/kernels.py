@@ -9,8 +9,10 @@ CUTOFF = 2.0  # processes further than this many widths from energy conservation
 CUTOFF_ELASTIC = 2.5
 _SQRT_PI = math.sqrt(math.pi)
 
+# The inner functions are written into their callers: as calls they cost a fifth of the time.
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
 def line_shape(difference: float, width: float) -> float:
     """Return the broadened delta function of energy, ps: a Gaussian whose integral over the difference is 1.
 
@@ -22,7 +24,7 @@ def line_shape(difference: float, width: float) -> float:
     return math.exp(-((difference / width) ** 2)) / (width * _SQRT_PI) if width > 0.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
 def pair_widths(steps: NDArray, q1: int, band1: int, q2: int, band2: int) -> tuple[float, float]:
     """Return the broadening of absorption and of emission by two phonons, rad/ps.
 
@@ -38,7 +40,7 @@ def pair_widths(steps: NDArray, q1: int, band1: int, q2: int, band2: int) -> tup
     return math.sqrt(plus), math.sqrt(minus)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
 def squared_element(half: NDArray, pair: int, band1: int, row: int, last: NDArray, q2: int, band2: int) -> float:
     """Return the squared modulus of one matrix element of the third-order constants.
 
