@@ -237,6 +237,30 @@ def test_phonopys_force_sets_of_both_types(model, poscar, tmp_path, kind):
             assert numpy.abs(found.second.values - expected).max() < 1e-7 * numpy.abs(expected).max()
 
 
+def test_a_file_given_twice_counts_once(model, poscar, tmp_path, capsys):
+    """Else a supercell would stand among those fitted and those held out."""
+    write(tmp_path / "data.extxyz", model.snapshots())
+    reports = []
+    for files in (["data.extxyz"], ["data.extxyz", "data.extxyz"]):
+        words = ["fit", poscar, *(str(tmp_path / name) for name in files), "--output", str(tmp_path / "out")]
+        assert main([*words, "--third-cutoff", "0"]) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+    n = len(model.snapshots())
+    numbers = ", ".join(map(str, range(n, 2 * n))) if n <= 10 else f"{n}, "
+    assert any(f"supercells {numbers}" in words for words in reports[1]["warnings"]), reports[1]["warnings"]
+    assert not any("earlier ones" in words for words in reports[0]["warnings"])
+    for name in ("force_error_relative", "frequency_max_thz"):
+        assert reports[1][name] == pytest.approx(reports[0][name], rel=1e-6, abs=1e-12)
+
+
+def test_forces_of_a_cluster_are_none_of_a_crystal(model, poscar, tmp_path):
+    write(tmp_path / "data.extxyz", model.snapshots())
+    text = (tmp_path / "data.extxyz").read_text()
+    (tmp_path / "data.extxyz").write_text(text.replace('pbc="T T T"', 'pbc="F F F"', 1))
+    with pytest.raises(StudyError, match="repeats in 0 directions"):
+        read_fit_input(FitInput(poscar, [str(tmp_path / "data.extxyz")]))
+
+
 def test_files_that_do_not_belong_together_are_refused(model, poscar, tmp_path):
     write(tmp_path / "data.extxyz", model.snapshots())
     write_dfset(tmp_path / "DFSET", model)

@@ -115,6 +115,9 @@ def read_atoms(path: str | Path) -> list[Atoms]:
     for atoms in frames:
         if not (numpy.isfinite(atoms.positions).all() and numpy.isfinite(atoms.cell.array).all()):
             raise StudyError(f"{path} holds positions or a cell that are not finite numbers", fix="write it again")
+        if atoms.cell.any() and not atoms.pbc.all():
+            raise StudyError(f"{path} holds a cell that repeats in {int(atoms.pbc.sum())} directions of three (pbc)",
+                             fix='give a supercell: pbc="T T T"')  # fmt: skip
         if numpy.abs(atoms.positions).max(initial=0) > 1e6 or numpy.abs(atoms.cell.array).max() > 1e5:
             raise StudyError(f"{path} holds positions or a cell beyond any crystal's", fix="write it again")
     return frames

@@ -132,6 +132,8 @@ def _of_one_supercell(data, choices):
     charges = check_charges(data.crystal, data.born, data.dielectric) if data.born is not None else None
     pairs = build_basis(data.crystal, data.repetitions, (None,))
     check_labels(data.crystal, data.displacements, data.forces, FitMatrix(pairs), data.residual_forces)
+    data, repeated = _each_once(data)
+    warnings += repeated
     single = is_single(data.displacements)
     if single:
         report["n_single_displacements"] = len(data.displacements)
@@ -144,6 +146,21 @@ def _of_one_supercell(data, choices):
             return Determined(data.crystal, second, None, charges, report, warnings + _doubts_of_differences(values))
     second, third, values, found = _fitted(data, choices, charges, single)
     return Determined(data.crystal, second, third, charges, report | values, warnings + found, data.repetitions)
+
+
+def _each_once(data):
+    """Data without supercells whose displacements and forces both are those of an earlier one, and warnings.
+
+    A file that is given twice would put the same supercell among those fitted and those held out.
+    """
+    flat = numpy.concatenate([data.displacements, data.forces], axis=2).reshape(len(data.forces), -1)
+    kept = numpy.sort(numpy.unique(numpy.round(flat, 7), axis=0, return_index=True)[1])
+    if len(kept) == len(flat):
+        return data, []
+    repeated = sorted(set(range(len(flat))) - set(kept.tolist()))
+    shown = ", ".join(map(str, repeated[:10])) + (f" and {len(repeated) - 10} more" if len(repeated) > 10 else "")
+    warning = f"supercells {shown} are the same as earlier ones (a file given twice?): each is used once"
+    return replace(data, displacements=data.displacements[kept], forces=data.forces[kept]), [warning]
 
 
 def _symmetry(crystal, tolerance_angstrom):
