@@ -9,6 +9,7 @@ from phonoscreen.audit.kept import UNWATCHED, announce_asked
 from phonoscreen.audit.outdated import find_outdated, statement
 from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
+from phonoscreen.workflow.environment import prepare_jobs
 from phonoscreen.workflow.inputs import (
     augmentation,
     bonding_program,
@@ -67,18 +68,7 @@ onstart:
     check_before_start(workflow.dag.needrun_jobs())
 
 
-# Every job imports this repository's library, also where an environment holds an installed one.
-paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
-
-# Jobs share the cores: no library starts threads of its own beyond those its rule asks for.
-for variable in (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-):
-    os.environ.setdefault(variable, "1")
+prepare_jobs(ROOT)
 
 # Files that ship with the repository, as seen from the folder the study runs in.
 RESOURCES = os.path.relpath(ROOT / "resources")
