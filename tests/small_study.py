@@ -290,8 +290,8 @@ def run_script(name, *, input, output, params=None, log=()):
     for path in output.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     names = {"input": Names(input), "output": Names(output), "params": Names(params or {})}
-    work = Path(next(iter(output.values()))).parent / "work"
-    captured["main"](SimpleNamespace(**names, key="test", threads=1, work=work, asked=False))
+    work, resources = Path(next(iter(output.values()))).parent / "work", Names(mem_mb=4000, tasks=1, device="cpu")
+    captured["main"](SimpleNamespace(**names, key="test", threads=1, work=work, asked=False, resources=resources))
 
 
 def tabulate(results):

@@ -1,5 +1,6 @@
 """The pages on how to add a figure, an engine or a force model, and to change the broadening, are walked as written."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -143,9 +144,9 @@ def test_a_force_model_is_added_as_its_page_says(copy):
 
 @pytest.mark.parametrize("number, name", [(0, "line_shape"), (1, "pair_widths")])
 def test_what_the_page_on_broadening_replaces_is_there(number, name):
-    text = PYTHON.findall(read("change_broadening"))[number]
-    signature = re.search(r"def (\w+\(.*?\)):", text)[1]
-    assert (
-        signature.startswith(name) and f"def {signature}:" in (ROOT / files_to_open("change_broadening")[0]).read_text()
-    )
-    assert "def broadening_steps(" in (ROOT / files_to_open("change_broadening")[1]).read_text()
+    shape_file, width_file = files_to_open("change_broadening")
+    (shown,) = ast.parse(PYTHON.findall(read("change_broadening"))[number]).body
+    there = {node.name: node for node in ast.parse((ROOT / shape_file).read_text()).body if hasattr(node, "args")}
+    assert shown.name == name
+    assert [one.arg for one in shown.args.args] == [one.arg for one in there[name].args.args]
+    assert "def broadening_steps(" in (ROOT / width_file).read_text()
