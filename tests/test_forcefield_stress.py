@@ -15,6 +15,7 @@ from phonoscreen.forcefield.calculator import ForceModelCalculator
 from phonoscreen.forcefield.dataset import STRAINED, Dataset
 from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
+from phonoscreen.forcefield.publish import default_model_path, load_published
 from phonoscreen.stages.label_dataset import write_label_dataset
 from phonoscreen.stages.label_product import write_product
 from tests.forcefield_crystals import LATTICE_CONSTANTS, SETTINGS, perovskite, random_moves, rock_salt
@@ -131,6 +132,7 @@ def test_labels_without_a_compound_to_train_on_are_refused(tmp_path):
     (tmp_path / "text").write_text("no labels")
     assert main(["train", str(tmp_path / "text"), str(tmp_path / "other")]) == 2
     assert main(["train", str(tmp_path / "missing.h5"), str(tmp_path / "other")]) == 2
+    assert main(["train", str(tmp_path / "labels.h5"), str(tmp_path / "other"), "--interim"]) == 2
     assert main(["train", str(tmp_path / "labels.h5"), str(tmp_path / "other"), "--publish", str(tmp_path)]) == 2
     assert (tmp_path / "text").exists()  # nothing that is no model is replaced
 
@@ -182,3 +184,11 @@ def test_the_command_trains_goes_on_after_a_kill_and_publishes(labels, tmp_path,
     assert atoms.get_stress().shape == (6,) and numpy.isfinite(atoms.get_stress()).all()
     with h5py.File(tmp_path / "whole" / "dataset.h5") as store:
         assert store["Ni"].attrs["split"] == "test"
+
+
+def test_the_model_of_the_repository_is_whole_and_small():
+    folder = default_model_path()
+    _, content = load_published(folder, "cpu")  # reproduces its stored forces
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
+    assert content["validation_structures"] >= 100 and len(content["elements"]) == 63
+    assert "Errors" in (folder / "README.md").read_text()

@@ -44,29 +44,21 @@ def train(arguments: argparse.Namespace) -> int:
     import logging
 
     import torch
-    import yaml
 
-    from phonoscreen.audit.errors import StudyError
     from phonoscreen.stages import published_model
-    from phonoscreen.workflow.code import ROOT, code_of
+    from phonoscreen.workflow.code import code_of
     from phonoscreen.workflow.inputs import model_settings, training_settings
-    from phonoscreen.workflow.settings.check import check_settings
-    from phonoscreen.workflow.settings.files import check_files
 
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    path = arguments.settings or ROOT / "resources" / "model_training.yaml"
     target = arguments.publish or arguments.folder / "model"
     published_model.check_target(target)
-    if not path.is_file():
-        raise StudyError(f"there is no settings file {path}", where="phonoscreen train", fix="mend --settings")
-    check_files([path])
-    sections = check_settings(yaml.safe_load(path.read_text()) or {})
-    published_model.prepare_training(
-        arguments.labels, arguments.folder, force_model=model_settings(sections["force_model"]),
-        training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
-    )  # fmt: skip
     if not arguments.interim:
+        sections = _settings(arguments.settings)
+        published_model.prepare_training(
+            arguments.labels, arguments.folder, force_model=model_settings(sections["force_model"]),
+            training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
+        )  # fmt: skip
         published_model.train_members(arguments.folder, arguments.members, arguments.start)
     files = published_model.interim_members(arguments.folder, arguments.members)
     published_model.publish(
@@ -74,3 +66,19 @@ def train(arguments: argparse.Namespace) -> int:
     )
     print(f"{target}: {len(files)} members; {published_model.summary(arguments.folder)}")
     return 0
+
+
+def _settings(path: Path | None) -> dict:
+    """Settings of the published model, or of a file in its place."""
+    import yaml
+
+    from phonoscreen.audit.errors import StudyError
+    from phonoscreen.workflow.code import ROOT
+    from phonoscreen.workflow.settings.check import check_settings
+    from phonoscreen.workflow.settings.files import check_files
+
+    path = path or ROOT / "resources" / "model_training.yaml"
+    if not path.is_file():
+        raise StudyError(f"there is no settings file {path}", where="phonoscreen train", fix="mend --settings")
+    check_files([path])
+    return check_settings(yaml.safe_load(path.read_text()) or {})

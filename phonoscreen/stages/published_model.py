@@ -120,6 +120,8 @@ def member_files(folder: Path, member: int) -> tuple[Path, Path, Path]:
 
 def interim_members(folder: Path, members: int) -> list[tuple[Path, Path]]:
     """Return the files of trained members, and of the best weights so far of the one whose training goes on."""
+    if not (folder / "training.json").is_file():
+        raise StudyError(f"{folder} holds no training", where="phonoscreen train", fix="leave out --interim")
     plan, found = json.loads((folder / "training.json").read_text()), []
     for member in range(members):
         weights, model, history = member_files(folder, member)
