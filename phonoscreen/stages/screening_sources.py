@@ -76,9 +76,9 @@ def _of_text(text, structure_types, structure_type, left_out):
         if not files:
             raise StudyError("no structure files", where=text, fix="put CIF, POSCAR or extended XYZ files there")
         names = [file.relative_to(path).as_posix() for file in files]
-        return [(candidate, path / candidate.source_id) for candidate in candidates_of_files(files, names)]
+        return [(candidate, path / candidate.source_id) for candidate in candidates_of_files(files, names, True)]
     if path.is_file():
-        return [(candidate, path) for candidate in candidates_of_files([path], [path.name])]
+        return [(candidate, path) for candidate in candidates_of_files([path], [path.name], True)]
     if ":" in text and "/" not in text:
         return [_of_formula(text, structure_types, structure_type)]
     raise StudyError(f"{text} is no file or folder, and no FORMULA:STRUCTURE_TYPE", where="phonoscreen screen",

@@ -11,7 +11,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import RULE, harmless_id, problem_of_id
 from phonoscreen.formats.file_kinds import ids_of_files, structure_files
 from phonoscreen.formats.hidden_content import own_masses
-from phonoscreen.formats.structure_files import admit_crystal, read_crystals
+from phonoscreen.formats.structure_files import Reading, admit_crystal, read_crystals
 from phonoscreen.structures.candidate import Candidate
 from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.prototypes import build_structure
@@ -128,17 +128,28 @@ def read_folder(path):
     return candidates_of_files(files, [file.relative_to(path).as_posix() for file in files])
 
 
-def candidates_of_files(files, names):
+def candidates_of_files(files, names, keep_unreadable=False):
     """Candidates from structure files, each of which may hold several; ids as ``ids_of_files`` makes them.
 
     Parameters
     ----------
     files : paths
     names : what the ids are made of, in the same order: paths relative to their folder
+    keep_unreadable : make a file that cannot be opened a candidate with its problem, instead of an error
+
+    Raises
+    ------
+    StudyError
+        If the machine cannot open a file.
     """
     candidates, used = [], set()
     for file, name, stem in zip(files, names, ids_of_files(names), strict=True):
-        readings = read_crystals(file)
+        try:
+            readings = read_crystals(file)
+        except StudyError as error:
+            if not keep_unreadable:
+                raise
+            readings = [Reading("", None, error)]
         for reading in readings:
             structure_id = harmless_id(stem if len(readings) == 1 else f"{stem}-{reading.name}")
             if structure_id.lower() in used:
