@@ -21,6 +21,10 @@ FORMAT = "phonoscreen force model 2"
 FORMAT_WITHOUT_DIGEST = "phonoscreen force model 1"
 
 
+_KINDS = {"label_engine": str, "label_model": str, "licence": str, "members_sha256": dict, "weights_sha256": str}
+"""Entries of the JSON part that are used as what they are; nobody vouches for them but the digest."""
+
+
 def save_model(model, weights_path, settings_path, **facts):
     """Write a model as safetensors and JSON with a digest over both; they appear under their names only when complete.
 
@@ -107,9 +111,11 @@ def read_model_json(path):
         raise StudyError(f"{path} was changed after it was stored", where="read_model_json", fix="copy the model again")
     if not isinstance(content.get("settings"), dict) or not isinstance(content.get("kind"), str):
         raise StudyError(f"{path} lacks kind or settings", where="read_model_json", fix="copy the model again")
-    for name in ("label_engine", "label_model", "licence"):
-        if not isinstance(content.get(name) or "", str):
-            raise StudyError(f"{name} of {path} is no text", where="read_model_json", fix="copy the model again")
+    for name, kind in _KINDS.items():
+        if content.get(name) is not None and not isinstance(content[name], kind):
+            raise StudyError(
+                f"{name} of {path} is no {kind.__name__}", where="read_model_json", fix="copy the model again"
+            )
     return content
 
 
