@@ -290,7 +290,7 @@ def run_script(name, *, input, output, params=None, log=()):
     for path in output.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     names = {"input": Names(input), "output": Names(output), "params": Names(params or {})}
-    work, resources = Path(next(iter(output.values()))).parent / "work", Names(mem_mb=4000, tasks=1, device="cpu")
+    work, resources = Path(next(iter(output.values()))).parent / "work", Names(matrix_mb=1000, tasks=1, device="cpu")
     captured["main"](SimpleNamespace(**names, key="test", threads=1, work=work, asked=False, resources=resources))
 
 
