@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 from phonoscreen.__main__ import main
 from phonoscreen.forcefield.calculator import ForceModelCalculator
 from phonoscreen.forcefield.dataset import STRAINED, Dataset
+from phonoscreen.forcefield.models.equivariant import MEAN_STRESS_SHARE, virial_errors
 from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
 from phonoscreen.forcefield.publish import default_model_path, load_published
@@ -53,6 +54,20 @@ def test_virials_are_the_derivative_of_the_energy_with_respect_to_strain(model, 
         slope = (energies[0] - energies[1]) / 2e-4 / len(atoms)
         assert slope == pytest.approx(float((virial * strain).sum()), abs=1e-5 * numpy.abs(virial).max())
         assert virial == pytest.approx(virial.T, abs=1e-12)  # no torque
+
+
+def test_a_wrong_lattice_constant_costs_less_than_wrong_elastic_constants():
+    """The same error in all strained cells of a structure is its mean; cells of other structures do not count."""
+    errors = torch.randn(7, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    counts = torch.tensor([4, 1, 2])
+    errors[:4] -= errors[:4].mean(dim=0)
+    before = virial_errors(errors, counts)
+    assert before[0] == pytest.approx(float((errors[:4] ** 2).mean()), rel=1e-12)
+    assert before[1] == pytest.approx(MEAN_STRESS_SHARE * float((errors[4] ** 2).mean()), rel=1e-12)
+    errors[:4] += torch.eye(3, dtype=torch.float64)
+    after = virial_errors(errors, counts)
+    assert after[0] - before[0] == pytest.approx(MEAN_STRESS_SHARE / 3, rel=1e-9)
+    assert torch.equal(after[1:], before[1:])
 
 
 def test_training_computes_the_long_ranged_part_as_prediction_does(model, cells):

@@ -37,6 +37,8 @@ SCALED_MAX = 5.0  # what is further from the mean than this many spreads is hard
 RADIAL_FUNCTIONS = 10
 EMBEDDING, EMBEDDING_HIDDEN = 12, 16
 SMALL_BEGINNING = 0.05
+MEAN_STRESS_SHARE = 0.1  # in the loss. An error of the lattice constant is the mean; where it is large, softer
+# crystals have smaller errors of the stress, so that a full share would teach small elastic constants
 CHARGE_HIDDEN, CHARGE_SCALE = 16, 2.0
 PRODUCTS, TRIPLE_PRODUCTS = 32, 8  # invariants of two moments for each degree, of three for each of ...
 MEAN_SCALE_ANGSTROM = 2.8  # of the sum of two radii
@@ -249,7 +251,8 @@ class EquivariantPotential(ForceModel):
             prepared |= describe_matrices(neighbourhoods.structures, neighbourhoods.positions, self.dtype)
         if virials is not None:
             prepared["virials"] = torch.as_tensor(virials, dtype=self.dtype)
-            prepared["virial_weights"] = torch.full((len(virials),), virial_weight / len(virials), dtype=self.dtype)
+            prepared["virial_weights"] = torch.tensor([virial_weight], dtype=self.dtype)
+            prepared["virial_counts"] = torch.tensor([len(virials)])
         return prepared
 
     def collate(self, prepared):
@@ -267,5 +270,21 @@ class EquivariantPotential(ForceModel):
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         loss = (square * batch["weights"]).sum()
         if virials is not None:
-            loss = loss + (((virials - batch["virials"]) ** 2).mean(dim=(1, 2)) * batch["virial_weights"]).sum()
+            errors = virial_errors(virials - batch["virials"], batch["virial_counts"])
+            loss = loss + (errors * batch["virial_weights"]).sum()
         return loss, square.detach().sum()
+
+
+def virial_errors(errors, counts):
+    """Return a squared error of the virials of each structure: of their differences, and a share of their mean's.
+
+    Parameters
+    ----------
+    errors : (n_cells, 3, 3) of the cells of all structures, one structure after another
+    counts : (n_structures,) cells of each
+    """
+    owner = torch.repeat_interleave(counts)
+    mean = errors.new_zeros(len(counts), 3, 3).index_add(0, owner, errors) / counts[:, None, None]
+    spread = ((errors - mean[owner]) ** 2).mean(dim=(1, 2))
+    spread = spread.new_zeros(len(counts)).index_add(0, owner, spread) / counts
+    return spread + MEAN_STRESS_SHARE * (mean**2).mean(dim=(1, 2))
