@@ -10,6 +10,7 @@ from ase import Atoms
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.foreign_text import markdown_text
 from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.shipped import shipped
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
@@ -30,13 +31,13 @@ def default_model_path() -> Path:
     StudyError
         If this copy of the repository holds none.
     """
-    path = Path(__file__).resolve().parents[2] / "resources" / "model"
-    if not (path / "model.json").exists():
+    try:
+        return shipped("resources/model/model.json").parent
+    except FileNotFoundError as error:
         raise StudyError(
-            f"{path} holds no published model", where="default_model_path",
+            "no published model comes with this copy of the program", where="default_model_path",
             fix="name one with --model, or train one with phonoscreen train",
-        )  # fmt: skip
-    return path
+        ) from error  # fmt: skip
 
 
 def publish_model(
