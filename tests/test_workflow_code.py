@@ -30,6 +30,12 @@ def copy_of_code(tmp_path, monkeypatch):
     code.forget()
 
 
+FOR_A_TYPE_CHECKER = """from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from phonoscreen.transport.solve import Transport
+"""
+
+
 def test_editing_a_module_changes_exactly_the_scripts_that_import_it(copy_of_code):
     root, digests = copy_of_code
     before = digests()
@@ -49,6 +55,8 @@ def test_editing_a_module_changes_exactly_the_scripts_that_import_it(copy_of_cod
         ("phonoscreen/audit/errors.py", "class StudyError", "# why\nclass StudyError"),
         ("phonoscreen/audit/errors.py", "where: str | None = None", "where=None"),
         ("phonoscreen/audit/shard.py", "import logging", "import logging\nfrom typing import Any"),
+        ("phonoscreen/audit/shard.py", "import logging", f"import logging\n{FOR_A_TYPE_CHECKER}"),
+        ("phonoscreen/audit/shard.py", "    blocked = _bl", "    count: int\n    blocked: dict[str, str] = _bl"),
         ("phonoscreen/audit/shard.py", "def _plain(value: Any) -> Any:", "def _plain(value):"),
         ("phonoscreen/audit/shard.py", "status: str", "status: object"),
         ("phonoscreen/audit/job.py", '"rule %s failed"', '"the rule %s did not end well"'),

@@ -141,12 +141,17 @@ def _meaning(tree):
     return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
-def _spell(node, words, used):
+def _spell(node, words, used, in_class=False):
     """Append a syntax tree as words, without what does not change a result, and collect the names that it uses.
 
-    Empty and absent fields are left out, so that the words are the same in every version of Python.
+    Empty and absent fields are left out, so that the words are the same in every version of Python. An annotated
+    assignment is one without annotation, but in the body of a class: there it may make a field.
     """
     kind = type(node)
+    if kind is ast.AnnAssign and not in_class:
+        if node.value is None:
+            return
+        node, kind = ast.Assign(targets=[node.target], value=node.value), ast.Assign
     if kind in (ast.Expr, ast.Assign, ast.If) and _is_silent(node):
         return
     words.append(kind.__name__)
@@ -159,7 +164,7 @@ def _spell(node, words, used):
         words.append(name)
         for item in value if type(value) is list else (value,):
             if isinstance(item, ast.AST):
-                _spell(item, words, used)
+                _spell(item, words, used, kind is ast.ClassDef)
             else:
                 words.append(repr(item))
     words.append(")")
@@ -173,7 +178,23 @@ def _is_silent(node):
     if isinstance(node, ast.Assign):
         names = {target.id for target in node.targets if isinstance(target, ast.Name)}
         return "__version__" in names or (isinstance(node.value, ast.Call) and _root(node.value.func) == "logging")
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return _is_for_type_checker(node)
+
+
+def _is_for_type_checker(node):
+    if not isinstance(node, ast.If) or node.orelse:
+        return False
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _run_nodes(tree):
+    """Yield all nodes of a syntax tree but what only a type checker sees."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if not _is_for_type_checker(node):
+            yield node
+            pending.extend(ast.iter_child_nodes(node))
 
 
 def _root(node):
@@ -192,7 +213,7 @@ def _is_for_annotations(node):
 def _imported(tree, path):
     """Return the dotted names from this project that one file imports, at any depth of its code."""
     found = set()
-    for node in ast.walk(tree):
+    for node in _run_nodes(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
