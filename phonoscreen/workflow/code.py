@@ -30,7 +30,7 @@ _NO_MEANING = ("annotation", "returns", "ctx", "kind", "type_comment")
 
 
 @functools.cache
-def code_of(*files):
+def code_of(*files: str) -> str:
     """Return a digest of a script and of all project modules in its import closure.
 
     Parameters
@@ -57,7 +57,7 @@ def code_of(*files):
 
 
 @functools.cache
-def modules_of(*files):
+def modules_of(*files: str) -> tuple[str, ...]:
     """Return the files of an import closure, relative to the repository, sorted."""
     pending, seen = list(files), set()
     while pending:
@@ -73,12 +73,12 @@ def modules_of(*files):
 
 
 @functools.cache
-def meaning_of(path):
+def meaning_of(path: str) -> bytes:
     """Return the digest (bytes) of what one file does; equal for two texts that differ in words alone."""
     return bytes.fromhex(_facts(path)["meaning"])
 
 
-def keep_facts():
+def keep_facts() -> None:
     """Write what is known of the files, for the next run and for the jobs of this one."""
     if _facts.cache_info().currsize and not _NEW.keys() <= _kept().keys():
         KEPT.parent.mkdir(exist_ok=True)
@@ -86,14 +86,14 @@ def keep_facts():
             partial.write_text(json.dumps({"by": _by(), "facts": _NEW}))
 
 
-def forget():
+def forget() -> None:
     """Forget all digests; for tests that edit code while a process runs."""
     for function in (code_of, modules_of, meaning_of, _facts, _files_of_package):
         function.cache_clear()
 
 
 KEPT = Path(".snakemake/phonoscreen_code.json")
-_NEW = {}
+_NEW: dict[str, dict] = {}
 
 
 @functools.cache
@@ -130,7 +130,8 @@ def _facts(path):
 
 
 def _meaning(tree):
-    words, used = [], set()
+    words: list[str] = []
+    used: set[str] = set()
     imports = [node for node in tree.body if _is_for_annotations(node)]
     for node in tree.body:
         if node not in imports:
@@ -212,7 +213,7 @@ def _is_for_annotations(node):
 
 def _imported(tree, path):
     """Return the dotted names from this project that one file imports, at any depth of its code."""
-    found = set()
+    found: set[str] = set()
     for node in _run_nodes(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -230,12 +231,12 @@ def _imported(tree, path):
 
 def _packages(tree):
     """Return the dotted names of the packages out of which one file imports a module whose name is made at run time."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "import_module":
             made = node.args[0]
             if isinstance(made, ast.JoinedStr) and isinstance(made.values[0], ast.Constant):
-                found.add(made.values[0].value.rstrip("."))
+                found.add(str(made.values[0].value).rstrip("."))
     return sorted(found)
 
 

@@ -1,5 +1,7 @@
 """What the experiment on force models and the ablation train, from their settings."""
 
+from collections.abc import Sequence
+
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.inputs import model_settings, training_settings
 from phonoscreen.workflow.settings.check import check_settings
@@ -9,7 +11,7 @@ from phonoscreen.workflow.shards import member_names
 MOST_REPEATS = 100
 
 
-def check_experiment(config):
+def check_experiment(config: dict) -> dict:
     """Check the settings of a study with an experiment and return them complete.
 
     Parameters
@@ -38,7 +40,7 @@ def check_experiment(config):
     return settings
 
 
-def experiment_model(config, name):
+def experiment_model(config: dict, name: str) -> dict:
     """Return ``force_model`` and ``training`` of one model of the experiment, as its training takes them.
 
     Parameters
@@ -52,7 +54,7 @@ def experiment_model(config, name):
     return _changed(config, models[name])
 
 
-def replayed_model(config):
+def replayed_model(config: dict) -> dict:
     """Return the same of the model of ``experiment/selection``."""
     selection = config["experiment"]["selection"]
     model = experiment_model(config, selection["model"])
@@ -61,7 +63,7 @@ def replayed_model(config):
     return _changed(config, _merge(changes, {"training": selection["training"]}))
 
 
-def ablations(config):
+def ablations(config: dict) -> list[dict]:
     """Return the trainings of the ablation, a list of dicts with ``model, change, force_model, training``."""
     trainings = []
     for name, changes in config["ablation"].items():
@@ -101,7 +103,7 @@ def _refuse_unknown(settings, change, place):
         raise StudyError(f"{place} changes {', '.join(unknown)[:200]}", fix=f"use some of {', '.join(settings)}")
 
 
-def curve_points(experiment):
+def curve_points(experiment: dict) -> list[dict]:
     """Return the points of the experiment's learning curves.
 
     With ``scale`` the curve goes on by doubling up to that many times its last size.
@@ -132,7 +134,7 @@ def curve_points(experiment):
     ]
 
 
-def curve_sources(points):
+def curve_sources(points: Sequence[dict]) -> dict[str, dict]:
     """Return the sources of forces among the points, those whose phonons are compared.
 
     One member at the first repeat of every size, and the committee's mean where there is a committee.

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from phonoscreen.formats.file_kinds import structure_files
@@ -14,27 +15,29 @@ FIGURES = "phonoscreen/figures"
 _LEFT_BESIDE = ("WAVECAR", "CHG", "LOCPOT", "PROCAR", "ELFCAR", "TMPCAR", "DOSCAR")
 
 
-def source_files(source):
+def source_files(source: dict) -> list[str]:
     """Return the input files of a study's source: the pool, the structure files of the folder, none of a service."""
     if source["kind"] == "pool":
         return [source["path"]]
     return [str(path) for path in structure_files(source["path"])] if source["kind"] == "files" else []
 
 
-def service_of(source):
+def service_of(source: dict) -> list[str | None]:
     """Return what of a study's source decides the candidates besides its files: the kind, and the service it asks."""
     return [source["kind"], source["url"] if source["kind"] in ("oqmd", "optimade") else None]
 
 
-def output_files(folder):
+def output_files(folder: Path | str | None) -> list[str]:
     """Return the files of a folder of existing outputs; hidden and backup files, densities and waves are left out.
 
     Parameters
     ----------
     folder : path, or None
     """
-    found = []
-    for path in sorted(Path(folder).rglob("*")) if folder else []:
+    found: list[str] = []
+    if not folder:
+        return found
+    for path in sorted(Path(folder).rglob("*")):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") or part.endswith("~") for part in parts)
         if not hidden and not path.name.startswith(_LEFT_BESIDE) and path.is_file():
@@ -42,7 +45,7 @@ def output_files(folder):
     return found
 
 
-def output_folder(config, kind):
+def output_folder(config: dict, kind: str) -> str | None:
     """Return the folder of existing outputs that a study reads, or None.
 
     Parameters
@@ -56,7 +59,7 @@ def output_folder(config, kind):
     return config["bonding"]["outputs"] if config["bonding"]["engine"] == "lobster" else None
 
 
-def vasp_potentials(environment=os.environ):
+def vasp_potentials(environment: Mapping[str, str] = os.environ) -> str:
     """Return what the machine has of VASP's potentials: a digest of their names, or why there are none.
 
     It stands beside the settings of the calculations: a potential or a variable that was missing makes them run again.
@@ -68,7 +71,7 @@ def vasp_potentials(environment=os.environ):
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16] if names else "no potpaw_PBE/*/POTCAR"
 
 
-def engine_settings(reference, purpose):
+def engine_settings(reference: dict, purpose: str) -> dict:
     """Return the settings that decide a reference calculation, so that others rerun nothing.
 
     Parameters
@@ -89,17 +92,17 @@ def engine_settings(reference, purpose):
     return {"engine": engine, **chosen}
 
 
-def engine_code(config):
+def engine_code(config: dict) -> str:
     """Return the file of the reference engine, of which alone the code counts where reference forces are computed."""
     return f"phonoscreen/reference/{config['reference']['engine']}.py"
 
 
-def model_code(config):
+def model_code(config: dict) -> str:
     """Return the file of the kind of force model, of which alone the code counts where it is trained or used."""
     return f"phonoscreen/forcefield/models/{config['force_model']['kind']}.py"
 
 
-def machine_state(reference):
+def machine_state(reference: dict) -> str | None:
     """Return what the engine finds on this machine, None for one that brings all it needs.
 
     Another state runs the calculations again that failed; what was computed stays.
@@ -107,13 +110,13 @@ def machine_state(reference):
     return vasp_potentials() if reference["engine"] == "vasp" else None
 
 
-def engine_environment(reference):
+def engine_environment(reference: dict) -> str:
     """Return the environment file (for a rule) of the reference engine: one of its own name if there is one."""
     engine = reference["engine"]
     return f"../envs/{engine if (ROOT / f'envs/{engine}.yaml').exists() else 'reference'}.yaml"
 
 
-def transport_settings(config):
+def transport_settings(config: dict) -> dict:
     """Return the settings that decide the transport, with the limit of imaginary frequencies of the stability check.
 
     Memory and MPI processes are none of them, and the command only where ShengBTE solves.
@@ -124,14 +127,14 @@ def transport_settings(config):
     return {**transport, "imaginary_threshold_thz": config["stability"]["imaginary_threshold_thz"]}
 
 
-def model_settings(force_model):
+def model_settings(force_model: dict) -> dict:
     """Return the settings that decide a trained network; device and size of the committee do not."""
     kind = force_model["kind"]
     common = {key: force_model[key] for key in ("kind", "subtract_undisplaced", "dtype")}
     return {**common, **force_model[kind]}
 
 
-def training_settings(training):
+def training_settings(training: dict) -> dict:
     """Return the settings that decide a training.
 
     The number of processes that share it does not, nor does the folder of a published model: its files are inputs.
@@ -139,23 +142,23 @@ def training_settings(training):
     return {key: value for key, value in training.items() if key not in ("processes", "pretrained")}
 
 
-def augmentation(force_model):
+def augmentation(force_model: dict) -> int:
     """Return how many times each environment is seen in training: its frames; an equivariant model needs one."""
     return force_model[force_model["kind"]].get("frames", 1)
 
 
-def figure_names():
+def figure_names() -> list[str]:
     """Return the names of the paper's figures: the modules ``figure*`` of ``phonoscreen.figures``."""
     return sorted(path.stem for path in (ROOT / FIGURES).glob("figure*.py"))
 
 
-def tables_of_figure(name):
+def tables_of_figure(name: str) -> list[str]:
     """Return the names of the tables one figure is drawn from: the positional arguments of its ``draw``."""
     tree = ast.parse((ROOT / FIGURES / f"{name}.py").read_text())
     (draw,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "draw")
     return [argument.arg for argument in draw.args.args]
 
 
-def bonding_program(engine):
+def bonding_program(engine: str) -> bool:
     """Return whether the program of ``bonding.engine`` is installed; one that was missing makes the stage run again."""
     return importlib.util.find_spec(engine) is not None if engine in ("gpaw", "tblite") else True

@@ -1,7 +1,10 @@
 """Parameters of the expensive rules: said when they change, not acted upon until somebody asks."""
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-def unwatched(value):
+
+def unwatched(value: Any) -> Callable:
     """Return a rule's parameter whose change does not run the rule again.
 
     Snakemake compares the parameters of a rule with those that made its outputs, except those that a function derives
@@ -11,11 +14,11 @@ def unwatched(value):
     def parameter(wildcards, output):
         return value
 
-    parameter.unwatched = value
+    parameter.unwatched = value  # type: ignore[attr-defined]
     return parameter
 
 
-def current_settings(workflow, names):
+def current_settings(workflow: Any, names: Mapping[str, Iterable[str]]) -> dict[str, dict[str, Any]]:
     """Return the settings and the code with which the expensive rules would work now.
 
     Parameters
@@ -33,7 +36,7 @@ def current_settings(workflow, names):
     }
 
 
-def forced_names(dag_settings):
+def forced_names(dag_settings: Any) -> list[str]:
     """Return the rules and files that a snakemake call asks for anew; ``"*"`` where it forces everything.
 
     ``--force`` is not among them: it brings a damaged or lost product back from what was kept.

@@ -6,8 +6,10 @@ by the structures of a job. Costs of DFT are estimates: nobody has run the study
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.workflow.shards import shard_names
 
@@ -108,11 +110,12 @@ class Needs:
     folder : of the study; the sizes of its shards are read there once they exist
     """
 
-    def __init__(self, config, folder="."):
+    def __init__(self, config: dict, folder: Path | str = ".") -> None:
         self._config, self._folder = config, Path(folder)
-        self._shards, self._counted = shard_names(config["shards"]), {}
+        self._shards = shard_names(config["shards"])
+        self._counted: dict[tuple, int] = {}
 
-    def memory(self, rule):
+    def memory(self, rule: str) -> Callable[[Any, int], int]:
         """Return the function of the memory of a rule's jobs in MB; every attempt asks for as much again."""
         cost, extra = COSTS[rule], self._extra_memory_mb(rule)
 
@@ -122,7 +125,7 @@ class Needs:
 
         return mem_mb
 
-    def runtime(self, rule):
+    def runtime(self, rule: str) -> Callable[[Any, int], int]:
         """Return the function of the run time of a rule's jobs in minutes, at most a day for every attempt.
 
         Longer jobs are those that keep what they have finished, so that the next attempt goes on there.
@@ -134,13 +137,13 @@ class Needs:
 
         return minutes
 
-    def seconds(self, rule, wildcards):
+    def seconds(self, rule: str, wildcards: Any) -> float:
         """Return the time that a job of a rule is expected to take."""
         cost = COSTS[rule]
         each = self._seconds_each(rule, cost.seconds_each)
         return cost.seconds + self._structures(cost.of, wildcards) * each
 
-    def gpus(self, rule):
+    def gpus(self, rule: str) -> int:
         """Return how many GPUs a job of a rule asks for: with ``force_model.device: cuda`` one for each process."""
         if self._config["force_model"]["device"] != "cuda":
             return 0
@@ -148,14 +151,14 @@ class Needs:
             return 0
         return self._config["training"]["processes"] if rule == "train_member" else 1
 
-    def tasks(self, rule):
+    def tasks(self, rule: str) -> int:
         """Return the MPI tasks that a job of a rule starts: of VASP or of ShengBTE, 1 where neither runs."""
         reference, transport = self._config["reference"], self._config["transport"]
         if rule in _REFERENCE and reference["engine"] == "vasp":
             return reference["vasp"]["tasks"]
         return transport["tasks"] if rule == "solve_bte" and transport["solver"] == "shengbte" else 1
 
-    def matrix_mb(self):
+    def matrix_mb(self) -> int:
         """Return the largest matrix of the full solution of the transport that stays in memory, in MB."""
         return math.ceil(1024 * self._config["transport"]["memory_gib"])
 

@@ -4,7 +4,7 @@ import difflib
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.code import ROOT
@@ -20,7 +20,7 @@ UNITS = {
 }  # fmt: skip
 
 
-def check_settings(config: dict, model: type = Study) -> dict:
+def check_settings(config: dict, model: type[BaseModel] = Study) -> dict:
     """Check the settings of a study and return them complete, each value in its own type.
 
     Parameters

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
 
 SUFFIXES = {
     "_ev_per_angstrom": "eV/Å",
@@ -26,17 +27,19 @@ def unit_of(name: str) -> str:
     return next((unit for suffix, unit in SUFFIXES.items() if name.endswith(suffix)), "")
 
 
-def section_at(model: type, path: list) -> type | None:
+def section_at(model: type[BaseModel], path: list) -> type[BaseModel] | None:
     """Return the section that ``path`` leads to from ``model``, or None where no section is."""
+    section = model
     for part in path:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
-        model = _section(field.annotation) if field else None
-        if model is None:
+        field = section.model_fields.get(part) if isinstance(part, str) else None
+        inside = _section(field.annotation) if field else None
+        if inside is None:
             return None
-    return model
+        section = inside
+    return section
 
 
-def settings_of(model: type, place: str = "") -> Iterator[tuple]:
+def settings_of(model: type[BaseModel], place: str = "") -> Iterator[tuple]:
     """Yield (place, section, name, field) of every setting, then of the sections inside; ``place`` has slashes."""
     inside = []
     for name, field in model.model_fields.items():
@@ -49,12 +52,12 @@ def settings_of(model: type, place: str = "") -> Iterator[tuple]:
         yield from settings_of(section, here)
 
 
-def places_of(model: type, name: str) -> list[str]:
+def places_of(model: type[BaseModel], name: str) -> list[str]:
     """Return all places of settings or sections with a name."""
     return [place for place, *_ in settings_of(model) if place.rpartition("/")[2] == name]
 
 
-def allowed(model: type, path: list) -> str:
+def allowed(model: type[BaseModel], path: list) -> str:
     """Return what may stand at a place, in words: kind, limits, unit."""
     while path and (not isinstance(path[-1], str) or section_at(model, path[:-1]) is None):
         path = path[:-1]  # an item of a list, or a branch of a union: the setting above says what may stand there
@@ -67,7 +70,7 @@ def allowed(model: type, path: list) -> str:
     return f"give {in_words(field, path[-1])}"
 
 
-def in_words(field, name: str) -> str:
+def in_words(field: FieldInfo, name: str) -> str:
     """Return what one field may be, for example ``a number of Å from 4 to 40, or null``."""
     schema = TypeAdapter(field.rebuild_annotation()).json_schema()
     unit = unit_of(name)

@@ -6,7 +6,8 @@ switch may be a text that spells one. Nothing else is converted: 5.5 is no count
 
 import math
 import re
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -84,7 +85,7 @@ def _distinct(values):
     return values
 
 
-def words_or_list(words, pattern, what):
+def words_or_list(words: Sequence[str], pattern: str, what: str) -> Any:
     """Return the type of a setting that is one of some words or a list of texts of a pattern, named ``what``."""
 
     def check(value):
@@ -97,7 +98,7 @@ def words_or_list(words, pattern, what):
                 raise ValueError(f"{str(one)[:40]!r} in the list is none of the {what}")
         return _distinct(value)
 
-    kind = Literal[tuple(words)] | list[Annotated[str, Field(pattern=f"^{pattern}$")]]
+    kind: Any = Literal[tuple(words)] | list[Annotated[str, Field(pattern=f"^{pattern}$")]]
     return Annotated[kind, BeforeValidator(check)]
 
 
@@ -107,22 +108,24 @@ def _structure_id(value):
     return value
 
 
-def count(low=None, high=None):
+def count(low: int | None = None, high: int | None = None) -> Any:
     """Return the type of a whole number with limits."""
     return Annotated[int, Field(ge=low, le=high), BeforeValidator(_count)]
 
 
-def number(low=None, high=None, *, above=None, below=None):
+def number(
+    low: float | None = None, high: float | None = None, *, above: float | None = None, below: float | None = None
+) -> Any:
     """Return the type of a number with limits: ``low`` and ``high`` may be reached, ``above`` and ``below`` not."""
     return Annotated[float, Field(ge=low, le=high, gt=above, lt=below), BeforeValidator(_number)]
 
 
-def optional(kind):
+def optional(kind: Any) -> Any:
     """Return the type of a setting that may be ``null``."""
     return Annotated[kind | None, BeforeValidator(_nothing)]
 
 
-def distinct(kind, at_least=0):
+def distinct(kind: Any, at_least: int = 0) -> Any:
     """Return the type of a list whose values differ."""
     return Annotated[list[kind], Field(min_length=at_least), AfterValidator(_distinct)]
 
