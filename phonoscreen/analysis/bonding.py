@@ -1,9 +1,16 @@
 """Bonding and antibonding of each structure beside its predicted thermal conductivity (Fig. 5)."""
 
+from typing import TYPE_CHECKING
+
 from phonoscreen.analysis.tables import take, with_identity
 
+if TYPE_CHECKING:
+    import pandas
 
-def bonding_table(manifest, bonding, transport):
+
+def bonding_table(
+    manifest: "pandas.DataFrame", bonding: "pandas.DataFrame", transport: "pandas.DataFrame"
+) -> "pandas.DataFrame":
     """Return the bonding descriptors, one row per structure of the manifest.
 
     Parameters

@@ -1,16 +1,23 @@
 """Counts per class of space group and formula type (Table 1 of the paper)."""
 
+from typing import TYPE_CHECKING
+
 import pandas
 import yaml
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    import os
 
 COUNTS = ["n_reference", "n_reference_stable", "n_unexplored", "n_unexplored_stable"]
 OTHER = (0, "other")
 _CALCULATED = ("ok", "unstable")
 
 
-def class_table(manifest, reference, predicted, published):
+def class_table(
+    manifest: pandas.DataFrame, reference: pandas.DataFrame, predicted: pandas.DataFrame, published: "str | os.PathLike"
+) -> pandas.DataFrame:
     """Return the counts of Table 1 for this run beside the published ones, one row per class.
 
     ``n_reference`` counts structures of the part "training" whose phonons follow from reference forces;
@@ -53,7 +60,7 @@ def class_table(manifest, reference, predicted, published):
     ]
 
 
-def published_classes(path):
+def published_classes(path: "str | os.PathLike") -> pandas.DataFrame:
     """Return Table 1 of the paper, indexed by space group and formula type, columns with the prefix ``paper_``."""
     with open(path) as stream:
         rows = yaml.safe_load(stream)["classes"]

@@ -10,7 +10,7 @@ _CODES = {"vasp": "VASP", "gpaw": "GPAW"}
 _COHP = {"lobster": "LOBSTER", "gpaw": "GPAW, PBE, LCAO", "tblite": "GFN1-xTB, tblite"}
 
 
-def reference_name(engine, model):
+def reference_name(engine: str, model: str) -> str:
     """Return what the reference is called in figures and summary; a universal potential is never called DFT.
 
     Parameters
@@ -24,12 +24,12 @@ def reference_name(engine, model):
     return f"collected outputs ({model})" if engine == "collected" else f"{engine} {model}"
 
 
-def cohp_name(engine):
+def cohp_name(engine: str) -> str:
     """Return what the COHP curves come from; ``engine`` is the setting ``bonding.engine``."""
     return _COHP.get(engine, engine)
 
 
-def pairs(transport, column):
+def pairs(transport: pandas.DataFrame, column: str) -> pandas.DataFrame:
     """Return reference and predicted values of one property for the structures that have both.
 
     Returns
@@ -43,7 +43,7 @@ def pairs(transport, column):
     return both.rename(columns={column: "reference", f"{column}_predicted": "predicted"})
 
 
-def pooled_errors(force_errors):
+def pooled_errors(force_errors: pandas.DataFrame) -> pandas.DataFrame:
     """Return the error of each model over all components of all its structures.
 
     Returns

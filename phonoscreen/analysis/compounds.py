@@ -1,9 +1,15 @@
 """The compounds of Fig. 7 and where the manifest holds them."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy
 
 from phonoscreen.analysis.tables import take
 from phonoscreen.structures.formulas import composition
+
+if TYPE_CHECKING:
+    import pandas
 
 # The compounds of Fig. 7: chemical formula as in the paper, its elements with their counts, space group number.
 FIGURE7 = {
@@ -13,7 +19,7 @@ FIGURE7 = {
 }
 
 
-def figure7_structures(manifest, relaxed):
+def figure7_structures(manifest: "pandas.DataFrame", relaxed: "pandas.DataFrame") -> dict[str, str]:
     """Return {name of the paper: structure id} of the compounds of Fig. 7 that the manifest holds.
 
     A formula and space group can occur with several arrangements of the elements; the one of lowest energy is taken.
@@ -33,7 +39,7 @@ def figure7_structures(manifest, relaxed):
     return found
 
 
-def rows_of(table, elements, space_group):
+def rows_of(table: "pandas.DataFrame", elements: Mapping[str, int], space_group: int) -> "pandas.DataFrame":
     """Return the rows of a table whose formula and space group are those of a compound.
 
     Parameters

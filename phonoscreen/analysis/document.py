@@ -7,6 +7,7 @@ import base64
 import html
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from phonoscreen.audit.foreign_text import markdown_text
@@ -36,30 +37,30 @@ class Document:
     title : heading of the page
     """
 
-    def __init__(self, title):
+    def __init__(self, title: str) -> None:
         self.title = title
-        self.blocks = []
+        self.blocks: list[tuple] = []
 
-    def heading(self, text, level=2):
+    def heading(self, text: str, level: int = 2) -> None:
         """Add a heading."""
         self.blocks.append(("heading", level, text))
 
-    def paragraph(self, text):
+    def paragraph(self, text: str) -> None:
         """Add a paragraph."""
         self.blocks.append(("paragraph", text))
 
-    def table(self, headers, rows):
+    def table(self, headers: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
         """Add a table of texts; columns that hold only numbers are set to the right."""
-        rows = [[str(cell) for cell in row] for row in rows]
-        filled = [[row[column] for row in rows if row[column]] for column in range(len(headers))]
+        texts = [[str(cell) for cell in row] for row in rows]
+        filled = [[row[column] for row in texts if row[column]] for column in range(len(headers))]
         numeric = [bool(cells) and all(_NUMBER.match(cell) for cell in cells) for cells in filled]
-        self.blocks.append(("table", list(headers), rows, numeric))
+        self.blocks.append(("table", list(headers), texts, numeric))
 
-    def figure(self, path, caption):
+    def figure(self, path: str | os.PathLike, caption: str) -> None:
         """Add a PNG picture; HTML holds the picture itself, Markdown a link to it."""
         self.blocks.append(("figure", str(path), caption))
 
-    def markdown(self, folder):
+    def markdown(self, folder: str | os.PathLike) -> str:
         """Return the page as Markdown with links relative to a folder."""
         lines = [f"# {markdown_text(self.title)}", ""]
         for kind, *content in self.blocks:
@@ -78,7 +79,7 @@ class Document:
                 lines += [link, "", markdown_text(caption), ""]
         return "\n".join(lines)
 
-    def html(self):
+    def html(self) -> str:
         """Return the page as HTML that needs no other file."""
         parts = []
         for kind, *content in self.blocks:

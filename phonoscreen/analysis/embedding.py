@@ -1,10 +1,13 @@
 """Map of all structures by t-SNE of one structure vector each (S5)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy
 import pandas
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.analysis.tables import paths_of, with_identity
 from phonoscreen.audit.seeds import derive_seed
@@ -14,6 +17,9 @@ from phonoscreen.forcefield.frames import neighbour_frames
 from phonoscreen.forcefield.neighbourhoods import point_neighbourhood
 from phonoscreen.structures.store import read_atoms
 
+if TYPE_CHECKING:
+    from phonoscreen.analysis.tables import Paths
+
 CENTRE = (0.5, 0.5, 0.5)
 COINCIDE_ANGSTROM = 1e-3  # an atom this close to the centre defines no direction
 PERPLEXITY = 30
@@ -21,7 +27,7 @@ PRINCIPAL_COMPONENTS = 50
 COORDINATES = ["tsne_1", "tsne_2"]
 
 
-def structure_vector(crystal, mesh, n_frames):
+def structure_vector(crystal: Crystal, mesh: DensityMesh, n_frames: int) -> NDArray:
     """Return the elemental spatial density at the centre of a cell, averaged over its nearest-neighbour frames.
 
     Parameters
@@ -47,7 +53,7 @@ def structure_vector(crystal, mesh, n_frames):
     return frames.weights @ mesh.density(around, frames)
 
 
-def embed(vectors, seed):
+def embed(vectors: ArrayLike, seed: int) -> NDArray:
     """Return t-SNE coordinates of vectors.
 
     van der Maaten and Hinton, J. Mach. Learn. Res. 9, 2579 (2008); started from the principal components, so that the
@@ -76,7 +82,9 @@ def embed(vectors, seed):
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced).astype(float)
 
 
-def embedding_table(manifest, structures, force_model, seed):
+def embedding_table(
+    manifest: pandas.DataFrame, structures: "Paths", force_model: Mapping[str, Any], seed: int
+) -> pandas.DataFrame:
     """Return the place of every relaxed structure on the map.
 
     Parameters

@@ -1,14 +1,25 @@
 """Forces on structures the model was never trained on, and what they cost (S3)."""
 
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
 import h5py
 import numpy
 import pandas
+from numpy.typing import NDArray
 
 from phonoscreen.analysis.comparison import OURS
 from phonoscreen.analysis.tables import evenly, paths_of
 
+if TYPE_CHECKING:
+    import os
 
-def untrained_forces(labels, predicted, baselines, untrained):
+    from phonoscreen.analysis.tables import Paths
+
+
+def untrained_forces(
+    labels: "Paths", predicted: "Paths", baselines: "str | os.PathLike", untrained: Collection[str]
+) -> Iterator[tuple[str, str, NDArray, NDArray]]:
     """Yield reference and model forces of labelled structures.
 
     Parameters
@@ -35,7 +46,9 @@ def untrained_forces(labels, predicted, baselines, untrained):
                 yield structure_id, name, group["reference"][()].ravel(), group[name][()].ravel()
 
 
-def force_error_table(labels, predicted, baselines, untrained):
+def force_error_table(
+    labels: "Paths", predicted: "Paths", baselines: "str | os.PathLike", untrained: Collection[str]
+) -> pandas.DataFrame:
     """Return the force errors of each model on each untrained structure (arguments of ``untrained_forces``).
 
     Returns
@@ -53,7 +66,9 @@ def force_error_table(labels, predicted, baselines, untrained):
     return table.sort_values(["model", "structure_id"], ignore_index=True)
 
 
-def component_table(labels, predicted, baselines, untrained, components_max):
+def component_table(
+    labels: "Paths", predicted: "Paths", baselines: "str | os.PathLike", untrained: Collection[str], components_max: int
+) -> pandas.DataFrame:
     """Return force components in long form (arguments of ``untrained_forces``).
 
     Parameters

@@ -1,6 +1,8 @@
 """The value that this study has for every published headline number, from the tables."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import pandas
@@ -35,7 +37,7 @@ def _missing(reason):
     return Finding(None, reason)
 
 
-def headline(tables, settings):
+def headline(tables: Mapping[str, pandas.DataFrame], settings: Mapping[str, Any]) -> dict[str, Finding]:
     """Return the findings of a study by the keys of the ledger.
 
     Parameters
@@ -58,7 +60,7 @@ def headline(tables, settings):
     }
 
 
-def headline_table(numbers, findings):
+def headline_table(numbers: Iterable[Mapping[str, Any]], findings: Mapping[str, Finding]) -> pandas.DataFrame:
     """Return published number and finding side by side, in the order of the ledger.
 
     Returns
@@ -122,7 +124,7 @@ def _forces(tables, settings):
     baselines = pooled.drop(index=OURS)
     if not len(baselines):
         return {**findings, "force_rmse_baseline": _missing("no baseline configured")}
-    best = baselines[name].idxmin()
+    best = str(baselines[name].idxmin())
     return {**findings, "force_rmse_baseline": finding(pooled.loc[best], f"{best}, the best of {len(baselines)}; ")}
 
 
@@ -174,7 +176,7 @@ def _screening(transport):
     keys = ["filter_msd", "filter_normalised", "filter_above", "filter_above_ultralow", "filter_precision"]
     keys += ["filter_below", "filter_below_ultralow", "filter_recall"]
     result = screen(transport)
-    if result is None or result.threshold is None:
+    if result is None or result.threshold is None or result.counts is None:
         return dict.fromkeys(keys, _missing("the reference structures define no falling line"))
     counts, n = result.counts, len(result.points["predicted"])
     line = f"line of {len(result.points['reference'])} reference structures at {result.kappa_w_per_m_k:.2f} W/m/K"

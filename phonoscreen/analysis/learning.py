@@ -1,14 +1,19 @@
 """Growth of the training data over the rounds of active learning, and what each round reached (S2)."""
 
 import json
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import pandas
 
 from phonoscreen.analysis.tables import member_of, paths_of, round_of, take
 from phonoscreen.audit.records import read_records
 
+if TYPE_CHECKING:
+    from phonoscreen.analysis.tables import Paths
 
-def round_table(datasets, selections, convergences, frames):
+
+def round_table(datasets: "Paths", selections: "Paths", convergences: "Paths", frames: int) -> pandas.DataFrame:
     """Return the size of the training data and the outcome of the query of every round.
 
     Parameters
@@ -48,7 +53,7 @@ def round_table(datasets, selections, convergences, frames):
     return pandas.DataFrame(rows).astype({"n_recommended": "Int64", "n_selected": "Int64"})
 
 
-def round_error_table(validations, untrained):
+def round_error_table(validations: "Paths", untrained: Collection[str]) -> pandas.DataFrame:
     """Return the force errors of every round on labelled structures.
 
     Parameters
@@ -69,7 +74,7 @@ def round_error_table(validations, untrained):
     return pandas.concat(pieces).sort_values(["round", "structure_id"], ignore_index=True)
 
 
-def history_table(histories):
+def history_table(histories: "Paths") -> pandas.DataFrame:
     """Return the training history of every member and round.
 
     Parameters

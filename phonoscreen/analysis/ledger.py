@@ -1,13 +1,18 @@
 """The published numbers a study is compared with, and where the publication disagrees with itself."""
 
+from typing import TYPE_CHECKING, Any
+
 import yaml
 
 from phonoscreen.audit.errors import StudyError
 
+if TYPE_CHECKING:
+    import os
+
 _KEYS = {"key", "section", "quantity", "value", "unit", "place"}
 
 
-def read_numbers(path):
+def read_numbers(path: "str | os.PathLike") -> list[dict[str, Any]]:
     """Return the published numbers: list of dicts with ``key, section, quantity, value, unit, place``.
 
     Raises
@@ -26,7 +31,7 @@ def read_numbers(path):
     return numbers
 
 
-def read_contradictions(path):
+def read_contradictions(path: "str | os.PathLike") -> list[dict[str, str]]:
     """Return the places where the publication disagrees with itself: list of dicts with ``first, second, note``."""
     with open(path) as stream:
         return yaml.safe_load(stream)

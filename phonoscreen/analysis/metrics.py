@@ -1,8 +1,10 @@
 """Measures of agreement between reference and predicted values."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 
@@ -25,7 +27,7 @@ class Parity:
     rmse: float
 
 
-def parity(reference, predicted):
+def parity(reference: ArrayLike, predicted: ArrayLike) -> Parity:
     """Return the agreement of predicted with reference values.
 
     Parameters
@@ -55,7 +57,7 @@ def parity(reference, predicted):
     return Parity(reference.size, float(r2), float(abs(error).mean()), float(numpy.sqrt((error**2).mean())))
 
 
-def log_parity(reference, predicted):
+def log_parity(reference: ArrayLike, predicted: ArrayLike) -> Parity:
     """Return the agreement of the decadic logarithms of positive values.
 
     ``10 ** mae`` is the factor within which the predicted values lie on average.
@@ -74,7 +76,9 @@ def log_parity(reference, predicted):
 BOOTSTRAP_SAMPLES, BOOTSTRAP_LEAST = 2000, 5
 
 
-def bootstrap_interval(reference, predicted, measure, seed=0):
+def bootstrap_interval(
+    reference: ArrayLike, predicted: ArrayLike, measure: Callable[[NDArray, NDArray], float], seed: int = 0
+) -> tuple[float, float]:
     """Return the 95 % interval of a measure over structures drawn again with replacement.
 
     Percentiles of Efron's bootstrap (Efron, Ann. Statist. 7, 1 (1979)).
@@ -101,7 +105,7 @@ def bootstrap_interval(reference, predicted, measure, seed=0):
     return float(low), float(high)
 
 
-def frequency_error(reference_thz, predicted_thz):
+def frequency_error(reference_thz: ArrayLike, predicted_thz: ArrayLike) -> tuple[float, float, float]:
     """Return RMSE of the frequencies, range of the reference frequencies, and their ratio.
 
     The measure of Fig. 2a of Rodriguez et al., Commun. Mater. 4, 61 (2023): bands are compared in ascending order at

@@ -1,5 +1,8 @@
 """Frequencies from reference and from predicted forces, structure by structure, along the band path (Fig. 2a)."""
 
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
 import h5py
 import numpy
 import pandas
@@ -8,11 +11,19 @@ from phonoscreen.analysis.metrics import frequency_error
 from phonoscreen.analysis.tables import paths_of, take, with_identity
 from phonoscreen.audit.shard_files import ShardFiles
 
+if TYPE_CHECKING:
+    from phonoscreen.analysis.tables import Paths
+
 _VALUES = ["frequency_min_thz", "frequency_max_thz"]
 INSET_QUANTILES = (0.1, 0.5, 0.9)
 
 
-def phonon_table(manifest, records, arrays, trained):
+def phonon_table(
+    manifest: pandas.DataFrame,
+    records: Mapping[str, pandas.DataFrame],
+    arrays: "Mapping[str, Paths]",
+    trained: Collection[str],
+) -> pandas.DataFrame:
     """Return stability and frequency errors, one row per structure of the manifest.
 
     Parameters
@@ -39,20 +50,20 @@ def phonon_table(manifest, records, arrays, trained):
                 if structure_id in second and "band" in first[structure_id] and "band" in second[structure_id]:
                     bands = (store[structure_id]["band/frequencies_thz"][()] for store in (first, second))
                     rows.append((structure_id, *frequency_error(*bands)))
-    names = ["structure_id", "frequency_rmse_thz", "frequency_range_thz", "frequency_rmse_relative"]
-    errors = pandas.DataFrame(rows, columns=names).astype({name: float for name in names[1:]})
+    columns = ["structure_id", "frequency_rmse_thz", "frequency_range_thz", "frequency_rmse_relative"]
+    errors = pandas.DataFrame(rows, columns=columns).astype({name: float for name in columns[1:]})
     return with_identity(manifest, table.merge(errors, on="structure_id", how="left"))
 
 
-def inset_structures(phonons):
+def inset_structures(phonons: pandas.DataFrame) -> list[str]:
     """Return ids of structures at the 10, 50 and 90 % quantile of the frequency error, reference-stable ones only."""
     shown = phonons[(phonons["status_reference"] == "ok") & phonons["frequency_rmse_relative"].notna()]
-    shown = shown.sort_values(["frequency_rmse_relative", "structure_id"])["structure_id"].tolist()
-    ranks = [round(quantile * (len(shown) - 1)) for quantile in INSET_QUANTILES] if shown else []
-    return [shown[rank] for rank in dict.fromkeys(ranks)]
+    ids = shown.sort_values(["frequency_rmse_relative", "structure_id"])["structure_id"].tolist()
+    ranks = [round(quantile * (len(ids) - 1)) for quantile in INSET_QUANTILES] if ids else []
+    return [ids[rank] for rank in dict.fromkeys(ranks)]
 
 
-def dispersion_table(structure_ids, arrays):
+def dispersion_table(structure_ids: Iterable[str], arrays: "Mapping[str, Paths]") -> pandas.DataFrame:
     """Return the band structures of some structures in long form.
 
     Parameters

@@ -1,8 +1,14 @@
 """Power laws through learning curves, and what they promise for more data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -19,17 +25,17 @@ class PowerLaw:
     exponent: float
     samples: numpy.ndarray
 
-    def at(self, size):
+    def at(self, size: float) -> float:
         """Return the error promised at a size of the training set."""
         return self.scale * size**-self.exponent
 
-    def interval(self, size, coverage=0.9):
+    def interval(self, size: float, coverage: float = 0.9) -> tuple[float, ...]:
         """Return the interval that holds ``coverage`` of the resampled promises at a size."""
         values = self.samples[:, 0] * float(size) ** -self.samples[:, 1]
         return tuple(numpy.quantile(values, [0.5 - coverage / 2, 0.5 + coverage / 2]))
 
 
-def fit_power_law(sizes, errors):
+def fit_power_law(sizes: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
     """Return (scale, exponent) by least squares on logarithms, every point of equal weight.
 
     Parameters
@@ -40,7 +46,9 @@ def fit_power_law(sizes, errors):
     return float(numpy.exp(intercept)), float(-slope)
 
 
-def learning_curve(points, pool, seed, n_samples=400):
+def learning_curve(
+    points: "pandas.DataFrame", pool: "Callable[[pandas.DataFrame], float]", seed: int, n_samples: int = 400
+) -> PowerLaw:
     """Fit a power law to a learning curve and resample what it rests on.
 
     Compounds are drawn with replacement (all points are tested on the same ones, so they share the draw) and one repeat
@@ -59,7 +67,9 @@ def learning_curve(points, pool, seed, n_samples=400):
     PowerLaw
     """
     rng = numpy.random.default_rng(seed)
-    groups = {key: group.set_index("structure_id") for key, group in points.groupby(["size", "repeat"])}
+    groups: dict[tuple, pandas.DataFrame] = {
+        key: group.set_index("structure_id") for key, group in points.groupby(["size", "repeat"])
+    }
     repeats = {size: sorted(r for s, r in groups if s == size) for size in sorted({s for s, _ in groups})}
     ids = sorted(set.intersection(*(set(group.index) for group in groups.values())))
     logarithms = {

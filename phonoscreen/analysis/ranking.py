@@ -1,10 +1,16 @@
 """The structures that stand out, ranked, with their uncertainty."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy
 import pandas
 
 from phonoscreen.analysis.comparison import pairs
 from phonoscreen.analysis.metrics import bootstrap_interval, log_parity, parity
+
+if TYPE_CHECKING:
+    from phonoscreen.analysis.document import Document
 
 WIDTHS = (24, 14, 12)
 SHOWN = 15
@@ -12,21 +18,21 @@ NAMED = 8
 """Ids that stand in a sentence at most."""
 
 
-def ranked(table):
+def ranked(table: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows that have conductivities, the lowest sum of both first, with ``kappa_w_per_m_k``."""
     good = table[table["status"] == "ok"].copy()
     good["kappa_w_per_m_k"] = (good["kappa_p_w_per_m_k"] + good["kappa_c_w_per_m_k"]).astype(float)
     return good.sort_values(["kappa_w_per_m_k", "structure_id"], ignore_index=True)
 
 
-def with_factor(kappa, decades):
+def with_factor(kappa: float, decades: float | None) -> str:
     """Return a conductivity with the factor within which it is expected: ``1.2 (×/÷ 1.3)``."""
     if decades is None or pandas.isna(decades):
         return f"{kappa:.3g}"
     return f"{kappa:.3g} (×/÷ {10**decades:.2g})"
 
 
-def committee_verdict(members, stable, solved):
+def committee_verdict(members: float, stable: float, solved: float) -> str:
     """Return what the members of a committee say, in words."""
     if pandas.isna(members) or not members:
         return "one source of forces"
@@ -34,7 +40,7 @@ def committee_verdict(members, stable, solved):
     return verdict if pandas.isna(solved) or solved == stable else f"{verdict}, {solved} solved"
 
 
-def lines_of_ranking(table, top=10):
+def lines_of_ranking(table: pandas.DataFrame, top: int = 10) -> list[str]:
     """Return lines for a terminal: how many structures ended how, and the most extreme ones of a screening.
 
     Parameters
@@ -78,7 +84,7 @@ def _line(structure, formula, kind, kappa_p, kappa_c, mesh, committee):
     )
 
 
-def add_found(page, tables):
+def add_found(page: "Document", tables: Mapping[str, pandas.DataFrame]) -> None:
     """Begin the summary with what a reader came for: the structures found, what drops out, and how sure it is.
 
     Parameters
@@ -154,7 +160,7 @@ def _agreement(page, transport):
     for name, mine in (("never seen", both[~both["trained"]]), ("trained on", both[both["trained"]])):
         found = log_parity(mine["reference"], mine["predicted"])
         logs = numpy.log10(mine[["reference", "predicted"]].to_numpy(float)).T
-        low, high = bootstrap_interval(*logs, lambda *of: parity(*of).r2)
+        low, high = bootstrap_interval(logs[0], logs[1], lambda *of: parity(*of).r2)
         interval = f"{low:.2f} to {high:.2f}" if numpy.isfinite([low, high]).all() else "—"
         r2 = f"{found.r2:.2f}" if numpy.isfinite(found.r2) else "—"
         rows.append([name, found.n, r2, interval, f"{found.mae:.2f}" if found.n else "—"])

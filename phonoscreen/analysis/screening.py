@@ -1,12 +1,17 @@
 """The maximum mean square displacement as a filter for low thermal conductivity (Fig. 4 of the paper)."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.analysis.comparison import pairs
 from phonoscreen.analysis.metrics import log_parity
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -22,18 +27,18 @@ class Scale:
     high: float
 
     @classmethod
-    def of(cls, msd_angstrom2):
+    def of(cls, msd_angstrom2: ArrayLike) -> "Scale":
         """Return the scale of a set of maximum MSDs, square angstrom, of which at least two differ."""
         logs = numpy.log10(numpy.asarray(msd_angstrom2, dtype=float))
         if logs.size < 2 or not logs.max() > logs.min():
             raise StudyError(f"{logs.size} reference structures do not define a scale of log(max MSD)")
         return cls(float(logs.min()), float(logs.max()))
 
-    def normalise(self, msd_angstrom2):
+    def normalise(self, msd_angstrom2: ArrayLike) -> NDArray:
         """Return normalised log(max MSD); outside [0, 1] for values beyond the reference structures."""
         return (numpy.log10(numpy.asarray(msd_angstrom2, dtype=float)) - self.low) / (self.high - self.low)
 
-    def msd(self, normalised):
+    def msd(self, normalised: float) -> float:
         """Return the maximum MSD, square angstrom, of a normalised value."""
         return 10 ** (self.low + normalised * (self.high - self.low))
 
@@ -46,7 +51,7 @@ class Line:
     intercept: float
 
     @classmethod
-    def fit(cls, x, kappa_w_per_m_k):
+    def fit(cls, x: ArrayLike, kappa_w_per_m_k: ArrayLike) -> "Line":
         """Return the line through at least two points with different x; kappa > 0."""
         x = numpy.asarray(x, dtype=float)
         if x.size < 2 or not x.max() > x.min():
@@ -54,11 +59,11 @@ class Line:
         slope, intercept = numpy.polynomial.polynomial.polyfit(x, numpy.log10(kappa_w_per_m_k), 1)[::-1]
         return cls(float(slope), float(intercept))
 
-    def kappa(self, x):
+    def kappa(self, x: ArrayLike) -> NDArray:
         """Return kappa of the line, W/m/K."""
         return 10 ** (self.intercept + self.slope * numpy.asarray(x, dtype=float))
 
-    def crossing(self, kappa_w_per_m_k):
+    def crossing(self, kappa_w_per_m_k: float) -> float:
         """Return x where the line reaches a kappa."""
         return (numpy.log10(kappa_w_per_m_k) - self.intercept) / self.slope
 
@@ -77,18 +82,18 @@ class FilterCounts:
     below_ultralow: int
 
     @property
-    def precision(self):
+    def precision(self) -> float:
         """Share of the structures above the filter that conduct as little as it promises."""
         return self.above_ultralow / self.above if self.above else numpy.nan
 
     @property
-    def recall(self):
+    def recall(self) -> float:
         """Share of the structures that conduct so little which the filter finds."""
         total = self.above_ultralow + self.below_ultralow
         return self.above_ultralow / total if total else numpy.nan
 
 
-def count_filter(x, kappa_w_per_m_k, threshold):
+def count_filter(x: ArrayLike, kappa_w_per_m_k: ArrayLike, threshold: float) -> FilterCounts:
     """Return the ``FilterCounts`` of a threshold on normalised log(max MSD)."""
     above, low = numpy.asarray(x) > threshold, numpy.asarray(kappa_w_per_m_k) < 1.0
     return FilterCounts(int(above.sum()), int((above & low).sum()), int((~above).sum()), int((~above & low).sum()))
@@ -119,7 +124,7 @@ class Screen:
     counts: FilterCounts | None
 
 
-def screen(transport):
+def screen(transport: "pandas.DataFrame") -> Screen | None:
     """Return the filter on the maximum MSD that a transport table gives, or None where no scale is defined.
 
     As in the paper, kappa of the filter is 1 W/m/K times the mean factor between predicted and reference kappa (1.795

@@ -1,12 +1,14 @@
 """How many structures left each stage with which status, and how long the supercells took."""
 
+from collections.abc import Mapping
+
 import pandas
 
 from phonoscreen.analysis.tables import take
 from phonoscreen.audit.errors import StudyError
 
 
-def status_counts(records, n_manifest):
+def status_counts(records: Mapping[tuple[str, str], pandas.DataFrame], n_manifest: int) -> pandas.DataFrame:
     """Return the number of structures per stage, source of forces and status.
 
     Parameters
@@ -37,7 +39,9 @@ def status_counts(records, n_manifest):
     return pandas.DataFrame(rows, columns=["stage", "source", "status", "n_structures", "n_manifest"])
 
 
-def timing_table(manifest, supercells, labels, predicted):
+def timing_table(
+    manifest: pandas.DataFrame, supercells: pandas.DataFrame, labels: pandas.DataFrame, predicted: pandas.DataFrame
+) -> pandas.DataFrame:
     """Return the time per supercell with reference and with network forces (figure S1).
 
     Parameters

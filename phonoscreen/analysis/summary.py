@@ -1,6 +1,8 @@
 """The summary of a study: its numbers beside the published ones, its checks, its records and its figures."""
 
 import itertools
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -13,6 +15,11 @@ from phonoscreen.audit.records import count_reasons
 from phonoscreen.crystal.masses import STANDARD
 from phonoscreen.forcefield.pooled import pooled_rms
 
+if TYPE_CHECKING:
+    import os
+
+    import pandas
+
 TABLES = (
     "table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors", "histories",
     "force_errors", "filter_records",
@@ -24,7 +31,16 @@ _REASONS_SHOWN = 30
 _SIZES = ("study", "larger")
 
 
-def summarise(tables, checks, contradictions, figures, *, reference, bonding_engine, outdated=""):
+def summarise(
+    tables: "Mapping[str, pandas.DataFrame]",
+    checks: "Mapping[str, pandas.DataFrame | None]",
+    contradictions: Iterable[Mapping[str, str]],
+    figures: "Iterable[tuple[str | os.PathLike, str]]",
+    *,
+    reference: str,
+    bonding_engine: str,
+    outdated: str = "",
+) -> Document:
     """Return the page.
 
     Parameters
@@ -280,7 +296,7 @@ def _plain_table(page, table):
     table = table.drop(columns="stage", errors="ignore")
     shown = [name for name in table.columns if table[name].notna().any() and (table[name].astype(str) != "").any()]
     rows = [
-        [number(value) if isinstance(value, (int, float, numpy.number)) else str(value or "—") for value in row]
+        [number(float(value)) if isinstance(value, (int, float, numpy.number)) else str(value or "—") for value in row]
         for row in table[shown].itertuples(index=False)
     ]
     page.table([column_heading(name) for name in shown], rows)

@@ -1,19 +1,27 @@
 """Tables of the whole study, gathered from the shards; the only thing that figures and summary read."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.records import read_records, write_table
 
+if TYPE_CHECKING:
+    import pandas
+
+    Paths = str | os.PathLike | Iterable[str | os.PathLike]
+
 IDENTITY = ["structure_id", "formula", "space_group_number", "formula_type", "prototype", "part"]
 
 
-def write_tables(output, **tables):
+def write_tables(output: Any, **tables: "pandas.DataFrame") -> None:
     """Write each table as Parquet and, for readers without Parquet, as CSV (in which no text is a formula).
 
     Parameters
@@ -29,7 +37,7 @@ def write_tables(output, **tables):
             harmless.to_csv(partial, index=False, lineterminator="\n")
 
 
-def take(records, columns, *, stage):
+def take(records: "pandas.DataFrame", columns: Sequence[str], *, stage: str) -> "pandas.DataFrame":
     """Return id, status and some values of a stage's records; values of structures that are not ok may be absent.
 
     Parameters
@@ -51,7 +59,7 @@ def take(records, columns, *, stage):
     return records.reindex(columns=["structure_id", "status", *columns])
 
 
-def with_identity(manifest, table):
+def with_identity(manifest: "pandas.DataFrame", table: "pandas.DataFrame") -> "pandas.DataFrame":
     """Return a table with formula, space group, class and part of each structure in front, sorted by id."""
     order = [name for name in table.columns if name not in IDENTITY]
     joined = manifest[IDENTITY].merge(table, on="structure_id", how="inner", validate="one_to_many")
@@ -59,7 +67,7 @@ def with_identity(manifest, table):
     return joined[IDENTITY + order].sort_values(by, ignore_index=True)
 
 
-def trained_structures(datasets):
+def trained_structures(datasets: "Paths") -> set[str]:
     """Return the ids of all structures that entered any round's training data.
 
     Parameters
@@ -69,7 +77,7 @@ def trained_structures(datasets):
     return set(read_records(datasets)["structure_id"]) if len(paths_of(datasets)) else set()
 
 
-def validation_structures(manifest, trained):
+def validation_structures(manifest: "pandas.DataFrame", trained: Iterable[str]) -> set[str]:
     """Return the ids of the structures errors are measured on: part "validation", never trained on.
 
     Structures outside the training part that the query left alone are no fair sample: it left them because the
@@ -78,12 +86,12 @@ def validation_structures(manifest, trained):
     return set(manifest.loc[manifest["part"] == "validation", "structure_id"]) - set(trained)
 
 
-def paths_of(value):
+def paths_of(value: "Paths") -> list[str]:
     """Return a list of paths from an input that is one path or a list of them."""
     return [str(value)] if isinstance(value, (str, os.PathLike)) else [str(path) for path in value]
 
 
-def round_of(path):
+def round_of(path: str | os.PathLike) -> int:
     """Return the number of the round a path below ``rounds/{round}`` belongs to."""
     parts = Path(path).parts
     try:
@@ -92,12 +100,12 @@ def round_of(path):
         raise StudyError(f"{path} is not below a folder rounds/<number>") from None
 
 
-def member_of(path):
+def member_of(path: str | os.PathLike) -> int:
     """Return the number of the committee member a path below ``members/{member}`` belongs to."""
     parts = Path(path).parts
     return int(parts[parts.index("members") + 1])
 
 
-def evenly(n, most):
+def evenly(n: int, most: int) -> NDArray:
     """Return at most ``most`` indices spread evenly over ``range(n)``."""
     return numpy.unique(numpy.linspace(0, n - 1, min(n, most)).round().astype(int)) if n else numpy.arange(0)

@@ -1,5 +1,8 @@
 """Phonon properties of all structures and modes of a few, from reference and from predicted forces."""
 
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
 import h5py
 import numpy
 import pandas
@@ -7,6 +10,9 @@ from ase.data import chemical_symbols
 
 from phonoscreen.analysis.tables import paths_of, take, with_identity
 from phonoscreen.audit.shard_files import ShardFiles
+
+if TYPE_CHECKING:
+    from phonoscreen.analysis.tables import Paths
 
 PROPERTIES = [
     "temperature_k",
@@ -32,7 +38,9 @@ SPREADS = [
 _TYPES = {name: "string" if name == "msd_max_element" else float for name in PROPERTIES}
 
 
-def transport_table(manifest, records, trained):
+def transport_table(
+    manifest: pandas.DataFrame, records: Mapping[str, pandas.DataFrame], trained: Collection[str]
+) -> pandas.DataFrame:
     """Return the phonon properties, one row per structure of the manifest and source of forces.
 
     Parameters
@@ -57,7 +65,7 @@ def transport_table(manifest, records, trained):
     return with_identity(manifest, pandas.concat(pieces)[order])
 
 
-def mode_table(compounds, arrays):
+def mode_table(compounds: Mapping[str, str], arrays: "Mapping[str, Paths]") -> pandas.DataFrame:
     """Return every phonon mode of some structures in long form (Fig. 7).
 
     Parameters
@@ -104,7 +112,9 @@ def _modes(name, structure_id, source, group):
     return table.assign(relaxation_time_ps=1 / (2 * numpy.pi * table["linewidth_fwhm_thz"]))
 
 
-def element_table(structures, modes, records):
+def element_table(
+    structures: "Paths", modes: "Mapping[str, Paths]", records: Mapping[str, pandas.DataFrame]
+) -> pandas.DataFrame:
     """Return the mean square displacement of each element, averaged over its atoms in all solved structures (S4).
 
     Parameters

@@ -14,7 +14,7 @@ _UNITS = {
 }
 
 
-def number(value):
+def number(value: float | None) -> str:
     """Return a number as text: whole numbers in full, others with three significant digits; missing ones as a dash."""
     if value is None or pandas.isna(value):
         return "—"
@@ -23,12 +23,12 @@ def number(value):
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def published(value):
+def published(value: float) -> str:
     """Return a published number with all its digits."""
     return number(value) if float(value).is_integer() else f"{value:g}"
 
 
-def column_heading(name):
+def column_heading(name: str) -> str:
     """Return the name of a column as words with its unit in brackets."""
     for suffix, unit in _UNITS.items():
         if name.endswith(suffix):

@@ -46,18 +46,20 @@ class DensityMesh:
         self.channels = [ATTRIBUTES.index(name) for name in channels]
         self.reach = int(self.cutoff_angstrom / self.spacing_angstrom + 1e-9)
         radius_squared = (self.cutoff_angstrom / self.spacing_angstrom) ** 2 + 1e-9
-        columns, self.points, self.sizes = [], [], []
+        columns: list[tuple[int, ...]] = []
+        points: list[tuple[int, int, int]] = []
+        self.sizes: list[int] = []
         for parity in PARITIES:
-            begin = len(self.points)
+            begin = len(points)
             for a in range(parity[0], self.reach + 1):
                 for b in range(parity[1], self.reach + 1):
                     height = radius_squared - a * a - b * b
                     if height >= parity[2] ** 2:
                         high = int(height**0.5) + 1
-                        columns.append((*parity, a, b, parity[2], high, len(self.points)))
-                        self.points += [(a, b, c) for c in range(parity[2], high)]
-            self.sizes.append(len(self.points) - begin)
-        self.columns, self.points = numpy.array(columns), numpy.array(self.points)
+                        columns.append((*parity, a, b, parity[2], high, len(points)))
+                        points += [(a, b, c) for c in range(parity[2], high)]
+            self.sizes.append(len(points) - begin)
+        self.columns, self.points = numpy.array(columns), numpy.array(points)
 
     @property
     def n_values(self):
