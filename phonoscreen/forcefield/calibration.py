@@ -2,13 +2,14 @@
 
 import numpy
 import pandas
+from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 
 
-def calibration_factor(epsilon, error):
+def calibration_factor(epsilon: ArrayLike, error: ArrayLike) -> float:
     """Return the factor that makes the RMS of the disagreement equal to the RMS error.
 
     For normal errors of zero mean it is the maximum-likelihood scale of epsilon (Musil et al., J. Chem. Theory Comput.
@@ -29,7 +30,7 @@ def calibration_factor(epsilon, error):
     return float(numpy.sqrt((error**2).sum() / (epsilon**2).sum()))
 
 
-def checked_factor(atoms, seed):
+def checked_factor(atoms: pandas.DataFrame, seed: int) -> dict[str, float]:
     """Find the factor on half of the structures and check it on the other half.
 
     Parameters
@@ -63,7 +64,7 @@ def checked_factor(atoms, seed):
     }
 
 
-def calibration_bins(epsilon, error, n_bins=12):
+def calibration_bins(epsilon: ArrayLike, error: ArrayLike, n_bins: int = 12) -> pandas.DataFrame:
     """Return RMS epsilon and RMS error of atoms in bins of equal count, sorted by epsilon.
 
     Returns

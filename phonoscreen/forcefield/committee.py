@@ -1,12 +1,21 @@
 """The committee: forces of several members, and how far they disagree."""
 
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.models.files import load_model
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from phonoscreen.forcefield.models.base import ForceModel
+    from phonoscreen.forcefield.supercells import Supercells
 
 BATCH_ENVIRONMENTS = 2048
 
@@ -24,7 +33,7 @@ class Committee:
         If there are no members or they differ in kind or settings.
     """
 
-    def __init__(self, members):
+    def __init__(self, members: "Sequence[ForceModel]") -> None:
         if not members or any((m.kind, m.settings) != (members[0].kind, members[0].settings) for m in members):
             raise StudyError(
                 "a committee needs members of one kind with the same settings",
@@ -37,11 +46,16 @@ class Committee:
         self.subtracts_undisplaced = members[0].settings["subtract_undisplaced"]
 
     @classmethod
-    def load(cls, weights_paths, settings_paths, device="auto"):
+    def load(
+        cls,
+        weights_paths: "Iterable[str | Path]",
+        settings_paths: "Iterable[str | Path]",
+        device: str = "auto",
+    ) -> "Committee":
         """Return the committee stored in safetensors and JSON files, in this order."""
         return cls([load_model(*paths, device) for paths in zip(weights_paths, settings_paths, strict=True)])
 
-    def forces(self, neighbourhoods, undisplaced=None):
+    def forces(self, neighbourhoods: Neighbourhoods, undisplaced: Neighbourhoods | None = None) -> NDArray:
         """Return the forces of every member, (n_members, n_centres, 3), eV/angstrom; StudyError unless finite.
 
         With ``undisplaced`` they are relative to the undisplaced crystal (see ``ForceModel.describe``).
@@ -56,12 +70,12 @@ class Committee:
             )
         return numpy.array(forces, dtype=float)
 
-    def energy(self, neighbourhoods):
+    def energy(self, neighbourhoods: Neighbourhoods) -> float:
         """Return the energy of some atoms, mean of the members, eV, up to a constant of each element."""
         description = self.members[0].describe(neighbourhoods)
         return float(numpy.mean([member.energy(description) for member in self.members]))
 
-    def virials(self, neighbourhoods):
+    def virials(self, neighbourhoods: Neighbourhoods) -> NDArray:
         """Return the derivative of the energy with respect to strain of every member, eV per atom.
 
         Of a crystal of n atoms and volume V the stress, positive under tension, is this times n / V. Only a model with
@@ -74,7 +88,7 @@ class Committee:
         description = self.members[0].describe(neighbourhoods)
         return numpy.array([member.virials(description).cpu().numpy() for member in self.members], dtype=float)
 
-    def supercell_forces(self, supercells):
+    def supercell_forces(self, supercells: "Supercells") -> NDArray:
         """Return the forces of every member on every displaced supercell of a structure.
 
         The atoms of a relaxed crystal feel no force, but a model without an energy does not know that: where the
@@ -102,7 +116,7 @@ class Committee:
             forces[:, part] = chunk.reshape(len(self.members), len(cells), supercells.n_atoms, 3)
         return forces
 
-    def pool_forces(self, pool):
+    def pool_forces(self, pool: "Sequence[Supercells]") -> list[NDArray]:
         """Return what ``supercell_forces`` returns for each structure of a list, all computed together.
 
         A model with an energy needs no frame of the undisplaced crystal, so supercells of any structures share a
@@ -120,20 +134,20 @@ class Committee:
         for batch in batches(cells, BATCH_ENVIRONMENTS):
             ends = numpy.cumsum([len(cell) for cell in batch])[:-1]
             parts += numpy.split(self.forces(Neighbourhoods.concatenate(batch)), ends, axis=1)
-        results, parts = [], iter(parts)
+        results, computed = [], iter(parts)
         for supercells in pool:
-            forces = numpy.stack([next(parts) for _ in supercells.displacements], axis=1)
+            forces = numpy.stack([next(computed) for _ in supercells.displacements], axis=1)
             if self.subtracts_undisplaced:
-                at_rest = next(parts)
+                at_rest = next(computed)
                 forces -= numpy.tile(at_rest, (1, supercells.n_atoms // at_rest.shape[1], 1))[:, None]
             results.append(forces)
         return results
 
-    def perfect_crystal_forces(self, supercells):
+    def perfect_crystal_forces(self, supercells: "Supercells") -> NDArray:
         """Return the forces of every member on the atoms of the undisplaced primitive cell, (n_members, n_atoms, 3)."""
         return self.forces(supercells.undisplaced(self.cutoff_angstrom))
 
-    def residual_forces(self, supercells):
+    def residual_forces(self, supercells: "Supercells") -> NDArray:
         """Return what ``supercell_forces`` gives for the undisplaced supercell, (n_members, n_atoms, 3), eV/angstrom.
 
         Zero where the setting ``subtract_undisplaced`` is on.
@@ -154,11 +168,11 @@ class Lookahead:
     read : function of a structure id that returns its ``Supercells``
     """
 
-    def __init__(self, committee, structure_ids, read):
+    def __init__(self, committee: Committee, structure_ids: Iterable[str], read: "Callable[[str], Supercells]") -> None:
         self.committee, self.structure_ids, self.read = committee, list(structure_ids), read
-        self.ready = {}
+        self.ready: dict[str, tuple[NDArray, float]] = {}
 
-    def forces(self, structure_id):
+    def forces(self, structure_id: str) -> tuple[NDArray, float]:
         """Return the forces of every member on the supercells of a structure and the seconds they took.
 
         See ``Committee.supercell_forces``; the time of structures computed together is shared by their atoms.
@@ -192,7 +206,7 @@ class Lookahead:
         return self.ready.pop(structure_id)
 
 
-def batches(items, n_environments, count=len):
+def batches(items: Iterable, n_environments: int, count: Callable[[Any], int] = len) -> Iterator[list]:
     """Yield lists of items of about ``n_environments`` atoms together.
 
     Parameters
@@ -210,7 +224,7 @@ def batches(items, n_environments, count=len):
         yield batch
 
 
-def uncertainty(forces):
+def uncertainty(forces: ArrayLike) -> NDArray:
     """Disagreement of the committee about the force on each atom.
 
     ``epsilon_i = sqrt(mean over members of |f_i^m - mean f_i|^2)``, Eq. (3) of Rodriguez et al., Commun. Mater. 4, 61

@@ -1,12 +1,19 @@
 """The elemental spatial density: one vector of fixed length for any environment of any of the 63 elements."""
 
 import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numba
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.elements import ATTRIBUTES, element_attributes
+
+if TYPE_CHECKING:
+    from phonoscreen.forcefield.frames import Frames
+    from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
 
 # Even (0) or odd (1) under the reversal of each axis of the frame; the mesh density splits into these eight parts.
 PARITIES = tuple(itertools.product((0, 1), repeat=3))
@@ -34,7 +41,13 @@ class DensityMesh:
     points : (n_points, 3) integers a, b, c >= 0 of the values of one element attribute
     """
 
-    def __init__(self, cutoff_angstrom, spacing_angstrom, width_over_spacing, channels=ATTRIBUTES):
+    def __init__(
+        self,
+        cutoff_angstrom: float,
+        spacing_angstrom: float,
+        width_over_spacing: float,
+        channels: Sequence[str] = ATTRIBUTES,
+    ) -> None:
         if not (cutoff_angstrom > 0 and 0 < spacing_angstrom <= cutoff_angstrom and width_over_spacing >= 0.6):
             raise StudyError(
                 f"mesh of cutoff {cutoff_angstrom} A, spacing {spacing_angstrom} A, width/spacing {width_over_spacing}",
@@ -62,17 +75,17 @@ class DensityMesh:
         self.columns, self.points = numpy.array(columns), numpy.array(points)
 
     @property
-    def n_values(self):
+    def n_values(self) -> int:
         """Length of one density vector."""
         return len(self.points) * len(self.channels)
 
     @property
-    def parts(self):
+    def parts(self) -> list[slice]:
         """Slice of the density vector for each of the eight parities."""
         ends = numpy.cumsum([0, *self.sizes]) * len(self.channels)
         return [slice(begin, end) for begin, end in zip(ends, ends[1:])]
 
-    def density(self, neighbourhoods, frames):
+    def density(self, neighbourhoods: "Neighbourhoods", frames: "Frames") -> NDArray:
         """Return the density in every frame.
 
         Returns

@@ -23,28 +23,28 @@ def _active():
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def rank():
+def rank() -> int:
     """Number of this process."""
     return torch.distributed.get_rank() if _active() else 0
 
 
-def count():
+def count() -> int:
     """How many processes share the work."""
     return torch.distributed.get_world_size() if _active() else 1
 
 
-def is_first():
+def is_first() -> bool:
     """Whether this process writes files."""
     return rank() == 0
 
 
-def device_of_process(name):
+def device_of_process(name: str) -> torch.device:
     """Return the device of this process: with several GPUs each process has its own."""
     device = choose_device(name)
     return torch.device("cuda", rank() % torch.cuda.device_count()) if device.type == "cuda" else device
 
 
-def wrap(model):
+def wrap(model: torch.nn.Module) -> torch.nn.Module:
     """Return the model with its gradients averaged over the processes."""
     if not _active():
         return model
@@ -52,7 +52,7 @@ def wrap(model):
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def share_of(batch):
+def share_of(batch: list) -> tuple[list, int]:
     """Return this process's supercells of a batch and the factor of their loss.
 
     The factor undoes the average over processes: losses are sums over supercells. A process with no share computes a
@@ -62,7 +62,7 @@ def share_of(batch):
     return (share, count()) if share else (batch[:1], 0)
 
 
-def total(sums):
+def total(sums: torch.Tensor) -> torch.Tensor:
     """Return the sum over the processes of a tensor."""
     if _active():
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
@@ -71,7 +71,7 @@ def total(sums):
     return sums.cpu()
 
 
-def run_processes(n_processes, module, argument, meeting):
+def run_processes(n_processes: int, module: str, argument: str | os.PathLike, meeting: str | os.PathLike) -> None:
     """Run ``python -m module argument`` in several processes that ``join`` finds; returns when all have ended.
 
     Parameters
@@ -114,7 +114,7 @@ def run_processes(n_processes, module, argument, meeting):
         )  # fmt: skip
 
 
-def join():
+def join() -> None:
     """Join the processes that ``run_processes`` started; nothing happens in a process of its own."""
     if "PHONOSCREEN_RANK" in os.environ:
         torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """The elements a force model knows and the numbers that tell them apart."""
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 
@@ -102,7 +103,7 @@ def _tables():
 _ATTRIBUTES, _DESCRIPTORS = _tables()
 
 
-def element_attributes(numbers):
+def element_attributes(numbers: ArrayLike) -> NDArray:
     """Return the numbers that stand for each element: (1, period/7, group/18, Pauling/4, covalent radius/2.5 A).
 
     Parameters
@@ -121,12 +122,12 @@ def element_attributes(numbers):
     return _ATTRIBUTES[_known(numbers)]
 
 
-def element_radii_angstrom(numbers):
+def element_radii_angstrom(numbers: ArrayLike) -> NDArray:
     """Return the covalent radii of elements, (n,) angstrom."""
     return 2.5 * element_attributes(numbers)[..., ATTRIBUTES.index("covalent_radius")]
 
 
-def element_descriptors(numbers):
+def element_descriptors(numbers: ArrayLike) -> NDArray:
     """Return what distinguishes elements, each number with mean 0 and variance 1 over the 63 elements.
 
     Period, group, Pauling electronegativity, covalent radius, first ionisation energy, electron affinity, atomic and

@@ -7,11 +7,16 @@ that the set of frames rotates with the environment, also in a perfect crystal.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numba
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
 
 TIE_ANGSTROM = 1e-4  # distances closer than this are equal
 SINE_MIN = 0.3  # two directions with a smaller sine between them count as collinear
@@ -35,7 +40,7 @@ class Frames:
     pairs: numpy.ndarray
 
 
-def neighbour_frames(neighbourhoods, cutoff_angstrom, n_frames):
+def neighbour_frames(neighbourhoods: "Neighbourhoods", cutoff_angstrom: float, n_frames: int) -> Frames:
     """Return the frames of the ``n_frames`` nearest neighbours of every centre.
 
     Raises
@@ -60,20 +65,24 @@ def neighbour_frames(neighbourhoods, cutoff_angstrom, n_frames):
     return frames_along(neighbourhoods, centres, pairs, weights)
 
 
-def frames_along(neighbourhoods, centres, pairs, weights=None):
+def frames_along(
+    neighbourhoods: "Neighbourhoods", centres: NDArray, pairs: NDArray, weights: NDArray | None = None
+) -> Frames:
     """Return the frames that given neighbours define.
 
     Parameters
     ----------
     centres : (n_frames,) index of the centre
     pairs : (n_frames, 2) neighbours along the first axis and in the plane of the first two
-    weights : (n_frames,), or None where they are not needed
+    weights : (n_frames,), or None where they are not needed: then they are NaN
     """
     first, second = (neighbourhoods.vectors[neighbourhoods.offsets[centres] + pairs[:, axis]] for axis in (0, 1))
     first = first / numpy.linalg.norm(first, axis=1, keepdims=True)
     second = second - first * (first * second).sum(axis=1, keepdims=True)
     second = second / numpy.linalg.norm(second, axis=1, keepdims=True)
     rotations = numpy.stack([first, second, numpy.cross(first, second)], axis=1)
+    if weights is None:
+        weights = numpy.full(len(centres), numpy.nan)
     return Frames(centres, rotations, weights, pairs)
 
 

@@ -9,15 +9,18 @@ What differs from point charges decays like erfc(r / 2 sigma) / r and is left to
 charge with itself. Charges that a model learns from forces alone: Cheng, npj Comput. Mater. 11, 80 (2025).
 """
 
+from collections.abc import Sequence
+
 import numpy
 import torch
+from numpy.typing import NDArray
 
 SIGMA_ANGSTROM = 1.5
 COULOMB_EV_ANGSTROM = 14.399645
 REACH = 3.0  # wave vectors up to this over sigma: what is left out is exp(-9) of the first
 
 
-def wave_vectors(cell):
+def wave_vectors(cell: NDArray) -> tuple[NDArray, NDArray]:
     """Return half of the wave vectors of a cell, the other half being their negatives, and their weights.
 
     Parameters
@@ -39,14 +42,14 @@ def wave_vectors(cell):
     return waves, 4 * numpy.pi * COULOMB_EV_ANGSTROM / volume * numpy.exp(-(SIGMA_ANGSTROM**2) * square) / square
 
 
-def describe_waves(structures, dtype):
+def describe_waves(structures: Sequence[tuple[int, NDArray | None]], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Return the wave vectors of some structures as tensors that can be joined along their first axis.
 
     Parameters
     ----------
     structures : list of (number of atoms, cell or None), in the order of the atoms; equal ones in a row share theirs
     """
-    groups = []  # [copies, atoms, waves, weights]
+    groups: list[list] = []  # [copies, atoms, waves, weights]
     for n_atoms, cell in structures:
         if groups and groups[-1][1] == n_atoms and _same(groups[-1][4], cell):
             groups[-1][0] += 1
@@ -65,7 +68,9 @@ N_MATRICES = 11
 _STRAINS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # the six of the symmetric tensor
 
 
-def describe_matrices(structures, positions, dtype):
+def describe_matrices(
+    structures: Sequence[tuple[int, NDArray | None]], positions: NDArray, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
     """Return the interaction of the atoms of some structures as matrices: what training, which sees them often, keeps.
 
     With P, which subtracts the mean charge of each structure, these are P, and times P: the energy's matrix
@@ -107,7 +112,7 @@ def describe_matrices(structures, positions, dtype):
     }
 
 
-def matrix_interaction(charges, batch):
+def matrix_interaction(charges: torch.Tensor, batch: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return energy, its gradient and its derivative with respect to strain by matrices, both at constant charges.
 
     Parameters
@@ -138,7 +143,7 @@ def _same(one, other):
     return one is other or (one is not None and other is not None and numpy.array_equal(one, other))
 
 
-def coulomb_energy(charges, positions, batch):
+def coulomb_energy(charges: torch.Tensor, positions: torch.Tensor, batch: dict) -> torch.Tensor:
     """Return the energy of the charges of all structures, eV, a scalar tensor.
 
     The mean charge of each structure is subtracted: crystals are neutral.
@@ -156,7 +161,7 @@ def coulomb_energy(charges, positions, batch):
     return energy
 
 
-def coulomb_virials(charges, positions, batch):
+def coulomb_virials(charges: torch.Tensor, positions: torch.Tensor, batch: dict) -> torch.Tensor:
     """Return the derivative of the energy with respect to a homogeneous strain at constant charges, in eV.
 
     Phases do not change under strain; wave vectors, their squares and the volume do.

@@ -14,9 +14,23 @@ from phonoscreen.forcefield.training import train_member
 
 
 def train_to_files(
-    dataset_path, settings, training, *, weights, model, history, seed, member, round_number, key, start=None,
-    device="auto", processes=1, folder=None, progress=None,
-):  # fmt: skip
+    dataset_path: str | Path,
+    settings: dict,
+    training: dict,
+    *,
+    weights: str | Path,
+    model: str | Path,
+    history: str | Path,
+    seed: int,
+    member: int,
+    round_number: int,
+    key: str,
+    start: tuple[str | Path, str | Path] | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    folder: str | Path | None = None,
+    progress: str | Path | None = None,
+) -> None:
     """Train a member and write its weights, settings and history; an interrupted training of the same key goes on.
 
     Parameters
@@ -51,7 +65,7 @@ def train_to_files(
 
 def _run(task):
     settings = task["settings"]
-    start = _start(*task["start"], settings) if task["start"] else None
+    start = _start(task["start"][0], task["start"][1], settings) if task["start"] else None
     model, history = train_member(
         task["dataset"], settings, task["training"], seed=task["seed"], member=task["member"],
         round_number=task["round"], start=start, checkpoint=task["checkpoint"], device=task["device"],

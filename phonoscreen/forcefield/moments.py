@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy
 import torch
+from numpy.typing import NDArray
 
 from phonoscreen.forcefield import moments_compiled as compiled
 
@@ -43,12 +44,12 @@ class Pairs:
     scales: torch.Tensor
     cutoff_angstrom: float
 
-    def arrays(self):
+    def arrays(self) -> tuple[NDArray, NDArray, NDArray, float]:
         """Return what the compiled passes need, as arrays."""
         return self.offsets.numpy(), self.types.numpy(), self.scales.numpy(), self.cutoff_angstrom
 
 
-def neighbour_moments(weights, vectors, pairs):
+def neighbour_moments(weights: torch.Tensor, vectors: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """Return the moments of every atom, (n_atoms, 16, channels); differentiable with respect to the weights.
 
     Parameters
@@ -62,7 +63,7 @@ def neighbour_moments(weights, vectors, pairs):
     return moments_by_torch(weights, vectors, pairs)
 
 
-def pair_gradients(weights, vectors, gradient, pairs):
+def pair_gradients(weights: torch.Tensor, vectors: torch.Tensor, gradient: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """Return the gradient with respect to the vectors, (n_pairs, 3), from that with respect to the moments.
 
     Differentiable with respect to the weights and to ``gradient``.
@@ -77,7 +78,7 @@ def pair_gradients(weights, vectors, gradient, pairs):
     return pair_gradients_by_torch(weights, vectors, gradient, pairs)
 
 
-def moments_by_torch(weights, vectors, pairs):
+def moments_by_torch(weights: torch.Tensor, vectors: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """Return what ``neighbour_moments`` returns from PyTorch operations alone."""
     distance = vectors.norm(dim=1)
     order = 2 * torch.arange(weights.shape[1], dtype=vectors.dtype, device=vectors.device)
@@ -94,7 +95,9 @@ def moments_by_torch(weights, vectors, pairs):
     return moments.index_add(0, pairs.centres, contributions)
 
 
-def pair_gradients_by_torch(weights, vectors, gradient, pairs):
+def pair_gradients_by_torch(
+    weights: torch.Tensor, vectors: torch.Tensor, gradient: torch.Tensor, pairs: Pairs
+) -> torch.Tensor:
     """Return what ``pair_gradients`` returns from PyTorch operations alone."""
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -103,7 +106,7 @@ def pair_gradients_by_torch(weights, vectors, gradient, pairs):
         return torch.autograd.grad(total, vectors, create_graph=differentiable)[0]
 
 
-def coupling_coefficients(first, second, third):
+def coupling_coefficients(first: int, second: int, third: int) -> torch.Tensor:
     """Return the mean over the sphere of the product of three harmonics, (2 l1 + 1, 2 l2 + 1, 2 l3 + 1), largest 1.
 
     Up to a factor the only invariant that is linear in moments of three degrees whose sum is even.

@@ -1,12 +1,14 @@
 """Compiled passes over the pairs for ``phonoscreen.forcefield.moments``: one for each derivative, for the CPU."""
 
 import math
+from typing import Any
 
 import numba
 import numpy
+from numpy.typing import NDArray
 
 _S3, _S15, _S58, _S38 = math.sqrt(3), math.sqrt(15), math.sqrt(5 / 8), math.sqrt(3 / 8)
-_COMPILED = {"cache": True, "fastmath": True, "error_model": "numpy", "nogil": True}
+_COMPILED: dict[str, Any] = {"cache": True, "fastmath": True, "error_model": "numpy", "nogil": True}
 
 
 @numba.njit(inline="always")
@@ -73,7 +75,15 @@ def _radial(distance, scale, cutoff, value, slope):
 
 
 @numba.njit(**_COMPILED)
-def project(offsets, types, scales, cutoff, vectors, weights, moments):
+def project(
+    offsets: NDArray,
+    types: NDArray,
+    scales: NDArray,
+    cutoff: float,
+    vectors: NDArray,
+    weights: NDArray,
+    moments: NDArray,
+) -> None:
     """Add the moments of the neighbour density of every atom; arguments as in ``phonoscreen.forcefield.moments``."""
     n_radial, channels = weights.shape[1], weights.shape[3]
     rows = weights.reshape(len(weights), n_radial, 4 * channels)
@@ -101,7 +111,16 @@ def project(offsets, types, scales, cutoff, vectors, weights, moments):
 
 
 @numba.njit(**_COMPILED)
-def pull_back(offsets, types, scales, cutoff, vectors, weights, gradient, of_vectors):
+def pull_back(
+    offsets: NDArray,
+    types: NDArray,
+    scales: NDArray,
+    cutoff: float,
+    vectors: NDArray,
+    weights: NDArray,
+    gradient: NDArray,
+    of_vectors: NDArray,
+) -> None:
     """Gradient with respect to the vectors from that with respect to the moments."""
     n_radial, channels = weights.shape[1], weights.shape[3]
     rows = weights.reshape(len(weights), n_radial, 4 * channels)
@@ -145,7 +164,15 @@ def pull_back(offsets, types, scales, cutoff, vectors, weights, gradient, of_vec
 
 
 @numba.njit(**_COMPILED)
-def pull_back_to_weights(offsets, types, scales, cutoff, vectors, gradient, of_weights):
+def pull_back_to_weights(
+    offsets: NDArray,
+    types: NDArray,
+    scales: NDArray,
+    cutoff: float,
+    vectors: NDArray,
+    gradient: NDArray,
+    of_weights: NDArray,
+) -> None:
     """Gradient with respect to the weights from that with respect to the moments."""
     n_radial, channels = of_weights.shape[1], of_weights.shape[3]
     rows = of_weights.reshape(len(of_weights), n_radial, 4 * channels)
@@ -172,7 +199,18 @@ def pull_back_to_weights(offsets, types, scales, cutoff, vectors, gradient, of_w
 
 
 @numba.njit(**_COMPILED)
-def push_along(offsets, types, scales, cutoff, vectors, weights, gradient, moves, of_gradient, of_weights):
+def push_along(
+    offsets: NDArray,
+    types: NDArray,
+    scales: NDArray,
+    cutoff: float,
+    vectors: NDArray,
+    weights: NDArray,
+    gradient: NDArray,
+    moves: NDArray,
+    of_gradient: NDArray,
+    of_weights: NDArray,
+) -> None:
     """Derivative of ``sum moves . of_vectors`` of ``_pull_back`` with respect to its gradient and weights."""
     n_radial, channels = weights.shape[1], weights.shape[3]
     rows = weights.reshape(len(weights), n_radial, 4 * channels)

@@ -1,12 +1,20 @@
 """Neighbourhoods: the atoms around each centre, the only thing a force model sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy
 from ase.neighborlist import primitive_neighbor_list
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.pairs import periodic_pairs
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from phonoscreen.crystal.constants import Crystal
 
 OVERLAP_ANGSTROM = 0.5  # atoms closer than this are a mistake of the input, not chemistry
 
@@ -38,12 +46,12 @@ class Neighbourhoods:
         return len(self.numbers)
 
     @property
-    def centres(self):
+    def centres(self) -> NDArray:
         """Index of the centre of every pair, (n_pairs,)."""
         return numpy.repeat(numpy.arange(len(self)), numpy.diff(self.offsets))
 
     @classmethod
-    def concatenate(cls, parts):
+    def concatenate(cls, parts: Sequence["Neighbourhoods"]) -> "Neighbourhoods":
         """Return several cells as one list of centres; neighbour indices are shifted accordingly."""
         centres = numpy.cumsum([0] + [len(part) for part in parts])
         pairs = numpy.cumsum([0] + [len(part.vectors) for part in parts])
@@ -74,7 +82,9 @@ class SupercellNeighbours:
         For an empty or flat cell, positions that are not finite, or atoms closer than 0.5 angstrom.
     """
 
-    def __init__(self, crystal, repetitions, cutoff_angstrom, displacement_max_angstrom=0.0):
+    def __init__(
+        self, crystal: "Crystal", repetitions: ArrayLike, cutoff_angstrom: float, displacement_max_angstrom: float = 0.0
+    ) -> None:
         cell = numpy.asarray(crystal.cell, dtype=float)
         scaled = numpy.asarray(crystal.scaled_positions, dtype=float).reshape(-1, 3)
         numbers = numpy.asarray(crystal.numbers, dtype=int)
@@ -98,7 +108,7 @@ class SupercellNeighbours:
         self.displacement_max_angstrom = displacement_max_angstrom
         self._centres = numpy.repeat(numpy.arange(len(self.numbers)), numpy.diff(self.offsets))
 
-    def displaced(self, displacements):
+    def displaced(self, displacements: ArrayLike) -> Neighbourhoods:
         """Return the neighbourhoods of the displaced supercell.
 
         Parameters
@@ -133,7 +143,7 @@ class SupercellNeighbours:
         )  # fmt: skip
 
 
-def atoms_neighbourhoods(atoms, cutoff_angstrom):
+def atoms_neighbourhoods(atoms: "Atoms", cutoff_angstrom: float) -> Neighbourhoods:
     """Return the neighbourhoods of every atom of an ``ase.Atoms`` object, periodic or not.
 
     Raises
@@ -152,7 +162,7 @@ def atoms_neighbourhoods(atoms, cutoff_angstrom):
     )
 
 
-def point_neighbourhood(crystal, point, cutoff_angstrom):
+def point_neighbourhood(crystal: "Crystal", point: ArrayLike, cutoff_angstrom: float) -> Neighbourhoods:
     """Return the neighbourhood of a point of a crystal that need not hold an atom.
 
     Parameters
@@ -173,7 +183,7 @@ def point_neighbourhood(crystal, point, cutoff_angstrom):
     )
 
 
-def check_atoms(cell, positions, numbers):
+def check_atoms(cell: NDArray, positions: NDArray, numbers: NDArray) -> None:
     """Raise StudyError unless there are atoms and all coordinates are finite."""
     if len(numbers) == 0:
         raise StudyError("the structure has no atoms", where="neighbourhoods", fix="remove it from the input")
@@ -183,7 +193,7 @@ def check_atoms(cell, positions, numbers):
         )
 
 
-def check_distances(vectors):
+def check_distances(vectors: NDArray) -> None:
     """Raise StudyError if two atoms overlap."""
     if len(vectors):
         shortest = numpy.sqrt((vectors**2).sum(axis=1).min())

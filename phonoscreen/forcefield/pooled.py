@@ -1,7 +1,12 @@
 """Errors of several structures taken together."""
 
+from typing import TYPE_CHECKING
+
 import numpy
 from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def pooled_rms(values: ArrayLike, weights: ArrayLike) -> float:
@@ -15,7 +20,7 @@ def pooled_rms(values: ArrayLike, weights: ArrayLike) -> float:
     return float(numpy.sqrt(numpy.average(numpy.asarray(values) ** 2, weights=numpy.asarray(weights))))
 
 
-def pooled(atoms, by):
+def pooled(atoms: "pandas.DataFrame", by: list[str]) -> "pandas.DataFrame":
     """Return the force errors over all components of all atoms of each group.
 
     Parameters
@@ -36,6 +41,6 @@ def pooled(atoms, by):
     squares = atoms[[*by, "structure_id"]].assign(**{new: atoms[old] ** 2 / 3 for old, new in names.items()})
     groups = squares.groupby(by, sort=True)
     table = groups.agg(n_structures=("structure_id", "nunique"), n_atoms=("structure_id", "size"))
-    table = table.join(numpy.sqrt(groups[list(names.values())].mean()))
+    table = table.join(groups[list(names.values())].mean().map(numpy.sqrt))
     relative = table["force_rmse_mev_per_angstrom"] / table["force_rms_mev_per_angstrom"]
     return table.assign(force_rmse_relative=relative).reset_index()

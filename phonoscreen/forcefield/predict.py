@@ -8,7 +8,9 @@ import io
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy
@@ -30,7 +32,15 @@ RECORD = (
 )  # fmt: skip
 
 
-def predict_files(paths, model, output, *, device="auto", dtype=None, batch_environments=2048):
+def predict_files(
+    paths: Sequence[str | Path],
+    model: str | Path,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    batch_environments: int = 2048,
+) -> tuple[int, int]:
     """Write the structures of some files with forces and the committee's uncertainty per atom as extended XYZ.
 
     A structure that cannot be computed is recorded with its reason and left out. Both files appear under their names
@@ -63,7 +73,10 @@ def predict_files(paths, model, output, *, device="auto", dtype=None, batch_envi
         os.replace(files[1], f"{output}.records.csv")
         return statuses.count("ok"), len(statuses) - statuses.count("ok")
     _refuse_other_runs(output, key)
-    safe = {"encoding": "utf-8", "errors": "backslashreplace"}  # bytes of the input that are no text stay visible
+    safe: dict[str, Any] = {
+        "encoding": "utf-8",
+        "errors": "backslashreplace",
+    }  # bytes of the input that are no text stay visible
     with open(files[0], "a", **safe) as structures, open(files[1], "a", newline="", **safe) as records:
         _lock(structures, output)
         done = _resume(*files)

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 from ase import Atoms
@@ -18,6 +20,9 @@ from phonoscreen.forcefield.models.files import load_model, read_model_json, wri
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.pooled import pooled_rms
 from phonoscreen.forcefield.validation import errors_by
+
+if TYPE_CHECKING:
+    import pandas
 
 CHECK_SPACING_ANGSTROM = 2.8
 CHECK_TOLERANCE = 1e-3  # of the largest force: single precision on any device stays ten times below
@@ -41,8 +46,18 @@ def default_model_path() -> Path:
 
 
 def publish_model(
-    members, weights_paths, settings_path, card_path, *, dataset, dataset_path, validation, code, licence, notes=""
-):
+    members: Sequence[tuple[str | Path, str | Path]],
+    weights_paths: Sequence[str | Path],
+    settings_path: str | Path,
+    card_path: str | Path,
+    *,
+    dataset: "pandas.DataFrame",
+    dataset_path: str | Path,
+    validation: "pandas.DataFrame",
+    code: str,
+    licence: str,
+    notes: str = "",
+) -> dict:
     """Write the members of a committee as one published model.
 
     Parameters
@@ -61,7 +76,9 @@ def publish_model(
     dict, the contents of ``model.json``
     """
     described = [read_model_json(path) for _, path in members]
-    committee = Committee.load(*zip(*members), device="cpu")  # refuses members that do not belong together
+    committee = Committee.load(
+        [weights for weights, _ in members], [path for _, path in members], device="cpu"
+    )  # refuses members that do not belong together
     for (source, _), target in zip(members, weights_paths, strict=True):
         shutil.copyfile(source, target)
     judged = validation[validation.status == "ok"]
@@ -92,7 +109,7 @@ def publish_model(
     return content
 
 
-def load_published(folder, device="auto", dtype=None):
+def load_published(folder: str | Path, device: str = "auto", dtype: str | None = None) -> tuple[Committee, dict]:
     """Return the committee of a published model and its ``model.json`` (device and dtype: see ``load_model``).
 
     Raises

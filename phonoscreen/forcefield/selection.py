@@ -1,8 +1,11 @@
 """Query by committee: which supercells are worth a reference calculation, and when to stop."""
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
 import numpy
 import pandas
 from ase.symbols import symbols2numbers
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
@@ -12,7 +15,7 @@ STRATEGIES = ("worst_supercell", "diverse", "random")
 COLUMNS = ["structure_id", "shard", "supercell_index", "epsilon_max_mev_per_angstrom"]
 
 
-def worst_supercells(uncertainty, selected_before):
+def worst_supercells(uncertainty: pandas.DataFrame, selected_before: Collection[tuple[str, int]]) -> pandas.DataFrame:
     """Return each structure's worst supercell that is not selected yet.
 
     Parameters
@@ -37,7 +40,15 @@ def worst_supercells(uncertainty, selected_before):
     return table.sort_values(COLUMNS[3:] + COLUMNS[:1], ascending=[False, True], ignore_index=True)
 
 
-def select(candidates, strategy, select_max, *, seed, formulas=None, labelled=()):
+def select(
+    candidates: pandas.DataFrame,
+    strategy: str,
+    select_max: int,
+    *,
+    seed: int,
+    formulas: Mapping[str, str] | None = None,
+    labelled: Iterable[str] = (),
+) -> pandas.DataFrame:
     """Return the candidates that get a reference calculation.
 
     Parameters
@@ -62,18 +73,19 @@ def select(candidates, strategy, select_max, *, seed, formulas=None, labelled=()
     if strategy == "random":
         order = sorted(range(len(candidates)), key=lambda n: derive_seed(seed, candidates.structure_id[n], "random"))
     elif strategy == "diverse":
+        known = formulas or {}
         order = _uncertain_and_far(
             candidates.epsilon_max_mev_per_angstrom.to_numpy(),
-            [composition_vector(formulas[name]) for name in candidates.structure_id],
-            [composition_vector(formulas[name]) for name in labelled],
+            [composition_vector(known[name]) for name in candidates.structure_id],
+            [composition_vector(known[name]) for name in labelled],
             select_max,
         )
     else:
-        order = range(len(candidates))
+        order = list(range(len(candidates)))
     return candidates.iloc[list(order)[:select_max]].reset_index(drop=True)
 
 
-def composition_vector(formula):
+def composition_vector(formula: str) -> NDArray:
     """Return mean and spread of the element attributes of a formula, (10,).
 
     Distances between them say how different the chemistry of two compounds is.
@@ -86,7 +98,8 @@ def _uncertain_and_far(epsilon, vectors, labelled, count):
     """Indices in the order of the strategy ``diverse``; with nothing labelled, the most uncertain comes first."""
     if len(vectors) == 0:
         return []
-    vectors, order = numpy.array(vectors), []
+    vectors = numpy.array(vectors)
+    order: list[int] = []
     nearest = numpy.full(len(vectors), numpy.inf)
     for vector in labelled:
         nearest = numpy.minimum(nearest, numpy.linalg.norm(vectors - vector, axis=1))
@@ -98,7 +111,7 @@ def _uncertain_and_far(epsilon, vectors, labelled, count):
     return order
 
 
-def judge_convergence(recommended, before, converged_change):
+def judge_convergence(recommended: int, before: Sequence[dict], converged_change: float) -> tuple[bool, str]:
     """Decide whether active learning goes on.
 
     Converged if no structure is recommended any more, or if the number recommended changed by less than

@@ -1,7 +1,10 @@
 """Errors of a committee on structures it was never trained on."""
 
+from collections.abc import Sequence
+
 import numpy
 import pandas
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
 from phonoscreen.audit.errors import StudyError
@@ -9,7 +12,9 @@ from phonoscreen.forcefield.committee import uncertainty
 from phonoscreen.forcefield.elements import SYMBOLS
 
 
-def force_errors(committee_forces, perfect_crystal_forces, reference):
+def force_errors(
+    committee_forces: ArrayLike, perfect_crystal_forces: NDArray, reference: ArrayLike
+) -> dict[str, float]:
     """Compare the forces of a committee with reference forces of one structure.
 
     Parameters
@@ -60,7 +65,7 @@ def force_errors(committee_forces, perfect_crystal_forces, reference):
     }
 
 
-def squares_by_element(forces, reference, numbers):
+def squares_by_element(forces: NDArray, reference: NDArray, numbers: NDArray) -> dict[str, list]:
     """Return squared error, squared reference force and number of components for each element.
 
     Parameters
@@ -80,7 +85,7 @@ def squares_by_element(forces, reference, numbers):
     return squares
 
 
-def errors_by(groups):
+def errors_by(groups: Sequence[tuple[str, Sequence[float]]]) -> pandas.DataFrame:
     """Return RMSE (meV/angstrom) and RMSE over RMS force of groups of structures or elements.
 
     Parameters

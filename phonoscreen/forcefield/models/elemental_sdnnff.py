@@ -4,13 +4,20 @@ Idea: Rodriguez et al., Commun. Mater. 4, 61 (2023). The paper does not publish 
 here are our own choices and all stand in the config section ``force_model``.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy
 import torch
+from numpy.typing import NDArray
 
 from phonoscreen.forcefield.density import PARITIES, DensityMesh
 from phonoscreen.forcefield.elements import ATTRIBUTES, element_attributes
 from phonoscreen.forcefield.frames import frames_along, neighbour_frames
 from phonoscreen.forcefield.models.base import ForceModel, perceptron
+
+if TYPE_CHECKING:
+    from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
 
 CALIBRATION_FRAMES = 8192  # environments for the principal components; more do not change them
 VARIANCE_FLOOR = 0.1  # of the largest; directions with less variance are not amplified further
@@ -29,8 +36,13 @@ class ElementalSDNNFF(ForceModel):
     """
 
     kind = "elemental_sdnnff"
+    mean: torch.Tensor
+    whitening: torch.Tensor
+    attribute_mean: torch.Tensor
+    attribute_scale: torch.Tensor
+    force_scale: torch.Tensor
 
-    def __init__(self, settings):
+    def __init__(self, settings: dict) -> None:
         super().__init__(settings)
         self.mesh = DensityMesh(
             settings["cutoff_angstrom"],
@@ -53,7 +65,8 @@ class ElementalSDNNFF(ForceModel):
         self.register_buffer("attribute_scale", torch.ones(len(ATTRIBUTES), dtype=self.dtype))
         self.register_buffer("force_scale", torch.ones((), dtype=self.dtype))
 
-    def calibrate(self, samples, seed):
+    def calibrate(self, samples: "Sequence[tuple[Neighbourhoods, NDArray]]", seed: int) -> None:
+        """Set the means, principal components and scales of the inputs and the scale of the forces."""
         densities, attributes, square, count, total = [], [], 0.0, 0, 0
         frames_per_sample = -(-CALIBRATION_FRAMES // len(samples))
         for place in numpy.random.default_rng(seed).permutation(len(samples)):
@@ -99,7 +112,8 @@ class ElementalSDNNFF(ForceModel):
         mirrored = torch.einsum("gp,nph->ngh", self.characters.to(self.device), density_layer) + attributes[:, None]
         return torch.einsum("ngi,gi->ni", self.network(mirrored), self.signs.to(self.device)) / len(self.signs)
 
-    def describe(self, neighbourhoods, undisplaced=None):
+    def describe(self, neighbourhoods: "Neighbourhoods", undisplaced: "Neighbourhoods | None" = None) -> dict:
+        """Return densities, attributes and frames of the atoms; see ``ForceModel.describe``."""
         density, attributes, frames = self._environments(neighbourhoods)
         description = {
             "density": torch.as_tensor(density, dtype=self.dtype),
@@ -137,7 +151,8 @@ class ElementalSDNNFF(ForceModel):
         return torch.einsum("nji,nj->ni", description["rotations"].to(self.device), value) * self.force_scale
 
     @torch.no_grad()
-    def predict(self, description):
+    def predict(self, description: dict) -> torch.Tensor:
+        """Return the forces, (n_centres, 3) tensor, eV/angstrom."""
         forces = self._frame_forces(description)
         if "undisplaced" in description:
             undisplaced = description["undisplaced"]
@@ -147,7 +162,15 @@ class ElementalSDNNFF(ForceModel):
         return total.index_add_(0, description["centres"].to(self.device), forces)
 
     @torch.no_grad()
-    def prepare(self, neighbourhoods, forces, weight, virials=None, virial_weight=0.0):
+    def prepare(
+        self,
+        neighbourhoods: "Neighbourhoods",
+        forces: NDArray,
+        weight: float,
+        virials: NDArray | None = None,
+        virial_weight: float = 0.0,
+    ) -> dict[str, torch.Tensor]:
+        """Return whitened components and forces in every frame; see ``ForceModel.prepare``."""
         here = self.describe(neighbourhoods)
         components = torch.stack(
             [
@@ -156,19 +179,21 @@ class ElementalSDNNFF(ForceModel):
             ],
             dim=1,
         )
-        forces = torch.as_tensor(forces, dtype=self.dtype)[here["centres"]]
+        targets = torch.as_tensor(forces, dtype=self.dtype)[here["centres"]]
         return {
             "components": components.cpu(),
             "attributes": here["attributes"],
-            "forces": torch.einsum("nij,nj->ni", here["rotations"], forces),
+            "forces": torch.einsum("nij,nj->ni", here["rotations"], targets),
             "shares": here["weights"],
             "weights": here["weights"] * (weight / len(neighbourhoods)),
         }
 
-    def collate(self, prepared):
+    def collate(self, prepared: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Return the batch of a list of prepared supercells, on the device of the model."""
         return {name: torch.cat([part[name] for part in prepared]).to(self.device) for name in prepared[0]}
 
-    def loss(self, batch):
+    def loss(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss and the sum over atoms of the mean squared error; see ``ForceModel.loss``."""
         density_layer = torch.einsum("npc,pch->nph", batch["components"], self.density_weight)
         forces = self._perceptron(density_layer, batch["attributes"]) * self.force_scale
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)

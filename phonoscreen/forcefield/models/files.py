@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,9 @@ from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.models.base import choose_device
 from phonoscreen.forcefield.models.registry import class_of
 
+if TYPE_CHECKING:
+    from phonoscreen.forcefield.models.base import ForceModel
+
 log = logging.getLogger("phonoscreen")
 
 FORMAT = "phonoscreen force model 2"
@@ -25,7 +29,7 @@ _KINDS = {"label_engine": str, "label_model": str, "licence": str, "members_sha2
 """Entries of the JSON part that are used as what they are; nobody vouches for them but the digest."""
 
 
-def save_model(model, weights_path, settings_path, **facts):
+def save_model(model: "ForceModel", weights_path: str | Path, settings_path: str | Path, **facts: Any) -> None:
     """Write a model as safetensors and JSON with a digest over both; they appear under their names only when complete.
 
     Parameters
@@ -39,7 +43,12 @@ def save_model(model, weights_path, settings_path, **facts):
     write_model_json(content, settings_path)
 
 
-def load_model(weights_path, settings_path, device="auto", dtype=None):
+def load_model(
+    weights_path: str | Path,
+    settings_path: str | Path,
+    device: str = "auto",
+    dtype: str | None = None,
+) -> "ForceModel":
     """Return a model from its safetensors and JSON files; no code is read from either.
 
     Parameters
@@ -73,14 +82,14 @@ def load_model(weights_path, settings_path, device="auto", dtype=None):
     return model.to(choose_device(device)).eval()
 
 
-def write_model_json(content, path):
+def write_model_json(content: dict, path: str | Path) -> None:
     """Write the JSON part of a model with its format and a digest over all it says (hashes of weights included)."""
     content = {**content, "format": FORMAT}
     content.pop("digest", None)
     write_json({**content, "digest": _digest(content)}, path)
 
 
-def read_model_json(path):
+def read_model_json(path: str | Path) -> dict:
     """Return the JSON part of a model, checked for its format and its digest.
 
     Members of a committee stored by the first version, without a digest, are read with a warning; a model published by
@@ -134,7 +143,7 @@ def _sha256(path):
         raise StudyError(f"{path} cannot be read: {error}", where="load_model", fix="copy the model again") from error
 
 
-def write_json(content, path):
+def write_json(content: Any, path: str | Path) -> None:
     """Write JSON; the file appears under its name only when complete."""
     with written_whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

@@ -7,20 +7,24 @@ when it is chosen.
 import importlib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from phonoscreen.audit.errors import StudyError
 
+if TYPE_CHECKING:
+    from phonoscreen.forcefield.models.base import ForceModel
+
 _MODEL = re.compile(r"^class \w+\(ForceModel\)", re.M)
 
 
-def kinds():
+def kinds() -> list[str]:
     """Return the names of the kinds there are: the modules of this package that define a ``ForceModel``."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if _MODEL.search(path.read_text()))
 
 
-def class_of(kind):
+def class_of(kind: str) -> "type[ForceModel]":
     """Return the class of a kind of force model.
 
     Raises
@@ -36,7 +40,7 @@ def class_of(kind):
     return next(found for found in vars(module).values() if getattr(found, "kind", None) == kind)
 
 
-def create_model(settings, seed):
+def create_model(settings: dict, seed: int) -> "ForceModel":
     """Return a new model of ``settings["kind"]`` with weights drawn from ``seed``.
 
     Raises
