@@ -6,11 +6,15 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
 
 from phonoscreen.audit.atomic import written_whole
+
+if TYPE_CHECKING:
+    from phonoscreen.forcefield.models.base import ForceModel
 
 log = logging.getLogger("phonoscreen")
 
@@ -30,8 +34,8 @@ class TrainingState:
     step : steps done
     """
 
-    model: torch.nn.Module
-    averaged: torch.nn.Module
+    model: "ForceModel"
+    averaged: "ForceModel"
     optimiser: torch.optim.Optimizer
     history: list[dict] = field(default_factory=list)
     best: float = numpy.inf

@@ -1,8 +1,12 @@
 """Training data: displaced supercells with reference forces, each structure in one split."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import h5py
 import numpy
 import pandas
+from numpy.typing import NDArray
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -14,15 +18,28 @@ from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.structures.labelled_supercells import read_labelled
 from phonoscreen.structures.store import crystal_arrays, read_crystal
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 STAGE = "assemble_dataset"
 
 
-def is_held_out(structure_id, fraction, seed):
+def is_held_out(structure_id: str, fraction: float, seed: int) -> bool:
     """Return whether a structure is kept from the gradient; the same answer in every round."""
     return derive_seed(seed, structure_id, "held_out") / 2**63 < fraction
 
 
-def assemble_dataset(labels, supercells, selected, path, *, held_out_fraction, seed, supercells_max=None, weights=None):
+def assemble_dataset(
+    labels: "Mapping[str, str | Path]",
+    supercells: "Mapping[str, str | Path]",
+    selected: "Sequence[Mapping[str, str | Path]]",
+    path: "str | Path",
+    *,
+    held_out_fraction: float,
+    seed: int,
+    supercells_max: int | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> pandas.DataFrame:
     """Write the labelled supercells of training structures and of all selections as one HDF5 file.
 
     Parameters
@@ -104,7 +121,9 @@ def _labels_of_rounds(structure_id, rounds, supercells, supercells_max):
     return found
 
 
-def store_labelled(group, data, indices, forces, split, weight):
+def store_labelled(
+    group: h5py.Group, data: Supercells, indices: NDArray | slice, forces: NDArray, split: str, weight: float
+) -> None:
     """Write the labelled supercells of one structure as ``Dataset`` reads them.
 
     Parameters
@@ -143,7 +162,7 @@ class Dataset:
     cutoff_angstrom : radius of the neighbourhoods
     """
 
-    def __init__(self, path, cutoff_angstrom):
+    def __init__(self, path: "str | Path", cutoff_angstrom: float) -> None:
         self.store = h5py.File(path)
         self.cutoff_angstrom = cutoff_angstrom
         self._facts = {}
@@ -155,7 +174,7 @@ class Dataset:
             self._facts[structure_id] = facts
         self.has_stress = bool(self._facts) and all(facts["n_strained_atoms"] for facts in self._facts.values())
 
-    def supercells(self, split):
+    def supercells(self, split: str) -> list[tuple[str, int]]:
         """Return [(structure id, supercell number)] of a split, in the order of the ids."""
         return [
             (structure_id, number)
@@ -164,19 +183,19 @@ class Dataset:
             for number in range(facts["n_supercells"])
         ]
 
-    def cells(self, split):
+    def cells(self, split: str) -> list[tuple[str, int]]:
         """Return the supercells of a split and, where stresses are known, one item of strained cells per structure."""
         items = self.supercells(split)
         if self.has_stress:
             items += [(structure_id, STRAINED) for structure_id in dict.fromkeys(name for name, _ in items)]
         return items
 
-    def n_atoms(self, item):
+    def n_atoms(self, item: tuple[str, int]) -> int:
         """Atoms of a supercell, or of all strained cells of a structure."""
         structure_id, number = item
         return int(self._facts[structure_id]["n_strained_atoms" if number == STRAINED else "n_atoms"])
 
-    def weights(self, relative_floor_mev_per_angstrom):
+    def weights(self, relative_floor_mev_per_angstrom: float | None) -> dict[str, float]:
         """Return the weight of each structure's mean squared error in the loss, angstrom^2/eV^2.
 
         The loss is dimensionless: the squared error over ``rms^2 + floor^2``, where rms is the force RMS of the
@@ -192,26 +211,27 @@ class Dataset:
         """
         square = {name: float(facts["force_rms_ev_per_angstrom"]) ** 2 for name, facts in self._facts.items()}
         if relative_floor_mev_per_angstrom is None:
-            mean = numpy.mean([square[name] for name, facts in self._facts.items() if facts["split"] == "training"])
+            training = [square[name] for name, facts in self._facts.items() if facts["split"] == "training"]
+            mean = float(numpy.mean(training))
             unit = dict.fromkeys(square, max(mean, 1e-12))
         else:
             floor = (1e-3 * relative_floor_mev_per_angstrom) ** 2
             unit = {name: value + floor for name, value in square.items()}
         return {name: float(facts["weight"]) / unit[name] for name, facts in self._facts.items()}
 
-    def undisplaced(self, supercell):
+    def undisplaced(self, supercell: tuple[str, int]) -> Neighbourhoods:
         """Return the neighbourhoods of the undisplaced primitive cell (see ``Supercells.undisplaced``)."""
         crystal, _ = self._crystal(supercell[0])
         return self._neighbours(supercell[0], crystal, (1, 1, 1)).displaced(numpy.zeros((len(crystal.numbers), 3)))
 
-    def forces(self, supercell):
+    def forces(self, supercell: tuple[str, int]) -> NDArray:
         """Return the reference forces of one supercell, or of all strained cells, (n_atoms, 3), eV/angstrom."""
         structure_id, number = supercell
         if number == STRAINED:
             return self.store[structure_id]["strained/forces"][:].reshape(-1, 3)
         return self.store[structure_id]["forces"][number]
 
-    def virials(self, item):
+    def virials(self, item: tuple[str, int]) -> tuple[NDArray, float]:
         """Return what the stress of each cell of an item does per atom, (n_cells, 3, 3), and its unit, both in eV.
 
         Stress times volume over the number of atoms: the derivative of the energy per atom with respect to strain.
@@ -227,18 +247,20 @@ class Dataset:
             return strained, unit
         return group["stresses"][number][None] * volume / n_atoms, unit
 
-    def elements(self):
+    def elements(self) -> list[int]:
         """Atomic numbers that occur in the training split."""
         ids = [structure_id for structure_id, facts in self._facts.items() if facts["split"] == "training"]
         return sorted({int(number) for structure_id in ids for number in self.store[structure_id]["numbers"][:]})
 
-    def read(self, supercell):
+    def read(self, supercell: tuple[str, int]) -> tuple[Neighbourhoods, NDArray]:
         """Return (``Neighbourhoods``, (n_atoms, 3) forces) of one supercell, or of all strained cells."""
         structure_id, number = supercell
         if number == STRAINED:
             crystal, _ = self._crystal(structure_id)
             strained = [
-                Crystal(crystal.cell @ (numpy.eye(3) + strain), crystal.scaled_positions, crystal.numbers, None)
+                Crystal(
+                    crystal.cell @ (numpy.eye(3) + strain), crystal.scaled_positions, crystal.numbers, crystal.masses
+                )
                 for strain in self.store[structure_id]["strained/strains"][:]
             ]
             at_rest = numpy.zeros((len(crystal.numbers), 3))

@@ -6,6 +6,8 @@ The same code runs in one process or in several that share each batch (``phonosc
 import copy
 import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy
 import pandas
@@ -18,6 +20,11 @@ from phonoscreen.forcefield.checkpoint import TrainingState, read_checkpoint, wr
 from phonoscreen.forcefield.dataset import Dataset
 from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.schedule import average_weights, draw_batches, set_learning_rate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from phonoscreen.forcefield.models.base import ForceModel
 
 log = logging.getLogger("phonoscreen")
 
@@ -40,9 +47,10 @@ class PreparedSupercells:
     bytes_max : limit of the memory
     """
 
-    def __init__(self, prepare, bytes_max):
+    def __init__(self, prepare: Callable[[tuple[str, int]], dict], bytes_max: int) -> None:
         self.prepare, self.bytes_max = prepare, bytes_max
-        self.kept, self.bytes = {}, 0
+        self.kept: dict[tuple[str, int], dict] = {}
+        self.bytes = 0
 
     def __getitem__(self, supercell):
         if supercell in self.kept:
@@ -62,9 +70,18 @@ def _size(prepared):
 
 
 def train_member(
-    dataset_path, settings, training, *, seed, member, round_number, start=None, checkpoint=None, device="auto",
-    progress=None,
-):  # fmt: skip
+    dataset_path: "str | Path",
+    settings: dict,
+    training: dict,
+    *,
+    seed: int,
+    member: int,
+    round_number: int,
+    start: "ForceModel | None" = None,
+    checkpoint: "str | Path | None" = None,
+    device: str = "auto",
+    progress: "str | Path | None" = None,
+) -> "tuple[ForceModel, pandas.DataFrame]":
     """Train one member.
 
     Loss: mean over supercells of the squared error of the force components over ``rms^2 + floor^2`` of the structure
@@ -164,7 +181,9 @@ class _TrainingData:
         )
 
 
-def prepare_item(model, dataset, item, weight, stress_weight):
+def prepare_item(
+    model: "ForceModel", dataset: Dataset, item: tuple[str, int], weight: float, stress_weight: float
+) -> dict[str, torch.Tensor]:
     """Return a supercell, or the strained cells of a structure, as training keeps it (see ``ForceModel.prepare``).
 
     Parameters
@@ -226,7 +245,13 @@ def _log_epoch(history, epochs):
     )  # fmt: skip
 
 
-def split_errors(model, dataset, described, supercells, weights):
+def split_errors(
+    model: "ForceModel",
+    dataset: Dataset,
+    described: PreparedSupercells,
+    supercells: Sequence[tuple[str, int]],
+    weights: Mapping[str, float],
+) -> tuple[float, float]:
     """Return RMSE over all force components (eV/angstrom) and root of the mean loss of a list of supercells.
 
     Parameters

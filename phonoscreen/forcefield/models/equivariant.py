@@ -11,8 +11,12 @@ profits from its neighbours in the periodic table. The construction follows mome
 Multiscale Model. Simul. 14, 1153 (2016)) and the atomic cluster expansion (Drautz, Phys. Rev. B 99, 014104 (2019)).
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy
 import torch
+from numpy.typing import NDArray
 
 from phonoscreen.forcefield.elements import N_DESCRIPTORS, SYMBOLS, element_descriptors, element_radii_angstrom
 from phonoscreen.forcefield.long_range import (
@@ -30,6 +34,9 @@ from phonoscreen.forcefield.moments import (
     neighbour_moments,
     pair_gradients,
 )
+
+if TYPE_CHECKING:
+    from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
 
 CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 256, 0.02
 SCALE_FLOOR = 0.1  # of the median spread: what vanishes by symmetry in most crystals has no scale of its own
@@ -52,8 +59,13 @@ class EquivariantPotential(ForceModel):
     """
 
     kind = "equivariant"
+    descriptors: torch.Tensor
+    moment_scale: torch.Tensor
+    invariant_mean: torch.Tensor
+    invariant_scale: torch.Tensor
+    invariant_change: torch.Tensor
 
-    def __init__(self, settings):
+    def __init__(self, settings: dict) -> None:
         super().__init__(settings)
         self.channels, self.long_range = settings["channels"], settings["long_range"]
         wide = settings.get("element_hidden", 32)  # models stored before it was a setting have 32
@@ -75,8 +87,8 @@ class EquivariantPotential(ForceModel):
             self.charges = perceptron([EMBEDDING + self.channels, CHARGE_HIDDEN, 1], self.dtype)
         with torch.no_grad():  # begins with forces that are small: what is wrong in size is learned last
             for network in (self.network, self.coefficients):
-                network[-1].weight *= SMALL_BEGINNING
-            self.coefficients[-1].bias *= SMALL_BEGINNING
+                network[-1].get_parameter("weight").mul_(SMALL_BEGINNING)
+            self.coefficients[-1].get_parameter("bias").mul_(SMALL_BEGINNING)
         self.register_buffer("moment_scale", torch.ones(16, 1, dtype=self.dtype))
         self.register_buffer("invariant_mean", torch.zeros(n_invariants, dtype=self.dtype))
         self.register_buffer("invariant_scale", torch.ones(n_invariants, dtype=self.dtype))
@@ -88,9 +100,10 @@ class EquivariantPotential(ForceModel):
         return torch.nn.Parameter(torch.randn(*shape, dtype=self.dtype) * self.channels**-0.5)
 
     @torch.no_grad()
-    def calibrate(self, samples, seed):
+    def calibrate(self, samples: "Sequence[tuple[Neighbourhoods, NDArray]]", seed: int) -> None:
+        """Set scale of the moments, and mean, scale and change of the invariants, from a part of the training set."""
         chosen = numpy.random.default_rng(seed).permutation(len(samples))[:CALIBRATION_SUPERCELLS]
-        batch = self.collate([self.prepare(*samples[place], 1.0) for place in chosen])
+        batch = self.collate([self.prepare(samples[place][0], samples[place][1], 1.0) for place in chosen])
         moments = neighbour_moments(*self._pair_inputs(batch))
         for degree in DEGREES:
             self.moment_scale[degree] = (moments[:, degree] ** 2).mean().sqrt()
@@ -98,20 +111,21 @@ class EquivariantPotential(ForceModel):
         self.invariant_mean.copy_(invariants.mean(dim=0))
         spread = invariants.std(dim=0)
         self.invariant_scale.copy_(torch.maximum(spread, SCALE_FLOOR * spread.median()))
-        moves = numpy.random.default_rng([seed, 1]).normal(size=(len(moments), 3)) * CALIBRATION_MOVE_ANGSTROM
-        moves, (weights, vectors, pairs) = torch.as_tensor(moves, dtype=self.dtype), self._pair_inputs(batch)
+        drawn = numpy.random.default_rng([seed, 1]).normal(size=(len(moments), 3)) * CALIBRATION_MOVE_ANGSTROM
+        moves, (weights, vectors, pairs) = torch.as_tensor(drawn, dtype=self.dtype), self._pair_inputs(batch)
         moved = neighbour_moments(weights, vectors + moves[pairs.neighbours] - moves[pairs.centres], pairs)
         change = (self._invariants(moved) - invariants) / CALIBRATION_MOVE_ANGSTROM
         self.invariant_change.copy_((change**2).mean(dim=0).sqrt() + 1e-6)
 
-    def describe(self, neighbourhoods, undisplaced=None):
+    def describe(self, neighbourhoods: "Neighbourhoods", undisplaced: "Neighbourhoods | None" = None) -> dict:
+        """Return pairs, kinds of pairs and, with a long-ranged part, wave vectors; see ``ForceModel.describe``."""
         element_descriptors(neighbourhoods.numbers)  # refuses unknown elements
         species, slots = numpy.unique(neighbourhoods.numbers, return_inverse=True)
         slot_of = numpy.zeros(256, dtype=numpy.int32)
         slot_of[species] = numpy.arange(len(species))
         types = slots[neighbourhoods.centres] * len(species) + slot_of[neighbourhoods.neighbour_numbers]
         first, second = numpy.repeat(species, len(species)), numpy.tile(species, len(species))
-        description = {
+        description: dict = {
             "vectors": torch.as_tensor(neighbourhoods.vectors, dtype=self.dtype),
             "offsets": torch.as_tensor(neighbourhoods.offsets),
             "neighbours": torch.as_tensor(neighbourhoods.neighbours, dtype=torch.int32),
@@ -217,7 +231,7 @@ class EquivariantPotential(ForceModel):
         return forces, virials / atoms[:, None, None]
 
     @torch.no_grad()
-    def energy(self, description):
+    def energy(self, description: dict) -> float:
         """Return the energy of all atoms, eV, up to a constant of each element."""
         batch = to_device(description, self.device)
         energies, charges = self._energies(neighbour_moments(*self._pair_inputs(batch)), batch["numbers"])
@@ -225,7 +239,7 @@ class EquivariantPotential(ForceModel):
         return float(total + coulomb_energy(charges, batch["positions"], batch) if self.long_range else total)
 
     @torch.no_grad()
-    def virials(self, description):
+    def virials(self, description: dict) -> torch.Tensor:
         """Return the derivative of the energy with respect to strain, (n_structures, 3, 3) tensor, eV per atom.
 
         The stress of a crystal, positive under tension, is this times the number of atoms over the volume.
@@ -233,7 +247,8 @@ class EquivariantPotential(ForceModel):
         return self._forces_and_virials(to_device(description, self.device))[1]
 
     @torch.no_grad()
-    def predict(self, description):
+    def predict(self, description: dict) -> torch.Tensor:
+        """Return the forces, (n_centres, 3) tensor, eV/angstrom."""
         batch = to_device(description, self.device)
         forces = self._forces(batch)
         if "undisplaced" in batch:
@@ -241,7 +256,15 @@ class EquivariantPotential(ForceModel):
             forces = forces - at_rest.repeat(len(forces) // len(at_rest), 1)
         return forces
 
-    def prepare(self, neighbourhoods, forces, weight, virials=None, virial_weight=0.0):
+    def prepare(
+        self,
+        neighbourhoods: "Neighbourhoods",
+        forces: NDArray,
+        weight: float,
+        virials: NDArray | None = None,
+        virial_weight: float = 0.0,
+    ) -> dict[str, torch.Tensor]:
+        """Return description, targets and weights, the long-ranged part as matrices; see ``ForceModel.prepare``."""
         weights = torch.full((len(neighbourhoods),), weight / len(neighbourhoods), dtype=self.dtype)
         targets = torch.as_tensor(forces, dtype=self.dtype)
         prepared = {**self.describe(neighbourhoods), "forces": targets, "weights": weights}
@@ -255,7 +278,8 @@ class EquivariantPotential(ForceModel):
             prepared["virial_counts"] = torch.tensor([len(virials)])
         return prepared
 
-    def collate(self, prepared):
+    def collate(self, prepared: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Return the batch of a list of prepared supercells, on the device of the model."""
         batch = {name: [part[name] for part in prepared] for name in prepared[0]}
         for name, shifted_by in (("offsets", "neighbours"), ("neighbours", "numbers"), ("types", "kinds")):
             shift = 0
@@ -265,7 +289,8 @@ class EquivariantPotential(ForceModel):
                 shift += len(part[shifted_by])
         return {name: torch.cat(parts).to(self.device) for name, parts in batch.items()}
 
-    def loss(self, batch):
+    def loss(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss and the sum over atoms of the mean squared error; see ``ForceModel.loss``."""
         forces, virials = self._forces_and_virials(batch, "virials" in batch)
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         loss = (square * batch["weights"]).sum()
@@ -275,7 +300,7 @@ class EquivariantPotential(ForceModel):
         return loss, square.detach().sum()
 
 
-def virial_errors(errors, counts):
+def virial_errors(errors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Return a squared error of the virials of each structure: of their differences, and a share of their mean's.
 
     Parameters
