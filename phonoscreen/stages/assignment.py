@@ -1,6 +1,8 @@
 """Which supercell and which symmetry basis each structure gets, and how many displaced supercells it needs."""
 
 import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -9,6 +11,13 @@ from phonoscreen.crystal.supercell import choose_repetitions, shortest_supercell
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import basis_key, build_basis, write_basis
 from phonoscreen.force_constants.orders import ORDERS
+
+if TYPE_CHECKING:
+    import h5py
+    import pandas
+
+    from phonoscreen.crystal.constants import Crystal
+    from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
 
 log = logging.getLogger("phonoscreen")
 
@@ -25,11 +34,11 @@ class BasisAssigner:
     orders : ``OrderSettings``
     """
 
-    def __init__(self, store, settings, orders):
+    def __init__(self, store: "h5py.File", settings: "SupercellSettings", orders: "OrderSettings") -> None:
         self._store, self._settings, self._orders = store, settings, orders
         self._free, self._symmetries = {}, {}
 
-    def assign(self, crystal):
+    def assign(self, crystal: "Crystal") -> dict[str, Any]:
         """Choose supercell, cutoff and basis of one structure.
 
         Parameters
@@ -87,7 +96,9 @@ class BasisAssigner:
         return self._symmetries[geometry]
 
 
-def assign_all(assigner, upstream, crystal_of):
+def assign_all(
+    assigner: BasisAssigner, upstream: "pandas.DataFrame", crystal_of: "Callable[[str], Crystal]"
+) -> list[dict[str, Any]]:
     """Records of all structures of one shard.
 
     Parameters

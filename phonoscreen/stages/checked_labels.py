@@ -1,6 +1,7 @@
 """The check of one structure's labels, from the shards' files to its record."""
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.force_constants.basis import BASES_HELD, read_basis
@@ -8,6 +9,9 @@ from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.harmonic_model import second_order_basis
 from phonoscreen.force_constants.label_checks import check_labels
 from phonoscreen.structures.labelled_supercells import read_labelled
+
+if TYPE_CHECKING:
+    import h5py
 
 
 class LabelChecker:
@@ -18,7 +22,7 @@ class LabelChecker:
     bases : open ``h5py.File`` written by ``build_symmetry_bases``
     """
 
-    def __init__(self, bases):
+    def __init__(self, bases: "h5py.File") -> None:
         self._basis = lru_cache(BASES_HELD)(lambda key: read_basis(bases, key))
         self._matrix = lru_cache(BASES_HELD)(self._second_order)
 
@@ -26,7 +30,7 @@ class LabelChecker:
         basis = self._basis(key)
         return FitMatrix(second_order_basis(basis)) if basis.orders[0].clusters.repetitions is not None else None
 
-    def check(self, basis_key, group, supercell):
+    def check(self, basis_key: str, group: "h5py.Group", supercell: "h5py.Group") -> Outcome:
         """Pass labels on unchanged.
 
         Parameters

@@ -1,6 +1,8 @@
 """Thermal conductivity of one structure against the choices of a calculation, one at a time."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy
@@ -15,10 +17,16 @@ from phonoscreen.stages.transport import settings_of
 from phonoscreen.structures.labelled_supercells import read_labelled
 from phonoscreen.transport.solve import solve
 
+if TYPE_CHECKING:
+    import os
+
+    from phonoscreen.audit.shard_files import ShardFiles
+    from phonoscreen.crystal.constants import Crystal
+
 KAPPAS = ["kappa_p_rta_w_per_m_k", "kappa_p_w_per_m_k", "kappa_c_w_per_m_k"]
 
 
-def smallest_labelled(paths):
+def smallest_labelled(paths: "Iterable[str | os.PathLike]") -> list[str]:
     """Return the id of the structure with the smallest supercell among those that have forces, as a list.
 
     Parameters
@@ -32,7 +40,9 @@ def smallest_labelled(paths):
     return [name for _, name in sorted(sizes)[:1]]
 
 
-def converge_structures(forces, supercells, force_constants, transport, choices):
+def converge_structures(
+    forces: "ShardFiles", supercells: "ShardFiles", force_constants: dict, transport: dict, choices: dict
+) -> list[dict]:
     """Vary the choices for each of the structures that ``convergence.structures`` names.
 
     Parameters
@@ -67,7 +77,9 @@ def converge_structures(forces, supercells, force_constants, transport, choices)
     return rows
 
 
-def convergence(crystal, repetitions, samples, force_constants, transport, choices):
+def convergence(
+    crystal: "Crystal", repetitions: Sequence[int], samples: dict, force_constants: dict, transport: dict, choices: dict
+) -> list[dict]:
     """Vary the q mesh, the broadening and the third-order cutoff around the study's own choice.
 
     Parameters

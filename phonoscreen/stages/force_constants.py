@@ -1,6 +1,8 @@
 """The fit of one structure of a study, from the shards' files to its record."""
 
 import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -10,13 +12,25 @@ from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.structures.labelled_supercells import read_labelled
 from phonoscreen.structures.store import crystal_arrays
 
+if TYPE_CHECKING:
+    import h5py
+
+    from phonoscreen.force_constants.fit import FitterPool
+    from phonoscreen.structures.labelled_supercells import LabelledSupercells
+
 log = logging.getLogger("phonoscreen")
 
 REACH = ("third_cutoff_angstrom", "third_shell", "third_cutoff_to_shell_angstrom")
 """Columns of the assignment that a fit's record repeats."""
 
 
-def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
+def fit_structure(
+    pool: "FitterPool",
+    assigned: Mapping[str, Any],
+    group: "h5py.Group",
+    supercell: "h5py.Group",
+    with_learning_curve: bool = False,
+) -> Outcome:
     """Fit the force constants of one structure.
 
     Parameters
@@ -51,7 +65,7 @@ def fit_structure(pool, assigned, group, supercell, with_learning_curve=False):
     return Outcome(values=values, arrays=arrays, attrs={"basis_key": assigned["basis_key"]})
 
 
-def fit_arguments(data):
+def fit_arguments(data: "LabelledSupercells") -> dict[str, Any]:
     """Return the arguments ``displacements, forces, residual_forces, charges`` of ``ForceConstantFitter.fit``.
 
     Parameters

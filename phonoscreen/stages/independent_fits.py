@@ -11,11 +11,14 @@ lowered to where there are none, a third of the shortest supercell vector.
 import contextlib
 import io
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from ase import Atoms
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import attempted
@@ -31,6 +34,11 @@ from phonoscreen.phonons.dipoles import dipole_constants, dipole_forces
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
 from phonoscreen.stages.force_constants import fit_arguments
 from phonoscreen.structures.labelled_supercells import read_labelled
+
+if TYPE_CHECKING:
+    import pandas
+
+    from phonoscreen.audit.shard_files import ShardFiles
 
 PROGRAMS = ("hiphive", "symfc")
 
@@ -54,7 +62,7 @@ class Problem:
     long_range: SecondOrder | None
 
     @classmethod
-    def from_samples(cls, crystal, repetitions, samples):
+    def from_samples(cls, crystal: Crystal, repetitions: Sequence[int], samples: dict) -> "Problem":
         """Problem of ``samples`` as ``phonoscreen.stages.refit.fit_task`` takes them."""
         forces, moves = numpy.array(samples["forces"], float), numpy.asarray(samples["displacements"], float)
         if samples["residual_forces"] is not None:
@@ -66,14 +74,14 @@ class Problem:
         return cls(crystal, tuple(int(n) for n in repetitions), moves, forces, long_range)
 
     @property
-    def supercell(self):
+    def supercell(self) -> Atoms:
         """The undisplaced supercell, ase.Atoms."""
         crystal = self.crystal
         unit = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
         return unit.repeat(self.repetitions)
 
 
-def smallest_structures(fitted, assignment, count):
+def smallest_structures(fitted: "pandas.DataFrame", assignment: "pandas.DataFrame", count: int) -> list[str]:
     """Return the ids of the fitted structures with the smallest supercells.
 
     Parameters
@@ -87,7 +95,9 @@ def smallest_structures(fitted, assignment, count):
     return sizes.sort_values(kind="stable").index[:count].tolist()
 
 
-def compare(crystal, repetitions, samples, force_constants, program):
+def compare(
+    crystal: Crystal, repetitions: Sequence[int], samples: dict, force_constants: dict, program: str
+) -> dict[str, Any]:
     """Fit the second and third order with this project and with another program and compare.
 
     Parameters
@@ -138,7 +148,9 @@ def compare(crystal, repetitions, samples, force_constants, program):
     }
 
 
-def fit_with_hiphive(problem, second_cutoff_angstrom, third_cutoff_angstrom):
+def fit_with_hiphive(
+    problem: Problem, second_cutoff_angstrom: float, third_cutoff_angstrom: float
+) -> tuple[SecondOrder, ThirdOrder]:
     """Least squares by hiphive.
 
     F. Eriksson, E. Fransson, P. Erhart, Adv. Theory Simul. 2, 1800184 (2019).
@@ -167,7 +179,9 @@ def fit_with_hiphive(problem, second_cutoff_angstrom, third_cutoff_angstrom):
     return from_hiphive(constants, problem.crystal, problem.repetitions)
 
 
-def fit_with_symfc(problem, second_cutoff_angstrom, third_cutoff_angstrom):
+def fit_with_symfc(
+    problem: Problem, second_cutoff_angstrom: float | None, third_cutoff_angstrom: float
+) -> tuple[SecondOrder, ThirdOrder]:
     """Least squares by symfc.
 
     A. Seko, A. Togo, Phys. Rev. B 110, 214302 (2024).
@@ -209,12 +223,12 @@ def fit_with_symfc(problem, second_cutoff_angstrom, third_cutoff_angstrom):
             third_order_of_supercell(numpy.array(third), problem.crystal, problem.repetitions))  # fmt: skip
 
 
-def relative_difference(own, theirs):
+def relative_difference(own: NDArray, theirs: NDArray) -> float:
     """Return the norm of a difference over the norm of the first."""
     return float(numpy.linalg.norm(own - theirs) / numpy.linalg.norm(own))
 
 
-def aligned(own: ThirdOrder, theirs: ThirdOrder):
+def aligned(own: ThirdOrder, theirs: ThirdOrder) -> tuple[NDArray, ...]:
     """Return the values of both on the triplets of either, zero where one lacks a triplet: two (n, 3, 3, 3) arrays."""
     tables = [{(*a, *c): v for a, c, v in zip(x.atoms.tolist(), x.cells.reshape(-1, 6).tolist(), x.values)}
               for x in (own, theirs)]  # fmt: skip
@@ -253,7 +267,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def compare_structures(chosen, forces, supercells, force_constants):
+def compare_structures(
+    chosen: Iterable[str], forces: "ShardFiles", supercells: "ShardFiles", force_constants: dict
+) -> list[dict]:
     """Compare this project's fit of some structures with that of every other program.
 
     Parameters

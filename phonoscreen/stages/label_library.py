@@ -10,8 +10,10 @@ import argparse
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy
@@ -31,6 +33,9 @@ from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.relaxation import relax
 from phonoscreen.structures.store import structure_arrays
 from phonoscreen.structures.supercells import build_supercell, random_displacements, repetitions_for
+
+if TYPE_CHECKING:
+    from phonoscreen.reference.nequix import NequixEngine
 
 CHUNK = 50
 
@@ -114,7 +119,7 @@ def _proportional(members, shares):
     return order
 
 
-def starting_structure(formula, structure_type, structure_types) -> Atoms:
+def starting_structure(formula: str, structure_type: str, structure_types: Mapping[str, Any]) -> Atoms:
     """Crystal with touching covalent radii, scaled by the structure type's mean ratio (``lattice_scale``)."""
     atoms = build_structure(formula, structure_type, structure_types)
     scale = structure_types[structure_type].get("lattice_scale", 1.0)
@@ -145,7 +150,9 @@ def plan_supercells(atoms: Atoms, role: str, settings: LabelSettings) -> tuple[t
     return repetitions, settings.test_supercells if role == "test" else wanted
 
 
-def label_compound(engine, row, structure_types, settings: LabelSettings, seed: int) -> tuple[dict, dict]:
+def label_compound(
+    engine: "NequixEngine", row: Any, structure_types: Mapping[str, Any], settings: LabelSettings, seed: int
+) -> tuple[dict, dict]:
     """Relax a compound and label its displaced supercells and strained cells.
 
     Parameters
@@ -206,7 +213,7 @@ def _label(engine, atoms, row, settings, seed):
     return arrays
 
 
-def write_chunk(path: Path, labelled: list, provenance: dict):
+def write_chunk(path: Path, labelled: list, provenance: dict) -> None:
     """Write the compounds of a chunk: a group per structure id, its record and the chunk's provenance as attributes."""
     with written_whole(path) as partial, h5py.File(partial, "w") as store:
         for key, value in provenance.items():
@@ -219,7 +226,7 @@ def write_chunk(path: Path, labelled: list, provenance: dict):
                 group.create_dataset(name, data=array)
 
 
-def provenance_of(engine, settings: LabelSettings, pool: Path, weights_sha256: str, seed: int) -> dict:
+def provenance_of(engine: "NequixEngine", settings: LabelSettings, pool: Path, weights_sha256: str, seed: int) -> dict:
     """What a chunk says about its origin: engine, weights, settings, seed, pool, code and packages."""
     folder = Path(__file__).resolve().parents[2]
     commit = subprocess.run(
@@ -232,20 +239,28 @@ def provenance_of(engine, settings: LabelSettings, pool: Path, weights_sha256: s
     }  # fmt: skip
 
 
-def read_excluded(path) -> set:
+def read_excluded(path: str | Path) -> set:
     """Set of (class, composition) of a CSV with ``formula, prototype``: compounds that must not be labelled."""
     table = pandas.read_csv(path, dtype=str, keep_default_na=False)
     return {(row.prototype, composition(row.formula)) for row in table.itertuples()}
 
 
-def read_shares(path) -> dict:
+def read_shares(path: str | Path) -> dict:
     """Compounds calculated by DFT in Table 1, by class."""
     with open(path) as stream:
         rows = yaml.safe_load(stream)["classes"]
     return {f"{number}-{kind}": calculated for number, kind, calculated, *_ in rows}
 
 
-def run(engine, order: pandas.DataFrame, folder: Path, structure_types: dict, settings, seed, provenance):
+def run(
+    engine: "NequixEngine",
+    order: pandas.DataFrame,
+    folder: Path,
+    structure_types: dict,
+    settings: LabelSettings,
+    seed: int,
+    provenance: dict,
+) -> None:
     """Label the compounds of an order chunk by chunk; chunks that exist are kept.
 
     ``progress.csv`` gets a line per chunk made: number, compounds, those not ok, CPU seconds and wall seconds.
@@ -265,7 +280,7 @@ def run(engine, order: pandas.DataFrame, folder: Path, structure_types: dict, se
             stream.write(f"{number},{len(labelled)},{bad},{cpu:.1f},{seconds:.1f}\n")
 
 
-def main():
+def main() -> None:
     """Label the compounds of a pool."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("pool", type=Path, help="CSV: structure_id, formula, prototype")

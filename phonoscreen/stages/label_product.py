@@ -8,10 +8,12 @@ potential differs from DFT. Everything else keeps its precision.
 
 import argparse
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -27,7 +29,7 @@ _PLAIN = {
 _FORCES = ("forces", "strained/forces")
 
 
-def quantise(forces):
+def quantise(forces: NDArray) -> tuple[NDArray, NDArray]:
     """Return forces as int16 and the step of each supercell.
 
     Parameters
@@ -44,7 +46,7 @@ def quantise(forces):
     return numpy.clip(numpy.rint(forces / divisor), -_LARGEST, _LARGEST).astype(numpy.int16), steps
 
 
-def read_chunks(folder):
+def read_chunks(folder: str | Path) -> Iterator[tuple[dict, dict, dict]]:
     """Yield (record, arrays) of every compound in the chunks of a folder, in the order of the work.
 
     Raises
@@ -82,7 +84,7 @@ def _arrays(group):
     return {name: group[name][()] for name in names}
 
 
-def write_product(labelled, path):
+def write_product(labelled: Iterable[tuple[dict, dict, dict]], path: str | Path) -> None:
     """Write the labels of compounds to one file.
 
     Parameters
@@ -129,7 +131,7 @@ def _tail(name):
     return (3,) if name in ("scaled_positions", "repetitions") else ()
 
 
-def read_product(path):
+def read_product(path: str | Path) -> tuple[dict, list[tuple[dict, dict]]]:
     """Return the compounds of a packed file.
 
     Parameters
@@ -183,7 +185,7 @@ def read_product(path):
     return origin, labelled
 
 
-def main():
+def main() -> None:
     """Pack the chunks of a folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("chunks", help="folder of labels-*.h5")

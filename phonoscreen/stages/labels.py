@@ -2,9 +2,12 @@
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
+from numpy.typing import ArrayLike
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.kept import digest_of_arrays
@@ -12,8 +15,13 @@ from phonoscreen.audit.shard import Outcome
 from phonoscreen.structures.store import read_atoms, structure_arrays
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
 
+if TYPE_CHECKING:
+    import h5py
 
-def read_outputs(paths):
+    from phonoscreen.reference.base import Engine
+
+
+def read_outputs(paths: str | Path | Sequence[str]) -> dict:
     """Return the digests of the existing outputs of each structure of a shard; none if the study reads none.
 
     Parameters
@@ -23,7 +31,7 @@ def read_outputs(paths):
     return json.loads(Path(str(paths)).read_text()) if paths else {}
 
 
-def inputs_of_labels(group, indices, outputs):
+def inputs_of_labels(group: "h5py.Group", indices: ArrayLike, outputs: Any) -> str:
     """Return a digest of what the labels of a structure depend on besides settings and code.
 
     Parameters
@@ -37,7 +45,9 @@ def inputs_of_labels(group, indices, outputs):
     return digest_of_arrays(*crystal, group["repetitions"][()], indices, moves, json.dumps(outputs, sort_keys=True))
 
 
-def label_supercells(engine, structure_id, group, indices):
+def label_supercells(
+    engine: "Engine", structure_id: str, group: "h5py.Group | Mapping[str, Any]", indices: ArrayLike
+) -> Outcome:
     """Compute the reference forces of some supercells of a structure and of its undisplaced supercell.
 
     Parameters

@@ -1,6 +1,7 @@
 """Force constants of one crystal outside a study: which way suits the data, and what the report says."""
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -17,6 +18,9 @@ from phonoscreen.force_constants.learning_curve import learning_curve
 from phonoscreen.force_constants.settings import FitSettings, OrderSettings
 from phonoscreen.formats.finite_differences import by_phono3py, in_cell_of
 from phonoscreen.phonons.dipoles import check_charges, dipole_constants
+
+if TYPE_CHECKING:
+    from phonoscreen.formats.displacements import DisplacedSupercells
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Determined:
     third_repetitions: tuple | None = None
 
 
-def determine(data, choices):
+def determine(data: "DisplacedSupercells", choices: Choices) -> Determined:
     """Force constants from displaced supercells and their forces.
 
     Parameters

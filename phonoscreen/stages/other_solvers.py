@@ -2,11 +2,14 @@
 
 import shlex
 import tempfile
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError, run_program
 from phonoscreen.audit.records import attempted
@@ -14,12 +17,28 @@ from phonoscreen.crystal.mesh import automatic_mesh
 from phonoscreen.crystal.units import COULOMB
 from phonoscreen.structures.store import read_crystal
 
+if TYPE_CHECKING:
+    import pandas
+
+    from phonoscreen.audit.shard import Outcome
+    from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
+    from phonoscreen.stages.transport import Task
+
 GROWN = 1000
 """A full solution so many times the relaxation-time approximation is one that diverged."""
 
 
-def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes=True, full_solution=False,
-                       charges=None):  # fmt: skip
+def solve_with_phono3py(
+    crystal: "Crystal",
+    second: "SecondOrder",
+    third: "ThirdOrder",
+    mesh: Sequence[int],
+    temperature_k: float,
+    *,
+    isotopes: bool = True,
+    full_solution: bool = False,
+    charges: tuple[NDArray, NDArray] | None = None,
+) -> dict[str, NDArray]:
     """Solve with phono3py (tetrahedron method).
 
     A. Togo, L. Chaput, T. Tadano, I. Tanaka, J. Phys.: Condens. Matter 35, 353001 (2023).
@@ -55,7 +74,15 @@ def solve_with_phono3py(crystal, second, third, mesh, temperature_k, *, isotopes
     return result
 
 
-def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, charges=None):
+def solve_with_shengbte(
+    crystal: "Crystal",
+    second: "SecondOrder",
+    third: "ThirdOrder",
+    mesh: Sequence[int],
+    temperature_k: float,
+    transport: dict,
+    charges: tuple[NDArray, NDArray] | None = None,
+) -> dict[str, NDArray]:
     """Write a folder for ShengBTE, run the user's executable in it and read the conductivities.
 
     Parameters
@@ -100,14 +127,14 @@ def solve_with_shengbte(crystal, second, third, mesh, temperature_k, transport, 
                 for name, suffix in (("rta", "RTA"), ("full", "CONV"))}  # fmt: skip
 
 
-def read_conductivity(path):
+def read_conductivity(path: str | Path) -> NDArray:
     """Return the tensor (3, 3) of the first temperature of a BTE.KappaTensorVsT_* file, W/m/K."""
     if not Path(path).is_file():
         raise StudyError(f"{path} was not written", fix="look at the program's output")
     return numpy.loadtxt(path, ndmin=2)[0, 1:10].reshape(3, 3)
 
 
-def solve_structure_elsewhere(task, transport):
+def solve_structure_elsewhere(task: "Task", transport: dict) -> "Outcome":
     """As ``phonoscreen.stages.transport.solve_structure``, with the conductivities of ``transport["solver"]``.
 
     Harmonic properties, phase space and mode arrays are this project's; so is the coherence conductivity with ShengBTE,
@@ -140,7 +167,7 @@ def solve_structure_elsewhere(task, transport):
     return outcome
 
 
-def cross_check(task, transport):
+def cross_check(task: "Task", transport: dict) -> dict[str, Any]:
     """Compare this project's conductivity with phono3py's in the relaxation-time approximation.
 
     The two differ by their broadening: adaptive Gaussians here, linear tetrahedra there. Coherences are compared as the
@@ -191,7 +218,12 @@ CROSS_CHECK = (
 """Columns of the cross check."""
 
 
-def cross_check_shards(shards, bases, transport, structures_per_source):
+def cross_check_shards(
+    shards: "Iterable[tuple[str, str, pandas.DataFrame, str]]",
+    bases: str | Path,
+    transport: dict,
+    structures_per_source: int,
+) -> list[dict]:
     """Cross-check the first solved structures of each source of forces.
 
     Parameters

@@ -42,7 +42,7 @@ LICENCE += "phonon data of the Materials Project (CC BY 4.0)"
 
 def prepare_training(
     product: Path, folder: Path, *, force_model: dict, training: dict, seed: int, compounds_max: int | None
-):
+) -> None:
     """Write the data set and the settings of a training to its folder, or check that they are those already there.
 
     Parameters
@@ -83,7 +83,7 @@ def prepare_training(
     write_json(plan, path)
 
 
-def train_members(folder: Path, members: int, start: Path | None = None):
+def train_members(folder: Path, members: int, start: Path | None = None) -> None:
     """Train the members that are not trained yet, one after another; a killed training goes on at its last epoch.
 
     Parameters
@@ -189,7 +189,7 @@ def _virial_errors(committee, dataset, row):
     return {"virial_rmse_relative": float(numpy.sqrt((error**2).mean() / (reference**2).mean()))}
 
 
-def check_target(target: Path):
+def check_target(target: Path) -> None:
     """Refuse to publish where something else than a published model stands."""
     if target.exists() and not (target / "model.json").is_file() and (target.is_file() or any(target.iterdir())):
         raise StudyError(

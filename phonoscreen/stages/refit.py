@@ -1,13 +1,22 @@
 """A structure fitted again for a check, with the settings of the study that the check does not vary."""
 
+from typing import TYPE_CHECKING
+
+from numpy.typing import NDArray
+
 from phonoscreen.crystal.constants import SecondOrder
 from phonoscreen.force_constants.fit import ForceConstantFitter
 from phonoscreen.force_constants.settings import FitSettings
 from phonoscreen.phonons.dipoles import dipole_constants
 from phonoscreen.stages.transport import Task
 
+if TYPE_CHECKING:
+    from phonoscreen.crystal.constants import Crystal
+    from phonoscreen.force_constants.basis import SymmetryBasis
+    from phonoscreen.force_constants.fit import FittedForceConstants
 
-def fit_task(crystal, basis, samples, force_constants, transport):
+
+def fit_task(crystal: "Crystal", basis: "SymmetryBasis", samples: dict, force_constants: dict, transport: dict) -> Task:
     """Fit the force constants of one structure as the stages of the study do, and return what is to be solved.
 
     Parameters
@@ -26,7 +35,13 @@ def fit_task(crystal, basis, samples, force_constants, transport):
     return task_of(crystal, basis, fitted, samples.get("charges"), transport)
 
 
-def task_of(crystal, basis, fitted, charges, transport):
+def task_of(
+    crystal: "Crystal",
+    basis: "SymmetryBasis",
+    fitted: "FittedForceConstants",
+    charges: tuple[NDArray, NDArray] | None,
+    transport: dict,
+) -> Task:
     """Return what is to be solved of fitted force constants, a committee's included.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -19,6 +20,13 @@ from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_atoms
 from phonoscreen.structures.supercells import random_displacements
+
+if TYPE_CHECKING:
+    import h5py
+    from ase import Atoms
+
+    from phonoscreen.stages.screening_forces import EngineForces, ModelForces
+    from phonoscreen.structures.candidate import Candidate
 
 ASSIGNED = ("repetitions", "n_supercell_atoms", "third_cutoff_angstrom")
 FITTED = ("force_error_relative_held_out", "rotational_sum_rules", "warnings")
@@ -51,13 +59,13 @@ class Screening:
     bases : open ``h5py.File`` that collects the symmetry bases, which structures of one prototype share
     """
 
-    def __init__(self, forces, settings, bases):
+    def __init__(self, forces: "ModelForces | EngineForces", settings: dict, bases: "h5py.File") -> None:
         self.forces, self.settings = forces, settings
         supercell = SupercellSettings.from_section(settings["supercell"])
         self._assigner = BasisAssigner(bases, supercell, OrderSettings.from_section(settings["force_constants"]))
         self._fitters = FitterPool(bases, FitSettings.from_section(settings["force_constants"]))
 
-    def solve(self, candidate, progress):
+    def solve(self, candidate: "Candidate", progress: Progress) -> Outcome:
         """Take one structure through all stages.
 
         Parameters
@@ -106,14 +114,14 @@ class Screening:
         return random_displacements(int(assigned[self.forces.count]), assigned["n_supercell_atoms"], length, rng)
 
 
-def transport_of(settings):
+def transport_of(settings: dict) -> dict:
     """Return the section ``transport`` with the limit of imaginary frequencies, that of the stability check."""
     return {
         **settings["transport"], "imaginary_threshold_thz": settings["stability"]["imaginary_threshold_thz"],
     }  # fmt: skip
 
 
-def identity(atoms, tolerance_angstrom):
+def identity(atoms: "Atoms", tolerance_angstrom: float) -> dict:
     """Return formula, space group and class of a structure as it was given."""
     found = classify(atoms, tolerance_angstrom)
     return {
@@ -125,7 +133,7 @@ def identity(atoms, tolerance_angstrom):
     }
 
 
-def phonons(progress, transport):
+def phonons(progress: Progress, transport: dict) -> Outcome:
     """Judge the stability of a task and solve it where it is stable.
 
     Parameters

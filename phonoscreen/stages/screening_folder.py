@@ -9,7 +9,9 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import pandas
@@ -22,6 +24,11 @@ from phonoscreen.audit.records import write_table
 from phonoscreen.audit.shard import Outcome, attempt
 from phonoscreen.stages.screening import Progress
 from phonoscreen.stages.screening_table import row_of, table_of
+
+if TYPE_CHECKING:
+    from phonoscreen.stages.screening import Screening
+    from phonoscreen.stages.screening_forces import LabelledScreening
+    from phonoscreen.structures.candidate import Candidate
 
 STAGE = "screen"
 IDENTITY = "screen.json"
@@ -42,7 +49,7 @@ class ScreeningFolder:
         If the folder holds results of another origin, something else, or is being written.
     """
 
-    def __init__(self, path, origin, code):
+    def __init__(self, path: str | Path, origin: dict, code: str) -> None:
         self.path, self.origin, self.code = Path(path), json.loads(json.dumps(origin)), code
         with machine_named(f"the folder {path}"):
             if self.path.exists() and not self.path.is_dir():
@@ -85,11 +92,11 @@ class ScreeningFolder:
                 fix="name another folder with --output, or remove this one",
             )  # fmt: skip
 
-    def folder_of(self, structure_id):
+    def folder_of(self, structure_id: str) -> Path:
         """Folder of a structure's files."""
         return self.path / "structures" / file_name(structure_id)
 
-    def kept(self, structure_id, key, wanted):
+    def kept(self, structure_id: str, key: str, wanted: Iterable[str]) -> dict | None:
         """Return the row of a structure that was computed before from the same content, or None."""
         try:
             sha256, _, text = (self.folder_of(structure_id) / "row.json").read_text().partition("\n")
@@ -98,13 +105,13 @@ class ScreeningFolder:
             return None
         return found["row"] if found.get("key") == key and set(wanted) <= set(found["wanted"]) else None
 
-    def keep(self, structure_id, key, wanted, row):
+    def keep(self, structure_id: str, key: str, wanted: Iterable[str], row: dict) -> None:
         """Store the row of a structure."""
         text = json.dumps({"key": key, "wanted": sorted(wanted), "row": row})
         with written_whole(self.folder_of(structure_id) / "row.json") as partial:
             partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
-    def key(self, candidate, more=""):
+    def key(self, candidate: "Candidate", more: str = "") -> str:
         """Return a digest of what one row depends on."""
         atoms, digest = candidate.atoms, hashlib.sha256(f"{self.code} {more} {candidate.structure_id}".encode())
         digest.update(json.dumps(self.origin, sort_keys=True).encode())
@@ -112,7 +119,7 @@ class ScreeningFolder:
             digest.update(numpy.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def write(self, rows):
+    def write(self, rows: Sequence[dict]) -> pandas.DataFrame:
         """Write the table as Parquet and CSV and return it."""
         table = table_of(rows)
         write_table(table, self.path / "screen.parquet")
@@ -131,7 +138,17 @@ def _flat(tree, name=""):
     return flat
 
 
-def screen(candidates, screening, folder, origin_columns, *, calibration, wanted=(), write_extras=None, say=print):
+def screen(
+    candidates: "Sequence[Candidate]",
+    screening: "Screening | LabelledScreening",
+    folder: ScreeningFolder,
+    origin_columns: dict,
+    *,
+    calibration: Mapping[str, float],
+    wanted: Collection[str] = (),
+    write_extras: Callable[..., Any] | None = None,
+    say: Callable[[str], object] = print,
+) -> pandas.DataFrame:
     """Compute all structures that are not computed yet, one after another, and write the table.
 
     Parameters
@@ -202,6 +219,6 @@ def _in_words(row):
     return f"κ_p {row['kappa_p_w_per_m_k']:.3g} W/m/K, κ_c {row['kappa_c_w_per_m_k']:.2g} W/m/K"
 
 
-def read_table(path):
+def read_table(path: str | Path) -> pandas.DataFrame:
     """Return the table of a screening."""
     return pandas.read_parquet(Path(path) / "screen.parquet")

@@ -1,9 +1,12 @@
 """Where the forces of a screening come from: a published model, an engine, or labelled supercells on disk."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
@@ -21,6 +24,15 @@ from phonoscreen.stages.screening import identity, phonons, transport_of
 from phonoscreen.stages.transport import Task
 from phonoscreen.structures.store import structure_arrays
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from phonoscreen.audit.shard import Outcome
+    from phonoscreen.forcefield.committee import Committee
+    from phonoscreen.reference.base import Engine
+    from phonoscreen.stages.screening import Progress
+    from phonoscreen.structures.candidate import Candidate
+
 
 class ModelForces:
     """Forces of a published model: relaxation, displaced supercells, and those of every member.
@@ -35,13 +47,15 @@ class ModelForces:
     count = "n_network"
     """Column of the assignment that says how many supercells there are."""
 
-    def __init__(self, committee, content, digest):
+    def __init__(self, committee: "Committee", content: dict, digest: str) -> None:
         self.committee, self.content, self.digest = committee, content, digest
         self.name = f"{content['kind']} model of {len(committee.members)} members"
         self.engine = CommitteeEngine(committee, self.name)
         self.calibration = content.get("calibration", {})
 
-    def samples(self, structure_id, atoms, assigned, displacements):
+    def samples(
+        self, structure_id: str, atoms: "Atoms", assigned: Mapping[str, Any], displacements: NDArray
+    ) -> tuple[dict, dict]:
         """Return the arguments of ``ForceConstantFitter.fit`` besides the crystal, and values for the row."""
         repetitions = numpy.array([int(n) for n in assigned["repetitions"].split()])
         data = Supercells(Crystal.from_ase(atoms), repetitions, displacements)
@@ -70,10 +84,12 @@ class EngineForces:
     count = "n_reference"
     calibration = {}
 
-    def __init__(self, engine, digest=""):
+    def __init__(self, engine: "Engine", digest: str = "") -> None:
         self.engine, self.name, self.digest = engine, engine.name, digest
 
-    def samples(self, structure_id, atoms, assigned, displacements):
+    def samples(
+        self, structure_id: str, atoms: "Atoms", assigned: Mapping[str, Any], displacements: NDArray
+    ) -> tuple[dict, dict]:
         """As in ``ModelForces``."""
         repetitions = numpy.array([int(n) for n in assigned["repetitions"].split()])
         group = {**structure_arrays(atoms), "repetitions": repetitions, "displacements": displacements}
@@ -99,14 +115,14 @@ class LabelledScreening:
     files : dict from structure id to the file that holds the structure
     """
 
-    def __init__(self, folder, settings, files):
+    def __init__(self, folder: str | Path, settings: dict, files: Mapping[str, Path]) -> None:
         self.folder, self.settings, self.files = Path(folder), settings, files
         self.name, self.digest, self.calibration = f"forces in {folder}", "", {}
         if not self.folder.is_dir():
             raise StudyError(f"{folder} is no folder", where="--forces",
                              fix="give a folder that holds the supercells of each structure under its id")  # fmt: skip
 
-    def place(self, structure_id):
+    def place(self, structure_id: str) -> Path:
         """Return the folder or file of a structure's supercells.
 
         Raises
@@ -122,14 +138,14 @@ class LabelledScreening:
             )  # fmt: skip
         return found[0]
 
-    def content(self, structure_id):
+    def content(self, structure_id: str) -> str:
         """Return the sha256 of what is read, or "" where there is nothing."""
         try:
             return file_sha256(self.place(structure_id))
         except StudyError:
             return ""
 
-    def solve(self, candidate, progress):
+    def solve(self, candidate: "Candidate", progress: "Progress") -> "Outcome":
         """As in ``phonoscreen.stages.screening.Screening``, without relaxation."""
         name = candidate.structure_id
         progress.values |= identity(candidate.atoms, self.settings["filter"]["symmetry_tolerance_angstrom"])

@@ -1,6 +1,8 @@
 """What is to be screened: files, folders, and formulas with a structure type."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
@@ -26,7 +28,13 @@ NAMES = {
 LARGEST_LIST_BYTES = 50_000_000
 
 
-def read_candidates(texts, structure_types, formulas=None, structure_type=None, left_out=None):
+def read_candidates(
+    texts: Iterable[str | Path],
+    structure_types: Mapping[str, Any],
+    formulas: str | Path | None = None,
+    structure_type: str | None = None,
+    left_out: str | Path | None = None,
+) -> tuple[list[Candidate], dict[str, Path]]:
     """Return the structures of the command line in the order given, and the files that hold one structure.
 
     Parameters
@@ -116,7 +124,7 @@ def _of_formula(text, structure_types, structure_type):
     return Candidate(name, "formula", f"{formula}:{kind}", shown, atoms, problem=problem), None
 
 
-def starting_crystal(formula, structure_type, structure_types) -> Atoms:
+def starting_crystal(formula: str, structure_type: str, structure_types: Mapping[str, Any]) -> Atoms:
     """Crystal of a formula with touching covalent radii, scaled by the structure type's mean ratio.
 
     The elements stand on the sites in the order written. Where their counts do not fit in that order, they are sorted

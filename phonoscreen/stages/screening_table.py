@@ -1,9 +1,14 @@
 """The table of a screening: one row per structure, the same columns whatever happened."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import pandas
+
+if TYPE_CHECKING:
+    from phonoscreen.audit.shard import Outcome
 
 COLUMNS = {
     "structure_id": "id: name of the file, with its place in it where it holds several; formula and space group else",
@@ -80,7 +85,7 @@ SWITCHES = {"relaxed", "calibrated", "rotational_sum_rules"}
 CONDUCTIVITIES = ("kappa_p_rta_w_per_m_k", "kappa_p_w_per_m_k", "kappa_c_w_per_m_k")
 
 
-def row_of(values, outcome, calibration):
+def row_of(values: Mapping[str, Any], outcome: "Outcome", calibration: Mapping[str, float]) -> dict[str, Any]:
     """Return the row of a structure as JSON keeps it; what is not known is None.
 
     Parameters
@@ -106,7 +111,7 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table_of(rows):
+def table_of(rows: Sequence[dict]) -> pandas.DataFrame:
     """Return the table of rows, every column in its type whatever is unknown."""
     table = pandas.DataFrame(rows, columns=list(COLUMNS))
     types = {

@@ -1,14 +1,21 @@
 """Force constants in the shards' HDF5 files."""
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.force_constants.basis import BASES_HELD, read_basis
 from phonoscreen.phonons.dipoles import dipole_constants
 from phonoscreen.stages.transport import Task
 from phonoscreen.structures.store import read_crystal
+
+if TYPE_CHECKING:
+    import os
+
+    from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 
 
 class StoredForceConstants:
@@ -20,7 +27,7 @@ class StoredForceConstants:
     bases : HDF5 file written by ``build_symmetry_bases``
     """
 
-    def __init__(self, path, bases):
+    def __init__(self, path: "str | os.PathLike", bases: "str | os.PathLike") -> None:
         self._store, self._bases = h5py.File(path), h5py.File(bases)
         self.basis = lru_cache(BASES_HELD)(lambda key: read_basis(self._bases, key))
 
@@ -34,33 +41,33 @@ class StoredForceConstants:
     def __contains__(self, structure_id):
         return structure_id in self._store
 
-    def basis_key(self, structure_id):
+    def basis_key(self, structure_id: str) -> str:
         """Key of the symmetry basis of one structure; structures with the same key share triplets and maps."""
         return str(self._store[structure_id].attrs["basis_key"])
 
-    def second_order(self, structure_id):
+    def second_order(self, structure_id: str) -> "SecondOrder":
         """``SecondOrder`` of one structure, its dipole-dipole part included."""
         return self._expand_second(structure_id, [self._store[structure_id]["parameters"][:]])[0]
 
-    def third_order(self, structure_id):
+    def third_order(self, structure_id: str) -> "ThirdOrder":
         """``ThirdOrder`` of one structure."""
         return self._basis_of(structure_id).expand_third(self._store[structure_id]["parameters"][:])
 
-    def second_order_committee(self, structure_id):
+    def second_order_committee(self, structure_id: str) -> "list[SecondOrder]":
         """``SecondOrder`` of each committee member; empty where forces are not predicted."""
         return self._expand_second(structure_id, self._committee(structure_id))
 
-    def third_order_committee(self, structure_id):
+    def third_order_committee(self, structure_id: str) -> "list[ThirdOrder]":
         """``ThirdOrder`` of each committee member; empty where forces are not predicted."""
         basis = self._basis_of(structure_id)
         return [basis.expand_third(member) for member in self._committee(structure_id)]
 
-    def charges(self, structure_id):
+    def charges(self, structure_id: str) -> tuple[NDArray, NDArray] | None:
         """Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) of one structure, or None where unknown."""
         group = self._store[structure_id]
         return (group["born_charges"][:], group["dielectric"][:]) if "born_charges" in group else None
 
-    def task(self, structure_id, crystal, transport, committee=False):
+    def task(self, structure_id: str, crystal: "Crystal", transport: dict, committee: bool = False) -> Task:
         """What transport solves for one structure.
 
         Parameters

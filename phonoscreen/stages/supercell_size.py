@@ -1,6 +1,8 @@
 """How much the thermal conductivity still changes with the next larger supercell."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy
@@ -19,11 +21,18 @@ from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.relaxation import relax
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
 
+if TYPE_CHECKING:
+    import pandas
+    from ase import Atoms
+
+    from phonoscreen.force_constants.settings import SupercellSettings
+    from phonoscreen.reference.base import Engine
+
 LONGER_ANGSTROM = 0.01
 """Supercell vectors of the larger supercell must exceed those of the study's own by at least this."""
 
 
-def small_structures(manifest, seed, count=2):
+def small_structures(manifest: "pandas.DataFrame", seed: int, count: int = 2) -> list[str]:
     """Return ids of structures for the check, of different classes as far as there are any, small cells first.
 
     Parameters
@@ -41,7 +50,9 @@ def small_structures(manifest, seed, count=2):
     return (order + [name for *_, name, _ in drawn if name not in order])[:count]
 
 
-def relaxed_primitive(structures, structure_id, engine, limits, tolerance_angstrom):
+def relaxed_primitive(
+    structures: "Mapping[str, Atoms]", structure_id: str, engine: "Engine", limits: dict, tolerance_angstrom: float
+) -> "Atoms":
     """Return the relaxed primitive cell of a candidate, ase.Atoms.
 
     Parameters
@@ -69,7 +80,16 @@ def relaxed_primitive(structures, structure_id, engine, limits, tolerance_angstr
     return classify(relaxed.atoms, tolerance_angstrom).atoms
 
 
-def compare_supercells(atoms, structure_id, engine, supercell, force_constants, transport, displacement_angstrom, seed):
+def compare_supercells(
+    atoms: "Atoms",
+    structure_id: str,
+    engine: "Engine",
+    supercell: "SupercellSettings",
+    force_constants: dict,
+    transport: dict,
+    displacement_angstrom: float,
+    seed: int,
+) -> Outcome:
     """Solve a structure with the study's supercell and with the next larger one, both on reference forces.
 
     Parameters

@@ -1,7 +1,9 @@
 """Solve the Boltzmann equation of one structure of a study and put the result in records and arrays."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from ase.data import chemical_symbols
@@ -24,14 +26,17 @@ from phonoscreen.phonons.thermal import (
 from phonoscreen.transport.boltzmann import unusable
 from phonoscreen.transport.solve import Settings, check_modes, solve
 
+if TYPE_CHECKING:
+    from phonoscreen.transport.solve import Solution
 
-def transport_of(job):
+
+def transport_of(job: Any) -> dict:
     """Return the settings of a job's ``params.transport`` with the memory and the MPI processes that it may use."""
     resources = job.resources
     return {**job.params.transport, "memory_gib": resources.matrix_mb / 1024, "tasks": resources.get("tasks", 1)}
 
 
-def settings_of(transport):
+def settings_of(transport: dict) -> Settings:
     """Return the solver's Settings from those of a study, see ``transport_of``.
 
     ``curve_temperatures_k``, where it is given, are further temperatures of the same solution.
@@ -67,12 +72,12 @@ class Task:
     committee: tuple = ()
     charges: tuple | None = None
 
-    def correction(self, *of):
+    def correction(self, *of: Any) -> GonzeCorrection | None:
         """Return the long-range correction for (crystal, constants), None without charges."""
         return None if self.charges is None else GonzeCorrection(*of, *self.charges)
 
 
-def solve_structure(task, transport):
+def solve_structure(task: Task, transport: dict) -> Outcome:
     """Solve one structure with this project's own engine.
 
     Parameters
@@ -126,7 +131,9 @@ def _solve_members(task, mesh, settings, transport):
     return found
 
 
-def describe(task, solution, members, settings):
+def describe(
+    task: Task, solution: "Solution | StudyError", members: "Sequence[Solution | StudyError]", settings: Settings
+) -> Outcome:
     """Return the Outcome of a solution, or of its StudyError, with the spread of a committee's solutions."""
     if isinstance(solution, StudyError):
         unstable = isinstance(solution, UnstableCrystal)
@@ -185,7 +192,7 @@ def _arrays(solution, msd, settings):
     return arrays
 
 
-def properties(crystal, second, solution, temperature_k):
+def properties(crystal: Crystal, second: SecondOrder, solution: "Solution", temperature_k: float) -> dict[str, float]:
     """Return the phonon properties of a solution at its first temperature, those of the full solution left out.
 
     Parameters
@@ -239,7 +246,9 @@ SPREADS = {
 """Property -> column of its standard deviation over the committee; decades: of its logarithm to the base 10."""
 
 
-def committee_spread(crystal, seconds, members, temperature_k):
+def committee_spread(
+    crystal: Crystal, seconds: Sequence[SecondOrder], members: "Sequence[Solution | StudyError]", temperature_k: float
+) -> dict[str, float]:
     """Return how far the members of a committee spread, and how many of them could be solved.
 
     Conductivities and phase spaces are positive and differ by factors: their spread is the standard deviation of the
