@@ -36,7 +36,8 @@ class BasisAssigner:
 
     def __init__(self, store: "h5py.File", settings: "SupercellSettings", orders: "OrderSettings") -> None:
         self._store, self._settings, self._orders = store, settings, orders
-        self._free, self._symmetries = {}, {}
+        self._free: dict[str, tuple[int, ...]] = {}
+        self._symmetries: dict[tuple, Any] = {}
 
     def assign(self, crystal: "Crystal") -> dict[str, Any]:
         """Choose supercell, cutoff and basis of one structure.
@@ -112,7 +113,8 @@ def assign_all(
     list of record dicts; one structure's failure never stops the others
     """
     records = []
-    for row in upstream.itertuples():
+    listed: Any = upstream.itertuples()
+    for row in listed:
         record = {"structure_id": row.structure_id, "stage": STAGE, "status": "ok", "reason": ""}
         if row.status != "ok":
             record |= {"status": "skipped", "reason": f"{row.stage}: {row.status}"}

@@ -176,7 +176,10 @@ def fit_with_hiphive(
         optimizer = Optimizer(container.get_fit_data(), train_size=1.0)
         optimizer.train()
         constants = ForceConstantPotential(space, optimizer.parameters).get_force_constants(supercell)
-    return from_hiphive(constants, problem.crystal, problem.repetitions)
+    second, third = from_hiphive(constants, problem.crystal, problem.repetitions)
+    if third is None:
+        raise StudyError("hiphive gives no third order", where="independent fit", fix="raise the third-order cutoff")
+    return second, third
 
 
 def fit_with_symfc(

@@ -10,6 +10,7 @@ from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.masses import standard_masses
 from phonoscreen.forcefield.dataset import is_held_out, store_labelled
 from phonoscreen.forcefield.models.base import check_forces
 from phonoscreen.forcefield.supercells import Supercells
@@ -53,7 +54,8 @@ def write_label_dataset(
         If the file holds no compound to train on, or to judge on.
     """
     origin, labelled = read_product(product)
-    rows, wanted = [], "test" if only_test else "training"
+    rows: list[dict] = []
+    wanted = "test" if only_test else "training"
     with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.attrs["engine"] = str(origin["engine"])
         store.attrs["model"] = str(origin["weights_sha256"])
@@ -83,7 +85,8 @@ def _split(record, held_out_fraction, seed):
 def _write_compound(group, arrays, split):
     """Write one compound in the layout of ``assemble_dataset``, with stresses."""
     forces = check_forces(arrays["forces"], arrays["displacements"].shape[1])
-    crystal = Crystal(arrays["cell"], arrays["scaled_positions"], arrays["numbers"], None)
+    numbers = arrays["numbers"]
+    crystal = Crystal(arrays["cell"], arrays["scaled_positions"], numbers, standard_masses(numbers))
     data = Supercells(crystal, arrays["repetitions"], arrays["displacements"])
     store_labelled(group, data, slice(None), forces, split, 1.0)
     group["stresses"], strained = arrays["stresses"], group.create_group("strained")

@@ -86,8 +86,9 @@ def draw_order(pool: pandas.DataFrame, shares: dict, tests: dict, excluded: set,
     -------
     pandas.DataFrame with the columns of the pool and ``role``, ``test`` or ``training``
     """
-    members = {name: [] for name in shares}
-    for row in sorted(pool.itertuples(index=False), key=lambda row: derive_seed(seed, row.structure_id, "label")):
+    members: dict[str, list] = {name: [] for name in shares}
+    listed: Any = pool.itertuples(index=False)
+    for row in sorted(listed, key=lambda row: derive_seed(seed, row.structure_id, "label")):
         name = "-".join(row.prototype.split("-")[:2])
         if name in members and (name, composition(row.formula)) not in excluded:
             members[name].append(row)
@@ -242,7 +243,8 @@ def provenance_of(engine: "NequixEngine", settings: LabelSettings, pool: Path, w
 def read_excluded(path: str | Path) -> set:
     """Set of (class, composition) of a CSV with ``formula, prototype``: compounds that must not be labelled."""
     table = pandas.read_csv(path, dtype=str, keep_default_na=False)
-    return {(row.prototype, composition(row.formula)) for row in table.itertuples()}
+    listed: Any = table.itertuples()
+    return {(row.prototype, composition(row.formula)) for row in listed}
 
 
 def read_shares(path: str | Path) -> dict:

@@ -92,7 +92,9 @@ def write_product(labelled: Iterable[tuple[dict, dict, dict]], path: str | Path)
     labelled : iterable of (record, arrays, origin) as ``read_chunks`` yields; without arrays where nothing was labelled
     path : HDF5 file; complete when it appears
     """
-    records, columns, attributes = [], {}, {}
+    records: list[dict] = []
+    columns: dict[str, list] = {}
+    attributes: dict = {}
     for record, arrays, origin in labelled:
         attributes = origin
         sizes = {"atoms": "numbers", "supercells": "displacements", "strained": "strained/strains"}
@@ -104,8 +106,8 @@ def write_product(labelled: Iterable[tuple[dict, dict, dict]], path: str | Path)
         for name in _FORCES:
             integers, steps = quantise(arrays[name])
             packed[name], packed[f"{name}_step"] = integers.reshape(-1, 3), steps
-        for name, values in packed.items():
-            columns.setdefault(name, []).append(values)
+        for name, array in packed.items():
+            columns.setdefault(name, []).append(array)
     with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.attrs.update(attributes)
         columns["records"] = [numpy.frombuffer(json.dumps(records).encode(), dtype=numpy.uint8)]
@@ -157,7 +159,8 @@ def read_product(path: str | Path) -> tuple[dict, list[tuple[dict, dict]]]:
         raise StudyError(
             f"no packed labels: {error}", where=str(path), fix="give a file that phonoscreen.stages.label_product wrote"
         ) from error
-    at, labelled = dict.fromkeys(columns, 0), []
+    at = dict.fromkeys(columns, 0)
+    labelled: list[tuple[dict, dict]] = []
 
     def take(name, count):
         at[name] += count

@@ -79,13 +79,13 @@ def label_supercells(
     charges = engine.charges(primitive, structure_id) if hasattr(engine, "charges") else None
     begin = time.perf_counter()
     _, residual_forces = engine.forces(supercell, f"{structure_id}/perfect")
-    energies, forces = [], []
+    energies, found = [], []
     for index in indices:
         moved = displaced_supercell(supercell, group["displacements"][index])
         energy_ev, force = engine.forces(moved, f"{structure_id}/{index}")
         energies.append(energy_ev)
-        forces.append(force)
-    forces = numpy.array(forces)
+        found.append(force)
+    forces = numpy.array(found)
     return Outcome(
         values={
             "n_supercells": len(indices),

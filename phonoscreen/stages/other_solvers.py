@@ -146,7 +146,7 @@ def solve_structure_elsewhere(task: "Task", transport: dict) -> "Outcome":
     if outcome.status in ("unstable", "failed"):
         return outcome
     mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
-    arguments = (task.crystal, task.second, task.third, mesh, transport["temperature_k"])
+    arguments = (task.crystal, task.second, _third_of(task), mesh, transport["temperature_k"])
     if transport["solver"] == "phono3py":
         found = solve_with_phono3py(
             *arguments, isotopes=transport["isotopes"], full_solution=True, charges=task.charges
@@ -190,7 +190,7 @@ def cross_check(task: "Task", transport: dict) -> dict[str, Any]:
 
     settings = replace(settings_of(transport), full_solution=False, mesh_error=False, coherence_sum="bare")
     mesh = automatic_mesh(task.crystal, transport["mesh_density_angstrom"])
-    constants = (task.crystal, task.second, task.third)
+    constants = (task.crystal, task.second, _third_of(task))
     mine = solve(*constants, mesh, settings, correction=task.correction)
     other = solve_with_phono3py(*constants, mesh, transport["temperature_k"], isotopes=transport["isotopes"],
                                 charges=task.charges)  # fmt: skip
@@ -203,6 +203,13 @@ def cross_check(task: "Task", transport: dict) -> dict[str, Any]:
         "phono3py_kappa_c_w_per_m_k": float(numpy.trace(other["coherence"]) / 3),
         "mesh": " ".join(str(n) for n in mesh),
     }
+
+
+def _third_of(task: "Task") -> "ThirdOrder":
+    if task.third is None:
+        raise StudyError("force constants without a third order give no conductivity",
+                         fix="set force_constants.third_cutoff_angstrom")  # fmt: skip
+    return task.third
 
 
 def _tensor(kappa):
@@ -239,7 +246,8 @@ def cross_check_shards(
     """
     from phonoscreen.stages.stored_force_constants import StoredForceConstants
 
-    rows, left = [], {}
+    rows: list[dict] = []
+    left: dict[str, int] = {}
     for source, constants, records, relaxed in shards:
         with h5py.File(relaxed) as cells, StoredForceConstants(constants, bases) as store:
             for structure_id in records.loc[records["status"] == "ok", "structure_id"]:

@@ -109,13 +109,14 @@ def train_members(folder: Path, members: int, start: Path | None = None) -> None
             train_to_files(
                 folder / "dataset.h5", plan["force_model"], plan["training"], weights=weights, model=model,
                 history=history, seed=plan["seed"], member=member, round_number=0, key=f"member{member}", device="cpu",
-                progress=folder / f"member{member}.csv", start=start and member_files(start, member)[:2],
+                progress=folder / f"member{member}.csv", start=member_files(start, member)[:2] if start else None,
             )  # fmt: skip
 
 
 def member_files(folder: Path, member: int) -> tuple[Path, Path, Path]:
     """Return the files of a member: weights, settings, history."""
-    return tuple(folder / f"member{member}.{ending}" for ending in ("safetensors", "json", "parquet"))
+    stem = folder / f"member{member}"
+    return Path(f"{stem}.safetensors"), Path(f"{stem}.json"), Path(f"{stem}.parquet")
 
 
 def interim_members(folder: Path, members: int) -> list[tuple[Path, Path]]:
@@ -218,7 +219,9 @@ def publish(
     if test_labels is not None:
         path = folder / "test.h5"
         table = write_label_dataset(test_labels, path, held_out_fraction=0.0, seed=0, only_test=True)
-    validation = errors_on_test_compounds(Committee.load(*zip(*files, strict=True), device="cpu"), table, path)
+    validation = errors_on_test_compounds(
+        Committee.load([weights for weights, _ in files], [path for _, path in files], device="cpu"), table, path
+    )
     write_table(validation, folder / "test.parquet")
     fresh = target.with_name(f"{target.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -64,4 +64,5 @@ def task_of(
 
     committee = () if fitted.parameters_committee is None else tuple(map(expand, fitted.parameters_committee))
     corrected = charges if transport["non_analytic_correction"] else None
-    return Task(crystal, *expand(fitted.parameters), committee, corrected)
+    second, third = expand(fitted.parameters)
+    return Task(crystal, second, third, committee, corrected)

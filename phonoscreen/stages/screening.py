@@ -1,11 +1,14 @@
 """One crystal from its structure to its conductivity, stage after stage as in a study, without its files."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
+from numpy.typing import NDArray
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.crystal.constants import Crystal
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     import h5py
     from ase import Atoms
 
-    from phonoscreen.stages.screening_forces import EngineForces, ModelForces
     from phonoscreen.structures.candidate import Candidate
+    from phonoscreen.structures.relaxation import RelaxingEngine
 
 ASSIGNED = ("repetitions", "n_supercell_atoms", "third_cutoff_angstrom")
 FITTED = ("force_error_relative_held_out", "rotational_sum_rules", "warnings")
@@ -49,6 +52,22 @@ class Progress:
     task: Task | None = None
 
 
+class Forces(Protocol):
+    """What a screening asks of its source of forces (``phonoscreen.stages.screening_forces``)."""
+
+    count: str
+    """Column of the assignment that says how many supercells there are."""
+
+    @property
+    def engine(self) -> "RelaxingEngine":
+        """What relaxes the structures."""
+
+    def samples(
+        self, structure_id: str, atoms: "Atoms", assigned: Mapping[str, Any], displacements: NDArray
+    ) -> tuple[dict, dict]:
+        """Return the arguments of ``ForceConstantFitter.fit`` besides the crystal, and values for the row."""
+
+
 class Screening:
     """The stages of a study for one structure at a time, from forces of a model or of an engine.
 
@@ -59,7 +78,7 @@ class Screening:
     bases : open ``h5py.File`` that collects the symmetry bases, which structures of one prototype share
     """
 
-    def __init__(self, forces: "ModelForces | EngineForces", settings: dict, bases: "h5py.File") -> None:
+    def __init__(self, forces: Forces, settings: dict, bases: "h5py.File") -> None:
         self.forces, self.settings = forces, settings
         supercell = SupercellSettings.from_section(settings["supercell"])
         self._assigner = BasisAssigner(bases, supercell, OrderSettings.from_section(settings["force_constants"]))
@@ -83,10 +102,11 @@ class Screening:
             If a stage refuses the structure.
         """
         name, tolerance = candidate.structure_id, self.settings["filter"]["symmetry_tolerance_angstrom"]
-        progress.values |= identity(candidate.atoms, tolerance)
+        given = atoms_of(candidate)
+        progress.values |= identity(given, tolerance)
         begin = time.process_time()
         relaxed = relax_structure(
-            candidate.atoms, self.forces.engine, name, self.settings["relax"], tolerance
+            given, self.forces.engine, name, self.settings["relax"], tolerance
         )  # fmt: skip
         progress.values |= {
             "relaxed": bool(self.forces.engine.relaxes), "relaxation_steps": relaxed.values["steps"],
@@ -112,6 +132,13 @@ class Screening:
         rng = numpy.random.default_rng(derive_seed(self.settings["seed"], name, "displacements"))
         length = self.settings["supercell"]["displacement_angstrom"]
         return random_displacements(int(assigned[self.forces.count]), assigned["n_supercell_atoms"], length, rng)
+
+
+def atoms_of(candidate: "Candidate") -> "Atoms":
+    """Return the atoms of a candidate; StudyError with its problem where there are none."""
+    if candidate.atoms is None:
+        raise StudyError(candidate.problem or "no geometry", where=candidate.structure_id)
+    return candidate.atoms
 
 
 def transport_of(settings: dict) -> dict:
@@ -145,7 +172,10 @@ def phonons(progress: Progress, transport: dict) -> Outcome:
     -------
     Outcome
     """
-    task, n_members = progress.task, len(progress.task.committee)
+    task = progress.task
+    if task is None:
+        raise ValueError("the force constants are not known yet")
+    n_members = len(task.committee)
     charges = task.charges if transport["non_analytic_correction"] else None
     verdict = check_stability(
         task.crystal, task.second, transport["imaginary_threshold_thz"], [second for second, _ in task.committee],

@@ -22,7 +22,7 @@ from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.names import file_name
 from phonoscreen.audit.records import write_table
 from phonoscreen.audit.shard import Outcome, attempt
-from phonoscreen.stages.screening import Progress
+from phonoscreen.stages.screening import Progress, atoms_of
 from phonoscreen.stages.screening_table import row_of, table_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class ScreeningFolder:
 
     def key(self, candidate: "Candidate", more: str = "") -> str:
         """Return a digest of what one row depends on."""
-        atoms, digest = candidate.atoms, hashlib.sha256(f"{self.code} {more} {candidate.structure_id}".encode())
+        atoms, digest = atoms_of(candidate), hashlib.sha256(f"{self.code} {more} {candidate.structure_id}".encode())
         digest.update(json.dumps(self.origin, sort_keys=True).encode())
         for array in (atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers, atoms.get_masses()):
             digest.update(numpy.ascontiguousarray(array).tobytes())
@@ -132,7 +132,7 @@ def _flat(tree, name=""):
     """Return {place: value} of nested dicts."""
     if not isinstance(tree, dict):
         return {name: tree}
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{name}.{key}" if name else key)
     return flat
@@ -183,8 +183,10 @@ def screen(
         else:
             more = screening.content(name) if hasattr(screening, "content") else ""
             key = folder.key(candidate, more)
-            row, note = folder.kept(name, key, wanted), "kept"
-            if row is None:
+            kept, note = folder.kept(name, key, wanted), "kept"
+            if kept is not None:
+                row = kept
+            else:
                 row, written = _compute(candidate, screening, folder, fixed, calibration, write_extras)
                 with machine_named(f"{name}, stage {STAGE}"):
                     folder.keep(name, key, wanted if written else (), row)

@@ -20,7 +20,7 @@ from phonoscreen.formats.fit_input import FitInput, read_fit_input
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.stages.labels import label_supercells
 from phonoscreen.stages.one_crystal import Choices, determine
-from phonoscreen.stages.screening import identity, phonons, transport_of
+from phonoscreen.stages.screening import atoms_of, identity, phonons, transport_of
 from phonoscreen.stages.transport import Task
 from phonoscreen.structures.store import structure_arrays
 
@@ -82,7 +82,7 @@ class EngineForces:
     """Forces of an engine of reference forces, such as a universal potential (``phonoscreen.reference``)."""
 
     count = "n_reference"
-    calibration = {}
+    calibration: dict[str, float] = {}
 
     def __init__(self, engine: "Engine", digest: str = "") -> None:
         self.engine, self.name, self.digest = engine, engine.name, digest
@@ -117,7 +117,8 @@ class LabelledScreening:
 
     def __init__(self, folder: str | Path, settings: dict, files: Mapping[str, Path]) -> None:
         self.folder, self.settings, self.files = Path(folder), settings, files
-        self.name, self.digest, self.calibration = f"forces in {folder}", "", {}
+        self.name, self.digest = f"forces in {folder}", ""
+        self.calibration: dict[str, float] = {}
         if not self.folder.is_dir():
             raise StudyError(f"{folder} is no folder", where="--forces",
                              fix="give a folder that holds the supercells of each structure under its id")  # fmt: skip
@@ -148,7 +149,7 @@ class LabelledScreening:
     def solve(self, candidate: "Candidate", progress: "Progress") -> "Outcome":
         """As in ``phonoscreen.stages.screening.Screening``, without relaxation."""
         name = candidate.structure_id
-        progress.values |= identity(candidate.atoms, self.settings["filter"]["symmetry_tolerance_angstrom"])
+        progress.values |= identity(atoms_of(candidate), self.settings["filter"]["symmetry_tolerance_angstrom"])
         if name not in self.files:
             raise StudyError("the structure shares its file with others, or comes from a formula", where=name,
                              fix="give it a file of its own, with --forces")  # fmt: skip

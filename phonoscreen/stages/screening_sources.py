@@ -61,13 +61,13 @@ def read_candidates(
     if not found:
         raise StudyError("nothing to screen", where="phonoscreen screen",
                          fix="give files, folders, FORMULA:STRUCTURE_TYPE, or --formulas FILE")  # fmt: skip
-    used = {}
+    used: dict[str, int] = {}
     for candidate, _ in found:
         lower = candidate.structure_id.lower()
         used[lower] = used.get(lower, 0) + 1
         if used[lower] > 1:
             candidate.structure_id = harmless_id(f"{candidate.structure_id} number {used[lower]}")
-    counts = {}
+    counts: dict[Path | None, int] = {}
     for _, file in found:
         counts[file] = counts.get(file, 0) + 1
     files = {one.structure_id: file for one, file in found if file is not None and counts[file] == 1}

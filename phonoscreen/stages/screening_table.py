@@ -97,7 +97,7 @@ def row_of(values: Mapping[str, Any], outcome: "Outcome", calibration: Mapping[s
     unknown = set(values) - set(COLUMNS)
     if unknown:
         raise ValueError(f"no columns of the table: {sorted(unknown)}")
-    row = dict.fromkeys(COLUMNS) | {name: _plain(value) for name, value in values.items()}
+    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {name: _plain(value) for name, value in values.items()}
     row |= {"status": outcome.status, "reason": outcome.reason, "calibrated": SPREAD in calibration}
     if row[SPREAD] is not None:
         row["kappa_p_error_decades"] = calibration.get(SPREAD, 1.0) * row[SPREAD]

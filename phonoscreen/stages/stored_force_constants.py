@@ -81,7 +81,7 @@ class StoredForceConstants:
         -------
         ``phonoscreen.stages.transport.Task``
         """
-        members = ()
+        members: tuple = ()
         if committee:
             seconds = self.second_order_committee(structure_id)
             members = tuple(zip(seconds, self.third_order_committee(structure_id), strict=True))

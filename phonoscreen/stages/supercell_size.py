@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy
@@ -41,9 +41,10 @@ def small_structures(manifest: "pandas.DataFrame", seed: int, count: int = 2) ->
     seed : the study's seed; it draws among structures of the same size
     count : structures wanted
     """
+    listed: Any = manifest.itertuples()
     drawn = sorted(
         (int(row.n_atoms), derive_seed(seed, row.structure_id, "supercell check"), row.structure_id, row.prototype)
-        for row in manifest.itertuples()
+        for row in listed
     )
     firsts = {prototype: structure_id for *_, structure_id, prototype in reversed(drawn)}
     order = [name for *_, name, prototype in drawn if firsts[prototype] == name]

@@ -61,14 +61,14 @@ class Task:
     Attributes
     ----------
     crystal : ``phonoscreen.crystal.constants.Crystal``
-    second, third : ``SecondOrder`` and ``ThirdOrder``
+    second, third : ``SecondOrder``, and ``ThirdOrder`` or None where the forces hold none
     committee : pairs of ``SecondOrder`` and ``ThirdOrder`` of the members of a committee; their spread is recorded
     charges : Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) for the non-analytic correction, or None
     """
 
     crystal: Crystal
     second: SecondOrder
-    third: ThirdOrder
+    third: ThirdOrder | None
     committee: tuple = ()
     charges: tuple | None = None
 
@@ -159,7 +159,7 @@ def describe(
     for populations, name in ((full, "kappa_p_w_per_m_k"), (solution.rta[0], "kappa_p_rta_w_per_m_k")):
         if reason := _no_result(populations, len(modes.mesh.points), settings):
             outcome.status, outcome.reason = "not_converged", reason
-            if unusable(populations)[0] != "not converged":
+            if (found := unusable(populations)) is not None and found[0] != "not converged":
                 values[name] = numpy.nan  # no number of a solution that grew without limit leaves this place
     return outcome
 
