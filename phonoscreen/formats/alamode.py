@@ -36,7 +36,8 @@ def read_dfset(path: str | Path, supercell: Atoms) -> list[Frame]:
     StudyError
         If the file is damaged or for another number of atoms.
     """
-    n_atoms, blocks, rows = len(supercell), [], []
+    n_atoms, blocks = len(supercell), []
+    rows: list = []
     for line in read_text(path).splitlines():
         line = line.strip()
         if line.startswith("#"):

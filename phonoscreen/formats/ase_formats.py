@@ -4,13 +4,22 @@ Its readers of simulation programs take the number of an atom's type for its ato
 biology the first letters of a name for an element; neither is a crystal of known elements.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import ase.io
 from ase.data import atomic_masses, atomic_numbers
 from ase.io.formats import UnknownFileTypeError, filetype
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase import Atoms
 
 FORMATS = (
     "abinit-in", "abinit-out", "aims", "aims-output", "bundletrajectory", "castep-castep", "castep-cell", "castep-md",
@@ -24,7 +33,7 @@ _MASS = 5e-3  # relative; masses of Quantum ESPRESSO are written with three digi
 _FIX = "write the crystal as CIF, POSCAR or extended XYZ"
 
 
-def foreign_structures(path, atoms_max):
+def foreign_structures(path: str | Path, atoms_max: int) -> Iterator[tuple[str, Atoms]]:
     """Yield the place of every structure of a file, from 0, and its atoms.
 
     Parameters

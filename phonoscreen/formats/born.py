@@ -1,7 +1,10 @@
 """Born charges and dielectric tensors from phonopy's BORN, and crystals to and from phonopy."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 from numpy.typing import NDArray
@@ -12,6 +15,9 @@ from phonoscreen.crystal.units import COULOMB
 from phonoscreen.formats.compressed import read_text
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.phonons.dipoles import check_tensors
+
+if TYPE_CHECKING:
+    from phonopy.structure.atoms import PhonopyAtoms
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.I)
 
@@ -72,7 +78,7 @@ def _check_born(path):
     check_tensors(numpy.array(tensors[1:]), tensors[0], where=str(path))
 
 
-def charges_in_order(crystal, theirs, born):
+def charges_in_order(crystal: Crystal, theirs: Crystal, born: NDArray) -> NDArray:
     """Born charges of one primitive cell for the atoms of another one of the same crystal."""
     places = theirs.scaled_positions @ theirs.cell @ numpy.linalg.inv(crystal.cell)
     step = crystal.scaled_positions[:, None] - places[None]
@@ -82,7 +88,7 @@ def charges_in_order(crystal, theirs, born):
     return born[distance.argmin(axis=1)]
 
 
-def phonopy_atoms(crystal):
+def phonopy_atoms(crystal: Crystal) -> PhonopyAtoms:
     """``PhonopyAtoms`` of a ``Crystal``."""
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -91,7 +97,7 @@ def phonopy_atoms(crystal):
     )
 
 
-def phonopy_crystal(cell):
+def phonopy_crystal(cell: PhonopyAtoms) -> Crystal:
     """``Crystal`` of phonopy's atoms.
 
     Raises

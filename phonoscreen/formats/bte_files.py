@@ -4,11 +4,16 @@ Formats: manual of ShengBTE, W. Li et al., Comput. Phys. Commun. 185, 1747 (2014
 km/s, lengths in nm, rates in 1/ps, kappa in W/m/K.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.atomic import written_together
 from phonoscreen.audit.errors import StudyError
@@ -18,8 +23,16 @@ from phonoscreen.phonons.modes import broadening_steps
 from phonoscreen.transport.gruneisen import mean_gruneisen, mode_gruneisen
 from phonoscreen.transport.isotopes import elastic_widths
 
+if TYPE_CHECKING:
+    from phonoscreen.crystal.constants import Crystal, ThirdOrder
+    from phonoscreen.phonons.modes import MeshModes
+    from phonoscreen.transport.boltzmann import Populations
+    from phonoscreen.transport.nanowires import Nanowires
+    from phonoscreen.transport.scattering import ThreePhononRates
+    from phonoscreen.transport.solve import Settings, Solution
 
-def check_writable(folder):
+
+def check_writable(folder: str | Path) -> None:
     """Raise StudyError if a folder, which need not exist yet, cannot be written: before hours of work, not after."""
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -28,7 +41,7 @@ def check_writable(folder):
 
 
 @contextlib.contextmanager
-def together(folder):
+def together(folder: str | Path) -> Iterator[Path]:
     """Folder to write into, whose files replace those of ``folder`` when the block ends without an error.
 
     Parameters
@@ -48,13 +61,13 @@ def together(folder):
                          fix="free some space, or name another folder with --out") from error  # fmt: skip
 
 
-def left_over(staging, folder):
+def left_over(staging: Path, folder: str | Path) -> list[str]:
     """Return the names of the BTE.* files in a folder that those in ``staging`` will not replace."""
     older = [path.relative_to(folder) for pattern in ("BTE.*", "T*K/BTE.*") for path in Path(folder).glob(pattern)]
     return [str(path) for path in sorted(older) if not (staging / path).exists()]
 
 
-def write_harmonic(folder, crystal, modes, *, n_ticks=100):
+def write_harmonic(folder: str | Path, crystal: Crystal, modes: MeshModes, *, n_ticks: int = 100) -> None:
     """Write what the harmonic phonons give: q points, frequencies, velocities, density of states.
 
     Parameters
@@ -89,7 +102,14 @@ def write_harmonic(folder, crystal, modes, *, n_ticks=100):
     _table(folder / "BTE.pdos", numpy.column_stack([ticks, partial]), "{:14.5E}")
 
 
-def write_phase_space(folder, crystal, modes, rates, isotope, temperatures_k):
+def write_phase_space(
+    folder: str | Path,
+    crystal: Crystal,
+    modes: MeshModes,
+    rates: ThreePhononRates,
+    isotope: NDArray,
+    temperatures_k: Iterable[float],
+) -> None:
     """Write what else needs no third-order constants: phase spaces, isotope rates, heat capacities, small grains.
 
     Parameters
@@ -100,7 +120,8 @@ def write_phase_space(folder, crystal, modes, rates, isotope, temperatures_k):
     isotope : (n_irr, n_band) 1/ps
     temperatures_k : kelvin
     """
-    folder, rows = _folder(folder), {"cvVsT": [], "KappaTensorVsT_sg": []}
+    folder = _folder(folder)
+    rows: dict[str, list[tuple]] = {"cvVsT": [], "KappaTensorVsT_sg": []}
     space = thermal.phase_space(rates, modes)
     for name, suffix in (("plus", "_plus"), ("minus", "_minus"), ("total", "")):
         _table(folder / f"BTE.P3{suffix}", space[name])
@@ -121,7 +142,16 @@ def write_phase_space(folder, crystal, modes, rates, isotope, temperatures_k):
     _write_rows(folder, rows)
 
 
-def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_paths_nm, n_ticks=100):
+def write_anharmonic(
+    folder: str | Path,
+    crystal: Crystal,
+    third: ThirdOrder,
+    solution: Solution,
+    settings: Settings,
+    *,
+    mean_free_paths_nm: NDArray,
+    n_ticks: int = 100,
+) -> None:
     """Write rates, Grueneisen parameters and conductivities.
 
     Parameters
@@ -136,8 +166,9 @@ def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_pa
     folder, modes, temperatures = _folder(folder), solution.modes, settings.temperatures_k
     gruneisen = mode_gruneisen(crystal, third, modes)
     _table(folder / "BTE.gruneisen", gruneisen)
-    rows = {"gruneisenVsT_total": [], "KappaTensorVsT_RTA": [], "KappaTensorVsT_CONV": [],
-            "KappaTensorVsT_coherences": []}  # fmt: skip
+    rows: dict[str, list[tuple]] = {
+        "gruneisenVsT_total": [], "KappaTensorVsT_RTA": [], "KappaTensorVsT_CONV": [], "KappaTensorVsT_coherences": [],
+    }  # fmt: skip
     ticks = modes.omega.max() * 1.1 * numpy.arange(1, n_ticks + 1) / n_ticks
     for t, temperature in enumerate(temperatures):
         rows["gruneisenVsT_total"].append((temperature, mean_gruneisen(gruneisen, modes, temperature)))
@@ -151,7 +182,9 @@ def write_anharmonic(folder, crystal, third, solution, settings, *, mean_free_pa
     _write_rows(folder, rows)
 
 
-def write_nanowires(folder, wires, conductivities, settings):
+def write_nanowires(
+    folder: str | Path, wires: Nanowires, conductivities: Iterable[NDArray], settings: Settings
+) -> None:
     """Write the conductivities of nanowires: a file for each direction, a row for each diameter.
 
     With the full solution they are lower bounds, named so, because the relaxation times of the bulk enter.
@@ -209,7 +242,9 @@ def _write_temperature(folder, crystal, solution, t, temperature, gruneisen, len
     _table(folder / "BTE.kappa_coherences", solution.coherence[t].reshape(1, 9), "{:14.5E}")
 
 
-def cumulative_parts(modes, populations, volume, temperature_k):
+def cumulative_parts(
+    modes: MeshModes, populations: Populations, volume: float, temperature_k: float
+) -> tuple[NDArray, NDArray]:
     """Return what each mode adds to the conductivity, and its mean free path along its velocity.
 
     Returns
@@ -230,7 +265,7 @@ def cumulative_parts(modes, populations, volume, temperature_k):
     return parts, numpy.divide(along, speed, out=numpy.zeros_like(along), where=speed > 0) / 10
 
 
-def cumulative(parts, key, ticks):
+def cumulative(parts: NDArray, key: NDArray, ticks: ArrayLike) -> NDArray:
     """Return the sum of tensors whose key is at or below each tick: (n, 3, 3)."""
     order = numpy.argsort(key, axis=None, kind="stable")
     sums = numpy.concatenate([numpy.zeros((1, 3, 3)), numpy.cumsum(parts.reshape(-1, 3, 3)[order], axis=0)])
@@ -254,7 +289,7 @@ def _final_rates(modes, populations):
         return square / along
 
 
-def _folder(folder):
+def _folder(folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -77,7 +78,7 @@ class Request:
     settings: dict = field(default_factory=dict)
 
 
-def read_folder(folder, request=None):
+def read_folder(folder: str | Path, request: Request | None = None) -> Problem:
     """Read a folder that holds CONTROL, or one of phono3py's YAML files, or POSCAR with force constants.
 
     The first of the three that is there is used; what else could have been read is named in ``warnings``.
@@ -137,19 +138,21 @@ def _read_shengbte(folder, request):
         tolerance=control.tolerance, omega_max=control.omega_max,
     )  # fmt: skip
     correction, kind = None, "none"
+    born: Any = control.born  # both are there where nonanalytic is on
+    epsilon: Any = control.epsilon
     if control.flags["nonanalytic"] and alat is not None:
         kind = "Ewald sum of Quantum ESPRESSO"
         if settings.degeneracy == "shengbte":  # it takes the first lattice vector whatever the file's celldm(1)
-            alat = numpy.linalg.norm(control.crystal.cell[0])
-        charges = control.born.transpose(0, 2, 1)  # with espresso, ShengBTE takes the field as the second index
+            alat = float(numpy.linalg.norm(control.crystal.cell[0]))
+        charges = born.transpose(0, 2, 1)  # with espresso, ShengBTE takes the field as the second index
 
         def correction(crystal, constants):
-            return EwaldCorrection(crystal, charges, control.epsilon, (2 * numpy.pi / alat) ** 2)
+            return EwaldCorrection(crystal, charges, epsilon, (2 * numpy.pi / alat) ** 2)
     elif control.flags["nonanalytic"]:
         kind = "Wang (ShengBTE's)"
 
         def correction(crystal, constants):
-            return WangCorrection(crystal, constants, control.born, control.epsilon)
+            return WangCorrection(crystal, constants, born, epsilon)
 
     if control.omega_max is not None:
         control.notes.append(f"omega_max = {control.omega_max:g} rad/ps: modes above it have no three-phonon processes "

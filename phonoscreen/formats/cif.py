@@ -5,9 +5,13 @@ a result that contradicts the file's own formula or symmetry (``NA`` read as N, 
 of the space group that was misunderstood).
 """
 
+from __future__ import annotations
+
 import io
 import math
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
 
 import numpy
 from ase.data import atomic_numbers
@@ -17,12 +21,15 @@ from ase.spacegroup import crystal
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.formats.cif_symmetry import check_symmetry, listed_operations, space_group, stated_group
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
 DEUTERIUM_U, TRITIUM_U = 2.01410178, 3.01604928  # atomic masses, AME2020
 _SITES_MAX, _OPERATIONS_MAX, _IMAGES_MAX = 500, 400, 50_000
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z])")
 
 
-def cif_structures(stream, atoms_max):
+def cif_structures(stream: TextIO, atoms_max: int) -> Iterator[tuple[str, Atoms | StudyError]]:
     """Yield the name of every block with a structure and its atoms or a StudyError.
 
     Parameters
@@ -115,7 +122,7 @@ def _check_magnetism(block):
 def _check_formula(block, atoms):
     """The atoms must have the composition that the file states, up to a factor."""
     parts = re.findall(r"([A-Z][a-z]?)\s*(\d+\.?\d*|\.\d+)?(?![a-z])", " ".join(_list(block, "_chemical_formula_sum")))
-    stated = {}
+    stated: dict[str, float] = {}
     for symbol, count in parts:
         symbol = "H" if symbol in ("D", "T") else symbol
         if symbol not in atomic_numbers:

@@ -4,8 +4,11 @@ ASE looks a group up by its number in its first setting whatever the name says (
 and takes listed operations for granted beside a name that contradicts them.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy
 import spglib
@@ -13,6 +16,11 @@ from ase.spacegroup import Spacegroup
 from ase.spacegroup.spacegroup import SpacegroupError, spacegroup_from_data
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.cell import Cell
+    from ase.io.cif import CIFBlock
 
 _OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_space_group_symop.operation_xyz")
 _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number", "_space_group.it_number")
@@ -42,12 +50,12 @@ class StatedGroup:
     known: bool
 
 
-def listed_operations(block) -> list[str]:
+def listed_operations(block: CIFBlock) -> list[str]:
     """Return the symmetry operations that a block of a CIF lists, as texts."""
     return [one for tag in _OPERATIONS for one in _texts(block, tag)]
 
 
-def stated_group(block) -> StatedGroup:
+def stated_group(block: CIFBlock) -> StatedGroup:
     """Return the space group that a block of a CIF names.
 
     Raises
@@ -72,7 +80,7 @@ def stated_group(block) -> StatedGroup:
     return StatedGroup(number, name or f"number {number}", setting, bool(known))
 
 
-def space_group(stated: StatedGroup, operations: list[str], cell) -> Spacegroup:
+def space_group(stated: StatedGroup, operations: list[str], cell: Cell) -> Spacegroup:
     """Return the space group that makes the crystal of the listed sites.
 
     Parameters
@@ -106,7 +114,7 @@ def space_group(stated: StatedGroup, operations: list[str], cell) -> Spacegroup:
         raise StudyError(f"space group {stated.name!r} has no such setting", fix="list the operations") from error
 
 
-def check_symmetry(atoms, group: Spacegroup, stated: StatedGroup) -> None:
+def check_symmetry(atoms: Atoms, group: Spacegroup, stated: StatedGroup) -> None:
     """Refuse atoms that have less symmetry than the file's operations, or than the group that it names.
 
     Raises

@@ -8,12 +8,13 @@ import lzma
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 
-OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 SUFFIXES = (".gz", ".xz", ".bz2")
 LARGEST_BYTES = 2**30
 """A text larger than this is not displacements and forces of one crystal."""

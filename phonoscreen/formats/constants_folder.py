@@ -129,7 +129,7 @@ def _write(crystal, second, third, folder, third_repetitions, charges):
     if charges is not None:
         from phonopy.file_IO import write_BORN
 
-        write_BORN(phonopy_atoms(crystal), born, epsilon, filename=folder / "BORN")
+        write_BORN(phonopy_atoms(crystal), charges[0], charges[1], filename=folder / "BORN")
     if third is None:
         return
     write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")

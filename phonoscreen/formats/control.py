@@ -4,9 +4,13 @@ Formats: W. Li, J. Carrete, N. A. Katcho, N. Mingo, Comput. Phys. Commun. 185, 1
 ShengBTE 1.5 and FourPhonon 1.2 (Z. Han et al., Comput. Phys. Commun. 270, 108179 (2022)).
 """
 
+from __future__ import annotations
+
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -17,6 +21,9 @@ from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, symmetrise
 from phonoscreen.formats.control_entries import Entries
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.transport.nanowires import Nanowires
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FLAGS = {"nonanalytic": True, "convergence": True, "isotopes": True, "autoisotopes": True, "nanowires": False,
           "onlyharmonic": False, "espresso": False}  # fmt: skip
@@ -59,14 +66,14 @@ class Control:
     born: numpy.ndarray | None = None
     mass_variances: numpy.ndarray | None = None
     flags: dict = field(default_factory=dict)
-    mean_free_paths_nm: numpy.ndarray | None = None
+    mean_free_paths_nm: numpy.ndarray = field(default_factory=lambda: numpy.geomspace(0.01, 1e6, 100))
     n_ticks: int = 100
     omega_max: float | None = None
     nanowires: Nanowires | None = None
     notes: list = field(default_factory=list)
 
 
-def read_control(path, *, mesh=None, memory_gib=4.0):
+def read_control(path: str | Path, *, mesh: Iterable[int] | None = None, memory_gib: float = 4.0) -> Control:
     """Read ShengBTE's CONTROL file.
 
     Parameters
@@ -196,7 +203,7 @@ def _nanowires(entries, flags, crystal):
     if not (0 < low < high and step > 0):
         raise entries.error("rmin", f"radii {low:g} to {high:g} nm in steps of {step:g}",
                             "give rmin and dr above 0, and rmax above rmin")  # fmt: skip
-    count, indices = entries.sizes["norientations"], None
+    count = entries.sizes["norientations"]
     if count and (flags["nanowires"] or entries.given("orientations")):
         indices = entries.array("orientations")
         if not indices.any(axis=0).all():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
@@ -134,7 +134,7 @@ def read_phonopy(paths: list, tolerance_angstrom: float | None = None) -> Displa
         found.append(_arranged(str(file.path), unit_cell, supercell, displacements, forces, tolerance))
     data = found[0]
     data.used, data.second_order = chosen.used, found[1] if len(found) > 1 else None
-    if any(first.get("second_atoms") for first in file.dataset.get("first_atoms", ())):
+    if any(first.get("second_atoms") for first in (file.dataset or {}).get("first_atoms", ())):
         data.folder = chosen
     if file.nac_params is not None or chosen.born is not None:
         with foreign(f"{file.path} cannot be used", fix):
@@ -143,6 +143,7 @@ def read_phonopy(paths: list, tolerance_angstrom: float | None = None) -> Displa
                 primitive = _guessed_primitive(file)
             theirs = get_primitive(supercell, numpy.linalg.inv(matrix) @ primitive)
             charges = charges_of(file, chosen.born, theirs)
+        assert charges is not None  # one of the two sources is there
         for own in found:
             own.born = charges_in_order(own.crystal, phonopy_crystal(theirs), charges["born"])
             own.dielectric = charges["dielectric"]
@@ -150,7 +151,10 @@ def read_phonopy(paths: list, tolerance_angstrom: float | None = None) -> Displa
 
 
 def read_force_sets(
-    path: str | Path, unit_cell: Crystal, supercell_matrix, tolerance_angstrom: float = PHONOPY_TOLERANCE_ANGSTROM
+    path: str | Path,
+    unit_cell: Crystal,
+    supercell_matrix: ArrayLike,
+    tolerance_angstrom: float = PHONOPY_TOLERANCE_ANGSTROM,
 ) -> DisplacedSupercells:
     """Read phonopy's FORCE_SETS, of single displaced atoms or of all atoms.
 

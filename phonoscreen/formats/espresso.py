@@ -1,5 +1,10 @@
 """Second-order force constants of Quantum ESPRESSO: the file that q2r.x writes, ShengBTE's espresso.ifc2."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy
 from scipy import constants
 
@@ -7,13 +12,16 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder
 from phonoscreen.formats.number_files import check_magnitude, read_ascii
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 RYDBERG_PER_BOHR2 = (
     constants.value("Rydberg constant times hc in eV") / (constants.value("Bohr radius") / constants.angstrom) ** 2
 )
 BOHR_ANGSTROM = constants.value("Bohr radius") / constants.angstrom
 
 
-def read_espresso(path, n_atoms, repetitions):
+def read_espresso(path: str | Path, n_atoms: int, repetitions: Iterable[int]) -> tuple[SecondOrder, float]:
     """Read the interatomic force constants that q2r.x of Quantum ESPRESSO writes.
 
     The header's cell, positions, masses and charges are skipped: CONTROL gives them, as ShengBTE expects. The acoustic

@@ -1,11 +1,18 @@
 """Extended XYZ, structure by structure, by ASE; sizes and columns are checked before anything is allocated."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
 
 from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 _COLUMNS_MAX = 200
 _NUMBER_COLUMNS = ("Z", "numbers", "atomic_numbers")
@@ -14,7 +21,7 @@ _LINE_MAX = 20_000
 _FIX = "correct the file; each structure is its number of atoms, a comment, and one line per atom"
 
 
-def extended_xyz_structures(stream, atoms_max):
+def extended_xyz_structures(stream: TextIO, atoms_max: int) -> Iterator[tuple[str, Atoms | StudyError]]:
     """Yield the place of every structure of a file, from 0, and its atoms or a StudyError.
 
     A structure that cannot be read is no reason to lose the next ones, as long as its number of lines is known.
@@ -59,7 +66,7 @@ def extended_xyz_structures(stream, atoms_max):
         number += 1
 
 
-def comments(stream):
+def comments(stream: TextIO) -> Iterator[str]:
     """Yield the comment line of every structure of a file that this project wrote."""
     while line := stream.readline():
         yield stream.readline()
@@ -67,7 +74,7 @@ def comments(stream):
             stream.readline()
 
 
-def comment_value(comment, key):
+def comment_value(comment: str, key: str) -> str | None:
     """Return the text that a comment line gives a key, without turning it into a number, or None."""
     for word in comment.split():
         name, equals, value = word.partition("=")

@@ -1,6 +1,7 @@
 """Which files of a folder are structures, and the id of each. Standard library only: the Snakefile lists them too."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from phonoscreen.audit.names import harmless_id
@@ -11,7 +12,7 @@ _NAMES = ("POSCAR", "CONTCAR")
 _BACKUPS = ("~", "#", ".bak", ".orig", ".old", ".swp", ".swo", ".tmp", ".partial", ".part", ".save")
 
 
-def structure_files(folder):
+def structure_files(folder: str | Path) -> list[Path]:
     """Return the structure files of a folder and its subfolders, sorted.
 
     CIF, POSCAR or CONTCAR (first or last in the name) and (extended) XYZ, compressed or not; hidden files and folders
@@ -36,7 +37,7 @@ def structure_files(folder):
     return found
 
 
-def kind_of_file(name):
+def kind_of_file(name: str) -> str:
     """Return what a file holds by its name, ``"cif"``, ``"poscar"`` or ``"extxyz"``; "" for backups and all others."""
     lower = name.lower()
     if lower.endswith(_BACKUPS):
@@ -52,7 +53,7 @@ def kind_of_file(name):
     return "poscar" if lower.endswith((".vasp", *map(str.lower, _NAMES))) or name.startswith(_NAMES) else ""
 
 
-def ids_of_files(relative_paths):
+def ids_of_files(relative_paths: Sequence[str]) -> list[str]:
     """Return an id of its own for each file: its path without the suffix, ``/`` as ``-``, in lower case.
 
     Files that would share an id keep their suffix in it (``a.cif`` and ``a.vasp`` become ``a-cif`` and ``a-vasp``), and
@@ -68,7 +69,7 @@ def ids_of_files(relative_paths):
     """
     ids = [_plain(path, keep_suffix=False) for path in relative_paths]
     for again in (lambda path: _plain(path, keep_suffix=True), _with_digest):
-        users = {}
+        users: dict[str, list[int]] = {}
         for number, one in enumerate(ids):
             users.setdefault(one.lower(), []).append(number)
         for numbers in users.values():

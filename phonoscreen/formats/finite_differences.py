@@ -5,7 +5,10 @@ displacements by symmetry, solves for the rows of the displaced atoms, and makes
 projector. Nothing is fitted, so no cutoff and no sum rule beyond translation enters.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy
 from numpy.typing import NDArray
@@ -15,6 +18,11 @@ from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder, full
 from phonoscreen.crystal.matching import SupercellSites
 from phonoscreen.crystal.supercell import cell_index, translation_table
 from phonoscreen.formats.phono3py import from_phono3py
+
+if TYPE_CHECKING:
+    from phono3py import Phono3py
+
+    from phonoscreen.formats.displacements import DisplacedSupercells
 
 UNEXPLAINED = 0.5
 """Relative force error that no right assignment leaves, as for single displacements."""
@@ -36,7 +44,7 @@ class FiniteDifferences:
     quality: dict
 
 
-def by_phono3py(data, third: bool = True) -> FiniteDifferences:
+def by_phono3py(data: DisplacedSupercells, third: bool = True) -> FiniteDifferences:
     """Second and third order from phono3py's pair displacements.
 
     Parameters
@@ -56,6 +64,7 @@ def by_phono3py(data, third: bool = True) -> FiniteDifferences:
     """
     from phonoscreen.formats.phono3py_constants import build_phono3py, calculate_constants
 
+    assert data.folder is not None  # pairs are read from a folder or file of phono3py
     judged, where = data.second_order or data, str(data.folder.file.path)
     program = build_phono3py(data.folder, data.symmetry_tolerance_angstrom)
     calculate_constants(program, where, third=third)
@@ -82,7 +91,9 @@ def by_phono3py(data, third: bool = True) -> FiniteDifferences:
     })  # fmt: skip
 
 
-def from_phono3py_program(program, crystal: Crystal, repetitions: tuple) -> tuple[SecondOrder, ThirdOrder | None]:
+def from_phono3py_program(
+    program: Phono3py, crystal: Crystal, repetitions: tuple
+) -> tuple[SecondOrder, ThirdOrder | None]:
     """Second and third order of a ``phono3py.Phono3py`` object for another primitive cell of the same crystal.
 
     Parameters

@@ -117,15 +117,15 @@ def _unit_cell(given, paths, kinds):
         return Crystal.from_ase(_one_structure(path))
     if kinds[0] == PHONOPY or not paths[0].is_dir():
         return None
-    path = find(paths[0], *STRUCTURES)
-    return None if path is None else Crystal.from_ase(_one_structure(path))
+    found = find(paths[0], *STRUCTURES)
+    return None if found is None else Crystal.from_ase(_one_structure(found))
 
 
 def _is_yaml(path):
     return recognise(path) == PHONOPY
 
 
-def _one_structure(path) -> Atoms:
+def _one_structure(path: str | Path) -> Atoms:
     """The crystal of a file, through the one door of crystals."""
     from phonoscreen.formats.structure_files import read_crystal
 
@@ -192,7 +192,7 @@ def _frames(given, paths, kinds, unit_cell):
     return data
 
 
-def _perfect(given, unit_cell) -> Atoms:
+def _perfect(given: FitInput, unit_cell: Crystal) -> Atoms:
     """Perfect supercell of a DFSET: a file, repetitions of the crystal, or the crystal itself."""
     supercell = given.supercell
     if supercell is not None and not _integers(supercell):
@@ -207,7 +207,7 @@ def _perfect(given, unit_cell) -> Atoms:
     return atoms.repeat(tuple(int(n) for n in matrix))
 
 
-def _integers(words) -> bool:
+def _integers(words: list) -> bool:
     return all(isinstance(word, int) or str(word).lstrip("+-").isdigit() for word in words)
 
 
@@ -225,7 +225,7 @@ def _matrix(words):
     return matrix
 
 
-def _check_supercell(given, data, unit_cell) -> None:
+def _check_supercell(given: FitInput, data: DisplacedSupercells, unit_cell: Crystal | None) -> None:
     """A supercell that is given though the data say their own must be the same."""
     if given.supercell is None:
         return
@@ -246,7 +246,7 @@ def _check_supercell(given, data, unit_cell) -> None:
         )
 
 
-def _check_same(given, data, unit_cell) -> None:
+def _check_same(given: FitInput, data: DisplacedSupercells, unit_cell: Crystal) -> None:
     """The structure must be the crystal of the YAML file."""
     from phonoscreen.crystal.matching import SupercellSites
 

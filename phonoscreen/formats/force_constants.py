@@ -5,9 +5,14 @@ ShengBTE. In FORCE_CONSTANTS_2ND the supercell's atoms are counted with the firs
 primitive cell's atoms slowest; values in eV/angstrom^2 and eV/angstrom^3.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -15,11 +20,14 @@ from phonoscreen.crystal.constants import SecondOrder, ThirdOrder, full_second_o
 from phonoscreen.crystal.supercell import cell_index, supercell_cells
 from phonoscreen.formats.number_files import check_magnitude, line_of, read_ascii, read_numbers
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 LARGEST_CELL = 1000
 """Lattice vectors beyond this many cells are no neighbours."""
 
 
-def phonopy_order(n_atoms, repetitions):
+def phonopy_order(n_atoms: int, repetitions: Sequence[int]) -> NDArray:
     """Index in this project's supercell of each atom of phonopy's and ShengBTE's supercell.
 
     Returns
@@ -31,7 +39,7 @@ def phonopy_order(n_atoms, repetitions):
     return (cell_index(cells, repetitions)[None, :] * n_atoms + numpy.arange(n_atoms)[:, None]).ravel()
 
 
-def write_second_order(second_order, path):
+def write_second_order(second_order: SecondOrder, path: str | Path) -> None:
     """Write FORCE_CONSTANTS_2ND (also phonopy's FORCE_CONSTANTS).
 
     Parameters
@@ -51,7 +59,7 @@ def write_second_order(second_order, path):
             stream.write((block * len(some)) % tuple(some.ravel()))
 
 
-def read_second_order(path, n_atoms, repetitions):
+def read_second_order(path: str | Path, n_atoms: int, repetitions: Sequence[int]) -> SecondOrder:
     """Read FORCE_CONSTANTS_2ND, whole or only the rows of the primitive cell's atoms, also compressed with xz or gzip.
 
     Parameters
@@ -101,7 +109,7 @@ def read_second_order(path, n_atoms, repetitions):
     return SecondOrder(repetitions=tuple(int(n) for n in repetitions), values=values)
 
 
-def write_third_order(third_order, cell, path):
+def write_third_order(third_order: ThirdOrder, cell: ArrayLike, path: str | Path) -> None:
     """Write FORCE_CONSTANTS_3RD.
 
     Parameters
@@ -128,7 +136,7 @@ def write_third_order(third_order, cell, path):
             stream.write((block * len(some)) % tuple(some.ravel()))
 
 
-def exchange_asymmetry(second):
+def exchange_asymmetry(second: SecondOrder) -> float:
     """Largest change of a second-order constant when its two atoms are exchanged, in terms of the largest constant.
 
     It is numerical noise for the supercell that the constants were made in, and large for others of the same size.
@@ -144,7 +152,7 @@ def exchange_asymmetry(second):
     return float(numpy.abs(change).max() / max(numpy.abs(second.values).max(), 1e-300))
 
 
-def read_third_order(path, cell, n_atoms=None):
+def read_third_order(path: str | Path, cell: NDArray, n_atoms: int | None = None) -> ThirdOrder:
     """Read FORCE_CONSTANTS_3RD.
 
     Parameters
@@ -191,7 +199,7 @@ def read_third_order(path, cell, n_atoms=None):
     return ThirdOrder(atoms=atoms, cells=cells.astype(int), values=values)
 
 
-def read_header(path):
+def read_header(path: str | Path) -> list[int]:
     """Return the one or two counts of the first line: rows (if given) and atoms of the supercell, or triplets."""
     return _counts(path, read_ascii(path))
 

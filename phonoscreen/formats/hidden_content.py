@@ -4,10 +4,18 @@ The study knows crystals of whole atoms at rest, without magnetic moments or cha
 are carried, one per element: force constants do not depend on them, and the space group is that of the elements.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy
 from ase.data import atomic_masses
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 # Below this a mass is that of the natural element; the lightest pure isotope that matters, 16O, differs by 2.6e-4.
 NATURAL = 5e-5
@@ -24,7 +32,7 @@ _OCCUPANCIES = ("occupancy", "occupancies", "occ", "occupation", "occupations", 
 _NO_MOMENT = 0.01  # Bohr magnetons left over by a spin-polarised calculation without magnetism
 
 
-def check_content(atoms, where=None, moving=False):
+def check_content(atoms: Atoms, where: str | None = None, moving: bool = False) -> None:
     """Refuse what the study could neither use nor carry.
 
     Parameters
@@ -61,7 +69,7 @@ def check_content(atoms, where=None, moving=False):
     own_masses(atoms, where)
 
 
-def own_masses(atoms, where=None):
+def own_masses(atoms: Atoms, where: str | None = None) -> dict[int, float]:
     """Return the masses that are not those of the natural elements.
 
     Parameters
@@ -81,7 +89,7 @@ def own_masses(atoms, where=None):
     if not atoms.has("masses"):
         return {}
     masses, natural = atoms.get_masses(), atomic_masses[atoms.numbers]
-    found = {}
+    found: dict[int, float] = {}
     for number, mass, expected in zip(atoms.numbers.tolist(), masses.tolist(), natural.tolist()):
         symbol = atoms.symbols[atoms.numbers == number][0]
         lowest, highest = MASS_RATIOS_OF_HYDROGEN if number == 1 else MASS_RATIOS
@@ -95,7 +103,7 @@ def own_masses(atoms, where=None):
     return {z: mass for z, mass in found.items() if abs(mass / float(atomic_masses[z]) - 1) > NATURAL}
 
 
-def set_masses(atoms, masses):
+def set_masses(atoms: Atoms, masses: Mapping[int, float]) -> None:
     """Give the elements of ``atoms`` these masses, a dict from atomic number to u; all others keep theirs."""
     if masses:
         chosen = atomic_masses[atoms.numbers].copy()

@@ -4,12 +4,17 @@ F. Eriksson, E. Fransson, P. Erhart, Adv. Theory Simul. 2, 1800184 (2019). hiphi
 ``ase.Atoms.repeat``, as this project does.
 """
 
+from __future__ import annotations
+
 import pickle
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from ase import Atoms
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder, ThirdOrder, full_second_order
@@ -20,8 +25,14 @@ from phonoscreen.formats.compressed import plain_file
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.formats.frames import Frame
 
+if TYPE_CHECKING:
+    from hiphive import ClusterSpace, ForceConstants
 
-def to_hiphive(crystal, second_order, third_order=None):
+    from phonoscreen.crystal.constants import Crystal
+    from phonoscreen.force_constants.basis import SymmetryBasis
+
+
+def to_hiphive(crystal: Crystal, second_order: SecondOrder, third_order: ThirdOrder | None = None) -> ForceConstants:
     """Force constants of the supercell as ``hiphive.ForceConstants``.
 
     Parameters
@@ -37,7 +48,7 @@ def to_hiphive(crystal, second_order, third_order=None):
     from hiphive import ForceConstants
 
     full = full_second_order(second_order)
-    table = {(a, b): full[a, b] for a, b in numpy.ndindex(full.shape[:2]) if a <= b}
+    table: dict[tuple[int, ...], NDArray] = {(a, b): full[a, b] for a, b in numpy.ndindex(full.shape[:2]) if a <= b}
     if third_order is not None:
         n_atoms, cells = len(crystal.numbers), supercell_cells(second_order.repetitions)
         for shift in cells:
@@ -49,7 +60,7 @@ def to_hiphive(crystal, second_order, third_order=None):
     return ForceConstants.from_sparse_dict(table, atoms.repeat(second_order.repetitions))
 
 
-def hiphive_parameters(cluster_space, basis, parameters):
+def hiphive_parameters(cluster_space: ClusterSpace, basis: SymmetryBasis, parameters: NDArray) -> NDArray:
     """Parameters of a hiphive cluster space for the same force constants.
 
     With them, ``hiphive.ForceConstantPotential(cluster_space, parameters)`` holds for every supercell.
@@ -122,13 +133,14 @@ def read_container(path: str | Path) -> list[Frame]:
         If the file is damaged, holds something else, or no structures.
     """
     fix = "write it again with StructureContainer.write"
-    frames = []
+    frames: list[Frame] = []
     with plain_file(path) as plain, foreign(f"{path} cannot be read", fix), tarfile.open(plain) as archive:
         names = set(archive.getnames())
         while (name := f"fit_structure_{len(frames)}") in names:
             where = f"supercell {len(frames)} of {path}"
             with tarfile.open(fileobj=archive.extractfile(name)) as own:
-                items = _ArraysOnly(own.extractfile("items.pickle")).load()
+                pickled: Any = own.extractfile("items.pickle")
+                items = _ArraysOnly(pickled).load()
             frames.append(_frame(items, where))
     if not frames:
         raise StudyError(f"{path} holds no structures", fix="add structures before writing the container")
@@ -183,7 +195,9 @@ def _scalar(dtype, content):
     return numpy.frombuffer(content, dtype=dtype)[0]
 
 
-def from_hiphive(force_constants, crystal, repetitions):
+def from_hiphive(
+    force_constants: ForceConstants, crystal: Crystal, repetitions: Sequence[int]
+) -> tuple[SecondOrder, ThirdOrder | None]:
     """Force constants from ``hiphive.ForceConstants`` of a supercell.
 
     Parameters
@@ -212,7 +226,7 @@ def from_hiphive(force_constants, crystal, repetitions):
     return second, third_order_of_supercell(force_constants.get_fc_array(3)[:n_atoms], crystal, repetitions)
 
 
-def third_order_of_supercell(third, crystal, repetitions):
+def third_order_of_supercell(third: NDArray, crystal: Crystal, repetitions: Sequence[int]) -> ThirdOrder:
     """Third-order force constants from an array over the atoms of a supercell.
 
     Parameters

@@ -1,5 +1,10 @@
 """Frames with forces from any file that ASE reads: raw forces of finished, converged calculations, or a refusal."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -8,11 +13,16 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import check_forces
 from phonoscreen.formats.outputs import inspect_output
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from phonoscreen.formats.outputs import OutputReport
+
 CONVERGED_KEYS = ("converged", "scf_converged", "electronic_converged", "is_converged", "scf_convergence")
 """Entries of an extended XYZ comment by which programs say whether their electrons converged."""
 
 
-def read_labelled(path, refuse=True):
+def read_labelled(path: str | Path, refuse: bool = True) -> list[Atoms]:
     """Read every frame of a file with its forces.
 
     Parameters
@@ -44,7 +54,12 @@ def read_labelled(path, refuse=True):
     return labelled(frames, str(path), report, refuse)
 
 
-def labelled(frames, source, report=None, refuse=True):
+def labelled(
+    frames: Atoms | list[Atoms] | tuple[Atoms, ...],
+    source: str,
+    report: OutputReport | None = None,
+    refuse: bool = True,
+) -> list[Atoms]:
     """Plain atoms with the forces that stand in a file, whatever was held fixed.
 
     A constraint lets ``ase.Atoms.get_forces`` answer zero where the file holds a force, and a program that applies it
@@ -136,7 +151,7 @@ def _constrained(atoms, forces):
     return forces
 
 
-def check_one_setting(frames):
+def check_one_setting(frames: Iterable[Atoms]) -> None:
     """Refuse frames of one crystal that were calculated with different settings.
 
     Parameters
@@ -148,7 +163,7 @@ def check_one_setting(frames):
     StudyError
         Naming the setting, its two values and two files.
     """
-    seen = {}
+    seen: dict[str, tuple] = {}
     for atoms in frames:
         for name, value in atoms.info.get("settings", {}).items():
             before, source = seen.setdefault(name, (value, atoms.info["source"]))

@@ -12,12 +12,14 @@ import bisect
 import difflib
 import math
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy
 from f90nml.fpy import pybool, pyfloat, pystr
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 
@@ -62,12 +64,12 @@ class Assignment:
     line: int
 
     @property
-    def where(self):
+    def where(self) -> str:
         """File, line, namelist and entry, for messages."""
         return f"{self.path}, line {self.line}, namelist &{self.group}, entry {self.name}"
 
 
-def read_assignments(path):
+def read_assignments(path: str | Path) -> dict[str, list[Assignment]]:
     """Read the assignments of a file of namelists.
 
     Parameters
@@ -85,7 +87,8 @@ def read_assignments(path):
     """
     text = _text(path)
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
-    groups, group, current, begun, place, commas = {}, None, None, 0, 0, 0
+    groups: dict[str, list[Assignment]] = {}
+    group, current, begun, place, commas = None, None, 0, 0, 0
 
     def where(position):
         line = f"{path}, line {bisect.bisect_right(starts, position)}"
@@ -93,6 +96,7 @@ def read_assignments(path):
 
     while place < len(text):
         token = _TOKEN.match(text, place)
+        assert token is not None  # its last kind is any character
         kind, word, start = token.lastgroup, token[0], place
         place = token.end()
         if kind == "blank":
@@ -129,7 +133,9 @@ def read_assignments(path):
     return groups
 
 
-def check_entries(groups, known, path):
+def check_entries(
+    groups: Mapping[str, Iterable[Assignment]], known: Mapping[str, Iterable[str]], path: str | Path
+) -> None:
     """Raise StudyError on a namelist or an entry that the program does not know, or that stands in another namelist.
 
     Parameters
@@ -156,7 +162,7 @@ def check_entries(groups, known, path):
             raise StudyError(f"namelist &{group} is missing", where=str(path), fix=f"add &{group} … /, even if empty")
 
 
-def read_values(assignments, name, shape, kind):
+def read_values(assignments: Iterable[Assignment], name: str, shape: Sequence[int], kind: type) -> NDArray | None:
     """Return the values of one entry.
 
     Parameters

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.formats.compressed import read_bytes
@@ -15,7 +16,7 @@ LARGEST_CONSTANT = 1e6
 """Force constants are below 1e3 eV/angstrom^2 and 1e5 eV/angstrom^3; anything beyond is not a force constant."""
 
 
-def read_ascii(path):
+def read_ascii(path: str | Path) -> str:
     """Return the plain text of a file, unpacked.
 
     Raises
@@ -34,7 +35,7 @@ def read_ascii(path):
         raise StudyError(f"{path}, line {line}: not plain text", fix="copy it again") from None
 
 
-def read_numbers(path):
+def read_numbers(path: str | Path) -> tuple[NDArray, str]:
     """Return all numbers of a file as one array, and its text.
 
     Returns
@@ -64,7 +65,7 @@ def read_numbers(path):
     return numbers, text
 
 
-def line_of(text, index):
+def line_of(text: str, index: int) -> int:
     """Return the line in which the number with this index (from 0) stands."""
     seen = 0
     for line, row in enumerate(text.splitlines(), 1):
@@ -74,7 +75,7 @@ def line_of(text, index):
     return len(text.splitlines())
 
 
-def check_magnitude(path, values, unit):
+def check_magnitude(path: str | Path, values: NDArray, unit: str) -> None:
     """Raise StudyError if a force constant is not finite or too large to be one."""
     largest = numpy.abs(values).max(initial=0.0)
     if not largest <= LARGEST_CONSTANT:

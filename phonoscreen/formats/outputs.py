@@ -4,11 +4,17 @@ ASE reads forces from runs that were cut off and from runs that stopped at their
 What each program says about itself in its output is read here: VASP ionic step by ionic step, the others as a whole.
 """
 
+from __future__ import annotations
+
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ase.io.formats import open_with_compression
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAD_BYTES = 20_000
 CONVERGE = "converge this calculation (more electronic steps, other mixing), or remove it"
@@ -86,7 +92,7 @@ class OutputReport:
     evidence: str = ""
     settings: dict = field(default_factory=dict)
 
-    def problem_of(self, step, n_steps):
+    def problem_of(self, step: int, n_steps: int) -> tuple[str, str] | None:
         """What is wrong with one of the steps read, and the remedy; None if nothing is."""
         if self.incomplete:
             return f"{self.program} did not come to its end: {self.incomplete}", "repeat this calculation, or remove it"
@@ -96,7 +102,7 @@ class OutputReport:
         return None
 
 
-def inspect_output(path):
+def inspect_output(path: str | Path) -> OutputReport:
     """Say whether a file is the output of a finished and converged calculation.
 
     Parameters
@@ -168,7 +174,8 @@ def _outcar_steps(report, text):
 
 
 def _vasprun(path):
-    report, parameters, counts = OutputReport("VASP", "vasp-xml"), {}, []
+    report, counts = OutputReport("VASP", "vasp-xml"), []
+    parameters: dict[str, str] = {}
     try:
         with open_with_compression(str(path), "rb") as stream:
             for _, element in ElementTree.iterparse(stream, events=["end"]):

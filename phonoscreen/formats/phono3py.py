@@ -3,7 +3,12 @@
 A. Togo, L. Chaput, T. Tadano, I. Tanaka, J. Phys.: Condens. Matter 35, 353001 (2023).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import ThirdOrder
@@ -12,8 +17,14 @@ from phonoscreen.formats.born import phonopy_crystal
 from phonoscreen.formats.force_constants import phonopy_order
 from phonoscreen.phonons.dynamical_matrix import LatticeSum
 
+if TYPE_CHECKING:
+    from phono3py import Phono3py
+    from phonopy.structure.cells import Primitive
 
-def to_phono3py(crystal, second, third):
+    from phonoscreen.crystal.constants import Crystal, SecondOrder
+
+
+def to_phono3py(crystal: Crystal, second: SecondOrder, third: ThirdOrder) -> Phono3py:
     """Return a ``phono3py.Phono3py`` object that holds these force constants.
 
     Parameters
@@ -43,7 +54,7 @@ def to_phono3py(crystal, second, third):
     return program
 
 
-def from_phonopy(primitive, fc2):
+def from_phonopy(primitive: Primitive, fc2: NDArray) -> tuple[Crystal, LatticeSum]:
     """Return crystal and second-order constants of a ``phonopy.structure.cells.Primitive`` with ``fc2``.
 
     Parameters
@@ -70,7 +81,7 @@ def from_phonopy(primitive, fc2):
     return phonopy_crystal(primitive), LatticeSum(unique, values, shares, get_commensurate_points(supercell))
 
 
-def from_phono3py(program):
+def from_phono3py(program: Phono3py) -> tuple[Crystal, LatticeSum, ThirdOrder | None]:
     """Return crystal and force constants of a ``phono3py.Phono3py`` object with ``fc2`` and, perhaps, ``fc3``.
 
     Triplets whose atoms have several equally short images are shared among all pairs of images, seen from each of the

@@ -5,7 +5,10 @@ pair displacements, made symmetric by symfc's projector, are phono3py's own; for
 displaced go to symfc (A. Seko, A. Togo, Phys. Rev. B 110, 214302 (2024)).
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -18,6 +21,12 @@ from phonoscreen.formats.phonopy import read_array
 from phonoscreen.formats.phonopy_data import constants_shape, has_forces
 from phonoscreen.formats.phonopy_folder import PhonopyFolder, choose_files
 from phonoscreen.phonons.dipoles import check_tensors
+
+if TYPE_CHECKING:
+    from phono3py import Phono3py
+    from phonopy.structure.cells import Primitive
+
+    from phonoscreen.formats.phonopy_yaml import PhonopyFile
 
 
 def load_phono3py(paths: list, tolerance_angstrom: float | None = None) -> tuple:
@@ -48,7 +57,7 @@ def load_phono3py(paths: list, tolerance_angstrom: float | None = None) -> tuple
     return program, chosen.used
 
 
-def build_phono3py(chosen: PhonopyFolder, tolerance_angstrom: float | None = None):
+def build_phono3py(chosen: PhonopyFolder, tolerance_angstrom: float | None = None) -> Phono3py:
     """Return the ``phono3py.Phono3py`` object of a YAML file, with its datasets and charges, without force constants.
 
     A file without primitive matrix gets the one that phono3py guesses ("auto"), or none if the force constants beside
@@ -61,7 +70,6 @@ def build_phono3py(chosen: PhonopyFolder, tolerance_angstrom: float | None = Non
     primitive = file.primitive_matrix
     rows = {constants_shape(path)[0] for path in (chosen.second_constants, chosen.third_constants) if path is not None}
     with foreign(f"{file.path} cannot be used", fix):
-        program = None
         for matrix in (primitive, "P") if isinstance(primitive, str) else (primitive,):
             program = Phono3py(
                 file.unit_cell, file.supercell_matrix, primitive_matrix=matrix,
@@ -78,7 +86,7 @@ def build_phono3py(chosen: PhonopyFolder, tolerance_angstrom: float | None = Non
     return program
 
 
-def charges_of(file, born: Path | None, primitive) -> dict | None:
+def charges_of(file: PhonopyFile, born: Path | None, primitive: Primitive) -> dict | None:
     """Born charges and dielectric tensor of phonopy's primitive cell, from BORN or the YAML file.
 
     Parameters
@@ -115,7 +123,7 @@ def charges_of(file, born: Path | None, primitive) -> dict | None:
     return None if own is None else own | {"factor": COULOMB}
 
 
-def calculate_constants(program, where: str, third: bool = True) -> None:
+def calculate_constants(program: Phono3py, where: str, third: bool = True) -> None:
     """Calculate the force constants that the object lacks from its displacements and forces.
 
     Parameters
@@ -162,7 +170,7 @@ def _solver(dataset: dict) -> str | None:
     return None if "first_atoms" in dataset else "symfc"
 
 
-def _constants(path: Path, primitive) -> numpy.ndarray:
+def _constants(path: Path, primitive: Primitive) -> numpy.ndarray:
     """Force constants from ``fc2.hdf5`` or ``fc3.hdf5``, whose rows belong to the atoms of a primitive cell."""
     with plain_file(path) as plain:
         third = len(constants_shape(plain)) == 6

@@ -4,11 +4,16 @@ A. Togo, J. Phys. Soc. Jpn. 92, 012001 (2023). Arrays are stored in phonopy's at
 primitive cell's atoms), in eV/angstrom^2 and eV/angstrom^3.
 """
 
+from __future__ import annotations
+
 import math
 import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -18,11 +23,16 @@ from phonoscreen.crystal.supercell import cell_index
 from phonoscreen.formats.force_constants import phonopy_order
 from phonoscreen.formats.number_files import check_magnitude
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from phonoscreen.crystal.constants import Crystal
+
 ARRAY_MAX_GIB = 16
 """Largest array that is read."""
 
 
-def write_second_hdf5(second_order, path):
+def write_second_hdf5(second_order: SecondOrder, path: str | Path) -> None:
     """Write phonopy's ``force_constants.hdf5`` (also phono3py's ``fc2.hdf5``).
 
     Parameters
@@ -34,7 +44,7 @@ def write_second_hdf5(second_order, path):
     _write(path, "force_constants", second_order.values[:, order], order)
 
 
-def read_second_hdf5(path, n_atoms, repetitions):
+def read_second_hdf5(path: str | Path, n_atoms: int, repetitions: Sequence[int]) -> SecondOrder:
     """Read phonopy's ``force_constants.hdf5`` or phono3py's ``fc2.hdf5``, compact or full.
 
     Parameters
@@ -56,7 +66,7 @@ def read_second_hdf5(path, n_atoms, repetitions):
     return SecondOrder(tuple(int(n) for n in repetitions), values)
 
 
-def write_third_hdf5(third_order, repetitions, path):
+def write_third_hdf5(third_order: ThirdOrder, repetitions: Sequence[int], path: str | Path) -> None:
     """Write phono3py's ``fc3.hdf5``.
 
     Parameters
@@ -74,7 +84,7 @@ def write_third_hdf5(third_order, repetitions, path):
     _write(path, "fc3", values[:, order][:, :, order], order)
 
 
-def read_third_hdf5(path, crystal, repetitions):
+def read_third_hdf5(path: str | Path, crystal: Crystal, repetitions: Sequence[int]) -> ThirdOrder:
     """Read phono3py's ``fc3.hdf5``, compact or full.
 
     Each element is shared by the shortest images of its second and third atom seen from the first, as phono3py does.
@@ -115,7 +125,7 @@ def _write(path, name, values, order):
         store["physical_unit"] = numpy.array([f"eV/angstrom^{(values.ndim + 1) // 2}".encode()])
 
 
-def read_array(path, names, order):
+def read_array(path: str | Path, names: Iterable[str], order: int) -> tuple[NDArray, NDArray | None]:
     """Read an array of force constants, whatever its supercell.
 
     Parameters

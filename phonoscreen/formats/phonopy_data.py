@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy
@@ -70,9 +71,9 @@ def with_forces(path: Path, dataset: dict | None, n_atoms: int, part: str) -> di
             raise StudyError(f"{path.name} has {len(table)} rows, the supercell {n_atoms} atoms")
         table = table.reshape(-1, n_atoms, 6)
         return {"displacements": table[:, :, :3].copy(), "forces": table[:, :, 3:].copy()}
-    firsts = (dataset or {}).get("first_atoms")
-    if not firsts:
+    if not dataset or not dataset.get("first_atoms"):
         raise StudyError(f"{path.name} needs the displacements, which the YAML file lacks")
+    firsts = dataset["first_atoms"]
     sets = [*firsts, *(second for first in firsts for second in first.get("second_atoms", ()))]
     if table.shape != (len(sets) * n_atoms, 3):
         raise StudyError(
@@ -122,7 +123,7 @@ def force_sets(path: str | Path, n_atoms: int) -> dict:
     with foreign(f"{path} is cut or not for a supercell of {n_atoms} atoms", fix):
         if not text.strip():
             raise StudyError(f"{path} is empty", fix=fix)
-        dataset = parse_FORCE_SETS_from_strings(text, natom=n_atoms)
+        dataset: Any = parse_FORCE_SETS_from_strings(text, natom=n_atoms)
         for own in dataset.get("first_atoms", ()):
             if not 0 <= own["number"] < n_atoms or own["displacement"].shape != (3,):
                 raise StudyError(f"{path} displaces atom {own['number'] + 1} of {n_atoms}", fix=fix)

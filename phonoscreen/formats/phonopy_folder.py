@@ -6,6 +6,7 @@ files are chosen by what fits together (numbers of atoms and of displaced superc
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -85,11 +86,17 @@ def yaml_files(folder: str | Path) -> list[Path]:
 
 def _listed(paths, constants):
     """Files by the part they play."""
-    names = {"third_forces": ("FORCES_FC3",), "second_forces": ("FORCES_FC2",), "force_sets": ("FORCE_SETS",),
-             "born": ("BORN",)}  # fmt: skip
+    names: dict[str, tuple[str, ...]] = {
+        "third_forces": ("FORCES_FC3",), "second_forces": ("FORCES_FC2",), "force_sets": ("FORCE_SETS",),
+        "born": ("BORN",),
+    }  # fmt: skip
     if constants:
         names |= {"second_constants": ("fc2.hdf5", "force_constants.hdf5"), "third_constants": ("fc3.hdf5",)}
-    there = {part: None for part in names} | {"yaml": [], "second_constants": None, "third_constants": None}
+    there: dict[str, Any] = {part: None for part in names} | {
+        "yaml": [],
+        "second_constants": None,
+        "third_constants": None,
+    }
     folders, given = [], []
     for path in map(Path, paths):
         folders.append(path) if path.is_dir() else given.append(path)

@@ -4,9 +4,12 @@ Parsed by the safe loader (phonopy's own one would construct any Python object a
 phonopy's and phono3py's classes, which know all versions of the format.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import yaml
@@ -14,6 +17,9 @@ import yaml
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.formats.compressed import first_text, read_text
 from phonoscreen.formats.foreign import foreign
+
+if TYPE_CHECKING:
+    from phonopy.structure.atoms import PhonopyAtoms
 
 LARGEST_CELL = 2000
 """Most atoms of a unit cell."""
@@ -47,7 +53,7 @@ class PhonopyFile:
     """
 
     path: Path
-    unit_cell: object
+    unit_cell: PhonopyAtoms
     supercell_matrix: numpy.ndarray
     phonon_supercell_matrix: numpy.ndarray | None
     primitive_matrix: numpy.ndarray | str
@@ -93,7 +99,7 @@ def read_phonopy_file(path: str | Path) -> PhonopyFile:
     header = tree.get("phono3py" if three_phonon else "phonopy") or {}
     with foreign(f"{path} cannot be read", _FIX):
         _check_sizes(tree, path)
-        content = (load_phono3py_yaml if three_phonon else load_phonopy_yaml)(tree)
+        content: Any = (load_phono3py_yaml if three_phonon else load_phonopy_yaml)(tree)
         tolerance = float(header.get("symmetry_tolerance") or 1e-5)
     if content.calculator not in (None, "vasp"):
         raise StudyError(

@@ -1,16 +1,23 @@
 """POSCAR and CONTCAR of VASP 5 and later, by ASE; the header is checked first, where ASE would guess."""
 
+from __future__ import annotations
+
 import io
 import math
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
 
 from ase.data import atomic_numbers
 from ase.io.vasp import read_vasp
 
 from phonoscreen.audit.errors import StudyError
 
+if TYPE_CHECKING:
+    from ase import Atoms
 
-def poscar_structures(stream, atoms_max):
+
+def poscar_structures(stream: TextIO, atoms_max: int) -> Iterator[tuple[str, Atoms]]:
     """Yield the name "" and the structure of a POSCAR.
 
     Parameters

@@ -5,13 +5,18 @@ supercell is not written in such a folder: it is given, or it is the one diagona
 the force constants do not depend on the order of their two atoms.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
@@ -21,17 +26,23 @@ from phonoscreen.formats.number_files import read_ascii
 from phonoscreen.formats.phonopy import read_array
 from phonoscreen.formats.shengbte import existing
 
+if TYPE_CHECKING:
+    from phonoscreen.crystal.constants import SecondOrder, ThirdOrder
+    from phonoscreen.phonons.dynamical_matrix import LatticeSum
+
 STRUCTURES = ("POSCAR", "POSCAR-unitcell")
 _ASYMMETRY_MAX = 0.02
 _WAYS_OUT = "name the supercell of the second order with --supercell, or put phono3py's YAML file beside it"
 
 
-def holds_structure(folder):
+def holds_structure(folder: str | Path) -> bool:
     """Whether a folder holds a structure file of this kind."""
     return any((Path(folder) / name).is_file() for name in STRUCTURES)
 
 
-def read_poscar_folder(folder, supercell=None):
+def read_poscar_folder(
+    folder: str | Path, supercell: Sequence[int] | None = None
+) -> tuple[Crystal, SecondOrder | LatticeSum, ThirdOrder, tuple[NDArray, NDArray] | None, list[str]]:
     """Read POSCAR and the force constants beside it.
 
     Parameters
@@ -74,7 +85,7 @@ def _structure(path):
         raise StudyError(f"{path} says {sum(counts)} atoms in {len(lines)} lines", where="transport",
                          fix="give the whole file")  # fmt: skip
     try:
-        atoms = read(path, format="vasp")
+        atoms: Any = read(path, format="vasp")
     except Exception as error:  # the reader raises whatever a broken file makes it stumble over
         raise StudyError(f"{path} cannot be read: {error or type(error).__name__}", where="transport",
                          fix="give a POSCAR of VASP 5, with the line of element symbols") from error  # fmt: skip

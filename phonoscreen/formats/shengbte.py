@@ -4,9 +4,14 @@ Formats: W. Li, J. Carrete, N. A. Katcho, N. Mingo, Comput. Phys. Commun. 185, 1
 The file CONTROL is read by ``phonoscreen.formats.control``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.masses import standard_masses
@@ -20,11 +25,15 @@ from phonoscreen.formats.force_constants import (
 )
 from phonoscreen.transport.isotopes import mass_variances
 
+if TYPE_CHECKING:
+    from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
+    from phonoscreen.formats.control import Control
+
 LARGEST_ASYMMETRY = 0.1
 """Above the noise of constants that nobody made symmetric (a few hundredths), below any other supercell's (0.25)."""
 
 
-def read_force_constants(folder, control):
+def read_force_constants(folder: str | Path, control: Control) -> tuple[SecondOrder, ThirdOrder | None, float | None]:
     """Read the force constants that stand beside a CONTROL file (plain or compressed with xz or gzip).
 
     Returns
@@ -53,7 +62,7 @@ def read_force_constants(folder, control):
     return second, third, alat
 
 
-def existing(folder, name):
+def existing(folder: Path, name: str) -> Path:
     """Return the path of a file of a folder, plain or compressed with xz or gzip."""
     for path in (folder / name, folder / f"{name}.xz", folder / f"{name}.gz"):
         if path.is_file():
@@ -61,8 +70,21 @@ def existing(folder, name):
     raise StudyError(f"{folder / name} does not exist", where="transport", fix="copy it beside CONTROL")
 
 
-def write_directory(crystal, second, third, folder, *, mesh, temperature_k, scalebroad=1.0, isotopes=True, born=None,
-                    epsilon=None, iterations_max=1000, tolerance=1e-5):  # fmt: skip
+def write_directory(
+    crystal: Crystal,
+    second: SecondOrder,
+    third: ThirdOrder,
+    folder: str | Path,
+    *,
+    mesh: Iterable[int],
+    temperature_k: float,
+    scalebroad: float = 1.0,
+    isotopes: bool = True,
+    born: NDArray | None = None,
+    epsilon: ArrayLike | None = None,
+    iterations_max: int = 1000,
+    tolerance: float = 1e-5,
+) -> None:
     """Write CONTROL, FORCE_CONSTANTS_2ND and FORCE_CONSTANTS_3RD: a folder that ShengBTE runs in.
 
     Parameters
@@ -84,8 +106,21 @@ def write_directory(crystal, second, third, folder, *, mesh, temperature_k, scal
     write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
 
 
-def write_control(crystal, path, *, repetitions, mesh, temperature_k=300.0, scalebroad=1.0, isotopes=True, born=None,
-                  epsilon=None, iterations_max=1000, tolerance=1e-5, onlyharmonic=False):  # fmt: skip
+def write_control(
+    crystal: Crystal,
+    path: str | Path,
+    *,
+    repetitions: Iterable[int],
+    mesh: Iterable[int],
+    temperature_k: float = 300.0,
+    scalebroad: float = 1.0,
+    isotopes: bool = True,
+    born: NDArray | None = None,
+    epsilon: ArrayLike | None = None,
+    iterations_max: int = 1000,
+    tolerance: float = 1e-5,
+    onlyharmonic: bool = False,
+) -> None:
     """Write CONTROL; masses that are not the standard ones are written out.
 
     Parameters

@@ -9,8 +9,10 @@ import gzip
 import io
 import lzma
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 from ase import Atoms
@@ -27,7 +29,7 @@ from phonoscreen.formats.poscar import poscar_structures
 LARGEST_FILE_BYTES = 20_000_000
 ATOMS_OF_A_CRYSTAL = 2000
 ATOMS_OF_A_SNAPSHOT = 1_000_000
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _PERIODIC = 'give a crystal: a cell with pbc="T T T"'
 _READERS = {"cif": cif_structures, "poscar": poscar_structures, "extxyz": extended_xyz_structures}
 
@@ -46,7 +48,7 @@ class Reading:
     error: StudyError | None
 
 
-def read_crystal(path):
+def read_crystal(path: str | Path) -> Atoms:
     """Return the one crystal of a file.
 
     Parameters
@@ -67,15 +69,16 @@ def read_crystal(path):
         raise StudyError(f"{path} holds {len(found)} structures", fix="give a file with one")
     if found[0].error is not None:
         raise found[0].error
+    assert found[0].atoms is not None  # what is not refused has atoms
     return found[0].atoms
 
 
-def read_crystals(path):
+def read_crystals(path: str | Path) -> list[Reading]:
     """Return all crystals of a file, a list of ``Reading``; a file that makes no sense is one refused structure."""
     return list(_readings(path, ATOMS_OF_A_CRYSTAL, admit_crystal))
 
 
-def iterate_snapshots(path):
+def iterate_snapshots(path: str | Path) -> Iterator[Reading]:
     """Yield the structures of a file one by one as ``Reading``, velocities and other columns kept.
 
     The verdict is that of ``read_crystals``, but supercells may be large, may hold velocities, and a cluster without a
@@ -109,7 +112,7 @@ def _readings(path, atoms_max, admit):
         yield Reading(str(number), None, StudyError(error.what, where=error.where or where, fix=error.fix))
 
 
-def read_text(text, kind):
+def read_text(text: str, kind: str) -> list[Atoms]:
     """Return the crystals of the text of a file, as ``read_crystals`` does.
 
     Parameters
@@ -138,7 +141,7 @@ def read_text(text, kind):
     return [reading.atoms for reading in readings]
 
 
-def admit_crystal(atoms, where=None):
+def admit_crystal(atoms: Atoms, where: str | None = None) -> Atoms:
     """Return a crystal as the study knows it: numbers, cell, positions and masses that are not the natural ones.
 
     Every source of structures ends here, whatever it reads.

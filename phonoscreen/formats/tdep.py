@@ -41,8 +41,8 @@ def read_tdep(folder: str | Path) -> list[Frame]:
         If a file is missing or damaged, or they do not belong together.
     """
     folder = Path(folder)
-    paths = {name: find(folder, name) for name in FILES}
-    missing = [name for name, path in paths.items() if path is None]
+    paths = {name: path for name in FILES if (path := find(folder, name)) is not None}
+    missing = [name for name in FILES if name not in paths]
     if missing:
         raise StudyError(f"{folder} lacks {', '.join(missing)}", fix="put TDEP's infiles into one folder")
     perfect = read_atoms(paths["infile.ssposcar"])[0]

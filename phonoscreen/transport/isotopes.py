@@ -2,7 +2,7 @@
 
 import numpy
 from ase.data import atomic_masses
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.phonons.modes import MeshModes, broadening_steps
@@ -42,7 +42,7 @@ def natural_isotopes(number: int) -> tuple[float, float]:
     return mean, (fractions * (1 - masses / mean) ** 2).sum()
 
 
-def mass_variances(numbers: NDArray, masses: NDArray | None = None) -> NDArray:
+def mass_variances(numbers: ArrayLike, masses: ArrayLike | None = None) -> NDArray:
     """Return the mass variance of the isotopes of each atom.
 
     Atoms whose mass is not the natural one are of one isotope, or of a mixture nobody has told: their variance is zero.
