@@ -1,6 +1,10 @@
 """Candidates: the structures a source offers before any filter."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas
 from ase import Atoms
@@ -10,6 +14,9 @@ from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.formats.extended_xyz import comment_value, comments
 from phonoscreen.formats.hidden_content import own_masses
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOT_GIVEN = float("nan")
 
@@ -43,12 +50,12 @@ class Candidate:
 _COLUMNS = [name for name in Candidate.__dataclass_fields__ if name != "atoms"]
 
 
-def candidate_table(candidates):
+def candidate_table(candidates: Iterable[Candidate]) -> pandas.DataFrame:
     """Return the table of candidates (all fields but the atoms)."""
     return pandas.DataFrame([{name: getattr(one, name) for name in _COLUMNS} for one in candidates], columns=_COLUMNS)
 
 
-def write_structures(structures, path):
+def write_structures(structures: Mapping[str, Atoms], path: str | Path) -> None:
     """Write structures as extended XYZ, ``structure_id`` in the comment line.
 
     Parameters
@@ -67,7 +74,7 @@ def write_structures(structures, path):
         write(partial, frames, format="extxyz")
 
 
-def read_structures_by_id(path):
+def read_structures_by_id(path: str | Path) -> dict[str, Atoms]:
     """Return the structures of a file of ``write_structures`` by their ``structure_id``.
 
     The ids are taken from the comment lines: a reader of extended XYZ would turn ``001234``, ``1e5`` or ``True`` into
@@ -77,6 +84,7 @@ def read_structures_by_id(path):
         ids = [comment_value(comment, "structure_id") for comment in comments(stream)]
     if not ids:
         return {}
-    if None in ids or len(set(ids)) < len(ids):
+    own = [one for one in ids if one is not None]
+    if len(set(own)) < len(ids):
         raise StudyError(f"{len(ids)} structures without ids of their own", where=str(path), fix="make it again")
-    return dict(zip(ids, read(str(path), index=":", format="extxyz"), strict=True))
+    return dict(zip(own, read(str(path), index=":", format="extxyz"), strict=True))

@@ -8,10 +8,14 @@ the radii where nature knows one. Compounds known to exist are taken first, then
 size it has in Table 1.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
+from collections.abc import Callable
 from functools import cache
 from itertools import chain, product, zip_longest
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import pandas
@@ -23,6 +27,9 @@ from phonoscreen.audit.shipped import shipped
 from phonoscreen.structures.formulas import parse_formula
 from phonoscreen.structures.substitution import site_counts
 from phonoscreen.structures.substitution_rules import CHARGE_OF_ANION, Rules, read_rules
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COLUMNS = ["structure_id", "formula", "prototype", "part"]
 
@@ -44,15 +51,16 @@ def ionic_compounds(rules: Rules, structure_type: str, sites: list[str]) -> tupl
     cations = [s for s, element in elements.items() if element.cation_charges and s not in rules.never_cations]
     choices, anions = [], []
     for site in sites:
-        symbols = cations if site == "cation" else rules.symbols(site)
-        anions.append(site != "cation" and all(symbol in CHARGE_OF_ANION for symbol in symbols))
+        allowed = cations if site == "cation" else rules.symbols(site)
+        anions.append(site != "cation" and all(symbol in CHARGE_OF_ANION for symbol in allowed))
         if anions[-1]:
-            charges = [(frozenset({CHARGE_OF_ANION[s]}),) * 2 for s in symbols]
+            charges = [(frozenset({CHARGE_OF_ANION[s]}),) * 2 for s in allowed]
         else:
-            charges = [(elements[s].common_charges, elements[s].cation_charges) for s in symbols]
-        choices.append([(symbol, *options) for symbol, options in zip(symbols, charges, strict=True)])
+            charges = [(elements[s].common_charges, elements[s].cation_charges) for s in allowed]
+        choices.append([(symbol, *options) for symbol, options in zip(allowed, charges, strict=True)])
     strength = {symbol: element.electronegativity for symbol, element in elements.items()}
-    usual, others = [], []
+    usual: list[tuple] = []
+    others: list[tuple] = []
     for chosen in product(*choices):
         symbols, common, known = zip(*chosen, strict=True)
         if len(set(symbols)) < len(symbols) or not _balanced(known, counts):
@@ -132,7 +140,7 @@ def candidates(rules: Rules, structure_type: str, seed: int) -> list[tuple]:
     """
     asked, counts, found = rules.structure_types[structure_type], site_counts(structure_type), set()
     window, turns = asked.get("tolerance_factor"), []
-    makers = [(ionic_compounds, sites) for sites in asked.get("ionic", ())]
+    makers: list[tuple[Callable[..., tuple], Any]] = [(ionic_compounds, sites) for sites in asked.get("ionic", ())]
     makers += [(family_compounds, family) for family in asked.get("families", ())]
     for number, (make, rule) in enumerate(makers):
         turn = []
@@ -178,7 +186,8 @@ def enumerate_pool(rules: Rules, sizes: dict, known: pandas.DataFrame, seed: int
     pandas.DataFrame with ``structure_id, formula, prototype, part``; no composition twice in a class, ids unique
     """
     rows, taken, seen = [], set(), set()
-    for row in known.itertuples():
+    listed: Any = known.itertuples()
+    for row in listed:
         key = (structure_class(row.prototype), frozenset(parse_formula(row.formula)))
         if key[0] in sizes and key not in seen and set(s for s, _ in key[1]) <= set(rules.elements):
             seen.add(key)
@@ -219,14 +228,14 @@ def _identify(formula, name, taken):
     return identity
 
 
-def read_sizes(path) -> dict:
+def read_sizes(path: str | Path) -> dict[str, int]:
     """Sizes of the classes of Table 1 (calculated by DFT and unexplored together), by class."""
     with open(path) as stream:
         rows = yaml.safe_load(stream)["classes"]
     return {f"{number}-{kind}": calculated + unexplored for number, kind, calculated, _, unexplored, _ in rows}
 
 
-def main():
+def main() -> None:
     """Print the pool."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("rules", help="YAML: elements of the sites of each structure type")

@@ -2,8 +2,11 @@
 
 import heapq
 import math
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
@@ -13,12 +16,12 @@ _NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe"}
 _LANTHANIDES_CE_TO_LU = set(chemical_symbols[58:72])
 
 
-def paper_elements():
+def paper_elements() -> set[str]:
     """The 63 elements of the study: Z = 1 to 83 without noble gases, Ce to Lu and Tc."""
     return set(chemical_symbols[1:84]) - _NOBLE_GASES - _LANTHANIDES_CE_TO_LU - {"Tc"}
 
 
-def allowed_elements(setting):
+def allowed_elements(setting: str | Iterable[str]) -> set[str]:
     """Return the set of element symbols of ``filter.elements`` ("paper63" or a list)."""
     if setting == "paper63":
         return paper_elements()
@@ -28,7 +31,7 @@ def allowed_elements(setting):
     return set(setting)
 
 
-def allowed_classes(setting, table1):
+def allowed_classes(setting: str | Iterable[str], table1: Iterable[str]) -> set[str] | None:
     """Return the classes of ``filter.classes``, or None where every class is welcome.
 
     Parameters
@@ -41,7 +44,7 @@ def allowed_classes(setting, table1):
     return set(table1 if setting == "table1" else setting)
 
 
-def part_sizes(n_structures, training_structures, validation_structures):
+def part_sizes(n_structures: int, training_structures: int, validation_structures: int) -> tuple[int, int]:
     """Return the sizes of the parts training and validation that are drawn.
 
     They are those asked for where the study holds as many structures. A smaller study is divided 80:10:10 into
@@ -56,7 +59,9 @@ def part_sizes(n_structures, training_structures, validation_structures):
     return min(training_structures, n_structures - validation - unexplored), validation
 
 
-def reason_to_skip(candidate, elements, formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom):
+def reason_to_skip(
+    candidate: Any, elements: set[str], formation_energy_max_ev_per_atom: float, hull_distance_max_ev_per_atom: float
+) -> str:
     """Return why a row of the candidates' table is left out before its symmetry is known, or "".
 
     Energies that the source does not give pass.
@@ -77,7 +82,7 @@ def reason_to_skip(candidate, elements, formation_energy_max_ev_per_atom, hull_d
     return ""
 
 
-def find_duplicates(structures):
+def find_duplicates(structures: Iterable[tuple[str, Hashable, dict[tuple[int, int], NDArray]]]) -> dict[str, str]:
     """Find structures that occur twice.
 
     Parameters
@@ -89,7 +94,8 @@ def find_duplicates(structures):
     -------
     dict from the id of a duplicate to the id that is kept
     """
-    kept, duplicates = {}, {}
+    kept: dict[Hashable, list] = {}
+    duplicates = {}
     for structure_id, key, fingerprint in structures:
         for other_id, other in kept.setdefault(key, []):
             if same_crystal(fingerprint, other):
@@ -100,7 +106,9 @@ def find_duplicates(structures):
     return duplicates
 
 
-def draw_parts(classes, training_structures, validation_structures, seed):
+def draw_parts(
+    classes: Mapping[str, str], training_structures: int, validation_structures: int, seed: int
+) -> dict[str, str]:
     """Draw the training and validation parts in proportion to the classes.
 
     Every structure gets a number from the seed and its id; the lowest of each class become training, the next
@@ -116,7 +124,7 @@ def draw_parts(classes, training_structures, validation_structures, seed):
     -------
     dict from structure id to part
     """
-    members = {}
+    members: dict[str, list[str]] = {}
     for structure_id in sorted(classes, key=lambda name: derive_seed(seed, name, "part")):
         members.setdefault(classes[structure_id], []).append(structure_id)
     sizes = {name: len(ids) for name, ids in members.items()}
@@ -145,7 +153,7 @@ def _shares(sizes, total):
     return shares
 
 
-def assign_shards(costs, shards):
+def assign_shards(costs: Mapping[str, float], shards: Iterable[str]) -> dict[str, str]:
     """Assign structures to shards of about equal cost: the costliest first, each to the least loaded shard.
 
     Parameters

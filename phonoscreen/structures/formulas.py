@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache, reduce
 
 from ase.data import atomic_numbers, chemical_symbols
@@ -15,7 +16,7 @@ ALKALI_METALS = (3, 11, 19, 37, 55, 87)
 _DEUTERIUM_FROM_U = 1.9
 
 
-def formula_of(numbers, masses=None):
+def formula_of(numbers: Iterable[int], masses: Mapping[int, float] | None = None) -> str:
     """Return the reduced formula, the electropositive elements first: NaCl, Li3Sb, MgAl2O4, Cs2KIrCl6.
 
     Elements stand in the order of rising electronegativity on Pauling's scale, as pymatgen tabulates it. The alkali
@@ -44,7 +45,7 @@ def formula_of(numbers, masses=None):
     return str(Formula.from_dict({symbols[z]: counts[z] // divisor for z in ordered}))
 
 
-def composition(formula):
+def composition(formula: str) -> dict[str, int]:
     """Return the counts of a formula by element.
 
     Raises
@@ -58,7 +59,7 @@ def composition(formula):
         raise StudyError(f"{formula!r} is not a formula", fix="write it like NaYCs2Cl6") from error
 
 
-def parse_formula(formula):
+def parse_formula(formula: str) -> list[tuple[str, int]]:
     """Return ``[(symbol, count), …]`` in the order written.
 
     Raises

@@ -1,10 +1,18 @@
 """What the space group of a crystal leaves free: strains of the cell, displacements and coordinates of the atoms."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy
 import spglib
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
-def symmetric_modes(atoms, tolerance_angstrom):
+def symmetric_modes(atoms: Atoms, tolerance_angstrom: float) -> NDArray:
     """Orthonormal displacement patterns that the whole space group leaves unchanged.
 
     Parameters
@@ -30,7 +38,7 @@ def symmetric_modes(atoms, tolerance_angstrom):
     return _range_of(projector).reshape(-1, n_atoms, 3)
 
 
-def symmetric_strains(atoms, tolerance_angstrom):
+def symmetric_strains(atoms: Atoms, tolerance_angstrom: float) -> NDArray:
     """Orthogonal symmetric strains that the point group leaves unchanged: one for a cubic crystal, up to six.
 
     Parameters
@@ -53,7 +61,7 @@ def symmetric_strains(atoms, tolerance_angstrom):
     return 3**0.5 * numpy.concatenate([volume[None], shapes]).reshape(-1, 3, 3)
 
 
-_KNOWN_OPERATIONS = {}
+_KNOWN_OPERATIONS: dict[tuple, Any] = {}
 
 
 def _operations(atoms, tolerance_angstrom):
@@ -78,19 +86,19 @@ def _range_of(projector):
     return rows * numpy.array(signs).reshape(-1, 1)
 
 
-def is_cubic(atoms, tolerance_angstrom):
+def is_cubic(atoms: Atoms, tolerance_angstrom: float) -> bool:
     """Whether the only symmetric strain of a crystal is a change of its volume."""
     return len(symmetric_strains(atoms, tolerance_angstrom)) == 1
 
 
-def lattice_constant_angstrom(atoms):
+def lattice_constant_angstrom(atoms: Atoms) -> float:
     """Edge of the conventional cube of a cubic primitive cell (angstrom): simple, face- or body-centred."""
     angle = atoms.cell.angles()[0]
     cells = 1 if abs(angle - 90) < 1e-3 else 4 if abs(angle - 60) < 1e-3 else 2
     return float((atoms.cell.volume * cells) ** (1 / 3))
 
 
-def free_coordinates(atoms, tolerance_angstrom):
+def free_coordinates(atoms: Atoms, tolerance_angstrom: float) -> dict[str, list[float]]:
     """Coordinates that the space group leaves free, those that relaxation may change.
 
     Parameters

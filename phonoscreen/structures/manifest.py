@@ -1,8 +1,12 @@
 """The manifest: which candidates belong to the study, their class, part and shard."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import pandas
@@ -21,6 +25,9 @@ from phonoscreen.structures.filters import (
 )
 from phonoscreen.structures.prototypes import classify, formula_type
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
 log = logging.getLogger("phonoscreen")
 
 STAGE = "filter_structures"
@@ -29,7 +36,15 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def build_manifest(table, structures, classes, settings, shards, seed, threads=1):
+def build_manifest(
+    table: pandas.DataFrame,
+    structures: Mapping[str, Atoms],
+    classes: Collection[str] | None,
+    settings: Mapping[str, Any],
+    shards: Iterable[str],
+    seed: int,
+    threads: int = 1,
+) -> tuple[pandas.DataFrame, list[dict], dict[str, Atoms]]:
     """Filter the candidates and assign the rest to parts and shards.
 
     Parameters
@@ -55,7 +70,8 @@ def build_manifest(table, structures, classes, settings, shards, seed, threads=1
     """
     records = {name: _record(name, "", "") for name in table["structure_id"]}
     search = []
-    for row in table.itertuples():
+    listed: Any = table.itertuples()
+    for row in listed:
         atoms = structures.get(row.structure_id)
         if atoms is None:
             records[row.structure_id] = _record(row.structure_id, "failed", row.problem or "no geometry")

@@ -4,8 +4,12 @@ OQMD: Saal et al., JOM 65, 1501 (2013); Kirklin et al., npj Comput. Mater. 1, 15
 Sci. Data 8, 217 (2021). One query per class of Table 1; the class itself is found again from the atoms afterwards.
 """
 
+from __future__ import annotations
+
 import math
 import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy
@@ -19,6 +23,9 @@ from phonoscreen.structures.candidate import NOT_GIVEN, Candidate
 from phonoscreen.structures.formulas import formula_of
 from phonoscreen.structures.snapshot import Pager, fetch_series, open_snapshot
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SPACE_GROUPS = {"216": "F-43m", "221": "Pm-3m", "225": "Fm-3m", "227": "Fd-3m"}
 PAGE_LIMIT = 50  # the most that the service sends at once
 SITES_MAX = 500
@@ -27,7 +34,14 @@ _OPTIMADE_FIELDS = ("entry_id", "spacegroup", "delta_e", "stability", "unit_cell
 _OPTIMADE_STANDARD = ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "species", "dimension_types")
 
 
-def collect_oqmd(url, snapshot, classes, formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom, pager=None):
+def collect_oqmd(
+    url: str,
+    snapshot: str | Path,
+    classes: Sequence[str],
+    formation_energy_max_ev_per_atom: float,
+    hull_distance_max_ev_per_atom: float,
+    pager: Pager | None = None,
+) -> list[Candidate]:
     """Collect candidates through ``/oqmdapi/formationenergy``.
 
     Parameters
@@ -55,8 +69,13 @@ def collect_oqmd(url, snapshot, classes, formation_energy_max_ev_per_atom, hull_
 
 
 def collect_optimade(
-    url, snapshot, classes, formation_energy_max_ev_per_atom, hull_distance_max_ev_per_atom, pager=None
-):
+    url: str,
+    snapshot: str | Path,
+    classes: Sequence[str],
+    formation_energy_max_ev_per_atom: float,
+    hull_distance_max_ev_per_atom: float,
+    pager: Pager | None = None,
+) -> list[Candidate]:
     """Collect candidates through an OPTIMADE service that gives OQMD's ``_oqmd_*`` properties.
 
     Parameters and result as in ``collect_oqmd``; ``url`` is the base, for example ``"https://oqmd.org/optimade/v1"``.
@@ -78,13 +97,13 @@ def collect_optimade(
     return candidates_of("optimade", drop_duplicates(records))
 
 
-def anonymous_formula(formula_type):
+def anonymous_formula(formula_type: str) -> str:
     """Write a formula type as OPTIMADE does, letters by falling count: ``"ABC2D6"`` becomes ``"A6B2CD"``."""
     counts = sorted((int(n or 1) for n in re.findall(r"[A-Z](\d*)", formula_type)), reverse=True)
     return str(Formula.from_dict(dict(zip("ABCDEFGH", counts, strict=False))))
 
 
-def optimade_record(entry, host):
+def optimade_record(entry: Any, host: str | None) -> dict[str, Any]:
     """Return an entry of OPTIMADE as a record like the OQMD's own, whoever provides it.
 
     Parameters
@@ -129,7 +148,7 @@ def _standard_geometry(properties):
     return {"unit_cell": cell.tolist(), "sites": sites}
 
 
-def drop_duplicates(records):
+def drop_duplicates(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keep one record per crystal: that of the preferred entry where it is among them, else the first.
 
     Parameters
@@ -157,7 +176,7 @@ def _text_id(value):
     return str(value).strip() if is_id else ""
 
 
-def parse_sites(unit_cell, sites):
+def parse_sites(unit_cell: Any, sites: Any) -> Atoms:
     """Return the atoms of a record.
 
     Parameters
@@ -186,7 +205,7 @@ def parse_sites(unit_cell, sites):
     return admit_crystal(atoms)
 
 
-def candidates_of(source, records):
+def candidates_of(source: str, records: Iterable[dict[str, Any]]) -> list[Candidate]:
     """Return a Candidate for every record of a service; what a record lacks, or has odd, is its problem in words.
 
     Parameters

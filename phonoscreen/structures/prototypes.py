@@ -4,11 +4,15 @@ The class of a structure (one of the 16 of Table 1 of Rodriguez et al., Commun. 
 atoms by spglib (Togo, Shinohara and Tanaka, Sci. Technol. Adv. Mater. Methods 4, 2384822 (2024)), never from a name.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import spglib
@@ -21,6 +25,9 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.formats.hidden_content import own_masses, set_masses
 from phonoscreen.structures.formulas import formula_of, parse_formula
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Rows are the primitive lattice vectors in spglib's conventional ones, by the letter of the centring.
 _PRIMITIVE = {
@@ -48,17 +55,17 @@ class Classified:
     formula_type: str
 
     @property
-    def prototype(self):
+    def prototype(self) -> str:
         """Class of Table 1, for example ``"225-ABC2D6"``."""
         return f"{self.space_group_number}-{self.formula_type}"
 
     @property
-    def formula(self):
+    def formula(self) -> str:
         """Reduced formula, electropositive elements first (``phonoscreen.structures.formulas``)."""
         return formula_of(self.atoms.numbers, own_masses(self.atoms))
 
 
-def read_prototypes(path):
+def read_prototypes(path: str | Path) -> dict[str, Any]:
     """Return ``resources/prototypes.yaml``: ``classes`` (list of names) and ``structure_types``."""
     with open(path) as stream:
         return yaml.safe_load(stream)
@@ -71,13 +78,13 @@ def _reduced_counts(numbers):
     return [(chemical_symbols[z], n // divisor) for z, n in ordered]
 
 
-def formula_type(numbers):
+def formula_type(numbers: Iterable[int]) -> str:
     """Anonymous reduced formula: letters by rising count, for example ``"ABC2D6"`` (``generic`` of the OQMD)."""
     counts = [count for _, count in _reduced_counts(numbers)]
     return str(Formula.from_dict(dict(zip(ascii_uppercase, counts, strict=False))))
 
 
-def classify(atoms, tolerance_angstrom):
+def classify(atoms: Atoms, tolerance_angstrom: float) -> Classified:
     """Find space group and formula type and symmetrise to the standard primitive cell.
 
     Sites rounded by a database are moved to their exact symmetric places.
@@ -121,7 +128,7 @@ def _rank(number, numbers):
     return [symbol for symbol, _ in _reduced_counts(numbers)].index(chemical_symbols[number])
 
 
-def build_structure(formula, structure_type, structure_types):
+def build_structure(formula: str, structure_type: str, structure_types: Mapping[str, Any]) -> Atoms:
     """Build a starting geometry from a formula and a structure type.
 
     The lattice constant makes the tightest pair of neighbours touch with the covalent radii of Cordero et al.,

@@ -8,10 +8,13 @@ dimensions replaces a constrained search in 3n + 6, and the symmetry cannot be l
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy
 from ase import Atoms
+from numpy.typing import NDArray
 from scipy.linalg import expm, expm_frechet
 
 from phonoscreen.audit.errors import StudyError
@@ -32,6 +35,16 @@ _BULK_MODULUS = 60 / EV_PER_ANGSTROM3_IN_GPA
 _STIFFNESS = 5.0
 _STEP_STRAIN = 0.04
 _STEP_ANGSTROM = 0.15
+
+
+class RelaxingEngine(Protocol):
+    """What relaxation asks of an engine of the reference forces."""
+
+    name: str
+    relaxes: bool
+
+    def evaluate(self, atoms: Atoms, label: str) -> tuple[float, NDArray, NDArray]:
+        """Return energy (eV), forces (eV/angstrom) and stress (eV/angstrom^3)."""
 
 
 @dataclass
@@ -98,7 +111,15 @@ class _SymmetricCrystal:
         return numpy.tensordot(variables[:n] * self.scale[:n], self.strains, axes=1)
 
 
-def relax(atoms, evaluate, *, force_max_ev_per_angstrom, stress_max_gpa, steps_max, tolerance_angstrom):
+def relax(
+    atoms: Atoms,
+    evaluate: Callable[[Atoms, int], tuple[float, NDArray, NDArray]],
+    *,
+    force_max_ev_per_angstrom: float,
+    stress_max_gpa: float,
+    steps_max: int,
+    tolerance_angstrom: float,
+) -> Relaxed:
     """Relax the cell and the free coordinates of a crystal, its space group kept.
 
     BFGS on the symmetric strains and the mode amplitudes, scaled to unit curvature at the start, with limited steps; a
@@ -169,7 +190,9 @@ def _updated(hessian, step, change):
     return hessian - numpy.outer(moved_by, moved_by) / (step @ moved_by)
 
 
-def relax_structure(atoms, engine, structure_id, settings, tolerance_angstrom):
+def relax_structure(
+    atoms: Atoms, engine: RelaxingEngine, structure_id: str, settings: Mapping[str, Any], tolerance_angstrom: float
+) -> Outcome:
     """Relax one structure of a shard and describe the result.
 
     Parameters

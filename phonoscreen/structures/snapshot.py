@@ -8,8 +8,10 @@ snapshot is read without touching the network, so a study stays on the data it s
 import json
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -32,12 +34,12 @@ class Pager:
     timeout_s : limit for one answer to begin
     """
 
-    def __init__(self, tries=8, wait_s=2.0, timeout_s=120.0):
+    def __init__(self, tries: int = 8, wait_s: float = 2.0, timeout_s: float = 120.0):
         self.tries, self.wait_s, self.timeout_s = tries, wait_s, timeout_s
         self._session = requests.Session()
         self._session.headers["Accept"] = "application/json"
 
-    def get(self, url, params=None):
+    def get(self, url: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return one page as a dict with the key ``data``.
 
         Raises
@@ -74,7 +76,7 @@ class Pager:
         )  # fmt: skip
 
 
-def open_snapshot(folder, request):
+def open_snapshot(folder: str | Path, request: Mapping[str, Any]) -> Path:
     """Return the folder of the snapshot to use: the newest one of this request, else a new one of today.
 
     Parameters
@@ -96,7 +98,7 @@ def open_snapshot(folder, request):
     return new
 
 
-def fetch_series(pager, folder, url, params, announced_key):
+def fetch_series(pager: Pager, folder: Path, url: str, params: Mapping[str, Any] | None, announced_key: str) -> list:
     """Return the records of all pages of one query, fetching those that are not in the folder yet.
 
     Parameters
@@ -116,7 +118,8 @@ def fetch_series(pager, folder, url, params, announced_key):
         If the service fails for good, sends a page again, or delivered fewer records than it announced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    records, visited = [], set()
+    records: list = []
+    visited: set[str | None] = set()
     while True:
         path = folder / f"{len(visited):06d}.json"
         if path.exists():

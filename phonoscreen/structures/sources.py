@@ -3,7 +3,9 @@
 import io
 import logging
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -23,7 +25,7 @@ COLUMNS = ("structure_id", "formula", "prototype")
 _POOL_BYTES_MAX = 50_000_000
 
 
-def read_pool(path, structure_types):
+def read_pool(path: str | Path, structure_types: Mapping[str, Any]) -> list[Candidate]:
     """Candidates from a list of compounds.
 
     Parameters
@@ -103,7 +105,7 @@ def _read_table(path):
     return table.apply(lambda column: column.str.strip()).fillna("")
 
 
-def read_folder(path):
+def read_folder(path: str | Path) -> list[Candidate]:
     """Candidates from a folder of CIF, POSCAR and (extended) XYZ files; a file may hold several structures.
 
     Parameters
@@ -128,7 +130,7 @@ def read_folder(path):
     return candidates_of_files(files, [file.relative_to(path).as_posix() for file in files])
 
 
-def candidates_of_files(files, names, keep_unreadable=False):
+def candidates_of_files(files: Iterable[Path], names: Sequence[str], keep_unreadable: bool = False) -> list[Candidate]:
     """Candidates from structure files, each of which may hold several; ids as ``ids_of_files`` makes them.
 
     Parameters

@@ -1,15 +1,23 @@
 """Structures in the HDF5 files of the shards: one group per structure id."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import h5py
 import numpy
 from ase import Atoms
+from numpy.typing import NDArray
 
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.masses import standard_masses
 from phonoscreen.formats.hidden_content import own_masses
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def structure_arrays(atoms):
+
+def structure_arrays(atoms: Atoms) -> dict[str, NDArray]:
     """Return the arrays that describe a cell in a shard file.
 
     Parameters
@@ -30,19 +38,19 @@ def structure_arrays(atoms):
     }
 
 
-def crystal_arrays(crystal):
+def crystal_arrays(crystal: Crystal) -> dict[str, NDArray]:
     """Return the arrays that describe a ``Crystal`` in a shard file, its masses left out (see ``structure_arrays``)."""
     return {"cell": crystal.cell, "scaled_positions": crystal.scaled_positions, "numbers": crystal.numbers}
 
 
-def read_crystal(group):
+def read_crystal(group: h5py.Group) -> Crystal:
     """Return the ``Crystal`` of one group of a shard file; masses that are not stored are the natural ones."""
     numbers = group["numbers"][:]
     masses = group["masses"][:] if "masses" in group else standard_masses(numbers)
     return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, masses)
 
 
-def read_atoms(group):
+def read_atoms(group: h5py.Group) -> Atoms:
     """Return the ``ase.Atoms`` of one group of a shard file (see ``structure_arrays``)."""
     return Atoms(
         numbers=group["numbers"][()], cell=group["cell"][()], scaled_positions=group["scaled_positions"][()], pbc=True,
@@ -50,7 +58,7 @@ def read_atoms(group):
     )  # fmt: skip
 
 
-def read_structures(path):
+def read_structures(path: str | Path) -> dict[str, Atoms]:
     """Return all structures of a shard file.
 
     Parameters

@@ -7,7 +7,9 @@ of the experiment on force models (``resources/experiment_pool.csv``) to the sta
 import argparse
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import chain, product, zip_longest
+from typing import Any
 
 import pandas
 import yaml
@@ -20,12 +22,12 @@ UNSEEN_FRACTION = 0.2
 COLUMNS = ["structure_id", "formula", "prototype", "part"]
 
 
-def site_counts(structure_type):
+def site_counts(structure_type: str) -> list[int]:
     """Return how many atoms each site of a structure type gives to the formula: ``[1, 1, 2]`` for ``216-ABC2``."""
     return [int(count or 1) for count in re.findall(r"[A-Z](\d*)", structure_type.split("-")[1])]
 
 
-def substitute(structure_type, families, seed):
+def substitute(structure_type: str, families: Sequence[Sequence[str]], seed: int) -> list[str]:
     """Formulas of a structure type in the order of a draw: the families take turns, each in an order of its own.
 
     Parameters
@@ -49,7 +51,7 @@ def substitute(structure_type, families, seed):
     return list(dict.fromkeys(formula for formula in chain(*zip_longest(*turns)) if formula))
 
 
-def draw_pool(families, known, seed, scale=1):
+def draw_pool(families: Mapping[str, Any], known: pandas.DataFrame, seed: int, scale: int = 1) -> pandas.DataFrame:
     """The pool: known compounds of each structure type, then drawn ones up to the number asked for.
 
     Every class is divided into compounds to train on and compounds never seen (part ``validation``), a fifth of each.
@@ -76,7 +78,8 @@ def draw_pool(families, known, seed, scale=1):
         chosen[structure_type].append(one)
     rows = [(*one, structure_type) for structure_type, compounds in chosen.items() for one in compounds]
     table = pandas.DataFrame(rows, columns=COLUMNS[:3])
-    classes = {row.structure_id: "-".join(row.prototype.split("-")[:2]) for row in table.itertuples()}
+    listed: Any = table.itertuples()
+    classes = {row.structure_id: "-".join(row.prototype.split("-")[:2]) for row in listed}
     unseen = round(UNSEEN_FRACTION * len(table))
     parts = draw_parts(classes, len(table) - unseen, unseen, seed)
     table["part"] = [parts[name] for name in table["structure_id"]]
@@ -95,7 +98,7 @@ def _candidates(structure_type, families, known, seed):
     return compounds
 
 
-def main():
+def main() -> None:
     """Print the pool of a file of families."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("families", help="YAML: structure type -> compounds, families")

@@ -1,13 +1,19 @@
 """Rules by which the pool of the paper's size is filled (``resources/enumeration.yaml``) and the elements they use."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import yaml
 
 from phonoscreen.structures.filters import paper_elements
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ANIONS = {-1: "H F Cl Br I", -2: "O S Se Te", -3: "N P As Sb Bi", -4: "C Si Ge Sn Pb"}
 CHARGE_OF_ANION = {symbol: charge for charge, symbols in ANIONS.items() for symbol in symbols.split()}
@@ -51,13 +57,13 @@ class Rules:
     never_cations: set
     elements: dict = field(default_factory=dict)
 
-    def symbols(self, text):
+    def symbols(self, text: str) -> list[str]:
         """Symbols of a site: element symbols and names of groups, each once, in the order written."""
         found = chain(*(self.groups.get(word, word).split() for word in text.split()))
         return [symbol for symbol in dict.fromkeys(found) if symbol in self.elements]
 
 
-def read_rules(path) -> Rules:
+def read_rules(path: str | Path) -> Rules:
     """Read the rules of a pool over the 63 elements of the study."""
     with open(path) as stream:
         document = yaml.safe_load(stream)
@@ -75,7 +81,7 @@ def _element(symbol, more):
         known = Known(symbol)
         common = frozenset(int(q) for q in (*known.common_oxidation_states, *more) if q > 0)
         charges = common | {int(q) for q in known.icsd_oxidation_states if q > 0}
-        radii = known.ionic_radii
+        radii: Any = known.ionic_radii
         anion = radii.get(CHARGE_OF_ANION.get(symbol), numpy.nan)
         cations = [float(radius) for charge, radius in radii.items() if charge > 0]
     group = known.group

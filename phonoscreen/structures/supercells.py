@@ -3,12 +3,21 @@
 Random displacement of all atoms at once: Zhou, Nielson, Xia and Ozolins, Phys. Rev. Lett. 113, 185501 (2014).
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 
+if TYPE_CHECKING:
+    from ase import Atoms
 
-def repetitions_for(cell, n_atoms, min_length_angstrom, max_atoms):
+
+def repetitions_for(cell: ArrayLike, n_atoms: int, min_length_angstrom: float, max_atoms: int) -> tuple[int, ...]:
     """Return the smallest diagonal replication whose lattice vectors all reach a length.
 
     Parameters
@@ -44,7 +53,7 @@ def repetitions_for(cell, n_atoms, min_length_angstrom, max_atoms):
     return tuple(int(n) for n in repetitions)
 
 
-def build_supercell(atoms, repetitions):
+def build_supercell(atoms: Atoms, repetitions: Iterable[int]) -> Atoms:
     """Return the undisplaced supercell; atom order of ``ase.Atoms.repeat``.
 
     Atom ``((m0 * n1 + m1) * n2 + m2) * n_atoms + j`` is atom ``j`` translated by ``m0 a0 + m1 a1 + m2 a2``.
@@ -57,7 +66,9 @@ def build_supercell(atoms, repetitions):
     return atoms.repeat(tuple(int(n) for n in repetitions))
 
 
-def random_displacements(n_supercells, n_atoms, amplitude_angstrom, rng):
+def random_displacements(
+    n_supercells: int, n_atoms: int, amplitude_angstrom: float, rng: numpy.random.Generator
+) -> NDArray:
     """Displacements of fixed length and isotropic random direction.
 
     A longer series with the same generator state begins with the shorter one.
@@ -76,7 +87,7 @@ def random_displacements(n_supercells, n_atoms, amplitude_angstrom, rng):
     return amplitude_angstrom * directions / numpy.linalg.norm(directions, axis=2, keepdims=True)
 
 
-def displaced_supercell(supercell, displacements):
+def displaced_supercell(supercell: Atoms, displacements: ArrayLike) -> Atoms:
     """Return a copy of the supercell with its atoms moved.
 
     Parameters
