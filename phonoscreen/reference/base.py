@@ -12,13 +12,36 @@ An engine has
 or ``"<structure id>/relax-<step>"``: DFT codes run in a folder of that name, collected outputs are found by it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Protocol
+
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.crystal.geometry import check_geometry
 
+if TYPE_CHECKING:
+    from ase import Atoms
 
-def missing_package(package, error):
+
+class Engine(Protocol):
+    """The interface, for annotations."""
+
+    kind: str
+    name: str
+    relaxes: bool
+
+    def forces(self, atoms: Atoms, label: str) -> tuple[float, NDArray]:
+        """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
+
+    def evaluate(self, atoms: Atoms, label: str) -> tuple[float, NDArray, NDArray]:
+        """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
+
+
+def missing_package(package: str, error: ImportError) -> MachineError:
     """Return the error of an engine whose package cannot be imported."""
     return MachineError(
         f"the package {package} cannot be imported: {error}", where="config reference.engine",
@@ -26,7 +49,7 @@ def missing_package(package, error):
     )  # fmt: skip
 
 
-def check_results(energy_ev, forces, n_atoms, where):
+def check_results(energy_ev: float, forces: ArrayLike, n_atoms: int, where: str | None) -> tuple[float, NDArray]:
     """Refuse energies and forces that are not finite or do not fit the atoms."""
     forces = numpy.asarray(forces, dtype=float)
     if forces.shape != (n_atoms, 3):
@@ -49,11 +72,11 @@ class CalculatorEngine:
 
     relaxes = True
 
-    def __init__(self, kind, name, calculator, elements=None):
+    def __init__(self, kind: str, name: str, calculator: Any, elements: Collection[int] | None = None):
         self.kind, self.name, self.elements = kind, name, elements
         self._calculator = calculator
 
-    def calculator(self):
+    def calculator(self) -> Any:
         """Return the ASE calculator."""
         return self._calculator
 
@@ -70,13 +93,13 @@ class CalculatorEngine:
         copy.calc = self._calculator
         return copy
 
-    def forces(self, atoms, label=None):
+    def forces(self, atoms: Atoms, label: str | None = None) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
         copy = self._prepare(atoms, label)
         forces = copy.get_forces()
         return check_results(copy.get_potential_energy(), forces, len(atoms), label)
 
-    def evaluate(self, atoms, label=None):
+    def evaluate(self, atoms: Atoms, label: str | None = None) -> tuple[float, NDArray, NDArray]:
         """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
         copy = self._prepare(atoms, label)
         forces = copy.get_forces()

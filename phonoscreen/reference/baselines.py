@@ -1,11 +1,21 @@
 """Universal potentials on the labelled supercells of structures that no network of the study was trained on."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError, machine_named
 from phonoscreen.structures.labelled_supercells import read_labelled
 from phonoscreen.structures.store import read_atoms
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
+
+if TYPE_CHECKING:
+    import h5py
+
+    from phonoscreen.reference.base import Engine
 
 COLUMNS = [
     "structure_id", "stage", "status", "reason", "model", "engine", "reference", "part", "n_supercells",
@@ -13,7 +23,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def force_errors(predicted, reference):
+def force_errors(predicted: ArrayLike, reference: ArrayLike) -> dict[str, float]:
     """Return the errors of predicted forces.
 
     Parameters
@@ -36,7 +46,9 @@ def force_errors(predicted, reference):
     }
 
 
-def evaluate_structure(engine, structure_id, supercells, labels):
+def evaluate_structure(
+    engine: Engine, structure_id: str, supercells: h5py.Group, labels: h5py.Group
+) -> tuple[dict[str, Any], NDArray | None]:
     """Compare an engine with the labels of one structure.
 
     Parameters

@@ -3,10 +3,18 @@
 It is not DFT, and every product says so.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from phonoscreen.reference.base import CalculatorEngine, missing_package
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def make(settings, threads, folder=None):
+
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path | None = None) -> CalculatorEngine:
     """Return the engine.
 
     Parameters

@@ -6,10 +6,15 @@ the primitive cell. A supercell finds its forces by its displacements: cell, ele
 1e-4 angstrom, the atoms may come in another order.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy
 from ase.units import Bohr
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import file_name
@@ -18,6 +23,9 @@ from phonoscreen.formats.displacements import read_born
 from phonoscreen.formats.labelled import check_one_setting, read_labelled
 from phonoscreen.formats.outputs import inspect_output
 from phonoscreen.reference.base import check_results
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 AGREEMENT_ANGSTROM = 1e-4
 
@@ -43,15 +51,16 @@ class CollectedEngine:
 
     kind, relaxes = "collected", False
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path | None):
         if not folder or not Path(folder).is_dir():
             raise StudyError(
                 f"no folder {folder!r} of existing outputs", where="reference/collected/folder",
                 fix="name a folder with one folder per structure id",
             )  # fmt: skip
         self._folder = Path(folder)
-        self._read = {}
-        self._used, self._perfect = [], None
+        self._read: dict[str, list[Atoms]] = {}
+        self._used: list[Atoms] = []
+        self._perfect: Atoms | None = None
         self.name = f"existing outputs in {self._folder.name}"
 
     def _outputs(self, structure_id):
@@ -67,7 +76,7 @@ class CollectedEngine:
             self._read = {structure_id: [atoms for file in files for atoms in read_labelled(file, refuse=False)]}
         return self._read[structure_id]
 
-    def forces(self, atoms, label):
+    def forces(self, atoms: Atoms, label: str) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom of the output with these positions."""
         structure_id, _, which = label.rpartition("/")
         outputs = self._outputs(structure_id)
@@ -103,7 +112,7 @@ class CollectedEngine:
             )
         return check_results(energy_ev, forces, len(atoms), label)
 
-    def charges(self, atoms, structure_id):
+    def charges(self, atoms: Atoms, structure_id: str) -> tuple[NDArray, NDArray] | None:
         """Return Born charges (n_atoms, 3, 3) and dielectric tensor (3, 3) of a primitive cell, or None.
 
         They are read from phonopy's file ``BORN`` in the structure's folder, if there is one.
@@ -111,7 +120,7 @@ class CollectedEngine:
         path = self._folder / file_name(structure_id) / "BORN"
         return read_born(path, Crystal.from_ase(atoms)) if path.exists() else None
 
-    def evaluate(self, atoms, label):
+    def evaluate(self, atoms: Atoms, label: str) -> NoReturn:
         """Raise: existing outputs cannot relax a structure."""
         raise StudyError("existing outputs cannot relax a structure", where=label)
 
@@ -154,7 +163,7 @@ class CollectedEngine:
         return f": its displacements are {factor:.3f} times those of this supercell{unit}"
 
 
-def output_files(folder):
+def output_files(folder: str | Path) -> list[Path]:
     """Files of a folder and its subfolders that hold forces; of a run of VASP its vasprun.xml before its OUTCAR.
 
     Parameters
@@ -181,7 +190,7 @@ def output_files(folder):
     return found
 
 
-def match_atoms(atoms, output):
+def match_atoms(atoms: Atoms, output: Atoms) -> tuple[NDArray, float]:
     """Find each atom in another list of atoms of the same cell.
 
     Parameters
@@ -207,6 +216,6 @@ def match_atoms(atoms, output):
     return order, float(distances[numpy.arange(len(atoms)), order].max())
 
 
-def make(settings, threads, folder=None):
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path | None = None) -> CollectedEngine:
     """Return the engine; ``threads`` and ``folder`` are not used, nothing is calculated."""
     return CollectedEngine(settings["folder"])

@@ -1,11 +1,13 @@
 """GPAW as reference, an open plane-wave PAW code: Mortensen et al., J. Chem. Phys. 160, 092503 (2024)."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.reference.base import CalculatorEngine, missing_package
 
 
-def make(settings, threads, folder):
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> CalculatorEngine:
     """Return the engine that runs GPAW inside this process.
 
     Plane waves up to ``cutoff_ev``, Gamma-centred k points, Fermi-Dirac smearing of 0.05 eV, no symmetry of displaced

@@ -1,16 +1,22 @@
 """Engines by one name, as the command line gives them: a universal potential, or any calculator of ASE."""
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.reference.sevennet import SEVENNET_SHIPPED
 
+if TYPE_CHECKING:
+    from phonoscreen.reference.base import Engine
+
 CHGNET = "0.3.0"
 
 
-def engine_of_name(name, arguments=None, threads=1):
+def engine_of_name(name: str, arguments: dict[str, Any] | None = None, threads: int = 1) -> Engine:
     """Return the engine of a name.
 
     Parameters

@@ -8,7 +8,9 @@ shapes, because JAX compiles anew for each, and the convolution is ``phonoscreen
 import hashlib
 import os
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy
 from ase import Atoms
@@ -146,11 +148,11 @@ class NequixEngine:
             results += self._evaluate(structures[first : first + GRAPHS - 1], label)
         return results
 
-    def evaluate(self, atoms, label=None):
+    def evaluate(self, atoms: Atoms, label: str | None = None) -> tuple[float, NDArray, NDArray]:
         """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
         return self.evaluate_many([atoms], label)[0]
 
-    def forces(self, atoms, label=None):
+    def forces(self, atoms: Atoms, label: str | None = None) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
         return self.evaluate(atoms, label)[:2]
 
@@ -234,7 +236,9 @@ def _use_convolution(layer, inputs, lmax):
     radial = layer.radial_mlp.layers
     if radial[-1].use_bias:
         raise StudyError("a radial network with a bias is not supported", where=f"layer of {inputs}")
-    convolution = Convolution(make_paths(*channels, ordered, coupling), numpy.array(radial[-1].weights))
+    convolution = Convolution(
+        make_paths(channels[0], channels[1], channels[2], ordered, coupling), numpy.array(radial[-1].weights)
+    )
     radial[-1] = _unchanged
     # Modules of equinox are frozen; the two attributes are static, not weights.
     object.__setattr__(layer, "tp_conv", convolution)
@@ -295,6 +299,6 @@ class Convolution:
         self.forward.defvjp(keep, backward)
 
 
-def make(settings, threads, folder=None):
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path | None = None) -> NequixEngine:
     """Return the engine; ``threads`` and ``folder`` are not used, JAX takes the cores that the job has."""
     return NequixEngine(settings["model"])

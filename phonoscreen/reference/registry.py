@@ -4,18 +4,26 @@
 imported only when it is chosen.
 """
 
+from __future__ import annotations
+
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from phonoscreen.audit.errors import StudyError
 
+if TYPE_CHECKING:
+    from phonoscreen.audit.job import Job
+    from phonoscreen.reference.base import Engine
 
-def engines():
+
+def engines() -> list[str]:
     """Return the names of the engines there are: the modules of this package that have a function ``make``."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef make(" in path.read_text())
 
 
-def engine_of(job, settings=None, folder="calculations"):
+def engine_of(job: Job, settings: Mapping[str, Any] | None = None, folder: str = "calculations") -> Engine:
     """Return the engine of a job, with the threads, MPI processes and folders that the job gives it.
 
     Parameters
@@ -28,7 +36,7 @@ def engine_of(job, settings=None, folder="calculations"):
     return make_engine({**(settings or job.params.reference), **given}, job.threads, job.work / folder)
 
 
-def make_engine(settings, threads, folder=None):
+def make_engine(settings: Mapping[str, Any], threads: int, folder: str | Path | None = None) -> Engine:
     """Return the engine of the settings, as ``phonoscreen.reference.base`` describes it.
 
     Parameters

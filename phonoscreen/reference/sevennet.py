@@ -3,7 +3,9 @@
 It is not DFT, and every product says so.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.reference.base import CalculatorEngine, missing_package
@@ -15,7 +17,7 @@ SEVENNET_SHIPPED = {
 }
 
 
-def make(settings, threads, folder=None):
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path | None = None) -> CalculatorEngine:
     """Return the engine.
 
     Parameters

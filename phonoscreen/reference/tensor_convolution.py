@@ -7,10 +7,12 @@ again.
 Loops run over the channels ``u``, so inside a node's features the channel is the fastest index.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy
 from numba import njit
+from numpy.typing import ArrayLike, NDArray
 
 _FAST = {"nnan", "nsz", "arcp", "contract", "reassoc"}
 
@@ -37,7 +39,13 @@ class Paths:
     size_out: int
 
 
-def make_paths(inputs, harmonics, outputs, instructions, coefficients):
+def make_paths(
+    inputs: Sequence[tuple[int, int]],
+    harmonics: Sequence[tuple[int, int]],
+    outputs: Sequence[tuple[int, int]],
+    instructions: Sequence[tuple[int, int, int]],
+    coefficients: Callable[[int, int, int], ArrayLike],
+) -> Paths:
     """Lay out the paths of a tensor product.
 
     Parameters
@@ -73,7 +81,9 @@ def make_paths(inputs, harmonics, outputs, instructions, coefficients):
     )  # fmt: skip
 
 
-def convolve(paths, features, harmonics, weights, receivers, senders):
+def convolve(
+    paths: Paths, features: NDArray, harmonics: NDArray, weights: NDArray, receivers: NDArray, senders: NDArray
+) -> NDArray:
     """Sum the weighted tensor products over the edges.
 
     Parameters
@@ -92,7 +102,15 @@ def convolve(paths, features, harmonics, weights, receivers, senders):
                     features, harmonics, weights, receivers, senders)  # fmt: skip
 
 
-def convolve_derivative(paths, gradient, features, harmonics, weights, receivers, senders):
+def convolve_derivative(
+    paths: Paths,
+    gradient: NDArray,
+    features: NDArray,
+    harmonics: NDArray,
+    weights: NDArray,
+    receivers: NDArray,
+    senders: NDArray,
+) -> tuple[NDArray, NDArray, NDArray]:
     """Derivatives of a scalar with respect to features, harmonics and weights, from its derivative to the output.
 
     Parameters

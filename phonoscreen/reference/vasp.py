@@ -4,18 +4,26 @@ VASP is licensed and not part of this project; the user names the command (setti
 folder of the potentials (environment variable ``VASP_PP_PATH``, as in ASE).
 """
 
+from __future__ import annotations
+
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from ase.io import read, write
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import MachineError, StudyError, run_program
 from phonoscreen.audit.names import file_name
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.formats.labelled import read_labelled
 from phonoscreen.reference.base import check_results
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 # The recommended PBE potentials of the VASP manual where they are not simply named after the element.
 _POTENTIALS = {
@@ -26,7 +34,7 @@ _POTENTIALS = {
 }  # fmt: skip
 
 
-def incar(cutoff_ev):
+def incar(cutoff_ev: float) -> str:
     """Return the INCAR of a single-point calculation with tight forces: PBE, non-magnetic, no +U, no spin-orbit."""
     settings = {
         "GGA": "PE", "PREC": "Accurate", "ENCUT": f"{cutoff_ev:g}", "EDIFF": "1E-8", "NELM": "200", "ISPIN": "1",
@@ -36,14 +44,14 @@ def incar(cutoff_ev):
     return "".join(f"{key} = {value}\n" for key, value in settings.items())
 
 
-def k_grid(cell, k_spacing_per_angstrom):
+def k_grid(cell: ArrayLike, k_spacing_per_angstrom: float) -> tuple[int, ...]:
     """Return the divisions of a Gamma-centred grid with at most this spacing (2 pi included), (3,) int."""
     reciprocal = 2 * numpy.pi * numpy.linalg.inv(numpy.asarray(cell)).T
     lengths = numpy.linalg.norm(reciprocal, axis=1)
     return tuple(int(n) for n in numpy.maximum(1, numpy.ceil(lengths / k_spacing_per_angstrom - 1e-6)))
 
 
-def read_vasprun(path, n_atoms):
+def read_vasprun(path: str | Path, n_atoms: int) -> tuple[float, NDArray, NDArray]:
     """Read energy, forces and stress of the last ionic step.
 
     Parameters
@@ -67,7 +75,8 @@ def read_vasprun(path, n_atoms):
 
 def _stress(path):
     try:
-        return read(path, format="vasp-xml").get_stress(voigt=False)
+        atoms: Any = read(path, format="vasp-xml")
+        return atoms.get_stress(voigt=False)
     except Exception as error:  # the parser raises anything on a file cut short
         raise StudyError(f"stress cannot be read: {error}", where=str(path), fix="repeat this calculation") from error
 
@@ -84,7 +93,7 @@ class VaspEngine:
 
     kind, relaxes = "vasp", True
 
-    def __init__(self, settings, folder):
+    def __init__(self, settings: Mapping[str, Any], folder: str | Path):
         if not settings.get("command"):
             raise StudyError(
                 "no VASP command",
@@ -96,7 +105,7 @@ class VaspEngine:
         self._cutoff_ev, self._k_spacing = settings["cutoff_ev"], settings["k_spacing_per_angstrom"]
         self.name = f"VASP {settings['model']} {self._cutoff_ev:g} eV"
 
-    def write_inputs(self, atoms, folder):
+    def write_inputs(self, atoms: Atoms, folder: Path) -> NDArray:
         """Write POSCAR, INCAR, KPOINTS and POTCAR.
 
         Returns
@@ -113,7 +122,7 @@ class VaspEngine:
         (folder / "POTCAR").write_text("".join(potcar(symbol) for symbol in dict.fromkeys(grouped.symbols)))
         return order
 
-    def evaluate(self, atoms, label):
+    def evaluate(self, atoms: Atoms, label: str) -> tuple[float, NDArray, NDArray]:
         """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3."""
         check_geometry(atoms, label)
         folder = self._folder.joinpath(*map(file_name, label.split("/")))
@@ -128,12 +137,12 @@ class VaspEngine:
         done.write_text(inputs)
         return energy_ev, forces[numpy.argsort(order)], stress
 
-    def forces(self, atoms, label):
+    def forces(self, atoms: Atoms, label: str) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
         return self.evaluate(atoms, label)[:2]
 
 
-def potcar(symbol):
+def potcar(symbol: str) -> str:
     """Return the PAW-PBE potential of an element from the user's library.
 
     Raises
@@ -152,6 +161,6 @@ def potcar(symbol):
     return path.read_text()
 
 
-def make(settings, threads, folder):
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> VaspEngine:
     """Return the engine; ``threads`` is not used, the command of the settings says how VASP runs in parallel."""
     return VaspEngine(settings, folder)
