@@ -8,14 +8,21 @@ in eV per eV, both spins counted, each pair in one direction only, as LOBSTER li
 part plus the sum of ICOHP over both directions. Negative COHP is bonding.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import erfc
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    from phonoscreen.bonding.orbitals import OrbitalHamiltonian
 
 BROADENING_EV = 0.2  # Gaussian standard deviation of levels and of the Fermi edge
 STEP_EV = 0.05
@@ -47,11 +54,11 @@ class Cohp:
     icohp_ev: numpy.ndarray
     below_ev: numpy.ndarray
 
-    def bond_types(self):
+    def bond_types(self) -> list[tuple[str, float, list[int]]]:
         """Return ``[(name, length, indices of its pairs)]``, shortest first; the name as in ``"Cl-Na"``."""
         names = numpy.array(["-".join(sorted(pair)) for pair in self.symbols])
         order = numpy.lexsort((names, numpy.round(self.distances_angstrom, 6)))
-        types = []
+        types: list[tuple[str, float, list[int]]] = []
         for name in sorted(set(names)):
             chosen = [i for i in order if names[i] == name]
             for i in chosen:
@@ -67,7 +74,9 @@ def _length_and_name(bond_type):
     return round(bond_type[1], 2), bond_type[0]
 
 
-def pairs_within(cell, scaled_positions, numbers, cutoff_angstrom):
+def pairs_within(
+    cell: ArrayLike, scaled_positions: ArrayLike, numbers: ArrayLike, cutoff_angstrom: float
+) -> tuple[NDArray, NDArray, NDArray]:
     """Return the pairs of atoms up to a distance as LOBSTER lists them: first <= second, every translation.
 
     Returns
@@ -82,7 +91,9 @@ def pairs_within(cell, scaled_positions, numbers, cutoff_angstrom):
     return atoms[order], shift[once][order], distance[once][order]
 
 
-def cohp_of_pairs(hamiltonian, *, cutoff_angstrom=6.0, mesh_density_angstrom=40.0):
+def cohp_of_pairs(
+    hamiltonian: OrbitalHamiltonian, *, cutoff_angstrom: float = 6.0, mesh_density_angstrom: float = 40.0
+) -> Cohp:
     """COHP of every pair up to a distance.
 
     Parameters
@@ -109,17 +120,17 @@ def cohp_of_pairs(hamiltonian, *, cutoff_angstrom=6.0, mesh_density_angstrom=40.
     energies, vectors = numpy.linalg.eigh(hamiltonian.at(kpoints))
     fermi = fermi_level(energies, weights, hamiltonian.n_electrons)
     symbols = numpy.array(Atoms(hamiltonian.numbers).get_chemical_symbols())
+    grid = _energy_grid(energies - fermi)
     result = Cohp(
-        energies_ev=_energy_grid(energies - fermi),
+        energies_ev=grid,
         symbols=symbols[atoms],
         atoms=atoms,
         translations=translations,
         distances_angstrom=distances,
-        curves=None,
+        curves=numpy.zeros((len(atoms), len(grid))),
         icohp_ev=numpy.zeros(len(atoms)),
         below_ev=numpy.zeros(len(atoms)),
     )
-    result.curves = numpy.zeros((len(atoms), len(result.energies_ev)))
     occupations = erfc((energies - fermi) / (numpy.sqrt(2) * BROADENING_EV)) / 2
     smear = _Smear(result.energies_ev, energies - fermi)
     row_of = {tuple(cell): row for row, cell in enumerate(hamiltonian.cells)}
@@ -130,7 +141,7 @@ def cohp_of_pairs(hamiltonian, *, cutoff_angstrom=6.0, mesh_density_angstrom=40.
             if row is None:
                 continue
             here, there = (numpy.flatnonzero(hamiltonian.atoms == atom) for atom in atoms[pair])
-            corner = numpy.ix_(range(len(kpoints)), here, there)
+            corner = numpy.ix_(numpy.arange(len(kpoints)), here, there)
             phase = numpy.exp(2j * numpy.pi * kpoints @ translations[pair])
             block[corner] += phase[:, None, None] * hamiltonian.values[row][numpy.ix_(here, there)]
         share = numpy.einsum("kmn,kmn->kn", vectors.conj(), block @ vectors).real
@@ -140,7 +151,7 @@ def cohp_of_pairs(hamiltonian, *, cutoff_angstrom=6.0, mesh_density_angstrom=40.
     return result
 
 
-def half_mesh(cell, density_angstrom):
+def half_mesh(cell: NDArray, density_angstrom: float) -> tuple[NDArray, NDArray]:
     """Return the Gamma-centred mesh without the -k partners: (n_k, 3) fractional, (n_k,) weights with sum 1."""
     lengths = numpy.linalg.norm(cell, axis=1)
     mesh = [max(1, int(numpy.ceil(density_angstrom / length))) for length in lengths]
@@ -152,7 +163,7 @@ def half_mesh(cell, density_angstrom):
     return grid[chosen] / mesh, weights
 
 
-def fermi_level(energies_ev, weights, n_electrons):
+def fermi_level(energies_ev: NDArray, weights: NDArray, n_electrons: float) -> float:
     """Return the level below which Gaussian-broadened bands hold the electrons, eV; mid-gap in an insulator."""
     low, high = energies_ev.min() - 10, energies_ev.max() + 10
     bounds = []
@@ -191,7 +202,7 @@ class _Smear:
         return numpy.convolve(counts[: self.n], self.kernel, mode="same")
 
 
-def integrate_to_fermi(energies_ev, curves):
+def integrate_to_fermi(energies_ev: NDArray, curves: NDArray) -> NDArray:
     """Return the integral of curves over the energies up to zero (trapezoid; zero itself interpolated).
 
     Parameters
@@ -209,7 +220,7 @@ def integrate_to_fermi(energies_ev, curves):
     return numpy.trapezoid(values, numpy.append(energies_ev[below], 0.0), axis=-1)
 
 
-def bonding_and_antibonding(cohp):
+def bonding_and_antibonding(cohp: Cohp) -> tuple[float, float]:
     """Return the two descriptors of a structure, eV per pair, both positive.
 
     Rodriguez et al., Commun. Mater. 4, 61 (2023), Fig. 5: each pair's COHP is integrated up to the Fermi level over

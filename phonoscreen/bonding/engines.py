@@ -1,7 +1,10 @@
 """Where the COHP of a structure comes from: one function, several engines."""
 
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -10,10 +13,14 @@ from phonoscreen.audit.names import file_name
 from phonoscreen.bonding.cohp import cohp_of_pairs
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
 
+if TYPE_CHECKING:
+    from phonoscreen.bonding.cohp import Cohp
+    from phonoscreen.crystal.constants import Crystal
+
 ENGINES = ("lobster", "gpaw", "tblite")
 
 
-def what_is_missing(engine):
+def what_is_missing(engine: str) -> str | None:
     """Return what keeps an engine from running on this machine at all, or None.
 
     Bonding stands at the end of a study and nothing is built on it: without its program the rest is worth having, so
@@ -26,7 +33,9 @@ def what_is_missing(engine):
     return f"bonding.engine {engine}: the package {package} is not installed ({remedy})"
 
 
-def find_cohp(crystal, structure_id, *, engine, outputs=None, cutoff_angstrom=6.0):
+def find_cohp(
+    crystal: Crystal, structure_id: str, *, engine: str, outputs: str | Path | None = None, cutoff_angstrom: float = 6.0
+) -> Cohp:
     """Return the COHP of a relaxed primitive cell.
 
     Parameters

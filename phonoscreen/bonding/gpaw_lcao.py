@@ -3,6 +3,10 @@
 GPAW is compiled on installation; envs/gpaw_siteconfig.py needs a C compiler and nothing else.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 from ase import Atoms
 from ase.units import Hartree
@@ -10,12 +14,15 @@ from ase.units import Hartree
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.bonding.orbitals import Bands
 
+if TYPE_CHECKING:
+    from phonoscreen.crystal.constants import Crystal
+
 GRID_SPACING_ANGSTROM = 0.2
 FERMI_WIDTH_EV = 0.05
 BASIS = {"default": "dzp", **dict.fromkeys(("Li", "Na", "K", "Rb", "Cs"), "sz(dzp)")}  # dzp of alkalis is over-complete
 
 
-def solve_lcao(crystal, *, min_length_angstrom=12.0):
+def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = 12.0) -> Bands:
     """Return the PBE bands of a crystal: double-zeta polarised, alkali metals single-zeta.
 
     The density is converged on the irreducible k-points, the bands are then taken on the whole mesh. The minimal basis
@@ -67,7 +74,7 @@ def solve_lcao(crystal, *, min_length_angstrom=12.0):
         raise StudyError(
             f"GPAW: {type(error).__name__}: {error}", fix="take another engine (bonding.engine) for this structure"
         ) from None
-    solution = {"kpoints": [], "energies_ev": [], "coefficients": [], "overlap": []}
+    solution: dict[str, list] = {"kpoints": [], "energies_ev": [], "coefficients": [], "overlap": []}
     for state in whole_mesh.dft.ibzwfs:
         overlap = numpy.tril(state.S_MM.data) + numpy.tril(state.S_MM.data, -1).conj().T
         found = [numpy.array(state.kpt_c), state.eig_n * Hartree, state.C_nM.data.T.copy(), overlap]
@@ -98,7 +105,7 @@ def _minimal_functions(setup):
     data = SetupData(setup.symbol, "PBE")
     shells = sorted(shell for shell in zip(data.n_j, data.l_j, data.f_j, strict=True) if shell[0] > 0)
     outermost_s = max(n for n, momentum, _ in shells if momentum == 0)
-    wanted = {}
+    wanted: dict[int, list] = {}
     for n, momentum, electrons in shells:
         wanted.setdefault(momentum, []).append(electrons > 0 or (momentum == 0 and n == outermost_s))
     chosen = []

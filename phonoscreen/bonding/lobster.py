@@ -12,7 +12,7 @@ from phonoscreen.bonding.cohp import Cohp
 _PAIR = re.compile(r"No\.(\d+):([A-Za-z]+)(\d+)->([A-Za-z]+)(\d+)\(")
 
 
-def read_lobster(folder):
+def read_lobster(folder: str | Path) -> Cohp:
     """Return the COHP of a finished LOBSTER run, spins summed.
 
     Parameters
@@ -35,7 +35,7 @@ def read_lobster(folder):
     paths = [str(_find(folder, name)) for name in ("COHPCAR.lobster", "ICOHPLIST.lobster")]
     try:
         with gzip.open(paths[0], "rt") if paths[0].endswith(".gz") else open(paths[0]) as lines:
-            sites = dict(match.groups()[:1] + (match.groups()[1:],) for match in map(_PAIR.match, lines) if match)
+            sites = {match[1]: match.groups()[1:] for match in map(_PAIR.match, lines) if match}
         curves = Cohpcar(filename=paths[0])
         strengths = Icohplist(filename=paths[1]).icohplist
     except Exception as error:  # the parsers raise whatever a damaged file leads them to
@@ -87,7 +87,7 @@ def _cohp(curves, strengths, data, labels, sites):
     )
 
 
-def write_lobster(cohp, folder):
+def write_lobster(cohp: Cohp, folder: str | Path) -> None:
     """Write COHPCAR.lobster and ICOHPLIST.lobster as LOBSTER does without spin polarisation.
 
     Parameters

@@ -8,6 +8,7 @@ bands are projected on that basis and orthonormalised as LOBSTER does: Maintz et
 from dataclasses import dataclass
 
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 
@@ -70,14 +71,14 @@ class OrbitalHamiltonian:
     n_electrons: float
     spilling: float
 
-    def at(self, kpoints):
+    def at(self, kpoints: ArrayLike) -> NDArray:
         """Return H(k), (n_k, n_orbitals, n_orbitals), eV, by Fourier interpolation."""
         phases = numpy.exp(2j * numpy.pi * numpy.asarray(kpoints) @ self.cells.T)
         n = self.values.shape[1]
         return (phases @ self.values.reshape(len(self.cells), -1)).reshape(-1, n, n)
 
 
-def orthonormal_hamiltonian(bands):
+def orthonormal_hamiltonian(bands: Bands) -> OrbitalHamiltonian:
     """Project the bands on the minimal basis and return their Hamiltonian between Loewdin orbitals.
 
     At each k, n_orbitals combinations of bands are kept, projected on the minimal functions and orthonormalised among

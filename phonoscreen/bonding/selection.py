@@ -1,9 +1,16 @@
 """Which structures get a COHP when not all can."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from phonoscreen.audit.seeds import derive_seed
 
+if TYPE_CHECKING:
+    import pandas
 
-def choose_structures(manifest, structures_max, seed):
+
+def choose_structures(manifest: pandas.DataFrame, structures_max: int | None, seed: int) -> set[str]:
     """Return the ids of the structures to analyse, every class in turn, small cells first.
 
     The manifest alone decides, so every shard of a study makes the same choice.

@@ -9,6 +9,7 @@ import os
 import time
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy
 from ase.io import read
@@ -19,7 +20,9 @@ from phonoscreen.bonding.lobster import read_lobster
 from phonoscreen.crystal.constants import Crystal
 
 
-def compare(folder, engine):
+def compare(
+    folder: str | Path, engine: str
+) -> tuple[list[tuple[str, float, float, float]], tuple[tuple[float, float], tuple[float, float]]]:
     """Return what LOBSTER and an engine say about one crystal.
 
     Parameters
@@ -35,7 +38,8 @@ def compare(folder, engine):
     folder = Path(folder)
     plain = folder / "CONTCAR"
     text = plain.read_text() if plain.exists() else gzip.open(folder / "CONTCAR.gz", "rt").read()
-    crystal = Crystal.from_ase(read(StringIO(text), format="vasp"))
+    atoms: Any = read(StringIO(text), format="vasp")
+    crystal = Crystal.from_ase(atoms)
     theirs, ours = read_lobster(folder), find_cohp(crystal, folder.name, engine=engine)
     found = ours.bond_types()
     bonds = []
@@ -46,7 +50,7 @@ def compare(folder, engine):
     return bonds, (bonding_and_antibonding(theirs), bonding_and_antibonding(ours))
 
 
-def main():
+def main() -> None:
     """Print the comparison for every crystal as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("engine", nargs="?", default="tblite", choices=["tblite", "gpaw"])

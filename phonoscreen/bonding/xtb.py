@@ -4,12 +4,19 @@ Grimme, Bannwarth and Shushkov, J. Chem. Theory Comput. 13, 1989 (2017). tblite 
 primitive cell is repeated and its bands are taken back to the k-points that the supercell folds on Gamma.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 from ase import Atoms
 from ase.units import Bohr, Hartree
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.bonding.orbitals import Bands
+
+if TYPE_CHECKING:
+    from phonoscreen.crystal.constants import Crystal
 
 # Angular momenta of the occupied valence shells, by group of the periodic table; GFN1's further shells polarise only.
 VALENCE = {
@@ -19,7 +26,7 @@ VALENCE = {
 }
 
 
-def solve_xtb(crystal, *, min_length_angstrom=10.0):
+def solve_xtb(crystal: Crystal, *, min_length_angstrom: float = 10.0) -> Bands:
     """Return the GFN1-xTB bands of a crystal.
 
     Parameters
