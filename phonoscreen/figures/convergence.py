@@ -1,7 +1,15 @@
 """Convergence, on request: conductivity against q mesh, broadening and third-order cutoff."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from phonoscreen.audit.foreign_text import markdown_text
 from phonoscreen.figures import style
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 PANELS = {
     "mesh_density_angstrom": "q-mesh density (Å)",
@@ -12,7 +20,7 @@ COLOURS = [style.BLUE, style.RED, style.GREEN, style.PURPLE, style.ORANGE, style
 MARKERS = "osv^D<"
 
 
-def draw(convergence, *, reference):
+def draw(convergence: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,5 +1,9 @@
 """Figure 2: errors of the phonon frequencies, and thermal conductivity against the reference."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 from matplotlib.ticker import MaxNLocator
 
@@ -7,10 +11,17 @@ from phonoscreen.analysis.comparison import pairs
 from phonoscreen.analysis.metrics import log_parity
 from phonoscreen.figures import style
 
-MOSAIC = [["low", "middle", "high", "kappa"], ["errors", "errors", "errors", "kappa"]]
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+    from matplotlib.typing import HashableList
+
+MOSAIC: list[HashableList[str]] = [["low", "middle", "high", "kappa"], ["errors", "errors", "errors", "kappa"]]
 
 
-def draw(phonons, dispersions, transport, *, reference):
+def draw(
+    phonons: pandas.DataFrame, dispersions: pandas.DataFrame, transport: pandas.DataFrame, *, reference: str
+) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,8 +1,16 @@
 """Figure 3: harmonic properties from predicted against reference forces."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from phonoscreen.analysis.comparison import pairs
 from phonoscreen.analysis.metrics import log_parity, parity
 from phonoscreen.figures import style
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 # column, factor to the unit shown, symbol, unit, logarithmic
 PANELS = [
@@ -13,7 +21,7 @@ PANELS = [
 ]
 
 
-def draw(transport, *, reference):
+def draw(transport: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,12 +1,20 @@
 """Figure 4: thermal conductivity against the largest mean square displacement, and the filter it gives."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 
 from phonoscreen.analysis.screening import screen
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(transport, *, reference):
+
+def draw(transport: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

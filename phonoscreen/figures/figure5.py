@@ -1,11 +1,19 @@
 """Figure 5: map of bonding and antibonding, coloured by thermal conductivity."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from matplotlib.colors import LogNorm
 
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(bonding, *, reference, cohp_engine):
+
+def draw(bonding: pandas.DataFrame, *, reference: str, cohp_engine: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,11 +1,19 @@
 """Figure 6: share of coherences in the thermal conductivity, reference and predicted."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from phonoscreen.figures import style
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 MARKER = {"reference": ("o", "none"), "predicted": ("^", style.RED)}
 
 
-def draw(transport, *, reference):
+def draw(transport: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

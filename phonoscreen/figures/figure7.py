@@ -1,16 +1,24 @@
 """Figure 7: relaxation time of every mode of three compounds, predicted and reference."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 from matplotlib.colors import Normalize
 
 from phonoscreen.analysis.compounds import FIGURE7, rows_of
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
 SOURCES = ("predicted", "reference")
 AREA_MAX = 80.0  # points^2 of the mode with the largest kappa_p of a compound
 
 
-def draw(modes, transport, *, reference):
+def draw(modes: pandas.DataFrame, transport: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,9 +1,17 @@
 """Figure S1: time per supercell of the reference and of the network against the number of atoms."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(timings, *, reference):
+
+def draw(timings: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,12 +1,20 @@
 """Figure S2: growth of the training data and supercells recommended in each round."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 from matplotlib.ticker import MaxNLocator
 
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(rounds, histories, *, reference):
+
+def draw(rounds: pandas.DataFrame, histories: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

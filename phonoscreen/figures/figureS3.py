@@ -1,12 +1,20 @@
 """Figure S3: force components on untrained structures, this study's model and universal potentials."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 
 from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(force_errors, force_components, *, reference):
+
+def draw(force_errors: pandas.DataFrame, force_components: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,5 +1,9 @@
 """Figure S4: mean square displacement of each element as a periodic table."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
@@ -8,8 +12,12 @@ from matplotlib.patches import Rectangle
 from phonoscreen.figures import style
 from phonoscreen.forcefield.elements import SYMBOLS, element_attributes
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(elements, *, reference, temperature_k):
+
+def draw(elements: pandas.DataFrame, *, reference: str, temperature_k: float) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,12 +1,20 @@
 """Figure S5: map of the structure vectors, coloured by space group, conductivity and displacement."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from matplotlib.colors import LogNorm
 
 from phonoscreen.analysis.screening import screen
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(embedding, transport, *, reference):
+
+def draw(embedding: pandas.DataFrame, transport: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,11 +1,19 @@
 """Figure S6: ratio of coherences to particle-like conductivity, predicted against reference."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from phonoscreen.analysis.comparison import pairs
 from phonoscreen.analysis.metrics import log_parity
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-def draw(transport, *, reference):
+
+def draw(transport: pandas.DataFrame, *, reference: str) -> tuple[Figure, str]:
     """Return the figure and its caption.
 
     Parameters

@@ -1,12 +1,23 @@
 """Figures of one screened structure: band structure, and conductivity against temperature."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy
+from numpy.typing import NDArray
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.figures import style
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def draw_bands(arrays, title):
+    from matplotlib.figure import Figure
+
+
+def draw_bands(arrays: Mapping[str, NDArray], title: str) -> Figure:
     """Return the figure of a band structure.
 
     Parameters
@@ -27,7 +38,7 @@ def draw_bands(arrays, title):
     return figure
 
 
-def draw_conductivity(arrays, title):
+def draw_conductivity(arrays: Mapping[str, NDArray], title: str) -> Figure:
     """Return the figure of the conductivities against temperature.
 
     Parameters
@@ -56,7 +67,7 @@ def draw_conductivity(arrays, title):
     return figure
 
 
-def write_png(figure, path):
+def write_png(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG; it appears under its name when it is complete."""
     with written_whole(path) as partial:
         figure.savefig(partial, format="png", dpi=200, metadata={"Software": None})

@@ -1,11 +1,15 @@
 """The one style of all figures: print size, colours, axes, and files that are equal in every run."""
 
+from __future__ import annotations
+
 import re
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy
+from numpy.typing import ArrayLike, NDArray
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -13,6 +17,12 @@ import seaborn
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from phonoscreen.audit.atomic import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.typing import HashableList
 
 MM = 1 / 25.4
 SINGLE, DOUBLE = 90 * MM, 180 * MM  # column and page width, inches
@@ -58,7 +68,9 @@ _SETTINGS = {
 }
 
 
-def new_figure(width, height_mm, rows=1, columns=1, **options):
+def new_figure(
+    width: float, height_mm: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, NDArray]:
     """Return an empty figure of a printed size and its axes, (rows, columns).
 
     Parameters
@@ -71,13 +83,15 @@ def new_figure(width, height_mm, rows=1, columns=1, **options):
     return plt.subplots(rows, columns, figsize=(width, height_mm * MM), squeeze=False, **options)
 
 
-def new_mosaic(width, height_mm, mosaic, **options):
+def new_mosaic(
+    width: float, height_mm: float, mosaic: list[HashableList[str]], **options: Any
+) -> tuple[Figure, dict[str, Axes]]:
     """Return an empty figure of a printed size and its axes by name (``matplotlib.pyplot.subplot_mosaic``)."""
     seaborn.set_theme(context="paper", style="ticks", rc=_SETTINGS)
     return plt.subplot_mosaic(mosaic, figsize=(width, height_mm * MM), **options)
 
 
-def save(figure, caption, output, footnote=""):
+def save(figure: Figure, caption: str, output: Any, footnote: str = "") -> None:
     """Write a figure as PDF and PNG, and its caption as text beside it.
 
     The files hold no time and no name of a machine: equal tables give equal files.
@@ -100,7 +114,7 @@ def save(figure, caption, output, footnote=""):
     plt.close(figure)
 
 
-def panel(axis, letter):
+def panel(axis: Axes, letter: str) -> None:
     """Write the letter of a panel outside its upper left corner."""
     axis.annotate(
         letter, (0, 1), xycoords="axes fraction", xytext=(-4, 4), textcoords="offset points",
@@ -108,7 +122,7 @@ def panel(axis, letter):
     )  # fmt: skip
 
 
-def note(axis, text, place="upper left", **options):
+def note(axis: Axes, text: str, place: str = "upper left", **options: Any) -> None:
     """Write a few lines into a corner of the axes."""
     vertical, horizontal = place.split()
     x, y = {"left": 0.04, "right": 0.96}[horizontal], {"upper": 0.96, "lower": 0.04}[vertical]
@@ -116,14 +130,14 @@ def note(axis, text, place="upper left", **options):
     axis.text(x, y, text, transform=axis.transAxes, ha=horizontal, va=va, fontsize=7, linespacing=1.3, **options)
 
 
-def nothing_to_show(axis, reason):
+def nothing_to_show(axis: Axes, reason: str) -> None:
     """Say in the middle of the axes why they are empty."""
     axis.set(xticks=[], yticks=[])
     axis.minorticks_off()
     axis.text(0.5, 0.5, reason, transform=axis.transAxes, ha="center", va="center", fontsize=7, color=GREY, wrap=True)
 
 
-def diagonal(axis, values, *, log=False, factor=None):
+def diagonal(axis: Axes, values: ArrayLike, *, log: bool = False, factor: float | None = None) -> None:
     """Draw the line of perfect agreement over the range of the values, and make both axes equal.
 
     Parameters
@@ -150,7 +164,7 @@ def diagonal(axis, values, *, log=False, factor=None):
     axis.set_box_aspect(1)
 
 
-def log_ticks(axis, low, high):
+def log_ticks(axis: Axis, low: float, high: float) -> None:
     """Label a logarithmic axis at its decades, or at 1, 2 and 5 where it spans less than two decades.
 
     Parameters
@@ -173,17 +187,19 @@ def _power(value, _):
     return f"$10^{{{exponent}}}$" if mantissa == 1 else f"${mantissa}\\times10^{{{exponent}}}$"
 
 
-def formula(text):
+def formula(text: str) -> str:
     """Return a chemical formula with its numbers as subscripts."""
     return "".join(f"$_{{{part}}}$" if part.isdigit() else plain(part) for part in re.split(r"(\d+)", text))
 
 
-def plain(text):
+def plain(text: str) -> str:
     """Return a text of other hands, such as an id, in which matplotlib finds no formula."""
     return text.replace("$", r"\$").lstrip("_")
 
 
-def scatter_by_space_group(axis, x, y, space_groups, *, scale=1.0):
+def scatter_by_space_group(
+    axis: Axes, x: ArrayLike, y: ArrayLike, space_groups: ArrayLike, *, scale: float = 1.0
+) -> None:
     """Draw points with the colour and marker of their space group; those that the paper lacks are one group, "other".
 
     More than ``MANY`` points are drawn as dots in a shuffled order, so that no group hides another.
@@ -208,11 +224,11 @@ def scatter_by_space_group(axis, x, y, space_groups, *, scale=1.0):
         axis.scatter(x[order], y[order], s=area, color=colours[order], linewidths=0, rasterized=True, zorder=2)
 
 
-def point_area(n):
+def point_area(n: int) -> float:
     """Return the area in square points at which n points stay readable."""
     return POINT_AREA if n < 300 else 6.0 if n <= MANY else 1.5
 
 
-def structures(n):
+def structures(n: int) -> str:
     """Return "1 structure" or "n structures"."""
     return f"{n:,} structure{'' if n == 1 else 's'}"
