@@ -15,7 +15,7 @@ from phonoscreen.experiment.ablation import measure
 from phonoscreen.workflow.experiment import ablations, check_experiment
 
 
-def main():
+def main() -> None:
     """Print the table of the changes in the settings, or of those given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("dataset", help="dataset.h5 of a round or of the experiment")

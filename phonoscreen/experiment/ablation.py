@@ -1,6 +1,10 @@
 """What each choice of the force models is worth: train with changed settings, compare on held-out structures."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import pandas
@@ -10,8 +14,20 @@ from phonoscreen.forcefield.dataset import Dataset
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.training import train_member
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def measure(dataset_path, seed, *, model, change, force_model, training, device="cpu"):
+
+def measure(
+    dataset_path: str | Path,
+    seed: int,
+    *,
+    model: str,
+    change: Mapping[str, Any],
+    force_model: Mapping[str, Any],
+    training: Mapping[str, Any],
+    device: str = "cpu",
+) -> pandas.DataFrame:
     """Train one member and measure it on the held-out structures.
 
     The held-out structures also stop the training early, so the errors are a little too good, for all alike.
@@ -46,7 +62,7 @@ def measure(dataset_path, seed, *, model, change, force_model, training, device=
     return pandas.DataFrame([row])
 
 
-def held_out_errors(committee, dataset_path):
+def held_out_errors(committee: Committee, dataset_path: str | Path) -> tuple[float, float]:
     """Return force RMSE in meV/angstrom and the RMS over structures of RMSE / RMS force, on held-out structures."""
     dataset = Dataset(dataset_path, committee.cutoff_angstrom)
     squares, relative, count = 0.0, [], 0

@@ -1,9 +1,18 @@
 """Figures of the experiment on force models, drawn from its tables only."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy
 
 from phonoscreen.experiment.measures import KAPPA, PAPER_SIZE
 from phonoscreen.figures import style
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 # The paper's errors on compounds it was not trained on (forces) and on all compared ones, at 3182 training structures.
 PAPER = {"force_rmse_mev_per_angstrom": 29.3, "frequency_error_mean": 0.0188, "log_kappa_mae": 0.254}
@@ -17,17 +26,17 @@ _QUANTITIES = {
 _STRATEGIES = {"worst_supercell": "most uncertain", "diverse": "uncertain and diverse", "random": "random"}
 
 
-def colours_of(models):
+def colours_of(models: Iterable[str]) -> dict[str, str]:
     """Return one colour per model, the same in every figure."""
     return dict(zip(sorted(models), _COLOURS))
 
 
-def words(name):
+def words(name: str) -> str:
     """Return the name of a model as it is written in figures and tables."""
     return {"elemental_sdnnff": "Elemental-SDNNFF"}.get(name, name.replace("_", " "))
 
 
-def draw_curves(tables, reference):
+def draw_curves(tables: Mapping[str, pandas.DataFrame], reference: str) -> tuple[Figure, str]:
     """Errors on compounds never seen against the number of compounds trained on, with power laws."""
     figure, axes = style.new_figure(style.DOUBLE, 125, rows=2, columns=2)
     forces, promises = tables["forces"], tables["promises"]
@@ -43,7 +52,8 @@ def draw_curves(tables, reference):
                 edgecolors=colours[model], linewidths=0.8,
                 label=f"{words(model)}, {'never seen' if filled else 'known'}",
             )  # fmt: skip
-        for law in promises[promises["quantity"] == quantity].itertuples():
+        laws: Any = promises[promises["quantity"] == quantity].itertuples()
+        for law in laws:
             sizes = numpy.geomspace(shown["size"].min(), PAPER_SIZE, 60)
             line = "-" if law.exponent_low > 0 else ":"
             axis.plot(sizes, law.scale * sizes**-law.exponent, line, color=colours[law.model], linewidth=0.9)
@@ -54,10 +64,10 @@ def draw_curves(tables, reference):
         if quantity in PAPER:
             axis.scatter([PAPER_SIZE], [PAPER[quantity]], marker="*", s=45, color=style.ORANGE, zorder=4, label="paper")
         potentials = forces[forces["size"].isna()] if quantity in forces else forces.iloc[:0]
-        rows = potentials.sort_values(quantity).itertuples() if len(potentials) else ()
-        for row, line, side in zip(rows, (":", style.DASHED), ("top", "bottom")):
+        rows: Any = potentials.sort_values(quantity).itertuples() if len(potentials) else ()
+        for row, dashes, side in zip(rows, (":", style.DASHED), ("top", "bottom")):
             value = getattr(row, quantity)
-            axis.axhline(value, color=style.GREY, linewidth=0.7, linestyle=line)
+            axis.axhline(value, color=style.GREY, linewidth=0.7, linestyle=dashes)
             axis.annotate(row.model, (PAPER_SIZE / 2, value), fontsize=6, va=side, ha="right", color=style.GREY)
         axis.set(xlabel="compounds trained on", ylabel=label, xscale="log", yscale="log")
         style.log_ticks(axis.xaxis, *axis.get_xlim())
@@ -85,7 +95,7 @@ def _curve_values(forces, properties, quantity):
     return single[["model", "size", "set"]].assign(value=single[quantity]).dropna().astype({"size": float})
 
 
-def draw_phonons(tables, reference):
+def draw_phonons(tables: Mapping[str, pandas.DataFrame], reference: str) -> tuple[Figure, str]:
     """Conductivity and frequency errors of the committees, compound by compound."""
     phonons = tables["phonons"]
     phonons = phonons[phonons["members"] == phonons["members"].max()]
@@ -126,7 +136,7 @@ def draw_phonons(tables, reference):
     )
 
 
-def draw_calibration(tables, reference):
+def draw_calibration(tables: Mapping[str, pandas.DataFrame], reference: str) -> tuple[Figure, str]:
     """Disagreement of the committees against their true error."""
     bins, calibration = tables["bins"], tables["calibration"].set_index(["model", "set"])
     models = sorted(bins["model"].unique())
@@ -149,7 +159,7 @@ def draw_calibration(tables, reference):
     )
 
 
-def draw_selection(tables, reference):
+def draw_selection(tables: Mapping[str, pandas.DataFrame], reference: str) -> tuple[Figure, str]:
     """Errors against the number of labelled compounds, by strategy."""
     table = tables["selection"]
     figure, axes = style.new_figure(style.DOUBLE, 70, columns=2)

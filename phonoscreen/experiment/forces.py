@@ -1,5 +1,10 @@
 """Errors of a committee atom by atom, on labelled supercells that it was not trained on."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
 import h5py
 import numpy
 import pandas
@@ -8,6 +13,11 @@ from phonoscreen.forcefield.committee import uncertainty
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.structures.labelled_supercells import read_labelled
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from phonoscreen.forcefield.committee import Committee
+
 SETS = ("known", "unseen")
 COLUMNS = [
     "structure_id", "set", "supercell_index", "number", "force_mev_per_angstrom", "error_mev_per_angstrom",
@@ -15,7 +25,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def atom_errors(committee, group, labels, first=0):
+def atom_errors(committee: Committee, group: h5py.Group, labels: h5py.Group, first: int | None = 0) -> pandas.DataFrame:
     """Compare the forces of a committee with the labels of one structure.
 
     Parameters
@@ -50,7 +60,14 @@ def atom_errors(committee, group, labels, first=0):
     return pandas.DataFrame(columns)
 
 
-def point_errors(committee, supercells, labels, trained, unseen, trained_supercells):
+def point_errors(
+    committee: Committee,
+    supercells: Mapping[str, str | Path],
+    labels: Mapping[str, str | Path],
+    trained: Iterable[str],
+    unseen: Iterable[str],
+    trained_supercells: int | None,
+) -> pandas.DataFrame:
     """Return the errors on known compounds and on compounds never seen.
 
     Parameters

@@ -1,5 +1,10 @@
 """Tables of the experiment on force models: errors of forces, phonons and conductivities over the learning curves."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy
 import pandas
 from ase.data import chemical_symbols
@@ -9,6 +14,9 @@ from phonoscreen.analysis.phonons import phonon_table
 from phonoscreen.analysis.power_law import learning_curve
 from phonoscreen.forcefield.calibration import calibration_bins, checked_factor
 from phonoscreen.forcefield.pooled import pooled, pooled_rms
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 POINT = ["model", "size", "repeat"]
 KAPPA, COHERENCE, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2"
@@ -20,7 +28,7 @@ _CONDUCTIVITY = [
 ]  # fmt: skip
 
 
-def read_points(points, paths):
+def read_points(points: Iterable[Mapping[str, Any]], paths: Iterable[str | Path]) -> pandas.DataFrame:
     """Return the atoms of all points, and those of the committees alone.
 
     Parameters
@@ -39,7 +47,7 @@ def read_points(points, paths):
     return pandas.concat(pieces, ignore_index=True)
 
 
-def force_table(atoms, baselines):
+def force_table(atoms: pandas.DataFrame, baselines: pandas.DataFrame) -> pandas.DataFrame:
     """Return the errors of every point and of the universal potentials, over all components of each set.
 
     Parameters
@@ -69,14 +77,14 @@ def force_table(atoms, baselines):
     return pandas.concat([table, pandas.DataFrame(rows)], ignore_index=True)[table.columns.tolist()]
 
 
-def structure_table(atoms):
+def structure_table(atoms: pandas.DataFrame) -> pandas.DataFrame:
     """Return the errors of every compound at every point (columns of ``pooled``)."""
     keys = [*POINT, "set", "structure_id"]
     table = pooled(atoms.assign(one=atoms["structure_id"]), [*POINT, "set", "one"])
     return table.rename(columns={"one": "structure_id"}).drop(columns="n_structures")[[*keys, *table.columns[6:]]]
 
 
-def group_table(atoms, manifest, by):
+def group_table(atoms: pandas.DataFrame, manifest: pandas.DataFrame, by: str) -> pandas.DataFrame:
     """Return the errors at the last point of each model, by element or prototype.
 
     Parameters
@@ -91,12 +99,12 @@ def group_table(atoms, manifest, by):
     return pooled(atoms, ["model", "size", "set", by])
 
 
-def last_points(table):
+def last_points(table: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows of the first repeat of the largest size."""
     return table[(table["size"] == table["size"].max()) & (table["repeat"] == 0)]
 
 
-def calibration_tables(atoms, seed):
+def calibration_tables(atoms: pandas.DataFrame, seed: int) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Return the calibration of each committee on each set, and its bins.
 
     Returns
@@ -113,7 +121,14 @@ def calibration_tables(atoms, seed):
     return pandas.DataFrame(rows), pandas.concat(bins, ignore_index=True)
 
 
-def phonon_pairs(manifest, sources, records, arrays, transport, sets):
+def phonon_pairs(
+    manifest: pandas.DataFrame,
+    sources: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, pandas.DataFrame],
+    arrays: Mapping[str, Any],
+    transport: Mapping[str, pandas.DataFrame],
+    sets: Mapping[str, Mapping[str, str]],
+) -> pandas.DataFrame:
     """Return phonons of reference and model side by side, one row per compound and source of forces.
 
     Parameters
@@ -147,7 +162,7 @@ def phonon_pairs(manifest, sources, records, arrays, transport, sets):
     return pandas.concat(pieces, ignore_index=True)
 
 
-def property_table(phonons):
+def property_table(phonons: pandas.DataFrame) -> pandas.DataFrame:
     """Return how well each source of forces gives frequencies, stability and conductivities.
 
     Frequencies, conductivities and displacements: compounds that are stable with the reference (the last two: and with
@@ -202,7 +217,7 @@ def _conductivity(group):
     }
 
 
-def promise_table(atoms, phonons, seed):
+def promise_table(atoms: pandas.DataFrame, phonons: pandas.DataFrame, seed: int) -> pandas.DataFrame:
     """Return the power laws through the learning curves on compounds never seen, and what they promise.
 
     The promise is for the number of structures the paper was trained on.
@@ -215,7 +230,7 @@ def promise_table(atoms, phonons, seed):
     forces = structure_table(atoms[atoms["set"] == "unseen"])
     phonons = phonons[(phonons["set"] == "unseen") & (phonons["members"] == 1)].assign(repeat=0)
     kappa = phonons.dropna(subset=[f"{KAPPA}_reference", f"{KAPPA}_predicted"])
-    kappa = kappa.assign(error=numpy.log10(kappa[f"{KAPPA}_predicted"] / kappa[f"{KAPPA}_reference"]).abs())
+    kappa = kappa.assign(error=numpy.abs(numpy.log10(kappa[f"{KAPPA}_predicted"] / kappa[f"{KAPPA}_reference"])))
     stable = phonons[phonons["status_reference"] == "ok"].dropna(subset=["frequency_rmse_relative"])
     quantities = {
         "force_rmse_mev_per_angstrom": (forces, _pooled_rmse),
@@ -254,7 +269,14 @@ def _mean_error(group):
     return group["error"].mean()
 
 
-def all_tables(manifest, atoms, baselines, phonons, replays, seed):
+def all_tables(
+    manifest: pandas.DataFrame,
+    atoms: pandas.DataFrame,
+    baselines: pandas.DataFrame,
+    phonons: pandas.DataFrame,
+    replays: Iterable[pandas.DataFrame],
+    seed: int,
+) -> dict[str, pandas.DataFrame]:
     """Return every table of the experiment by its name.
 
     Parameters

@@ -1,14 +1,28 @@
 """The page of the experiment on force models: the paper's numbers beside those of each model."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import pandas
 
 from phonoscreen.analysis.document import Document
 from phonoscreen.experiment.measures import PAPER_SIZE, last_points
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _POTENTIALS = "universal potential"
 
 
-def report(tables, published, figures, *, reference):
+def report(
+    tables: Mapping[str, pandas.DataFrame],
+    published: Mapping[str, Any],
+    figures: Iterable[tuple[str | Path, str]],
+    *,
+    reference: str,
+) -> Document:
     """Return the page.
 
     Parameters
@@ -35,7 +49,7 @@ def report(tables, published, figures, *, reference):
     return page
 
 
-def text(value, digits=3, percent=False):
+def text(value: float | None, digits: int = 3, percent: bool = False) -> str:
     """Return a number as text; a missing one as a dash."""
     if value is None or pandas.isna(value):
         return "–"

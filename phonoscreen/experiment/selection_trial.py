@@ -1,7 +1,9 @@
 """Active learning replayed on compounds that are all labelled: a strategy against chance at equal budget."""
 
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pandas
@@ -27,16 +29,25 @@ class Oracle:
     choice, unseen : ids of the compounds that may be chosen, and of those never seen
     """
 
-    def __init__(self, supercells, labels, manifest, choice, unseen):
+    def __init__(
+        self,
+        supercells: Mapping[str, str | Path],
+        labels: Mapping[str, str | Path],
+        manifest: pandas.DataFrame,
+        choice: Iterable[str],
+        unseen: Iterable[str],
+    ):
         self.supercells, self.labels = supercells, labels
         self.manifest = manifest.set_index("structure_id")
         self.choice, self.unseen = sorted(choice), sorted(unseen)
 
-    def classes(self):
+    def classes(self) -> dict[str, str]:
         """Return the class of each compound that may be chosen."""
         return {structure_id: self.manifest.prototype[structure_id] for structure_id in self.choice}
 
-    def train(self, chosen, settings, training, members, seed):
+    def train(
+        self, chosen: Sequence[str], settings: Mapping[str, Any], training: Mapping[str, Any], members: int, seed: int
+    ) -> Committee:
         """Return a committee trained on the first labelled supercell of each chosen compound."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "dataset.h5"
@@ -50,7 +61,7 @@ class Oracle:
             ]
         return Committee(trained)
 
-    def query(self, committee, chosen):
+    def query(self, committee: Committee, chosen: Iterable[str]) -> pandas.DataFrame:
         """Return the uncertainty of every compound not chosen yet, as ``worst_supercells`` reads it."""
         rows = []
         for structure_id in sorted(set(self.choice) - set(chosen)):
@@ -61,7 +72,7 @@ class Oracle:
             rows.append((structure_id, self.manifest.shard[structure_id], epsilon.tolist()))
         return pandas.DataFrame(rows, columns=["structure_id", "shard", "epsilon_mev_per_angstrom"])
 
-    def errors(self, committee):
+    def errors(self, committee: Committee) -> dict[str, float]:
         """Return the pooled errors on the compounds never seen, and the median over them of RMSE / RMS."""
         atoms = point_errors(committee, self.supercells, self.labels, (), self.unseen, 0)
         values = pooled(atoms, ["set"]).iloc[0].to_dict()
@@ -70,7 +81,18 @@ class Oracle:
         return {**values, "force_rmse_relative_median": float(relative.median())}
 
 
-def replay(oracle, strategy, settings, training, *, members, start, per_round, rounds, seed):
+def replay(
+    oracle: Oracle,
+    strategy: str,
+    settings: Mapping[str, Any],
+    training: Mapping[str, Any],
+    *,
+    members: int,
+    start: int,
+    per_round: int,
+    rounds: int,
+    seed: int,
+) -> pandas.DataFrame:
     """Choose compounds round by round and measure after each.
 
     Every strategy of one seed starts from the same compounds and, in each round, trains new members from scratch with

@@ -1,10 +1,18 @@
 """Which compounds a point of the learning curve is trained on."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
 
+if TYPE_CHECKING:
+    import pandas
 
-def training_order(classes, seed):
+
+def training_order(classes: Mapping[str, str], seed: int) -> list[str]:
     """Order compounds so that the first n of them hold every class in proportion, for any n.
 
     The members of each class, in an order drawn by seed, are spread evenly over (0, 1); the order along that line is
@@ -19,17 +27,17 @@ def training_order(classes, seed):
     -------
     list of structure ids
     """
-    members = {}
+    members: dict[str, list[str]] = {}
     for structure_id in sorted(classes, key=lambda name: derive_seed(seed, name, "training_order")):
         members.setdefault(classes[structure_id], []).append(structure_id)
     places = {}
     for name, ids in members.items():
         start = derive_seed(seed, name, "training_order") / 2**63
         places.update({one: (number + start) / len(ids) for number, one in enumerate(ids)})
-    return sorted(places, key=places.get)
+    return sorted(places, key=places.__getitem__)
 
 
-def first_compounds(classes, size, seed):
+def first_compounds(classes: Mapping[str, str], size: int, seed: int) -> list[str]:
     """Return the first ``size`` compounds of the order of ``training_order``.
 
     Raises
@@ -45,7 +53,7 @@ def first_compounds(classes, size, seed):
     return training_order(classes, seed)[:size]
 
 
-def training_for_size(training, size, largest):
+def training_for_size(training: Mapping[str, Any], size: int, largest: int) -> dict[str, Any]:
     """Return the section ``training`` with more epochs for a smaller training set.
 
     Epochs grow as the square root of largest over size, so that few compounds are not trained with few steps only;
@@ -59,7 +67,7 @@ def training_for_size(training, size, largest):
     return {**training, "epochs": round(training["epochs"] * (largest / size) ** 0.5)}
 
 
-def compounds_to_predict(manifest, dataset, seed):
+def compounds_to_predict(manifest: pandas.DataFrame, dataset: pandas.DataFrame, seed: int) -> dict[str, str]:
     """Return the compounds whose phonons are compared: those never seen, and as many of the known ones.
 
     Parameters
