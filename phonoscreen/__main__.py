@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 from phonoscreen.audit.errors import MachineError, StudyError
 
@@ -19,7 +20,7 @@ COMMANDS = {
 }
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status.
 
     0: done, 1: the answer is no, 2: the request cannot be met, 141: nobody reads the output any more.

@@ -29,7 +29,8 @@ def without_annotation(node):
 
 def in_scope():
     for package in CHECKED:
-        for path in sorted((ROOT / package.replace(".", "/")).rglob("*.py")):
+        place = ROOT / package.replace(".", "/")
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
             yield from ((path, *found) for found in public_functions(ast.parse(path.read_text())))
 
 

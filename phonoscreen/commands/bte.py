@@ -12,7 +12,7 @@ from phonoscreen.audit.errors import StudyError
 _TRY = "use another mesh (--grid), raise maxiter of CONTROL, or take the relaxation time only (--rta)"
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to an ``argparse`` object made by ``add_subparsers``."""
     parser = subparsers.add_parser(
         "bte", help="solve the phonon Boltzmann equation in a folder of ShengBTE or phono3py", description=__doc__
@@ -48,7 +48,7 @@ def add_parser(subparsers):
     parser.set_defaults(run=run)
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Solve and write; return the exit status (0 solved, 1 not converged, 2 wrong input)."""
     try:
         return solve_directory(arguments)
@@ -57,7 +57,7 @@ def run(arguments):
         return 2
 
 
-def solve_directory(arguments):
+def solve_directory(arguments: argparse.Namespace) -> int:
     """Solve the folder that parsed ``arguments`` of ``add_parser`` name, and print the conductivities.
 
     The files appear in the output folder together, at the end; a run that ends in an error writes none.
@@ -92,7 +92,7 @@ def solve_directory(arguments):
     with bte_files.together(out) as folder:
         bte_files.write_harmonic(folder, crystal, modes, n_ticks=problem.n_ticks)
         bte_files.write_phase_space(folder, crystal, modes, rates, isotope, settings.temperatures_k)
-        if solution is not None:
+        if solution is not None and third is not None:
             bte_files.write_anharmonic(folder, crystal, third, solution, settings, n_ticks=problem.n_ticks,
                                        mean_free_paths_nm=problem.mean_free_paths_nm)  # fmt: skip
             if problem.nanowires is not None:
@@ -151,7 +151,8 @@ def _wires(problem, solution, settings):
     """Return and print the conductivities of the nanowires that a folder asks for, one array for each temperature."""
     from phonoscreen.transport.nanowires import wire_conductivity
 
-    wires, found = problem.nanowires, []
+    wires = problem.nanowires
+    found: list = []
     if wires is None:
         return found
     bound = ": lower bounds (BTE.kappa_nw_*_lower); the iterated solution for wires (BTE.kappa_nw_*) is NOT computed"

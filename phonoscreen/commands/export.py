@@ -1,13 +1,22 @@
 """Command ``phonoscreen export``: one structure of a study as input files of ShengBTE and phono3py."""
 
+from __future__ import annotations
+
+import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import file_name
 
+if TYPE_CHECKING:
+    from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 
-def add_parser(subparsers):
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to an ``argparse`` object made by ``add_subparsers``."""
     parser = subparsers.add_parser(
         "export", help="one structure of a study as input of ShengBTE and phono3py", description=__doc__
@@ -21,7 +30,7 @@ def add_parser(subparsers):
     parser.set_defaults(run=run)
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Write CONTROL, FORCE_CONSTANTS_2ND, FORCE_CONSTANTS_3RD, phono3py.yaml, fc2.hdf5 and fc3.hdf5."""
     from phonoscreen.crystal.masses import describe_masses
     from phonoscreen.crystal.mesh import automatic_mesh
@@ -51,7 +60,9 @@ def run(arguments):
     return 0
 
 
-def read_study(results, structure_id, source):
+def read_study(
+    results: Path, structure_id: str, source: str
+) -> tuple[Crystal, SecondOrder, ThirdOrder, tuple[NDArray, NDArray] | None]:
     """Return crystal, second- and third-order constants and charges (or None) of one structure of a study.
 
     Raises
@@ -71,7 +82,7 @@ def read_study(results, structure_id, source):
     rows = pandas.read_parquet(manifest).set_index("structure_id")
     if structure_id not in rows.index:
         raise StudyError(f"{structure_id} is not in {manifest}", fix="look ids up in results/structures")
-    shard = rows.loc[structure_id, "shard"]
+    shard = str(rows.loc[structure_id, "shard"])
     constants = results / f"force_constants/{source}/{shard}.h5"
     if not constants.is_file():
         raise StudyError(f"{constants} does not exist", fix=f"run snakemake ... {constants}")

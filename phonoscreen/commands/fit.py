@@ -6,7 +6,7 @@ import sys
 from phonoscreen.commands.fit_options import count, methods, not_negative, positive
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the main command line."""
     parser = subparsers.add_parser(
         "fit", help="force constants of one crystal from displacements and forces", description=__doc__
@@ -67,7 +67,7 @@ def add_parser(subparsers):
     parser.set_defaults(run=run)
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Find the force constants, report as JSON on the standard output, and write the files of other programs."""
     from phonoscreen.crystal.masses import describe_masses
     from phonoscreen.force_constants.settings import OrderSettings

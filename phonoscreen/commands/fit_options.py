@@ -6,7 +6,7 @@ import math
 from phonoscreen.force_constants.orders import METHODS, ORDERS
 
 
-def positive(text):
+def positive(text: str) -> float:
     """A finite number above zero."""
     value = _number(text)
     if not value > 0:
@@ -14,7 +14,7 @@ def positive(text):
     return value
 
 
-def not_negative(text):
+def not_negative(text: str) -> float:
     """A finite number, zero or above."""
     value = _number(text)
     if value < 0:
@@ -22,7 +22,7 @@ def not_negative(text):
     return value
 
 
-def count(text):
+def count(text: str) -> int:
     """A whole number above zero."""
     try:
         value = int(text)
@@ -33,7 +33,7 @@ def count(text):
     return value
 
 
-def methods(text):
+def methods(text: str) -> str | dict[str, str]:
     """One method for all orders, or one for each: a name, or a dict by order."""
     names = [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in METHODS]

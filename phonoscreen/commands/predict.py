@@ -1,7 +1,9 @@
 """``phonoscreen predict``: forces of a published model on structures of the user."""
 
+import argparse
 
-def add_parser(subparsers):
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the ``predict`` command."""
     parser = subparsers.add_parser("predict", help="forces of a published model on structures of any file ASE reads")
     parser.add_argument("structures", nargs="+", help="files with one or several structures (extxyz, CIF, POSCAR, ...)")
@@ -14,7 +16,7 @@ def add_parser(subparsers):
     parser.set_defaults(run=predict)
 
 
-def predict(arguments):
+def predict(arguments: argparse.Namespace) -> int:
     """Write structures with forces and uncertainties; failures are recorded, not fatal."""
     import logging
 

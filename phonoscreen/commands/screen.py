@@ -4,9 +4,11 @@ Each structure is relaxed, displaced, fitted, judged and solved as in a study; t
 per structure, and goes on where it was interrupted.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.commands.fit_options import count
 
@@ -22,7 +24,7 @@ CURVE_K = (100.0, 150.0, 200.0, 300.0, 400.0, 500.0, 700.0, 1000.0)
 SECTIONS = ("seed", "filter", "relax", "supercell", "force_constants", "stability", "transport")
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the main command line."""
     parser = subparsers.add_parser(
         "screen", help="phonons and thermal conductivity of structures from a published model", description=__doc__
@@ -56,7 +58,7 @@ def add_parser(subparsers):
     parser.set_defaults(run=run)
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Screen the structures; return 0 where every structure was judged, 1 where rows failed, 130 if interrupted."""
     import h5py
     import yaml
@@ -114,7 +116,7 @@ def _settings(arguments):
     from phonoscreen.audit.errors import StudyError
     from phonoscreen.workflow.settings.check import check_settings
 
-    given = {}
+    given: Any = {}
     if arguments.settings:
         import yaml
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from phonoscreen.commands.fit_options import count
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the main command line."""
     parser = subparsers.add_parser(
         "train", help="force model from kept labels, judged on compounds never seen, and published", description=__doc__

@@ -1,5 +1,6 @@
 """A folder of ShengBTE's, phono3py's or this program's input files as one problem for the solver."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Problem:
     third: ThirdOrder | None
     mesh: tuple
     settings: Settings
-    correction: object = None
+    correction: Callable[..., Any] | None = None
     mean_free_paths_nm: numpy.ndarray = field(default_factory=lambda: numpy.geomspace(0.01, 1e6, 100))
     n_ticks: int = 100
     nanowires: Nanowires | None = None
