@@ -24,8 +24,8 @@ def measure(
     *,
     model: str,
     change: Mapping[str, Any],
-    force_model: Mapping[str, Any],
-    training: Mapping[str, Any],
+    force_model: dict[str, Any],
+    training: dict[str, Any],
     device: str = "cpu",
 ) -> pandas.DataFrame:
     """Train one member and measure it on the held-out structures.

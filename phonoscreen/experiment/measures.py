@@ -115,9 +115,10 @@ def calibration_tables(atoms: pandas.DataFrame, seed: int) -> tuple[pandas.DataF
     atoms = atoms[atoms["epsilon_mev_per_angstrom"].notna()]
     rows, bins = [], []
     for (model, name), group in atoms.groupby(["model", "set"]):
-        rows.append({"model": model, "set": name, **checked_factor(group, seed)})
+        named: dict[str, Any] = {"model": model, "set": name}
+        rows.append({**named, **checked_factor(group, seed)})
         curve = calibration_bins(group["epsilon_mev_per_angstrom"], group["error_mev_per_angstrom"])
-        bins.append(curve.assign(model=model, set=name))
+        bins.append(curve.assign(**named))
     return pandas.DataFrame(rows), pandas.concat(bins, ignore_index=True)
 
 

@@ -46,7 +46,7 @@ class Oracle:
         return {structure_id: self.manifest.prototype[structure_id] for structure_id in self.choice}
 
     def train(
-        self, chosen: Sequence[str], settings: Mapping[str, Any], training: Mapping[str, Any], members: int, seed: int
+        self, chosen: Sequence[str], settings: dict[str, Any], training: dict[str, Any], members: int, seed: int
     ) -> Committee:
         """Return a committee trained on the first labelled supercell of each chosen compound."""
         with tempfile.TemporaryDirectory() as folder:
@@ -75,8 +75,7 @@ class Oracle:
     def errors(self, committee: Committee) -> dict[str, float]:
         """Return the pooled errors on the compounds never seen, and the median over them of RMSE / RMS."""
         atoms = point_errors(committee, self.supercells, self.labels, (), self.unseen, 0)
-        values = pooled(atoms, ["set"]).iloc[0].to_dict()
-        del values["set"]
+        values = {str(name): value for name, value in pooled(atoms, ["set"]).iloc[0].items() if name != "set"}
         relative = pooled(atoms.assign(one=atoms["structure_id"]), ["one"])["force_rmse_relative"]
         return {**values, "force_rmse_relative_median": float(relative.median())}
 
@@ -84,8 +83,8 @@ class Oracle:
 def replay(
     oracle: Oracle,
     strategy: str,
-    settings: Mapping[str, Any],
-    training: Mapping[str, Any],
+    settings: dict[str, Any],
+    training: dict[str, Any],
     *,
     members: int,
     start: int,
@@ -112,6 +111,7 @@ def replay(
     DataFrame, one row per round: ``round, n_compounds`` and the errors on compounds never seen
     """
     chosen, rows = first_compounds(oracle.classes(), start, seed), []
+    formulas = {str(name): str(formula) for name, formula in oracle.manifest.formula.items()}
     for number in range(rounds + 1):
         for_size = training_for_size(training, len(chosen), start + rounds * per_round)
         committee = oracle.train(chosen, settings, for_size, members, seed)
@@ -120,7 +120,7 @@ def replay(
             candidates = worst_supercells(oracle.query(committee, chosen), set())
             taken = select(
                 candidates, strategy, per_round, seed=derive_seed(seed, "replay", number),
-                formulas=oracle.manifest.formula, labelled=chosen,
+                formulas=formulas, labelled=chosen,
             )  # fmt: skip
             chosen = [*chosen, *taken.structure_id]
     return pandas.DataFrame(rows)
