@@ -73,7 +73,7 @@ def select(
     if strategy == "random":
         order = sorted(range(len(candidates)), key=lambda n: derive_seed(seed, candidates.structure_id[n], "random"))
     elif strategy == "diverse":
-        known = formulas or {}
+        known = {} if formulas is None else formulas
         order = _uncertain_and_far(
             candidates.epsilon_max_mev_per_angstrom.to_numpy(),
             [composition_vector(known[name]) for name in candidates.structure_id],
