@@ -1,8 +1,12 @@
 """The study: reads and checks the settings, includes the rules of every stage, names the targets."""
 
 import os
+import sys
 
 from snakemake.utils import min_version
+
+# The library beside this file, whatever else is installed.
+sys.path.insert(0, str(workflow.current_basedir))
 
 from phonoscreen.audit.integrity import check_before_start
 from phonoscreen.audit.kept import UNWATCHED, announce_asked

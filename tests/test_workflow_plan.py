@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from phonoscreen.structures.filters import assign_shards
 from phonoscreen.workflow.code import modules_of
-from phonoscreen.workflow.inputs import figure_names
+from phonoscreen.workflow.inputs import engine_code, engine_environment, figure_names
 from phonoscreen.workflow.shards import shard_names
 from tests.conftest import ROOT
 
@@ -63,30 +64,45 @@ def test_every_rule_has_its_script_log_benchmark_environment_and_code_digest():
 
 @pytest.mark.parametrize("name", sorted(rules()))
 def test_the_environment_of_a_rule_holds_every_package_its_code_imports(name):
+    """A rule that computes reference forces takes the environment of the engine, whose file alone is then imported."""
     body = rules()[name]
-    # A rule that computes reference forces takes the environment of the engine.
-    families = ["reference", "nequix"] if "engine_environment(" in body else re.findall(r"envs/(\w+)\.yaml", body)
-    assert families
-    for family in families:
-        _check_environment(family, name, body)
+    if "engine_environment(" in body:
+        for engine in engines():
+            family = Path(engine_environment({"engine": engine})).stem
+            check_environment(
+                family, name, [modules_of(script, engine_file(engine)) for script in scripts_of(name, body)]
+            )
+    else:
+        families = re.findall(r"envs/(\w+)\.yaml", body)
+        assert families
+        for family in families:
+            check_environment(family, name, [modules_of(script) for script in scripts_of(name, body)])
 
 
-def _check_environment(family, name, body):
+def engines():
+    """Return the names of the reference engines: the modules that make one."""
+    found = sorted(
+        path.stem for path in (ROOT / "phonoscreen/reference").glob("*.py") if "\ndef make(" in path.read_text()
+    )
+    assert {"sevennet", "vasp", "gpaw", "nequix", "collected"} <= set(found)
+    return found
+
+
+def check_environment(family, name, closures):
     environment = yaml.safe_load((ROOT / f"envs/{family}.yaml").read_text())
     packages = set()
     for entry in environment["dependencies"]:
         for item in entry["pip"] if isinstance(entry, dict) else [entry]:
             packages.add(re.split("[=<>]", item)[0].lower())
-    for script in scripts_of(name, body):
-        for module in modules_of(script):
-            tree = ast.parse((ROOT / module).read_text())
-            for node in ast.walk(tree):
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-                tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"phonoscreen"}
-                for top in tops - (set() if node in tree.body else ELSEWHERE.get(module, set())):
-                    package = NAMES.get(top, top).lower()
-                    assert package in packages, f"{module} of rule {name} imports {top}, absent from envs/{family}.yaml"
+    for module in sorted(set().union(*closures)):
+        tree = ast.parse((ROOT / module).read_text())
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"phonoscreen"}
+            for top in tops - (set() if node in tree.body else ELSEWHERE.get(module, set())):
+                package = NAMES.get(top, top).lower()
+                assert package in packages, f"{module} of rule {name} imports {top}, absent from envs/{family}.yaml"
 
 
 MEASURED = """
