@@ -69,9 +69,8 @@ def test_the_environment_of_a_rule_holds_every_package_its_code_imports(name):
     if "engine_environment(" in body:
         for engine in engines():
             family = Path(engine_environment({"engine": engine})).stem
-            check_environment(
-                family, name, [modules_of(script, engine_file(engine)) for script in scripts_of(name, body)]
-            )
+            file = engine_code({"reference": {"engine": engine}})
+            check_environment(family, name, [modules_of(script, file) for script in scripts_of(name, body)])
     else:
         families = re.findall(r"envs/(\w+)\.yaml", body)
         assert families
