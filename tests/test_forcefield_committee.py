@@ -139,6 +139,8 @@ def test_strategies_choose_what_they_say():
     }
     assert chosen["worst_supercell"] == ["salt", "other salt"]
     assert chosen["diverse"] == ["salt", "metal"]
+    column = pandas.Series(formulas)  # as the workflow hands it over
+    assert list(select(worst, "diverse", 2, seed=1, formulas=column).structure_id) == ["salt", "metal"]
     draws = {tuple(select(worst, "random", 2, seed=seed).structure_id) for seed in range(20)}
     assert len(draws) > 3
     assert tuple(select(worst, "random", 2, seed=1).structure_id) == tuple(chosen["random"])
