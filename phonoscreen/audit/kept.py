@@ -23,7 +23,8 @@ import numpy
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import machine_named
-from phonoscreen.audit.provenance import file_sha256, seal
+from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.sealed import read_sealed, write_sealed
 
 VARIABLE = "PHONOSCREEN_ASKED"  # what the running study was asked for by name, handed down to its jobs
 EVERYTHING = "*"
@@ -87,13 +88,13 @@ class Settings:
     def __init__(self, job: Any) -> None:
         self._folder, self.current = job.work, settings_of(job) or {}
         self.key = digest(self.current)
-        _write_json(self.current, self._path(self.key))
+        write_sealed(self.current, self._path(self.key))
 
     def _path(self, key: str) -> Path:
         return self._folder / f"settings.{key}.json"
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        return self.current if key == self.key else _read_json(self._path(key)) or {}
+        return self.current if key == self.key else read_sealed(self._path(key)) or {}
 
 
 class KeptShard:
@@ -106,7 +107,7 @@ class KeptShard:
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
-        document = _read_json(self._folder / "kept.json") or {}
+        document = read_sealed(self._folder / "kept.json") or {}
         self._arrays = self._folder / str(document.get("arrays", "none"))
         sound = self._arrays.exists() and file_sha256(self._arrays) == document["sha256"]
         self.entries = document["entries"] if sound else {}
@@ -138,7 +139,7 @@ class KeptShard:
         sha256 = file_sha256(whole)
         place = whole.rename(self._folder / f"kept.{sha256[:16]}.h5")
         self.entries = {**others, **entries}
-        _write_json({"entries": self.entries, "arrays": place.name, "sha256": sha256}, self._folder / "kept.json")
+        write_sealed({"entries": self.entries, "arrays": place.name, "sha256": sha256}, self._folder / "kept.json")
         for old in self._folder.glob("kept.*.h5"):
             if old != place:
                 old.unlink()
@@ -151,7 +152,7 @@ def restore_whole(job: Any) -> bool:
     """
     if job.rule not in WHOLE:
         return False
-    document = _read_json(job.work / "kept.json")
+    document = read_sealed(job.work / "kept.json")
     if document is None or document["inputs"] != _contents(job):
         return False
     if job.asked and document["settings"] != settings_of(job):
@@ -176,25 +177,9 @@ def keep_whole(job: Any, seconds: float) -> None:
             shutil.copyfile(str(path), job.work / name)
         document = {"inputs": _contents(job), "settings": settings_of(job), "seconds": round(seconds, 3)}
         document |= {"names": names, "sha256": [file_sha256(job.work / name) for name in names]}
-        _write_json(document, job.work / "kept.json")
+        write_sealed(document, job.work / "kept.json")
 
 
 def _contents(job: Any) -> list[str]:
     """Return the content of the inputs of a job, whatever their names."""
     return list(job.inputs.values())
-
-
-def _read_json(path: str | Path) -> dict[str, Any] | None:
-    """Return a document of ``_write_json``, None if there is none or it is damaged."""
-    try:
-        document = json.loads(Path(path).read_text())
-        return document if document.pop("seal") == seal(document) else None
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def _write_json(document: dict[str, Any], path: str | Path) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps({**document, "seal": seal(document)}, default=str))

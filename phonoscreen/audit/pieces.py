@@ -1,7 +1,6 @@
 """Outcomes of single structures, kept while a shard is worked on, and beyond it where they were expensive."""
 
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ import numpy
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.kept import KeptShard, Settings
 from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("phonoscreen")
 
@@ -80,26 +80,22 @@ class Pieces:
     def _stem(self, structure_id: str) -> Path:
         return self._folder / hashlib.sha256(structure_id.encode()).hexdigest()[:24]
 
+    def _entry(self, structure_id: str) -> Path:
+        return self._stem(structure_id).with_suffix(".json")
+
     def _arrays(self, structure_id: str) -> Path:
         return self._stem(structure_id).with_suffix(".h5")
 
     def _write(self, structure_id: str, entry: dict) -> None:
-        text = json.dumps({**entry, "arrays_sha256": _sha256(self._arrays(structure_id))})
-        with written_whole(self._stem(structure_id).with_suffix(".json")) as partial:
-            partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+        write_sealed({**entry, "arrays_sha256": _sha256(self._arrays(structure_id))}, self._entry(structure_id))
 
     def _read(self, structure_id: str) -> dict | None:
         """Return what was written for a structure, None if there is nothing or it is damaged."""
-        try:
-            sha256, _, text = self._stem(structure_id).with_suffix(".json").read_text().partition("\n")
-            entry = json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == sha256 else None
-            arrays = _sha256(self._arrays(structure_id))
-            if entry and entry["record"]["structure_id"] == structure_id and entry["arrays_sha256"] == arrays:
-                return entry
-        except FileNotFoundError:
+        if not self._entry(structure_id).exists():
             return None
-        except (OSError, ValueError):
-            pass
+        entry, arrays = read_sealed(self._entry(structure_id)), _sha256(self._arrays(structure_id))
+        if entry and entry["record"]["structure_id"] == structure_id and entry["arrays_sha256"] == arrays:
+            return entry
         log.warning("%s: what an interrupted run left is damaged, computed again", structure_id)
         return None
 

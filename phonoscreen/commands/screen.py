@@ -76,14 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
     candidates, files = read_candidates(
         arguments.structures, types, arguments.formulas, arguments.structure_type, arguments.output
     )
-    forces = _forces(arguments, settings, files)
+    complete = _with_curve(settings, wanted)
+    forces = _forces(arguments, complete, files)
     origin = {"forces": {"name": forces.name, "digest": forces.digest}, "settings": settings}
     with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
         code = code_of("phonoscreen/stages/screening.py", "phonoscreen/stages/screening_forces.py",
                        "phonoscreen/stages/screening_table.py")  # fmt: skip
-        screening = forces if arguments.forces else Screening(forces, _with_curve(settings, wanted), bases)
-        if arguments.forces:
-            screening.settings = _with_curve(settings, wanted)
+        screening = forces if arguments.forces else Screening(forces, complete, bases)
         with ScreeningFolder(arguments.output, origin, code) as folder:
             try:
                 table = screen(

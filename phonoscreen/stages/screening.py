@@ -84,6 +84,10 @@ class Screening:
         self._assigner = BasisAssigner(bases, supercell, OrderSettings.from_section(settings["force_constants"]))
         self._fitters = FitterPool(bases, FitSettings.from_section(settings["force_constants"]))
 
+    def content(self, structure_id: str) -> str:
+        """Return a digest of what is read for a structure besides itself: nothing."""
+        return ""
+
     def solve(self, candidate: "Candidate", progress: Progress) -> Outcome:
         """Take one structure through all stages.
 

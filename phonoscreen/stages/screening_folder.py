@@ -21,6 +21,7 @@ from phonoscreen.audit.errors import StudyError, machine_named
 from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.names import file_name
 from phonoscreen.audit.records import write_table
+from phonoscreen.audit.sealed import read_sealed, write_sealed
 from phonoscreen.audit.shard import Outcome, attempt
 from phonoscreen.stages.screening import Progress, atoms_of
 from phonoscreen.stages.screening_table import row_of, table_of
@@ -98,21 +99,17 @@ class ScreeningFolder:
 
     def kept(self, structure_id: str, key: str, wanted: Iterable[str]) -> dict | None:
         """Return the row of a structure that was computed before from the same content, or None."""
-        try:
-            sha256, _, text = (self.folder_of(structure_id) / "row.json").read_text().partition("\n")
-            found = json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == sha256 else {}
-        except (OSError, ValueError):
+        found = read_sealed(self.folder_of(structure_id) / "row.json")
+        if found is None or found["key"] != key or not set(wanted) <= set(found["wanted"]):
             return None
-        return found["row"] if found.get("key") == key and set(wanted) <= set(found["wanted"]) else None
+        return found["row"]
 
     def keep(self, structure_id: str, key: str, wanted: Iterable[str], row: dict) -> None:
         """Store the row of a structure."""
-        text = json.dumps({"key": key, "wanted": sorted(wanted), "row": row})
-        with written_whole(self.folder_of(structure_id) / "row.json") as partial:
-            partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+        write_sealed({"key": key, "wanted": sorted(wanted), "row": row}, self.folder_of(structure_id) / "row.json")
 
-    def key(self, candidate: "Candidate", more: str = "") -> str:
-        """Return a digest of what one row depends on."""
+    def key(self, candidate: "Candidate", more: str) -> str:
+        """Return a digest of what one row depends on, its forces on disk (``more``) included."""
         atoms, digest = atoms_of(candidate), hashlib.sha256(f"{self.code} {more} {candidate.structure_id}".encode())
         digest.update(json.dumps(self.origin, sort_keys=True).encode())
         for array in (atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers, atoms.get_masses()):
@@ -181,8 +178,7 @@ def screen(
             )
             note = "not read"
         else:
-            more = screening.content(name) if hasattr(screening, "content") else ""
-            key = folder.key(candidate, more)
+            key = folder.key(candidate, screening.content(name))
             kept, note = folder.kept(name, key, wanted), "kept"
             if kept is not None:
                 row = kept
@@ -219,8 +215,3 @@ def _in_words(row):
     if row["status"] != "ok":
         return f"{row['status']}, {str(row['reason']).splitlines()[0]}"
     return f"κ_p {row['kappa_p_w_per_m_k']:.3g} W/m/K, κ_c {row['kappa_c_w_per_m_k']:.2g} W/m/K"
-
-
-def read_table(path: str | Path) -> pandas.DataFrame:
-    """Return the table of a screening."""
-    return pandas.read_parquet(Path(path) / "screen.parquet")
