@@ -73,11 +73,11 @@ def _settings(path: Path | None) -> dict:
     import yaml
 
     from phonoscreen.audit.errors import StudyError
-    from phonoscreen.workflow.code import ROOT
+    from phonoscreen.audit.shipped import shipped
     from phonoscreen.workflow.settings.check import check_settings
     from phonoscreen.workflow.settings.files import check_files
 
-    path = path or ROOT / "resources" / "model_training.yaml"
+    path = path or shipped("resources/model_training.yaml")
     if not path.is_file():
         raise StudyError(f"there is no settings file {path}", where="phonoscreen train", fix="mend --settings")
     check_files([path])

@@ -187,15 +187,16 @@ class EquivariantPotential(ForceModel):
         return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0], charges
 
     def _forces(self, batch):
-        return self._forces_and_virials(batch, False)[0]
+        return self._derivatives(batch, False)[1]
 
-    def _forces_and_virials(self, batch, with_virials=True):
-        """Return minus the gradient of the energy and its derivative with respect to strain over the atoms.
+    def _derivatives(self, batch, with_virials=True):
+        """Return the energy, minus its gradient, and its derivative with respect to strain over the atoms.
 
         Differentiable with respect to the weights where gradients are enabled.
 
         Returns
         -------
+        energy : of all atoms, eV
         forces : (n_atoms, 3), eV/angstrom
         virials : (n_structures, 3, 3), eV per atom, or None
         """
@@ -213,13 +214,14 @@ class EquivariantPotential(ForceModel):
                 inputs.append(batch["positions"].detach().requires_grad_(True))
                 total = total + coulomb_energy(charges, inputs[1], batch)
             gradients = torch.autograd.grad(total, inputs, create_graph=training, materialize_grads=True)
+        energy_ev = energies.double().sum() + (total - energies.sum())  # single precision adds up short terms alone
         of_vectors = pair_gradients(weights, vectors, gradients[0], pairs)
         forces = of_vectors.new_zeros(len(batch["numbers"]), 3).index_add(0, pairs.centres, of_vectors)
         forces = forces.index_add(0, pairs.neighbours, -of_vectors)
         if self.long_range:
             forces = forces - (slopes if by_matrices else gradients[1])
         if not with_virials:
-            return forces, None
+            return energy_ev, forces, None
         atoms = batch["atoms_of_structures"]
         ends = batch["offsets"][torch.cat([atoms.new_zeros(1), atoms.cumsum(0)])].diff().tolist()
         parts = zip(vectors.split(ends), of_vectors.split(ends), strict=True)
@@ -228,7 +230,7 @@ class EquivariantPotential(ForceModel):
             virials = virials.index_add(0, torch.repeat_interleave(atoms), strain)
         elif self.long_range:
             virials = virials + coulomb_virials(charges, batch["positions"], batch)
-        return forces, virials / atoms[:, None, None]
+        return energy_ev, forces, virials / atoms[:, None, None]
 
     @torch.no_grad()
     def energy(self, description: dict) -> float:
@@ -239,12 +241,17 @@ class EquivariantPotential(ForceModel):
         return float(total + coulomb_energy(charges, batch["positions"], batch) if self.long_range else total)
 
     @torch.no_grad()
+    def evaluate(self, description: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return ``energy``, forces (n_atoms, 3) in eV/angstrom and ``virials`` in one pass."""
+        return self._derivatives(to_device(description, self.device))
+
+    @torch.no_grad()
     def virials(self, description: dict) -> torch.Tensor:
         """Return the derivative of the energy with respect to strain, (n_structures, 3, 3) tensor, eV per atom.
 
         The stress of a crystal, positive under tension, is this times the number of atoms over the volume.
         """
-        return self._forces_and_virials(to_device(description, self.device))[1]
+        return self._derivatives(to_device(description, self.device))[2]
 
     @torch.no_grad()
     def predict(self, description: dict) -> torch.Tensor:
@@ -291,7 +298,7 @@ class EquivariantPotential(ForceModel):
 
     def loss(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the sum over atoms of the mean squared error; see ``ForceModel.loss``."""
-        forces, virials = self._forces_and_virials(batch, "virials" in batch)
+        _, forces, virials = self._derivatives(batch, "virials" in batch)
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         loss = (square * batch["weights"]).sum()
         if virials is not None:
