@@ -58,6 +58,7 @@ def train(arguments: argparse.Namespace) -> int:
         published_model.prepare_training(
             arguments.labels, arguments.folder, force_model=model_settings(sections["force_model"]),
             training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
+            start=arguments.start,
         )  # fmt: skip
         published_model.train_members(arguments.folder, arguments.members, arguments.start)
     files = published_model.interim_members(arguments.folder, arguments.members)

@@ -41,7 +41,14 @@ LICENCE += "phonon data of the Materials Project (CC BY 4.0)"
 
 
 def prepare_training(
-    product: Path, folder: Path, *, force_model: dict, training: dict, seed: int, compounds_max: int | None
+    product: Path,
+    folder: Path,
+    *,
+    force_model: dict,
+    training: dict,
+    seed: int,
+    compounds_max: int | None,
+    start: Path | None = None,
 ) -> None:
     """Write the data set and the settings of a training to its folder, or check that they are those already there.
 
@@ -52,11 +59,12 @@ def prepare_training(
     force_model, training : as for ``phonoscreen.forcefield.training.train_member``
     seed : of the split, the weights and the order of the data
     compounds_max : see ``write_label_dataset``
+    start : see ``train_members``
 
     Raises
     ------
     StudyError
-        If the folder holds a training of other settings or labels.
+        If the folder holds a training of other settings, labels or beginnings.
     """
     if not product.is_file():
         raise StudyError(f"there is no file {product}", where="phonoscreen train", fix="give a file of kept labels")
@@ -64,6 +72,7 @@ def prepare_training(
     plan = {
         "labels_sha256": file_sha256(product), "force_model": force_model, "training": training, "seed": seed,
         "compounds_max": compounds_max or 0,
+        "start_sha256": file_sha256(start / "training.json") if start and (start / "training.json").exists() else "",
     }  # fmt: skip
     path = folder / "training.json"
     if path.exists():
