@@ -20,7 +20,7 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "torch": "pytorch", "matplotlib": "matplotlib-base"}
 NAMES |= {"tblite": "tblite-python", "jinja2": "jinja2", "e3nn_jax": "e3nn-jax", "trainstation": "hiphive"}
 ELSEWHERE = {  # imports inside functions that no rule of an environment without the package reaches
-    # The rules that compare engines or compute transport too have environments without Nequix: they say what is missing.
+    # Rules that compare engines or compute transport too have environments without Nequix: they say what is missing.
     "phonoscreen/reference/nequix.py": {"nequix", "e3nn_jax", "equinox", "jax", "jraph", "matscipy"},
     "phonoscreen/formats/displacements.py": {"phono3py"},  # files of phono3py are read by the commands alone
     "phonoscreen/formats/phono3py_constants.py": {"phono3py"},
