@@ -11,6 +11,7 @@ sys.path.insert(0, str(workflow.current_basedir))
 from phonoscreen.audit.integrity import check_before_start
 from phonoscreen.audit.kept import UNWATCHED, announce_asked
 from phonoscreen.audit.outdated import find_outdated, statement
+from phonoscreen.audit.records import announce_accepted
 from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
 from phonoscreen.workflow.environment import prepare_jobs
@@ -64,6 +65,7 @@ if workflow.is_main_process:
     announce_call()
 
 config.update(check_settings(config, globals().get("SETTINGS", Study)))
+announce_accepted(config["accept_failed_shards"])
 
 
 onstart:

@@ -2,6 +2,9 @@
 
 What is wrong with a structure becomes its record. What is wrong with the machine (a full disk, no memory, a program
 that is not there) says nothing about a structure: it stops the job, which is then tried again.
+
+Every failed record says what is to blame, one of ``FAILURES``, so that those can be repeated which something else than
+another structure would mend (``phonoscreen retry``).
 """
 
 import errno
@@ -12,12 +15,26 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
+FAILURES = {
+    "structure": "the crystal or its data: other settings and another try give the same",
+    "settings": "a setting of the study: the reason names it",
+    "engine": "the program that computes: it ended with an error, did not converge, or met what nobody foresaw",
+    "machine": "a disk, a network, memory or an installation",
+}
+"""What a failed record can be to blame on, in words."""
+
 
 class _NamedError(Exception):
     """What is wrong, where, and what to do about it."""
 
-    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+    blame: str | None = None
+
+    def __init__(
+        self, what: str, *, where: str | None = None, fix: str | None = None, blame: str | None = None
+    ) -> None:
         self.what, self.where, self.fix = what, where, fix
+        if blame:
+            self.blame = blame
         lines = [what]
         if where:
             lines.append(f"  where: {where}")
@@ -34,11 +51,38 @@ class StudyError(_NamedError, ValueError):
     what : what is wrong, with the numbers that show it
     where : the object and the stage, for example ``"oqmd-4061139, stage fit_force_constants"``
     fix : what the user can do about it
+    blame : one of ``FAILURES`` where it is not the structure
     """
 
 
 class MachineError(_NamedError, RuntimeError):
     """A problem of the machine or its installation, never of a structure; parameters as for ``StudyError``."""
+
+    blame = "machine"
+
+
+@contextmanager
+def engine_blamed() -> Iterator[None]:
+    """Blame the engine for every problem met inside that does not say what else is to blame."""
+    try:
+        yield
+    except StudyError as error:
+        error.blame = error.blame or "engine"
+        raise
+
+
+def culprit(error: BaseException) -> str:
+    """Return what is to blame for an error that makes a structure fail, one of ``FAILURES``."""
+    if machine_trouble(error):
+        return "machine"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _NamedError):
+            return cause.blame or "structure"
+        if isinstance(cause, OSError):
+            return "machine"
+        cause = cause.__cause__
+    return "engine"
 
 
 _FULL = "free space on this disk"

@@ -14,6 +14,7 @@ import numpy
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.kept import KeptShard, Settings
 from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.retry import Request
 from phonoscreen.audit.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("phonoscreen")
@@ -37,10 +38,18 @@ class Pieces:
         self._job = job
         self._folder = Path(job.work) / folder
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._request = Request(job.work)
 
     def find(self, structure_id: str, is_blocked: bool) -> dict | None:
         """Return the record of a structure that is finished, None if there is none or it is damaged."""
         entry = self._read(structure_id)
+        if entry is None and self._request.key == self._job.key and not is_blocked:
+            record = self._request.record(structure_id)
+            if record is not None:
+                self._arrays(structure_id).unlink(missing_ok=True)
+                self._request.copy_arrays(structure_id, self._arrays(structure_id))
+                self._write(structure_id, {"record": record, "seconds": 0.0, **self._conditions(record)})
+                return record
         return entry and entry["record"]
 
     def keep(self, structure_id: str, record: dict, outcome: Any, seconds: float) -> None:
@@ -70,8 +79,15 @@ class Pieces:
         """Remove the single files, also those of earlier settings: the shard is complete."""
         for stale in Path(self._job.work).glob("outcomes*"):
             shutil.rmtree(stale)
+        self._request.remove()
         with suppress(OSError):  # not empty
             Path(self._job.work).rmdir()
+
+    def forget(self, structure_ids: Iterable[str]) -> None:
+        """Remove the outcomes of structures: the next try computes them again."""
+        for structure_id in structure_ids:
+            self._entry(structure_id).unlink(missing_ok=True)
+            self._arrays(structure_id).unlink(missing_ok=True)
 
     def _conditions(self, record: dict) -> dict:
         """Return what else is written with a record: under which conditions it may be used again."""
@@ -150,7 +166,9 @@ class KeptPieces(Pieces):
         return {"own": own, "settings": self._settings.key}
 
     def _may_be_used(self, entry: dict, own: Any) -> bool:
-        if own is None or entry["own"] != own or entry["record"]["status"] == "failed":
+        if own is None or entry["own"] != own:
+            return False
+        if entry["record"]["status"] == "failed" and not self._request.spares(entry["record"]):
             return False
         return entry["settings"] == self._settings.key or not self._job.asked
 

@@ -3,6 +3,7 @@
 For each stage the statuses sum to the manifest, so every count of the study is a count of records.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +13,14 @@ from typing import Any
 import pandas
 
 from phonoscreen.audit.atomic import written_whole
-from phonoscreen.audit.errors import StudyError, machine_named
+from phonoscreen.audit.errors import FAILURES, StudyError, culprit, machine_named
 
+ACCEPTED = "PHONOSCREEN_ACCEPTED"  # stages in which a shard may fail as a whole, handed down to the jobs of a study
 STATUSES = ("ok", "unstable", "not_converged", "skipped", "failed")
 REQUIRED = ("structure_id", "stage", "status", "reason")
+WHOLE = "whole_numbers"
+FAILURE = "failure"
+"""Column beside them: what a failed record is to blame on, one of ``FAILURES``; empty for the others."""
 
 
 def write_table(table: pandas.DataFrame, path: str | Path) -> None:
@@ -35,7 +40,8 @@ def write_records(records: Sequence[dict[str, Any]], path: str | Path) -> None:
     Raises
     ------
     ValueError
-        If a record lacks a required key, has an unknown status, appears twice, or is not ok without a reason.
+        If a record lacks a required key, has an unknown status or failure, appears twice, or is not ok without
+        a reason.
     """
     for record in records:
         missing = [key for key in REQUIRED if key not in record]
@@ -45,13 +51,64 @@ def write_records(records: Sequence[dict[str, Any]], path: str | Path) -> None:
             raise ValueError(f"{record['structure_id']}: unknown status {record['status']!r}, not one of {STATUSES}")
         if record["status"] != "ok" and not record["reason"]:
             raise ValueError(f"{record['structure_id']}: status {record['status']} needs a reason")
+        if _failure(record) not in (FAILURES if record["status"] == "failed" else ("",)):
+            raise ValueError(f"{record['structure_id']}: status {record['status']}, failure {record[FAILURE]!r}")
     ids = [record["structure_id"] for record in records]
     if len(set(ids)) != len(ids):
         raise ValueError(f"structures recorded twice: {sorted({i for i in ids if ids.count(i) > 1})}")
-    table = pandas.DataFrame(records)
+    names = [*REQUIRED, FAILURE]
+    table = pandas.DataFrame(
+        [{**{key: record[key] for key in REQUIRED}, FAILURE: _failure(record), **record} for record in records]
+    )
     if not records:
-        table = pandas.DataFrame({key: pandas.Series(dtype="str") for key in REQUIRED})
+        table = pandas.DataFrame({key: pandas.Series(dtype="str") for key in names})
+    # Counts with gaps become floating-point numbers: noted, so that they can be counts again when the gaps are filled.
+    gaps = [name for name in table if table[name].dtype.kind == "f" and table[name].isna().any()]
+    whole = [name for name in gaps if all(type(record.get(name, 0)) is int for record in records)]
+    if whole:
+        table.attrs[WHOLE] = whole
     write_table(table, path)
+
+
+def _failure(record: dict[str, Any]) -> str:
+    return record.get(FAILURE, "structure" if record["status"] == "failed" else "")
+
+
+def refuse_common_failure(records: Sequence[dict[str, Any]], stage: str) -> None:
+    """Refuse the records of a shard whose structures all failed for one reason.
+
+    Such a reason is hardly one of the structures: a wrong setting, an engine that is not what it should be, outputs
+    that are not there. Structures that were skipped do not count, and a single one may fail.
+
+    Parameters
+    ----------
+    records : of one shard
+    stage : name of the stage; accepted if ``accept_failed_shards`` of the settings names it
+
+    Raises
+    ------
+    StudyError
+        Naming the reason, what is to blame and the way to accept it.
+    """
+    tried = [record for record in records if record["status"] != "skipped"]
+    reasons = count_reasons(tried, examples=1)
+    if len(tried) < 2 or len(reasons) > 1 or any(record["status"] != "failed" for record in tried):
+        return
+    if stage in json.loads(os.environ.get(ACCEPTED, "[]")):
+        return
+    (_, _, count, ids), blame = reasons[0], _failure(tried[0])
+    raise StudyError(
+        f"all {count} structures that were tried failed for one reason, {ids[0]} first: {tried[0]['reason']}",
+        where=f"stage {stage}; to blame: {blame} ({FAILURES[blame]})",
+        fix="mend it and run the same command again: these structures are then tried again; or take the failures as "
+        f"the result: accept_failed_shards: [{stage}] in the settings (--config 'accept_failed_shards=[{stage}]')",
+        blame=blame,
+    )
+
+
+def announce_accepted(stages: Iterable[str]) -> None:
+    """Keep for the jobs of this study in which stages a shard may fail as a whole."""
+    os.environ[ACCEPTED] = json.dumps(list(stages))
 
 
 def count_reasons(
@@ -134,4 +191,4 @@ def attempted(structure_id: str, stage: str, compute: Callable[[], dict[str, Any
         with machine_named(f"{structure_id}, stage {stage}"):
             return record | compute()
     except StudyError as error:
-        return record | {"status": "failed", "reason": str(error)}
+        return record | {"status": "failed", "reason": str(error), FAILURE: culprit(error)}

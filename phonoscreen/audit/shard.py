@@ -16,9 +16,9 @@ from typing import Any
 import numpy
 import pandas
 
-from phonoscreen.audit.errors import MachineError, StudyError, machine_named
+from phonoscreen.audit.errors import MachineError, StudyError, culprit, machine_named
 from phonoscreen.audit.pieces import pieces_of
-from phonoscreen.audit.records import write_records
+from phonoscreen.audit.records import FAILURE, refuse_common_failure, write_records
 
 log = logging.getLogger("phonoscreen")
 
@@ -33,6 +33,7 @@ class Outcome:
     arrays : numpy arrays for the shard's HDF5 file, names may contain "/"
     attrs : scalars or strings stored as attributes of the structure's HDF5 group
     status, reason : as in a record
+    failure : of a failed one what is to blame, one of ``phonoscreen.audit.errors.FAILURES``
     """
 
     values: dict = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Outcome:
     attrs: dict = field(default_factory=dict)
     status: str = "ok"
     reason: str = ""
+    failure: str = "structure"
 
 
 def run_shard(
@@ -72,6 +74,8 @@ def run_shard(
     ------
     MachineError
         If the machine fails (disk, memory, a missing program); finished structures are kept for the next try.
+    StudyError
+        If all structures failed for one reason; the next try computes them again.
     """
     pieces = pieces_of(job, own_inputs)
     blocked = _blocked(structure_ids, upstream)
@@ -91,6 +95,7 @@ def run_shard(
                 "stage": stage,
                 "status": outcome.status,
                 "reason": outcome.reason,
+                FAILURE: outcome.failure if outcome.status == "failed" else "",
                 **{key: _plain(value) for key, value in outcome.values.items()},
             }
             with machine_named(f"{structure_id}, stage {stage}"):
@@ -103,6 +108,11 @@ def run_shard(
             if outcome.reason:
                 log.info("  %s", outcome.reason.replace("\n", "\n  "))
         records.append(record)
+    try:
+        refuse_common_failure(records, stage)
+    except StudyError:
+        pieces.forget(structure_ids)
+        raise
     with machine_named(f"the files of the shard, stage {stage}"):
         if "arrays" in job.output.keys():
             pieces.merge(structure_ids, job.output.arrays)
@@ -143,10 +153,10 @@ def attempt(compute: Callable[[str], Outcome], structure_id: str, stage: str) ->
     except MachineError:
         raise
     except StudyError as error:
-        return Outcome(status="failed", reason=str(error))
+        return Outcome(status="failed", reason=str(error), failure=culprit(error))
     except Exception as error:  # one bad structure never stops the others; the log keeps the traceback
         log.error("%s %s\n%s", stage, structure_id, traceback.format_exc())
-        return Outcome(status="failed", reason=f"{type(error).__name__}: {error}")
+        return Outcome(status="failed", reason=f"{type(error).__name__}: {error}", failure=culprit(error))
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.names import file_name
 from phonoscreen.bonding.cohp import cohp_of_pairs
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
@@ -63,12 +63,16 @@ def find_cohp(
         from phonoscreen.bonding.lobster import read_lobster
 
         if not outputs:
-            raise StudyError("no folder of LOBSTER outputs", where=structure_id, fix="set bonding.outputs")
-        return read_lobster(Path(outputs) / file_name(structure_id))
+            raise StudyError("no folder of LOBSTER outputs", where=structure_id, fix="set bonding.outputs",
+                             blame="settings")  # fmt: skip
+        with engine_blamed():
+            return read_lobster(Path(outputs) / file_name(structure_id))
     if engine == "tblite":
         from phonoscreen.bonding.xtb import solve_xtb as solve
     elif engine == "gpaw":
         from phonoscreen.bonding.gpaw_lcao import solve_lcao as solve
     else:
         raise StudyError(f"unknown engine {engine!r}", fix=f"bonding.engine: one of {', '.join(ENGINES)}")
-    return cohp_of_pairs(orthonormal_hamiltonian(solve(crystal)), cutoff_angstrom=cutoff_angstrom)
+    with engine_blamed():
+        hamiltonian = orthonormal_hamiltonian(solve(crystal))
+    return cohp_of_pairs(hamiltonian, cutoff_angstrom=cutoff_angstrom)

@@ -30,7 +30,7 @@ def check_geometry(atoms: Atoms, where: str | None = None) -> None:
     """
 
     def refuse(what: str, fix: str = "correct the structure") -> NoReturn:
-        raise StudyError(what, where=where, fix=fix)
+        raise StudyError(what, where=where, fix=fix, blame="structure")
 
     if len(atoms) == 0 or not (numpy.isfinite(atoms.positions).all() and numpy.isfinite(atoms.cell.array).all()):
         refuse("no atoms, or coordinates that are not finite")

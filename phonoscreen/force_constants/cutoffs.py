@@ -68,6 +68,7 @@ def choose_cutoff(crystal: Crystal, repetitions: Sequence[int], cutoff_max_angst
             f"third-order cutoff {cutoff_max_angstrom:.2f} or half the supercell {half:.2f} angstrom",
             fix="raise --third-cutoff (force_constants.third_cutoff_angstrom in a study), or use a larger supercell "
             "(supercell.min_length_angstrom)",
+            blame="settings",
         )
     gaps = numpy.diff(shells)
     near = inside[shells[inside] >= 0.85 * limit]
@@ -101,6 +102,7 @@ def cutoff_of_shells(crystal: Crystal, repetitions: Sequence[int], n_shells: int
             f"{n_shells} neighbour shells do not fit into half the supercell ({half:.2f} angstrom), {fitting} do",
             fix=f"use 1 to {fitting} shells (--third-shells, force_constants.third_shells in a study), or a supercell "
             f"of at least {2 * shells[min(max(n_shells, 1), len(shells)) - 1]:.2f} angstrom",
+            blame="settings",
         )
     return _after_shell(shells, n_shells, half)
 
@@ -128,6 +130,7 @@ def check_cutoff(crystal: Crystal, repetitions: Sequence[int], cutoff_angstrom: 
             fix=f"use a supercell of at least {2 * cutoff_angstrom:.2f} angstrom (supercell.min_length_angstrom in a "
             "study), or a shorter cutoff: --second-cutoff, --third-cutoff, --fourth-cutoff "
             "(force_constants.second_cutoff_angstrom and so on)",
+            blame="settings",
         )
     shells = neighbour_shells(crystal, cutoff_angstrom + 4.0)
     near = shells[numpy.abs(shells - cutoff_angstrom) < SHELL_ANGSTROM]
@@ -140,4 +143,5 @@ def check_cutoff(crystal: Crystal, repetitions: Sequence[int], cutoff_angstrom: 
             f"cutoff {cutoff_angstrom:.3f} angstrom falls on the neighbour shell at {near[0]:.3f} angstrom",
             fix=f"use the middle of a gap, {choices}, as --second-cutoff or --fourth-cutoff "
             "(force_constants.second_cutoff_angstrom, force_constants.fourth_cutoff_angstrom in a study)",
+            blame="settings",
         )

@@ -143,6 +143,7 @@ class Sums:
                 fix=f"give at least {factor} times as many displaced supercells, a shorter --third-cutoff "
                 "(force_constants.third_cutoff_angstrom in a study), or a sparse method: --method lasso, "
                 "adaptive_lasso or ardr (force_constants.method)",
+                blame="settings",
             )
         diagonal = self.gram.diagonal()
         silent = int((diagonal <= 1e-14 * diagonal.max()).sum()) if n_free else 0

@@ -86,7 +86,7 @@ class CalculatorEngine:
         if unknown:
             raise StudyError(
                 f"{self.name} does not know {', '.join(unknown)}", where=label,
-                fix="give filter.elements as a list without them, or use another reference.engine",
+                fix="give filter.elements as a list without them, or use another reference.engine", blame="settings",
             )  # fmt: skip
         # A plain copy: constraints or spin guesses of the caller must not reach the calculator.
         copy = type(atoms)(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)

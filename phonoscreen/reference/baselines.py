@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.typing import ArrayLike, NDArray
 
-from phonoscreen.audit.errors import StudyError, machine_named
+from phonoscreen.audit.errors import StudyError, culprit, engine_blamed, machine_named
 from phonoscreen.structures.labelled_supercells import read_labelled
 from phonoscreen.structures.store import read_atoms
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from phonoscreen.reference.base import Engine
 
 COLUMNS = [
-    "structure_id", "stage", "status", "reason", "model", "engine", "reference", "part", "n_supercells",
+    "structure_id", "stage", "status", "reason", "failure", "model", "engine", "reference", "part", "n_supercells",
     "force_rmse_mev_per_angstrom", "force_mae_mev_per_angstrom", "force_rms_mev_per_angstrom", "force_rmse_relative",
 ]  # fmt: skip
 
@@ -63,11 +63,11 @@ def evaluate_structure(
     forces : (n, n_atoms, 3) forces of the engine, eV/angstrom, or None
     """
     data = read_labelled(labels, supercells)
-    row = {"structure_id": structure_id, "stage": "evaluate_baselines", "status": "ok", "reason": "",
+    row = {"structure_id": structure_id, "stage": "evaluate_baselines", "status": "ok", "reason": "", "failure": "",
            "engine": engine.name, "reference": data.model}  # fmt: skip
     supercell = build_supercell(read_atoms(supercells), data.repetitions)
     try:
-        with machine_named(f"{structure_id}, stage evaluate_baselines"):
+        with machine_named(f"{structure_id}, stage evaluate_baselines"), engine_blamed():
             forces = numpy.array(
                 [
                     engine.forces(displaced_supercell(supercell, displacements), f"{structure_id}/{number}")[1]
@@ -75,5 +75,5 @@ def evaluate_structure(
                 ]
             )
     except StudyError as error:
-        return {**row, "status": "failed", "reason": str(error)}, None
+        return {**row, "status": "failed", "reason": str(error), "failure": culprit(error)}, None
     return {**row, "n_supercells": len(data.forces), **force_errors(forces, data.forces)}, forces

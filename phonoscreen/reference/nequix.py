@@ -201,7 +201,7 @@ class NequixEngine:
         if unknown:
             raise StudyError(
                 f"{self.name} does not know {', '.join(unknown)}", where=label,
-                fix="leave these elements out of filter.elements, or use another reference.engine",
+                fix="leave these elements out of filter.elements, or use another reference.engine", blame="settings",
             )  # fmt: skip
         receivers, senders, shifts = neighbour_list(
             "ijS", positions=atoms.positions, cell=atoms.cell.array, pbc=[True] * 3, cutoff=self._cutoff

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from phonoscreen.audit.errors import MachineError, machine_named
+from phonoscreen.audit.errors import MachineError, culprit, machine_named
+from phonoscreen.audit.records import refuse_common_failure
 from phonoscreen.crystal.supercell import choose_repetitions, shortest_supercell_vector
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import basis_key, build_basis, write_basis
@@ -111,6 +112,11 @@ def assign_all(
     Returns
     -------
     list of record dicts; one structure's failure never stops the others
+
+    Raises
+    ------
+    StudyError
+        If all of them failed for one reason.
     """
     records = []
     listed: Any = upstream.itertuples()
@@ -126,6 +132,8 @@ def assign_all(
                 raise
             except Exception as error:
                 log.warning("%s %s: %s", STAGE, row.structure_id, error)
-                record |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+                reason = f"{type(error).__name__}: {error}"
+                record |= {"status": "failed", "reason": reason, "failure": culprit(error)}
         records.append(record)
+    refuse_common_failure(records, STAGE)
     return records

@@ -23,7 +23,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from phonoscreen.audit.atomic import written_whole
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, culprit
 from phonoscreen.audit.provenance import file_sha256, packages
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shipped import shipped
@@ -190,7 +190,7 @@ def label_compound(
             return {}, {**record, "status": "not_converged", "reason": f"{left} left after {relaxed.steps} steps"}
         return _label(engine, atoms, row, settings, seed), {**record, "status": "ok", "reason": ""}
     except StudyError as error:
-        return {}, {**record, "status": "failed", "reason": error.what}
+        return {}, {**record, "status": "failed", "reason": error.what, "failure": culprit(error)}
 
 
 def _label(engine, atoms, row, settings, seed):

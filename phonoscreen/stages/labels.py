@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.typing import ArrayLike
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.kept import digest_of_arrays
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.structures.store import read_atoms, structure_arrays
@@ -72,19 +72,19 @@ def label_supercells(
     if len(indices) == 0 or indices.min() < 0 or indices.max() >= available:
         raise StudyError(
             f"supercells {indices.tolist()} wanted, {available} exist", where=structure_id,
-            fix="raise supercell.network_oversampling",
+            fix="raise supercell.network_oversampling", blame="settings",
         )  # fmt: skip
     primitive = read_atoms(group)
     supercell = build_supercell(primitive, group["repetitions"][()])
-    charges = engine.charges(primitive, structure_id) if hasattr(engine, "charges") else None
-    begin = time.perf_counter()
-    _, residual_forces = engine.forces(supercell, f"{structure_id}/perfect")
-    energies, found = [], []
-    for index in indices:
-        moved = displaced_supercell(supercell, group["displacements"][index])
-        energy_ev, force = engine.forces(moved, f"{structure_id}/{index}")
-        energies.append(energy_ev)
-        found.append(force)
+    begin, energies, found = time.perf_counter(), [], []
+    with engine_blamed():
+        charges = engine.charges(primitive, structure_id) if hasattr(engine, "charges") else None
+        _, residual_forces = engine.forces(supercell, f"{structure_id}/perfect")
+        for index in indices:
+            moved = displaced_supercell(supercell, group["displacements"][index])
+            energy_ev, force = engine.forces(moved, f"{structure_id}/{index}")
+            energies.append(energy_ev)
+            found.append(force)
     forces = numpy.array(found)
     return Outcome(
         values={

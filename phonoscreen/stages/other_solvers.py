@@ -107,7 +107,7 @@ def solve_with_shengbte(
 
     command = transport["command"]
     if not command:
-        raise StudyError("transport.solver is shengbte, but transport.command is not set",
+        raise StudyError("transport.solver is shengbte, but transport.command is not set", blame="settings",
                          fix="set it to your executable, for example: mpirun -n {tasks} ShengBTE")  # fmt: skip
     command = command.replace("{tasks}", str(transport.get("tasks", 1)))
     born, epsilon = charges or (None, None)
@@ -122,7 +122,7 @@ def solve_with_shengbte(
         code = run_program(shlex.split(command), folder, log)
         if code:
             raise StudyError(f"{command} ended with status {code}: {log.read_text(errors='replace')[-500:]}",
-                             fix="run it by hand on the same files")  # fmt: skip
+                             fix="run it by hand on the same files", blame="engine")  # fmt: skip
         return {name: read_conductivity(Path(folder) / f"BTE.KappaTensorVsT_{suffix}")
                 for name, suffix in (("rta", "RTA"), ("full", "CONV"))}  # fmt: skip
 
@@ -130,7 +130,7 @@ def solve_with_shengbte(
 def read_conductivity(path: str | Path) -> NDArray:
     """Return the tensor (3, 3) of the first temperature of a BTE.KappaTensorVsT_* file, W/m/K."""
     if not Path(path).is_file():
-        raise StudyError(f"{path} was not written", fix="look at the program's output")
+        raise StudyError(f"{path} was not written", fix="look at the program's output", blame="engine")
     return numpy.loadtxt(path, ndmin=2)[0, 1:10].reshape(3, 3)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from ase.data import chemical_symbols
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, culprit
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.crystal import units
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
@@ -136,8 +136,8 @@ def describe(
 ) -> Outcome:
     """Return the Outcome of a solution, or of its StudyError, with the spread of a committee's solutions."""
     if isinstance(solution, StudyError):
-        unstable = isinstance(solution, UnstableCrystal)
-        return Outcome(status="unstable" if unstable else "failed", reason=str(solution))
+        status = "unstable" if isinstance(solution, UnstableCrystal) else "failed"
+        return Outcome(status=status, reason=str(solution), failure=culprit(solution))
     crystal, modes, temperature = task.crystal, solution.modes, settings.temperatures_k[0]
     full = solution.full[0]
     msd = mean_square_displacements(modes, crystal, temperature)

@@ -146,7 +146,8 @@ def _assemble(found, records, settings, shards, seed):
 
 
 def _record(structure_id, status, reason):
-    return {"structure_id": structure_id, "stage": STAGE, "status": status, "reason": reason}
+    return {"structure_id": structure_id, "stage": STAGE, "status": status, "reason": reason,
+            "failure": "structure" if status == "failed" else ""}  # fmt: skip
 
 
 def _preference(row):

@@ -17,7 +17,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.linalg import expm, expm_frechet
 
-from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.structures.free_parameters import (
     free_coordinates,
@@ -216,7 +216,8 @@ def relax_structure(
     if engine.relaxes:
 
         def evaluate(moved, step):
-            return engine.evaluate(moved, f"{structure_id}/relax-{step}")
+            with engine_blamed():
+                return engine.evaluate(moved, f"{structure_id}/relax-{step}")
 
         result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, **settings)
     else:

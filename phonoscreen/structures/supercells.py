@@ -49,6 +49,7 @@ def repetitions_for(cell: ArrayLike, n_atoms: int, min_length_angstrom: float, m
             f"the {size} supercell has {total} atoms, more than {max_atoms}",
             where="stage displace_supercells",
             fix=f"raise supercell.max_atoms to {total}, or lower supercell.min_length_angstrom",
+            blame="settings",
         )
     return tuple(int(n) for n in repetitions)
 

@@ -27,9 +27,10 @@ counts the rounds of the query by committee from 0 (initial training), `{member}
 * Script `scripts/<rule>.py` = `def main(job)` plus `run_job(snakemake, main)` (`phonoscreen.audit.job`). `job.input`,
   `job.output`, `job.params` and `job.wildcards` carry the names of the rule. Stages that treat one structure after
   another use `phonoscreen.audit.shard.run_shard`.
-* A **record** is a row with `structure_id, stage, status, reason` in front, which the tables below do not repeat. The
-  status is ok, unstable, not_converged, skipped or failed. For every stage the statuses sum to the manifest. Values
-  of a record that is not ok may be absent.
+* A **record** is a row with `structure_id, stage, status, reason, failure` in front, which the tables below do not
+  repeat. The status is ok, unstable, not_converged, skipped or failed; `failure` says what a failed one is to blame
+  on: structure, settings, engine or machine. For every stage the statuses sum to the manifest. Values of a record
+  that is not ok may be absent.
 * Arrays are HDF5 files with one group per structure id; records and tables are Parquet. "?" marks what may be absent.
 * Lengths are in Å, energies in eV, forces in eV/Å, temperatures in K, frequencies in THz (not angular),
   conductivities in W/m/K; the unit stands in each column's name.

@@ -213,6 +213,14 @@ class Bonding(Section):
     """Structures analysed; null: every stable one."""
 
 
+Stage = Literal[
+    "relax_structures", "build_symmetry_bases", "displace_supercells", "label_forces", "check_labels", "label_selected",
+    "check_selected", "query_committee", "validate_round", "predict_forces", "fit_force_constants", "check_stability",
+    "solve_bte", "check_supercells", "analyse_bonding", "predict_point",
+]  # fmt: skip
+"""Stages that go through the structures of a shard."""
+
+
 class Study(Section):
     """A study of the paper's kind."""
 
@@ -235,5 +243,7 @@ class Study(Section):
     cross_check: CrossCheck = CrossCheck()
     supercell_check: SupercellCheck = SupercellCheck()
     bonding: Bonding = Bonding()
+    accept_failed_shards: distinct(Stage) = []
+    """Stages in which all structures of a shard may fail for one reason; elsewhere such a job ends as an error."""
     baselines: distinct(Literal["chgnet", "7net-0", "7net-l3i5"]) = []
     """Universal potentials evaluated on the validation supercells (figure S3)."""
