@@ -63,7 +63,7 @@ def write_records(records: Sequence[dict[str, Any]], path: str | Path) -> None:
     if not records:
         table = pandas.DataFrame({key: pandas.Series(dtype="str") for key in names})
     # Counts with gaps become floating-point numbers: noted, so that they can be counts again when the gaps are filled.
-    gaps = [name for name in table if table[name].dtype.kind == "f" and table[name].isna().any()]
+    gaps = [str(name) for name in table if table[name].dtype.kind == "f" and table[name].isna().any()]
     whole = [name for name in gaps if all(type(record.get(name, 0)) is int for record in records)]
     if whole:
         table.attrs[WHOLE] = whole
@@ -71,7 +71,7 @@ def write_records(records: Sequence[dict[str, Any]], path: str | Path) -> None:
 
 
 def _failure(record: dict[str, Any]) -> str:
-    return record.get(FAILURE, "structure" if record["status"] == "failed" else "")
+    return str(record.get(FAILURE, "structure" if record["status"] == "failed" else ""))
 
 
 def refuse_common_failure(records: Sequence[dict[str, Any]], stage: str) -> None:

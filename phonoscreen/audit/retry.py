@@ -18,7 +18,6 @@ from typing import Any
 
 import h5py
 import pandas
-import pyarrow.parquet
 
 from phonoscreen.audit.errors import FAILURES, StudyError
 from phonoscreen.audit.integrity import Fault, find_fault, read_record, remake_commands
@@ -54,9 +53,9 @@ class Request:
     def record(self, structure_id: str) -> dict[str, Any] | None:
         """Return the record that a structure had, None if it is to be tried again or there is none."""
         rows = self._rows[self._rows["structure_id"] == structure_id] if len(self._rows) else self._rows
-        if not len(rows) or rows["status"].iloc[0] == "failed" and not self.spares(rows.iloc[0].to_dict()):
+        if not len(rows) or rows["status"].iloc[0] == "failed" and not self.spares(_plain_row(rows)):
             return None
-        whole, record = self._rows.attrs.get(WHOLE, []), rows.to_dict("records")[0]
+        whole, record = self._rows.attrs.get(WHOLE, []), _plain_row(rows)
         present = {name for name, value in record.items() if not pandas.isna(value)}
         kept = present if record["status"] == "failed" else present | (set(record) - set(whole))
         return {name: int(value) if name in whole else value for name, value in record.items() if name in kept}
@@ -73,6 +72,10 @@ class Request:
         """Remove the request: it was met."""
         for path in self._folder.glob("retry.*"):
             path.unlink()
+
+
+def _plain_row(rows: pandas.DataFrame) -> dict[str, Any]:
+    return {str(name): value for name, value in rows.to_dict("records")[0].items()}
 
 
 def _is_sound(path: Path, sha256: str) -> bool:
@@ -113,14 +116,13 @@ def find_repeats(
     -------
     list of ``Repeat`` in the order of rules and shards; Counter by (rule, class) of all failures
     """
-    found, counted = [], Counter()
+    found: list[Repeat] = []
+    counted: Counter = Counter()
     for path, document in sorted(Lineage(root).jobs.items()):
         place = Path(root) / path
         if place.suffix != ".parquet" or not place.exists() or (rules and document["rule"] not in rules):
             continue
-        if not {"structure_id", "stage", "status"} <= set(pyarrow.parquet.read_schema(place).names):
-            continue
-        failed = Counter(_failures(place))
+        failed = Counter(_failures(pandas.read_parquet(place)))
         counted.update({(document["rule"], name): count for name, count in failed.items()})
         wanted = {name: count for name, count in failed.items() if name in classes}
         if wanted:
@@ -128,12 +130,12 @@ def find_repeats(
     return found, counted
 
 
-def _failures(path: Path) -> list[str]:
-    """Return what the failed records of a file are to blame on; "unknown" of an earlier version of the project."""
-    names = [name for name in ("status", FAILURE) if name in pyarrow.parquet.read_schema(path).names]
-    table = pandas.read_parquet(path, columns=names)
+def _failures(table: pandas.DataFrame) -> list[str]:
+    """Return what failed records are to blame on; "unknown" of an earlier version, none where these are no records."""
+    if not {"structure_id", "stage", "status"} <= set(table):
+        return []
     failed = table[table["status"] == "failed"]
-    return list(failed[FAILURE]) if FAILURE in names else ["unknown"] * len(failed)
+    return list(failed[FAILURE]) if FAILURE in failed else ["unknown"] * len(failed)
 
 
 def leave_request(repeat: Repeat, classes: Iterable[str], root: str | Path = ".") -> None:

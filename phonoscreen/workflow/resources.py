@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phonoscreen.formats.file_kinds import structure_files
 from phonoscreen.workflow.shards import shard_names
 
 INITIAL = Path("results/structures/initial")
-PAPER = 77091
-"""Structures of the paper; assumed until the manifest of a study says how many it has."""
+PAPER = 3182 + 77091
+"""Structures of Table 1 of the paper, calculated by DFT and unexplored; assumed of a service until the manifest of a
+study says how many it has."""
 MEMORY_MARGIN, TIME_MARGIN = 1.5, 3.0
 """Asked for are these multiples of what was measured: compounds, machines and libraries differ."""
 DFT_SECONDS, DFT_MEMORY_MB = 1800.0, 2000
 """Of one calculation of a supercell with some 100 atoms, and of one MPI task (estimates)."""
+DFT_CELL_SECONDS = 300.0
+"""Of one calculation of a primitive cell, in a relaxation (estimate)."""
+STEPS_OF_RELAXATION = 279 / 55
+"""Calculations in the relaxation of a structure: 279 in that of the 55 compounds of ``profiles/laptop``."""
+FREE_PER_COMPONENT = 0.857
+"""Free force constants for each force component of one supercell, mean of the same compounds."""
 LAPTOP_EPOCHS, LAPTOP_DENSITY_ANGSTROM = 30, 40
 """Settings of the measured study on which costs depend steeply."""
 
@@ -101,6 +109,15 @@ _TRANSPORT = ("solve_bte", "check_supercells", "cross_check_transport", "converg
 _REFERENCE = ("relax_structures", "label_forces", "label_selected", "check_supercells")
 
 
+def expected_structures(source: dict) -> int:
+    """Return how many structures a study will have, before it has counted them."""
+    if source["kind"] == "pool" and Path(source["path"] or "").is_file():
+        return max(1, Path(source["path"]).read_bytes().count(b"\n") - 1)
+    if source["kind"] == "files" and Path(source["path"] or "").is_dir():
+        return max(1, len(structure_files(source["path"])))
+    return PAPER
+
+
 class Needs:
     """What the jobs of a study ask for.
 
@@ -125,6 +142,11 @@ class Needs:
 
         return mem_mb
 
+    def expected_memory_mb(self, rule: str, wildcards: Any) -> float:
+        """Return the memory that a job of a rule is expected to use, without margin."""
+        cost = COSTS[rule]
+        return cost.memory_mb + self.structures(rule, wildcards) * cost.memory_mb_each + self._extra_memory_mb(rule)
+
     def runtime(self, rule: str) -> Callable[[Any, int], int]:
         """Return the function of the run time of a rule's jobs in minutes, at most a day for every attempt.
 
@@ -137,11 +159,11 @@ class Needs:
 
         return minutes
 
-    def seconds(self, rule: str, wildcards: Any) -> float:
-        """Return the time that a job of a rule is expected to take."""
+    def seconds(self, rule: str, wildcards: Any, *, structures: int | None = None) -> float:
+        """Return the time that a job of a rule takes with some structures; None: with the most that it may have."""
         cost = COSTS[rule]
-        each = self._seconds_each(rule, cost.seconds_each)
-        return cost.seconds + self._structures(cost.of, wildcards) * each
+        n = self._structures(cost.of, wildcards) if structures is None else structures
+        return cost.seconds + n * self._seconds_each(rule, cost.seconds_each)
 
     def gpus(self, rule: str) -> int:
         """Return how many GPUs a job of a rule asks for: with ``force_model.device: cuda`` one for each process."""
@@ -175,9 +197,38 @@ class Needs:
         if rule in _TRANSPORT:  # pairs of wave vectors
             return measured * (config["transport"]["mesh_density_angstrom"] / LAPTOP_DENSITY_ANGSTROM) ** 6
         if rule in _REFERENCE and config["reference"]["engine"] in ("vasp", "gpaw"):
-            calculations = config["supercell"]["reference_min"] + config["supercell"]["reference_oversampling"]
-            return DFT_SECONDS * calculations / self.tasks(rule)
+            single = DFT_CELL_SECONDS if rule == "relax_structures" else DFT_SECONDS
+            return single * self._calculations_each(rule) / self.tasks(rule)
         return measured
+
+    def structures(self, rule: str, wildcards: Any) -> int:
+        """Return how many structures a job of a rule is expected to work on; requests go by the most it may have."""
+        config, of = self._config, COSTS[rule].of
+        most = self._structures(of, wildcards)
+        if of == "shard" and getattr(wildcards, "source", None) == "reference":
+            most = self._structures("labelled", wildcards)
+        if of == "selected":  # in all shards together
+            most = min(most, math.ceil(config["active_learning"]["select_max"] / len(self._shards)))
+        if rule == "analyse_bonding" and config["bonding"]["structures_max"] is not None:
+            most = min(most, math.ceil(config["bonding"]["structures_max"] / len(self._shards)))
+        return most
+
+    def calculations(self, rule: str, wildcards: Any) -> float:
+        """Return how many calculations of the reference engine a job of a rule is expected to start."""
+        if rule not in _REFERENCE or self._config["reference"]["engine"] == "collected":
+            return 0.0
+        return self.structures(rule, wildcards) * self._calculations_each(rule)
+
+    def supercells(self, kind: str) -> float:
+        """Return how many displaced supercells a structure is expected to get, ``"reference"`` or ``"network"``."""
+        wanted = self._config["supercell"][f"{kind}_oversampling"] * FREE_PER_COMPONENT
+        return max(self._config["supercell"][f"{kind}_min"], wanted + 0.5)  # rounded up to whole ones
+
+    def _calculations_each(self, rule):
+        """Return the calculations of a structure: steps of the relaxation, supercells and the undisplaced one."""
+        labels = 1 + self.supercells("reference")
+        each = {"relax_structures": STEPS_OF_RELAXATION, "label_forces": labels, "label_selected": 2.0}
+        return each.get(rule, STEPS_OF_RELAXATION + 2 * labels)
 
     def _structures(self, of, wildcards):
         """Return how many structures a job works on."""
@@ -202,7 +253,8 @@ class Needs:
         try:
             state = path.stat()
         except FileNotFoundError:
-            return math.ceil(PAPER / len(self._shards))
+            whole, rest = divmod(expected_structures(self._config["source"]), len(self._shards))
+            return whole + (int(shard) < rest)
         key = (shard, state.st_mtime_ns, state.st_size)
         if key not in self._counted:
             self._counted[key] = path.read_bytes().count(b"Lattice=")

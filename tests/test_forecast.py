@@ -1,0 +1,112 @@
+"""The forecast of a study: what it counts follows from the paper, the settings and what was measured."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from phonoscreen.__main__ import main
+from phonoscreen.audit.records import write_records
+from phonoscreen.workflow.forecast import describe, forecast
+from phonoscreen.workflow.plan import PlannedJob
+from phonoscreen.workflow.resources import COSTS, STEPS_OF_RELAXATION, Needs
+from phonoscreen.workflow.settings.check import check_settings
+from tests.conftest import ROOT
+
+SHARDS = [SimpleNamespace(shard=f"{number:04d}") for number in range(40)]
+
+
+def jobs(rule, wildcards, *, done=0, outputs=()):
+    """Return planned jobs of a rule, the first ``done`` of them finished."""
+    return [
+        PlannedJob(rule, one, 1, outputs, f"benchmarks/{rule}/{number}.tsv",
+                   () if number < done else ("output files have to be generated",))
+        for number, one in enumerate(wildcards)
+    ]  # fmt: skip
+
+
+def write_benchmark(folder, rule, number, seconds, megabytes=700):
+    path = folder / f"benchmarks/{rule}/{number}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:0:1\t{megabytes}\n")
+
+
+def test_relaxing_the_study_of_the_paper_with_vasp_takes_some_407_thousand_runs(tmp_path):
+    """Every structure of Table 1 times the steps that 55 relaxations took on average."""
+    published = yaml.safe_load((ROOT / "resources/published/table1.yaml").read_text())
+    calculated, _, unexplored, _ = published["total"]
+    (stage,) = forecast(check_settings({}), jobs("relax_structures", SHARDS), tmp_path)
+    assert stage.calculations == pytest.approx((calculated + unexplored) * STEPS_OF_RELAXATION)
+    assert 406_500 < stage.calculations < 407_500 and stage.to_run == stage.jobs == 40
+    text = describe(check_settings({}), [stage], tmp_path)
+    assert "80,273 structures" in text and "407,203" in text and "vasp runs" in text and "estimates" in text
+
+
+def test_a_universal_potential_that_exists_already_or_outputs_start_no_calculation(tmp_path):
+    settings = copy.deepcopy(check_settings({}))
+    settings["reference"]["engine"] = "collected"
+    (stage,) = forecast(settings, jobs("label_forces", SHARDS), tmp_path)
+    assert stage.calculations == 0
+
+
+def test_what_was_measured_corrects_what_is_left(tmp_path):
+    settings, rule = check_settings({}), "fit_force_constants"
+    waiting = [SimpleNamespace(shard=one.shard, source="predicted") for one in SHARDS]
+    (before,) = forecast(settings, jobs(rule, waiting), tmp_path)
+    expected = Needs(settings, tmp_path).seconds(rule, waiting[0])
+    for number in range(2):
+        write_benchmark(tmp_path, rule, number, 3 * expected, 900)
+    (after,) = forecast(settings, jobs(rule, waiting, done=2), tmp_path)
+    assert after.done == 2 and after.to_run == 38 and after.used_memory_gb == pytest.approx(0.9)
+    assert after.used_core_hours == pytest.approx(3 * after.expected_core_hours)
+    assert after.core_hours == pytest.approx(3 * before.core_hours * 38 / 40, rel=1e-3)
+    text = describe(settings, [after], tmp_path)
+    assert "Done, expected and used" in text and "Why:" in text and "output files have to be generated" in text
+
+
+def test_finished_jobs_say_how_many_calculations_there_were_and_how_large_the_products_are(tmp_path):
+    path = tmp_path / "results/relaxed/0000.parquet"
+    path.parent.mkdir(parents=True)
+    base = {"stage": "relax_structures", "status": "ok", "reason": ""}
+    rows = [{"structure_id": name, **base, "steps": steps} for name, steps in (("a", 3), ("b", 8))]
+    failed = {**base, "status": "failed", "reason": "r", "structure_id": "c"}
+    write_records([*rows, failed], path)
+    write_benchmark(tmp_path, "relax_structures", 0, 60)
+    (stage,) = forecast(
+        check_settings({}),
+        jobs("relax_structures", SHARDS[:1], done=1, outputs=("results/relaxed/0000.parquet",)), tmp_path,
+    )  # fmt: skip
+    assert stage.used_calculations == 11 and stage.to_run == 0
+    assert stage.disk_gb == pytest.approx(2 * path.stat().st_size / 1e9), "relaxed structures are kept a second time"
+
+
+@pytest.mark.parametrize("text", ["", "s\th:m:s\n", "s\tmax_rss\nNA\tNA\n", "junk"])
+def test_a_benchmark_file_that_cannot_be_read_counts_as_none(tmp_path, text):
+    path = tmp_path / "benchmarks/check_stability/0.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    (stage,) = forecast(check_settings({}), jobs("check_stability", SHARDS[:1], done=1), tmp_path)
+    assert stage.done == 0
+
+
+def test_gpu_hours_are_counted_where_gpus_are_asked_for(tmp_path):
+    settings = copy.deepcopy(check_settings({}))
+    members = [SimpleNamespace(round="0", member="0")]
+    (without,) = forecast(settings, jobs("train_member", members), tmp_path)
+    settings["force_model"]["device"] = "cuda"
+    (with_gpu,) = forecast(settings, jobs("train_member", members), tmp_path)
+    assert without.gpu_hours == 0 and with_gpu.gpu_hours == pytest.approx(with_gpu.core_hours) and COSTS
+
+
+def test_the_command_plans_a_study_and_refuses_what_snakemake_refuses(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["-s", str(ROOT / "Snakefile"), "--cores", "1", "transport"]
+    pool = ["--config", f"source={{kind: pool, path: {ROOT / 'resources/pool.csv'}}}", "shards=2"]
+    assert main(["forecast", *arguments, *pool]) == 0
+    text = capsys.readouterr().out
+    n_compounds = len((ROOT / "resources/pool.csv").read_text().splitlines()) - 1
+    assert f"{n_compounds} structures" in text and "solve_bte" in text and not Path("results").exists()
+    assert main(["forecast", *arguments, "--config", "shards=none"]) == 2
+    assert "shards" in capsys.readouterr().err
