@@ -22,6 +22,7 @@ from phonoscreen.workflow.inputs import (
     engine_environment,
     engine_settings,
     figure_names,
+    how_to_calculate,
     machine_state,
     model_code,
     model_settings,

@@ -154,6 +154,7 @@ rule label_selected:
         code=unwatched(code_of("scripts/label_selected.py", ENGINE_CODE)),
         reference=unwatched(engine_settings(config["reference"], "supercell")),
         machine=machine_state(config["reference"]),
+        how=unwatched(how_to_calculate(config["reference"])),
         outputs=unwatched(output_folder(config, "reference")),
     script:
         "../scripts/label_selected.py"

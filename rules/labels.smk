@@ -26,6 +26,7 @@ rule label_forces:
         reference=unwatched(engine_settings(config["reference"], "supercell")),
         parts=config["reference"]["label"],
         machine=machine_state(config["reference"]),
+        how=unwatched(how_to_calculate(config["reference"])),
         outputs=unwatched(output_folder(config, "reference")),
     script:
         "../scripts/label_forces.py"

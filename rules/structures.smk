@@ -85,6 +85,7 @@ rule relax_structures:
             config["filter"]["symmetry_tolerance_angstrom"]
         ),
         machine=machine_state(config["reference"]),
+        how=unwatched(how_to_calculate(config["reference"])),
         outputs=unwatched(output_folder(config, "reference")),
     script:
         "../scripts/relax_structures.py"

@@ -53,6 +53,7 @@ rule check_supercells:
         reference_relax=engine_settings(config["reference"], "relax"),
         reference=engine_settings(config["reference"], "supercell"),
         machine=machine_state(config["reference"]),
+        how=unwatched(how_to_calculate(config["reference"])),
         outputs=unwatched(output_folder(config, "reference")),
         relax=config["relax"],
         symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],

@@ -223,7 +223,7 @@ def exit_trouble(code: int, log: str = "") -> tuple[str, str] | None:
     return _of_text(log[-20_000:])
 
 
-def run_program(command: Sequence[str], folder: str | Path, log: str | Path) -> int:
+def run_program(command: Sequence[str], folder: str | Path, log: str | Path, timeout_s: float | None = None) -> int:
     """Run a program in a folder, its output in a log file.
 
     Parameters
@@ -231,6 +231,7 @@ def run_program(command: Sequence[str], folder: str | Path, log: str | Path) -> 
     command : list of words
     folder : where it runs
     log : path of the log file
+    timeout_s : seconds after which the program is ended; None: none
 
     Returns
     -------
@@ -239,11 +240,16 @@ def run_program(command: Sequence[str], folder: str | Path, log: str | Path) -> 
     Raises
     ------
     MachineError
-        If it cannot be started, is killed, or its log shows that the machine failed.
+        If it cannot be started, is killed, does not end in time, or its log shows that the machine failed.
     """
     try:
         with open(log, "w") as stream:
-            code = subprocess.run(command, cwd=folder, stdout=stream, stderr=stream).returncode
+            code = subprocess.run(command, cwd=folder, stdout=stream, stderr=stream, timeout=timeout_s).returncode
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(
+            f"{command[0]} did not end before the time of this job is over", where=str(folder),
+            fix="give the job more time, or the program more processes",
+        ) from error  # fmt: skip
     except OSError as error:
         raise MachineError(
             f"{command[0]} cannot be started: {error.strerror or error}", where=str(folder),

@@ -1,43 +1,189 @@
-"""GPAW as reference, an open plane-wave PAW code: Mortensen et al., J. Chem. Phys. 160, 092503 (2024)."""
+"""GPAW as reference, an open plane-wave PAW code: Mortensen et al., J. Chem. Phys. 160, 092503 (2024).
 
+Each calculation has a folder with ``calculation.json``, the crystal and all parameters, and ``run.py``, which needs
+nothing but GPAW: it runs here or on any other machine, by itself or under MPI.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from phonoscreen.reference.base import CalculatorEngine, missing_package
+import numpy
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.reference.base import missing_package
+from phonoscreen.reference.k_points import k_grid
+from phonoscreen.reference.programs import CalculationError, ProgramEngine, program_engine
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_INSIDE = ("LDA", "PBE", "RPBE", "revPBE")
+"""Functionals that GPAW knows without the library libxc."""
+
+_REMEDIES: dict[str, dict[str, Any]] = {
+    "": {},
+    "electrons": {"mixer": {"backend": "pulay", "beta": 0.02, "nmaxold": 5, "weight": 100.0}, "maxiter": 600},
+    "symmetry": {"symmetry": "off"},
+    "k_points": {"gamma": True},
+    # The eigensolver with the smallest work space, and the same calculation again.
+    "memory": {"eigensolver": {"name": "rmm-diis"}},
+    "killed": {},
+    "unfinished": {},
+}
+
+_RUN = '''"""Run GPAW for calculation.json; write results.json."""
+
+import json
+
+import numpy
+from ase import Atoms
+from gpaw import GPAW, __version__
+from gpaw.mpi import world
+
+with open("calculation.json") as stream:
+    given = json.load(stream)
+atoms = Atoms(given["numbers"], positions=given["positions"], cell=given["cell"], pbc=True)
+atoms.calc = GPAW(txt="gpaw.txt", **given["parameters"])
+forces = atoms.get_forces()
+results = {
+    "energy_ev": atoms.get_potential_energy(),
+    "forces": forces.tolist(),
+    "stress": atoms.get_stress(voigt=False).tolist(),
+    "version": __version__,
+}
+if world.rank == 0:
+    with open("results.json.partial", "w") as stream:
+        json.dump(results, stream)
+    import os
+
+    os.replace("results.json.partial", "results.json")
+'''
 
 
-def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> CalculatorEngine:
-    """Return the engine that runs GPAW inside this process.
-
-    Plane waves up to ``cutoff_ev``, Gamma-centred k points, Fermi-Dirac smearing of 0.05 eV, no symmetry of displaced
-    cells, tight energies and forces.
+class GpawCode:
+    """GPAW in plane waves, as ``phonoscreen.reference.programs.Code`` describes it.
 
     Parameters
     ----------
-    settings : ``model`` (functional), ``cutoff_ev, k_spacing_per_angstrom`` of the reference settings
+    settings : ``model`` (functional), ``cutoff_ev, k_spacing_per_angstrom, k_points, smearing_ev`` of the reference
+        settings, ``command`` and ``tasks``
+
+    Raises
+    ------
+    StudyError
+        If the functional needs libxc and GPAW was installed without it.
+    """
+
+    kind, log = "gpaw", "output.txt"
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self.settings = {
+            "engine": "gpaw", "functional": settings["model"], "cutoff_ev": float(settings["cutoff_ev"]),
+            "k_spacing_per_angstrom": float(settings["k_spacing_per_angstrom"]),
+            "k_points": settings.get("k_points", "gamma_centred"), "smearing_ev": float(settings["smearing_ev"]),
+        }  # fmt: skip
+        self.name = f"GPAW {settings['model']} {settings['cutoff_ev']:g} eV"
+        words = shlex.split((settings.get("command") or "").replace("{tasks}", str(settings.get("tasks", 1))))
+        self.command = [*(words or [sys.executable]), "run.py"]
+
+    def parameters(self, atoms: Atoms, remedy: str = "") -> dict[str, Any]:
+        """Return the arguments of GPAW's calculator for a crystal."""
+        given = self.settings
+        change = dict(_REMEDIES[remedy])
+        gamma = change.pop("gamma", given["k_points"] == "gamma_centred")
+        return {
+            "mode": {"name": "pw", "ecut": given["cutoff_ev"]},
+            "xc": given["functional"],
+            "kpts": {"size": k_grid(atoms.cell, given["k_spacing_per_angstrom"]), "gamma": gamma},
+            "occupations": {"name": "fermi-dirac", "width": given["smearing_ev"]},
+            # Glide planes and screw axes too; a displaced supercell has none of its crystal's operations left.
+            "symmetry": {"symmorphic": False},
+            "convergence": {"energy": 1e-6, "density": 1e-5, "eigenstates": 1e-8},
+            **change,
+        }
+
+    def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
+        """Write ``calculation.json`` and ``run.py``."""
+        document = {
+            "numbers": atoms.numbers.tolist(), "cell": atoms.cell.tolist(), "positions": atoms.positions.tolist(),
+            "parameters": self.parameters(atoms, remedy),
+        }  # fmt: skip
+        (folder / "calculation.json").write_text(json.dumps(document))
+        (folder / "run.py").write_text(_RUN)
+
+    def read(self, folder: Path, atoms: Atoms) -> dict[str, Any]:
+        """Return energy, forces and stress; why there are none is looked for in what GPAW has printed."""
+        if not (folder / "results.json").exists():
+            raise _failure(folder, self.log)
+        given = json.loads((folder / "calculation.json").read_text())
+        same = given["numbers"] == atoms.numbers.tolist() and all(
+            numpy.allclose(given[name], array, atol=1e-5)
+            for name, array in (("cell", atoms.cell.array), ("positions", atoms.positions))
+        )
+        if not same:
+            raise CalculationError("these outputs are of another crystal", failure="unfinished", where=str(folder))
+        found = json.loads((folder / "results.json").read_text())
+        arrays = {name: numpy.array(found[name], dtype=float) for name in ("forces", "stress")}
+        return {"energy_ev": float(found["energy_ev"]), **arrays}
+
+    def about(self, folder: Path) -> dict[str, Any]:
+        """Return GPAW's version."""
+        path = folder / "results.json"
+        return {"version": json.loads(path.read_text())["version"]} if path.exists() else {}
+
+
+def _failure(folder, log):
+    text = "".join(path.read_text(errors="replace") for path in (folder / log, folder / "gpaw.txt") if path.exists())
+    words = {
+        "electrons": ("KohnShamConvergenceError", "Did not converge", "not converge"),
+        "symmetry": ("SymmetryBrokenError", "Broken symmetry"),
+        "k_points": ("symmetry-reduce k-points", "k-points"),
+    }
+    last = text[-4000:]
+    for failure, signs in words.items():
+        if any(sign in last for sign in signs) and "Traceback" in text:
+            lines = [line for line in last.splitlines() if line.strip()]
+            return CalculationError(f"{lines[-1].strip()[:200]}", failure=failure, where=str(folder))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no output"]
+    return CalculationError(f"GPAW ended without a result: {lines[-1][:200]}", failure="unfinished", where=str(folder))
+
+
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> ProgramEngine:
+    """Return the engine.
+
+    Parameters
+    ----------
+    settings : as for ``GpawCode`` and ``program_engine``
     threads : not used
-    folder : where the log is written
+    folder : where the calculations run
 
     Raises
     ------
     MachineError
-        If gpaw is not installed.
+        If GPAW is not installed.
+    StudyError
+        If it cannot calculate the functional.
     """
-    try:
-        from gpaw import GPAW, PW, FermiDirac
-    except ImportError as error:
-        raise missing_package("gpaw", error) from error
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    calculator = GPAW(
-        mode=PW(settings["cutoff_ev"]),
-        xc=settings["model"],
-        # GPAW's density counts points per reciprocal length without the factor 2 pi.
-        kpts={"density": 1 / settings["k_spacing_per_angstrom"], "gamma": True},
-        occupations=FermiDirac(0.05),
-        symmetry={"point_group": False, "time_reversal": True},
-        convergence={"energy": 1e-6, "forces": 1e-3},
-        txt=str(folder / "gpaw.txt"),
-    )
-    return CalculatorEngine("gpaw", f"GPAW {settings['model']} {settings['cutoff_ev']:g} eV", calculator)
+    code = GpawCode(settings)
+    if settings.get("mode", "run") == "run" and not settings.get("command"):
+        _check_installed(settings["model"])
+    return program_engine(code, settings, folder)
+
+
+def _check_installed(functional):
+    if importlib.util.find_spec("gpaw") is None:
+        raise missing_package("gpaw", ImportError("no module named gpaw"))
+    from gpaw import cgpaw
+
+    if functional not in _INSIDE and not hasattr(cgpaw, "lxcXCFunctional"):
+        raise StudyError(
+            f"this GPAW is installed without libxc, which {functional} needs", where="reference.gpaw.model",
+            fix="install GPAW with libxc (envs/reference.yaml), or give --config 'reference={gpaw: {model: PBE}}'",
+        )  # fmt: skip

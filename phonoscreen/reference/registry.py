@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.work import WORK
 
 if TYPE_CHECKING:
     from phonoscreen.audit.job import Job
@@ -26,13 +27,18 @@ def engines() -> list[str]:
 def engine_of(job: Job, settings: Mapping[str, Any] | None = None, folder: str = "calculations") -> Engine:
     """Return the engine of a job, with the threads, MPI processes and folders that the job gives it.
 
+    The finished calculations of all jobs of a study are in one folder, so that a job finds those of every other.
+
     Parameters
     ----------
-    job : ``phonoscreen.audit.job.Job`` with ``params.reference, params.outputs`` and ``resources.tasks``
+    job : ``phonoscreen.audit.job.Job`` with ``params.reference, params.outputs, params.how`` and ``resources.tasks``
     settings : instead of ``params.reference``
     folder : name below the work folder of the job
     """
-    given = {"tasks": job.resources.tasks, "folder": job.params.outputs}
+    how = job.params.how
+    finished = {"store": WORK / "calculations", "writer": f"{job.rule},{job.work.name}", "mode": how["mode"]}
+    others = [how["calculations"]] if how["calculations"] else []
+    given = {"tasks": job.resources.tasks, "folder": job.params.outputs, **finished, "others": others}
     return make_engine({**(settings or job.params.reference), **given}, job.threads, job.work / folder)
 
 

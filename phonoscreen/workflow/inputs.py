@@ -71,6 +71,10 @@ def vasp_potentials(environment: Mapping[str, str] = os.environ) -> str:
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16] if names else "no potpaw_PBE/*/POTCAR"
 
 
+DFT_CODES = ("vasp", "gpaw", "espresso")
+"""Engines that run a program of density functional theory for each calculation."""
+
+
 def engine_settings(reference: dict, purpose: str) -> dict:
     """Return the settings that decide a reference calculation, so that others rerun nothing.
 
@@ -102,12 +106,28 @@ def model_code(config: dict) -> str:
     return f"phonoscreen/forcefield/models/{config['force_model']['kind']}.py"
 
 
-def machine_state(reference: dict) -> str | None:
+def machine_state(reference: dict) -> list | None:
     """Return what the engine finds on this machine, None for one that brings all it needs.
 
-    Another state runs the calculations again that failed; what was computed stays.
+    Another state runs the calculations again that failed or were missing; what was computed stays.
     """
-    return vasp_potentials() if reference["engine"] == "vasp" else None
+    if reference["engine"] not in DFT_CODES:
+        return None
+    return [
+        vasp_potentials() if reference["engine"] == "vasp" else None,
+        reference["mode"],
+        digest_of_file(reference["calculations"]),
+    ]
+
+
+def how_to_calculate(reference: dict) -> dict:
+    """Return what decides where the calculations of a DFT code come from, and no number of them."""
+    return {key: reference[key] for key in ("mode", "calculations")}
+
+
+def digest_of_file(path: str | None) -> str | None:
+    """Return the sha256 of a file, None where none is named or there is none."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
 
 
 def engine_environment(reference: dict) -> str:

@@ -12,12 +12,19 @@ class Dft(Section):
 
     command: optional(Text) = None
     """Command that starts the program; null: the program's own default."""
+    tasks: count(1, 100_000) = 1
+    """MPI processes of one calculation, asked from the scheduler; ``{tasks}`` in the command stands for them."""
     cutoff_ev: number(100, 2000) = 520
     """Plane-wave cutoff [OWN]."""
     k_spacing_relax_per_angstrom: number(0.05, 1) = 0.2
     """Largest distance of k points in relaxations [OWN]."""
     k_spacing_supercell_per_angstrom: number(0.05, 1) = 0.3
     """The same in displaced supercells [OWN]."""
+    k_points: Literal["gamma_centred", "shifted"] = "gamma_centred"
+    """Grid with the point Gamma, or moved by half a division where their number is even: fewer points for insulators of
+    cubic cells, never for hexagonal ones."""
+    smearing_ev: number(0.001, 1) = 0.05
+    """Width of the occupations: Gaussian (VASP, Quantum ESPRESSO) or Fermi-Dirac (GPAW)."""
 
 
 class Vasp(Dft):
@@ -25,8 +32,6 @@ class Vasp(Dft):
 
     model: Literal["PBE", "PBEsol"] = "PBE"
     """Exchange-correlation functional [P: PBE]."""
-    tasks: count(1, 100_000) = 1
-    """MPI processes of one calculation, asked from the scheduler; ``{tasks}`` in the command stands for them."""
 
 
 class Gpaw(Dft):
@@ -73,6 +78,11 @@ class Reference(Section):
     """Which of the sections below computes; the others have no effect."""
     label: distinct(Part, at_least=1) = ["training", "validation"]
     """Parts of the manifest that get reference labels before any selection."""
+    mode: Literal["run", "write_inputs", "collect"] = "run"
+    """Calculations of a DFT code: run here; only their inputs written; or collected from what was run on these inputs
+    elsewhere."""
+    calculations: optional(Text) = None
+    """File of finished calculations that somebody else made: what it holds is not calculated again."""
     vasp: Vasp = Vasp()
     gpaw: Gpaw = Gpaw()
     nequix: Nequix = Nequix()
