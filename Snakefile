@@ -31,6 +31,7 @@ from phonoscreen.workflow.inputs import (
     service_of,
     source_files,
     tables_of_figure,
+    to_download,
     training_settings,
     transport_settings,
 )
@@ -119,6 +120,14 @@ rule all:
 
 
 include: "rules/inputs.smk"
+
+
+# A snapshot that exists is data of the study: no rule makes it again, whatever has changed.
+if to_download(config["source"]):
+
+    include: "rules/download.smk"
+
+
 include: "rules/structures.smk"
 include: "rules/outputs.smk"
 include: "rules/labels.smk"

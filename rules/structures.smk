@@ -19,11 +19,15 @@ rule collect_structures:
     params:
         code=code_of("scripts/collect_structures.py"),
         source=unwatched(config["source"]),
-        service=service_of(config["source"]),
-        energy_limits=[
-            config["filter"]["formation_energy_max_ev_per_atom"],
-            config["filter"]["hull_distance_max_ev_per_atom"],
-        ],
+        service=service_of(config),
+        filter={
+            key: config["filter"][key]
+            for key in (
+                "classes",
+                "formation_energy_max_ev_per_atom",
+                "hull_distance_max_ev_per_atom",
+            )
+        },
     script:
         "../scripts/collect_structures.py"
 

@@ -1,10 +1,10 @@
-"""Collect candidates from a list of compounds, a folder of files, the OQMD or an OPTIMADE service."""
+"""Collect candidates from a list of compounds, a folder of files, or the snapshot of a database service."""
 
 from phonoscreen.audit.job import run_job
-from phonoscreen.audit.records import write_table
-from phonoscreen.structures.candidate import candidate_table, write_structures
-from phonoscreen.structures.oqmd import collect_optimade, collect_oqmd
+from phonoscreen.structures.candidate import write_candidates
+from phonoscreen.structures.filters import allowed_classes
 from phonoscreen.structures.prototypes import read_prototypes
+from phonoscreen.structures.services import candidates_of_snapshot, request_of
 from phonoscreen.structures.sources import read_folder, read_pool
 
 
@@ -15,11 +15,10 @@ def main(job):
     elif source["kind"] == "files":
         candidates = read_folder(source["path"])
     else:
-        collect = {"oqmd": collect_oqmd, "optimade": collect_optimade}[source["kind"]]
-        candidates = collect(source["url"], source["snapshot"], prototypes["classes"], *job.params.energy_limits)
-    structures = {one.structure_id: one.atoms for one in candidates if one.atoms is not None}
-    write_structures(structures, job.output.structures)
-    write_table(candidate_table(candidates), job.output.table)
+        classes = allowed_classes(job.params.filter["classes"], prototypes["classes"])
+        request = request_of(source, classes, job.params.filter)
+        candidates = candidates_of_snapshot(source["snapshot"], source["kind"], request)
+    write_candidates(candidates, job.output.structures, job.output.table)
 
 
 run_job(snakemake, main)

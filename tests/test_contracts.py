@@ -12,8 +12,9 @@ from tests.conftest import ROOT
 from tests.small_study import write_small_study
 
 RULE = r"(?ms)^rule (\w+):(.*?)(?=^rule |\Z)"
-ON_REQUEST = {"experiment.smk", "ablation.smk", "convergence.smk"}
-"""Rules of the experiment and of the convergence study, which no other rule reads from."""
+ON_REQUEST = {"experiment.smk", "ablation.smk", "convergence.smk", "download.smk"}
+"""Rules of the experiment and of the convergence study, which no other rule reads from, and of the snapshot of a
+service, which lies where the settings say."""
 
 
 def departures(results):

@@ -9,8 +9,12 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import problem_of_id
-from phonoscreen.structures.oqmd import candidates_of, collect_oqmd, drop_duplicates, optimade_record
-from phonoscreen.structures.snapshot import fetch_series, open_snapshot
+from phonoscreen.structures.optimade import conditions, optimade_ids, optimade_record
+from phonoscreen.structures.oqmd import oqmd_ids, oqmd_ids_first, oqmd_record
+from phonoscreen.structures.pages import Series, fetch_series, parse_page
+from phonoscreen.structures.service_records import Request, candidates_of, preferred_rows
+from phonoscreen.structures.snapshot import read_snapshot, write_snapshot
+from phonoscreen.structures.space_groups import space_group_number, symbol_of
 from tests.fuzz.strategies import json_values, mutated
 
 RECORD = {
@@ -29,22 +33,41 @@ ENTRY = {
 PAGE = {"data": [RECORD], "links": {"next": None}, "meta": {"data_available": 1}}
 
 
+ASKED = Request("https://example.org/v1", ["225-AB"], 0.0, 0.2, properties={
+    "space_group": "_x_group", "formation_energy": "_x_e.gga.per_atom", "hull_distance": "_x_hull",
+    "duplicate_of": None,
+})  # fmt: skip
+
+
 class Silent:
-    """A pager that may not be asked."""
+    """A pager that may not be asked, but for what is damaged."""
 
-    def get(self, url, params=None):
-        raise StudyError(f"asked for {url}", fix="nothing")
+    def __init__(self, body=None):
+        self.body = body
+
+    def fetch(self, url, params=None):
+        if self.body is None:
+            raise StudyError(f"asked for {url}", fix="nothing")
+        return self.body
+
+    def be_slower(self, meta):
+        pass
 
 
-def one(**changes):
-    (candidate,) = candidates_of("oqmd", [{**RECORD, **changes}])
+def read(record):
+    (candidate,) = candidates_of("oqmd", [oqmd_record(record)])
     return candidate
 
 
+def one(**changes):
+    return read({**RECORD, **changes})
+
+
 def test_numbers_as_text_are_numbers_and_others_are_problems():
-    good = one(delta_e="-2.1", entry_id="17", stability=None)
+    good = one(delta_e="-2.1", entry_id="17", stability=None, spacegroup="Fm-3m")
     assert (good.structure_id, good.formation_energy_ev_per_atom) == ("oqmd-17", -2.1) and good.formula == "NaCl"
     assert good.atoms is not None and numpy.isnan(good.hull_distance_ev_per_atom)
+    assert good.source_space_group_number == 225
     for value in ("low", float("nan"), "inf", True, [1], {}, 10**400):
         assert "is no number" in one(delta_e=value).problem and one(delta_e=value).atoms is None
 
@@ -63,29 +86,64 @@ def test_what_a_record_lacks_is_its_problem(changes, words):
 
 
 def test_ids_carry_the_provider_and_harm_nothing():
-    record = optimade_record(ENTRY, "optimade.materialsproject.org")
-    strange = optimade_record({**ENTRY, "id": "../../x"}, "example.org")
-    own = optimade_record({"id": "9", "attributes": {"_oqmd_entry_id": 9, "_oqmd_unit_cell": RECORD["unit_cell"],
-                                                     "_oqmd_sites": RECORD["sites"]}}, "oqmd.org")  # fmt: skip
-    found = candidates_of("optimade", drop_duplicates([record, strange, own, optimade_record(None, "x")]))
-    assert found[0].structure_id == "optimade.materialsproject.org-mp-22862" and found[0].source_id == "mp-22862"
+    entries = [ENTRY, {**ENTRY, "id": "../../x"}, None]
+    found = list(candidates_of("optimade", [optimade_record(entry, ASKED) for entry in entries]))
+    assert found[0].structure_id == "example.org-mp-22862" and found[0].source_id == "mp-22862"
     assert found[1].structure_id.startswith("example.org-") and not problem_of_id(found[1].structure_id)
-    assert found[2].structure_id == "oqmd-9" and "without an entry id" in found[3].problem
-    assert [len(one.atoms) for one in found[:3]] == [2, 2, 2] and found[0].formula == "NaCl"
+    assert "without an entry id" in found[2].problem
+    assert [len(one.atoms) for one in found[:2]] == [2, 2] and found[0].formula == "NaCl"
+
+
+def test_what_a_provider_gives_beyond_the_standard_is_read_where_the_settings_say():
+    entry = copy.deepcopy(ENTRY)
+    entry["attributes"] |= {"_x_group": "F m -3 m", "_x_e": {"gga": {"per_atom": "-1.5"}}, "_x_hull": 0.1}
+    (found,) = candidates_of("optimade", [optimade_record(entry, ASKED)])
+    assert found.source_space_group_number == 225
+    assert (found.formation_energy_ev_per_atom, found.hull_distance_ev_per_atom) == (-1.5, 0.1)
+    entry["attributes"]["_x_e"] = "none"
+    (found,) = candidates_of("optimade", [optimade_record(entry, ASKED)])
+    assert numpy.isnan(found.formation_energy_ev_per_atom) and not found.problem
+
+
+def test_only_standard_conditions_are_asked_of_every_service():
+    always, besides = conditions(ASKED, "225-AB3")
+    assert always == ['chemical_formula_anonymous="A3B"']
+    assert besides == ['_x_group="Fm-3m"', "_x_e.gga.per_atom<=0.0", "_x_hull<=0.2"]
+    properties = {"space_group": "space_group_it_number", "hull_distance": "_mp_stability.gga_gga+u.hull"}
+    number = Request("x", ["225-AB"], 0.0, 0.2, properties=properties)
+    assert conditions(number, "225-AB")[1] == ["space_group_it_number=225"]  # the grammar knows no plus sign
+    assert conditions(number, None) == ([], [])
+
+
+def test_every_filter_is_one_by_the_grammar_of_the_specification():
+    parser = pytest.importorskip("optimade.filterparser", reason="optimade (optimade-python-tools) is not installed")
+    for asked in (ASKED, Request("x", None, -1e-05, 1e10, properties={**ASKED.properties, "space_group": "number"})):
+        for name in ("225-ABC2D6", "186-AB"):
+            always, besides = conditions(asked, name)
+            assert parser.LarkParser().parse(" AND ".join([*always, *besides]))
+
+
+def test_space_groups_are_known_by_number_and_symbol():
+    for number in range(1, 231):
+        for text in (number, str(number), symbol_of(number), f"{symbol_of(number)} ({number})"):
+            assert space_group_number(text) == number, text
+    assert space_group_number("P6_3mc") == 186 and space_group_number("P2_1/c") == 14
+    for text in (None, True, 0, 231, "", "Fm3", "x" * 10**6, [225], 225.0):
+        assert space_group_number(text) is None
 
 
 def test_partly_occupied_sites_of_a_service_are_refused():
     entry = copy.deepcopy(ENTRY)
     entry["attributes"]["species"][0] |= {"chemical_symbols": ["Na", "K"], "concentration": [0.5, 0.5]}
-    (found,) = candidates_of("optimade", [optimade_record(entry, "example.org")])
+    (found,) = candidates_of("optimade", [optimade_record(entry, ASKED)])
     assert found.atoms is None and "partly occupied" in found.problem
     entry["attributes"] = None
-    (found,) = candidates_of("optimade", [optimade_record(entry, "example.org")])
+    (found,) = candidates_of("optimade", [optimade_record(entry, ASKED)])
     assert found.atoms is None and found.structure_id == "example.org-mp-22862"
 
 
 def test_an_entry_that_is_given_twice_is_not_lost_silently():
-    found = candidates_of("oqmd", [RECORD, RECORD])
+    found = list(candidates_of("oqmd", [oqmd_record(RECORD), oqmd_record(RECORD)]))
     assert len({one.structure_id for one in found}) == 2 and "twice" in found[1].problem
 
 
@@ -99,9 +157,12 @@ def test_any_record_is_a_crystal_or_a_problem(changes, other):
     records = [{**RECORD, **changes}, other]
     entry = copy.deepcopy(ENTRY)
     entry["attributes"] |= dict(zip(entry["attributes"], changes.values()))
-    records += [optimade_record(one, "example.org") for one in (entry, other, {"attributes": other})]
-    found = candidates_of("oqmd", drop_duplicates(records))
-    assert len({one.structure_id for one in found}) == len(found)
+    entries = [entry, other, {"attributes": other}]
+    assert any(preferred_rows(*zip(*map(oqmd_ids, records))))
+    assert len([optimade_ids(one, ASKED) for one in entries]) == 3
+    read = [*map(oqmd_record, records), *(optimade_record(one, ASKED) for one in entries)]
+    found = list(candidates_of("oqmd", read))
+    assert len({one.structure_id for one in found}) == len(found) == 5
     for candidate in found:
         assert not problem_of_id(candidate.structure_id)
         assert (candidate.atoms is None) == bool(candidate.problem)
@@ -111,19 +172,46 @@ def test_any_record_is_a_crystal_or_a_problem(changes, other):
 
 @settings(**CASES)
 @given(text=mutated([json.dumps(PAGE)]))
-def test_damaged_pages_of_a_snapshot_are_named(tmp_path_factory, text):
+def test_odd_pages_of_a_service_are_read_or_named(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("series")
-    (folder / "000000.json").write_text(text, errors="surrogatepass")
+    body = text.encode("utf-8", "surrogatepass")
     try:
-        records = fetch_series(Silent(), folder, "https://oqmd.org/x", None, "data_available")
-        candidates_of("oqmd", drop_duplicates(records))
+        parse_page(body)
+    except ValueError:
+        return  # the pager asks again
+    try:
+        series = fetch_series(Silent(body), folder / "225-AB", "https://oqmd.org/x", None, "data_available",
+                              oqmd_ids_first)  # fmt: skip
+        snapshot = write_snapshot(folder / "snapshot.parquet", {"225-AB": series}, oqmd_ids, {})
+        records = [record for _, record in snapshot.records()]
+        assert len(list(candidates_of("oqmd", map(oqmd_record, records)))) == len(records)
     except StudyError as error:
         assert error.fix
 
 
-def test_a_damaged_snapshot_is_named(tmp_path):
-    folder = open_snapshot(tmp_path, {"url": "x"})
-    assert open_snapshot(tmp_path, {"url": "x"}) == folder
-    (folder / "snapshot.json").write_text("{")
-    with pytest.raises(StudyError, match="snapshot.json"):
-        collect_oqmd("https://oqmd.org", tmp_path, ["225-AB"], 0.0, 0.2, Silent())
+@pytest.fixture
+def snapshot(tmp_path):
+    (tmp_path / "page").write_text(json.dumps({"data": [RECORD] * 2 + [{**RECORD, "name": "\ud800 \u2028 =1+1"}, 5]}))
+    series = {"225-AB": Series([tmp_path / "page"])}
+    about = {"kind": "oqmd", "url": "u", "limits": {}}
+    return write_snapshot(tmp_path / "snapshot.parquet", series, oqmd_ids, about)
+
+
+def test_a_snapshot_holds_every_record_as_it_came(snapshot):
+    again = read_snapshot(snapshot.path)
+    assert again.about == snapshot.about and again.about["repeated"] == 1
+    assert list(again.records()) == [("225-AB", RECORD), ("225-AB", {**RECORD, "name": "\ud800 \u2028 =1+1"}),
+                                     ("225-AB", 5)]  # fmt: skip
+
+
+def test_a_damaged_snapshot_is_named(snapshot, tmp_path):
+    sound = snapshot.path.read_bytes()
+    snapshot.path.write_bytes(sound[: len(sound) // 2])
+    with pytest.raises(StudyError, match=r"cannot be used[\s\S]*snapshot.parquet"):
+        read_snapshot(snapshot.path)
+    snapshot.about["records_sha256"] = "0" * 64
+    snapshot.path.write_bytes(sound)
+    with pytest.raises(StudyError, match="not those that were downloaded"):
+        list(snapshot.records())
+    with pytest.raises(StudyError, match="cannot be used"):
+        read_snapshot(tmp_path / "absent.parquet")

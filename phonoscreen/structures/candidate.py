@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pandas
@@ -12,6 +13,7 @@ from ase.io import read, write
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.records import write_table
 from phonoscreen.formats.extended_xyz import comment_value, comments
 from phonoscreen.formats.hidden_content import own_masses
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOT_GIVEN = float("nan")
+_WRITTEN_TOGETHER = 500
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Candidate:
     formation_energy_ev_per_atom, hull_distance_ev_per_atom : NaN where the source gives none
     part : training, unexplored, validation or check; "" lets the filter draw it
     problem : why there is no geometry
+    source_space_group_number : of the source's own statement, 0 where it makes none
     """
 
     structure_id: str
@@ -45,6 +49,7 @@ class Candidate:
     hull_distance_ev_per_atom: float = NOT_GIVEN
     part: str = ""
     problem: str = ""
+    source_space_group_number: int = 0
 
 
 _COLUMNS = [name for name in Candidate.__dataclass_fields__ if name != "atoms"]
@@ -55,23 +60,47 @@ def candidate_table(candidates: Iterable[Candidate]) -> pandas.DataFrame:
     return pandas.DataFrame([{name: getattr(one, name) for name in _COLUMNS} for one in candidates], columns=_COLUMNS)
 
 
-def write_structures(structures: Mapping[str, Atoms], path: str | Path) -> None:
+def write_structures(structures: Mapping[str, Atoms] | Iterable[tuple[str, Atoms]], path: str | Path) -> None:
     """Write structures as extended XYZ, ``structure_id`` in the comment line.
 
     Parameters
     ----------
-    structures : dict of ase.Atoms by structure id
+    structures : ase.Atoms by structure id, or pairs of both, which are taken one by one
     path : file; complete when it appears
     """
-    frames = []
-    for structure_id, atoms in structures.items():
-        frame = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        if own_masses(atoms):
-            frame.set_masses(atoms.get_masses())
-        frame.info["structure_id"] = structure_id
-        frames.append(frame)
-    with written_whole(path) as partial:
-        write(partial, frames, format="extxyz")
+    pairs = iter(structures.items() if isinstance(structures, Mapping) else structures)
+    with written_whole(path) as partial, open(partial, "w") as stream:
+        while frames := [_frame(*pair) for pair in islice(pairs, _WRITTEN_TOGETHER)]:
+            write(stream, frames, format="extxyz")
+
+
+def _frame(structure_id, atoms):
+    frame = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    if own_masses(atoms):
+        frame.set_masses(atoms.get_masses())
+    frame.info["structure_id"] = structure_id
+    return frame
+
+
+def write_candidates(candidates: Iterable[Candidate], structures: str | Path, table: str | Path) -> None:
+    """Write candidates as they come: those with atoms as extended XYZ, the values of all as a table.
+
+    Parameters
+    ----------
+    candidates : may be a generator; no more than a few structures are held at a time
+    structures : extended XYZ file
+    table : Parquet file
+    """
+    rows = []
+
+    def with_atoms():
+        for one in candidates:
+            rows.append({name: getattr(one, name) for name in _COLUMNS})
+            if one.atoms is not None:
+                yield one.structure_id, one.atoms
+
+    write_structures(with_atoms(), structures)
+    write_table(pandas.DataFrame(rows, columns=_COLUMNS), table)
 
 
 def read_structures_by_id(path: str | Path) -> dict[str, Atoms]:

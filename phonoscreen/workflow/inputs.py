@@ -15,16 +15,27 @@ FIGURES = "phonoscreen/figures"
 _LEFT_BESIDE = ("WAVECAR", "CHG", "LOCPOT", "PROCAR", "ELFCAR", "TMPCAR", "DOSCAR")
 
 
+SERVICES = ("oqmd", "optimade")
+"""Kinds of sources that are downloaded."""
+
+
 def source_files(source: dict) -> list[str]:
-    """Return the input files of a study's source: the pool, the structure files of the folder, none of a service."""
-    if source["kind"] == "pool":
-        return [source["path"]]
-    return [str(path) for path in structure_files(source["path"])] if source["kind"] == "files" else []
+    """Return the input files of a study's source: the pool, the structure files of the folder, or the snapshot."""
+    if source["kind"] in SERVICES:
+        return [source["snapshot"]]
+    return [source["path"]] if source["kind"] == "pool" else [str(path) for path in structure_files(source["path"])]
 
 
-def service_of(source: dict) -> list[str | None]:
-    """Return what of a study's source decides the candidates besides its files: the kind, and the service it asks."""
-    return [source["kind"], source["url"] if source["kind"] in ("oqmd", "optimade") else None]
+def service_of(config: dict) -> list:
+    """Return what decides the candidates besides the files of the source: its kind, and what a service is asked."""
+    source = config["source"]
+    asked = {"url": source["url"], "optimade": source["optimade"], "classes": config["filter"]["classes"]}
+    return [source["kind"], asked if source["kind"] in SERVICES else None]
+
+
+def to_download(source: dict) -> bool:
+    """Return whether the snapshot of a service has yet to be made; once it exists no rule makes it again."""
+    return source["kind"] in SERVICES and not Path(source["snapshot"]).exists()
 
 
 def output_files(folder: Path | str | None) -> list[str]:

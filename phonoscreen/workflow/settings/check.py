@@ -132,10 +132,10 @@ def _contradictions(config):
                 f"source/path {source['path']} does not exist",
                 "give a path relative to the folder the workflow runs in",
             )
-    elif config["filter"]["classes"] != "table1":
+    elif source["kind"] == "oqmd" and config["filter"]["classes"] == "any":
         yield (
-            f"source/kind is {source['kind']}, which is asked for the classes of Table 1 only",
-            "set filter/classes to table1, or bring the structures as files",
+            "source/kind is oqmd, which is asked class by class, and filter/classes is any",
+            "set filter/classes to table1 or a list, or use source/kind optimade",
         )
     if "training" not in reference["label"]:
         yield "reference/label lacks training: nothing could be learned", "add training to reference/label"

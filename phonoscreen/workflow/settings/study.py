@@ -30,6 +30,19 @@ Strategy = Literal["worst_supercell", "diverse", "random"]
 Method = Literal["least_squares", "lasso", "adaptive_lasso", "ardr"]
 
 
+class Optimade(Section):
+    """Properties of an OPTIMADE provider beyond the standard; null: it has none. A point leads into a nested one."""
+
+    space_group: optional(Text) = None
+    """Number or symbol of the space group, such as space_group_it_number or _oqmd_spacegroup."""
+    formation_energy: optional(Text) = None
+    """Formation energy in eV/atom, such as _oqmd_delta_e."""
+    hull_distance: optional(Text) = None
+    """Energy above the convex hull in eV/atom, such as _oqmd_stability."""
+    duplicate_of: optional(Text) = None
+    """Id of the preferred entry of the same crystal."""
+
+
 class Source(Section):
     """Where structures come from."""
 
@@ -38,9 +51,14 @@ class Source(Section):
     path: optional(Text) = None
     """Folder of CIF, POSCAR or extended XYZ files (kind files), or list of compounds (kind pool)."""
     url: Text = "https://oqmd.org"
-    """Address of the service (kinds oqmd and optimade)."""
-    snapshot: Text = "results/snapshots/oqmd"
-    """Folder that keeps the downloaded pages."""
+    """Address of the service (kinds oqmd and optimade); of OPTIMADE the base with its version."""
+    snapshot: Text = "results/snapshots/oqmd.parquet"
+    """File with what the service answered; downloaded if it is not there, never changed once it is."""
+    page_limit: count(1, 10_000) = 50
+    """Records asked for at once; the OQMD sends 50 at most [OWN]."""
+    request_pause_s: number(0, 600) = 0.5
+    """Shortest time between two requests [OWN]; a service that asks for more gets it."""
+    optimade: Optimade = Optimade()
 
 
 class Filter(Section):

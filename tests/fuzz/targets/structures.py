@@ -51,19 +51,30 @@ def service_page(records, announced):
 
 
 class RecordedPager:
-    """Gives one recorded page, as ``Pager`` would after checking that it is JSON with a list of data."""
+    """Gives one recorded page, as ``Pager`` would after checking that it is a page."""
 
     def __init__(self, path):
-        self.text = path.read_bytes()
+        self.body = path.read_bytes()
 
-    def get(self, url, params=None):
-        try:
-            page = json.loads(self.text)
-        except (ValueError, RecursionError):
-            page = None
-        if not isinstance(page, dict) or not isinstance(page.get("data"), list):
-            raise StudyError("no proper answer")
-        return page
+    def fetch(self, url, params=None):
+        from phonoscreen.structures.pages import problem_of_page
+
+        if problem := problem_of_page(self.body):
+            raise StudyError(problem)
+        return self.body
+
+    def be_slower(self, meta):
+        pass
+
+
+def answers(folder, kind, properties):
+    from phonoscreen.structures.service_records import Request
+    from phonoscreen.structures.services import candidates_of_snapshot, download
+
+    request = Request("http://x", ["225-AB"], 0.0, 0.2, properties=properties)
+    path = folder / "snapshot.parquet"
+    download(kind, request, folder / "pages", path, RecordedPager(folder / "page.json"))
+    return collected_atoms(candidates_of_snapshot(path, kind, request))
 
 
 def collected_atoms(candidates):
@@ -77,28 +88,23 @@ def collected_atoms(candidates):
     mutate=mutate_json,
 )
 def oqmd_answers(folder):
-    from phonoscreen.structures.oqmd import collect_oqmd
+    return answers(folder, "oqmd", {})
 
-    pager = RecordedPager(folder / "page.json")
-    return collected_atoms(collect_oqmd("http://x", folder / "snapshot", ["225-AB"], 0.0, 0.2, pager))
+
+OWN = {
+    "_x_hull": 0.1, "lattice_vectors": RECORD["unit_cell"], "cartesian_site_positions": [[0, 0, 0], [2.8, 2.8, 2.8]],
+    "species_at_sites": ["Na", "Cl"], "species": [{"name": one, "chemical_symbols": [one]} for one in ("Na", "Cl")],
+}  # fmt: skip
 
 
 @target(
     lambda folder: (folder / "page.json").write_text(
-        json.dumps(
-            service_page(
-                [{"id": "1", "type": "structures", "attributes": {f"_oqmd_{k}": v for k, v in RECORD.items()}}],
-                "data_returned",
-            )
-        )
+        json.dumps(service_page([{"id": "1", "type": "structures", "attributes": OWN}], "data_returned"))
     ),
     mutate=mutate_json,
 )
 def optimade_answers(folder):
-    from phonoscreen.structures.oqmd import collect_optimade
-
-    pager = RecordedPager(folder / "page.json")
-    return collected_atoms(collect_optimade("http://x", folder / "snapshot", ["225-AB"], 0.0, 0.2, pager))
+    return answers(folder, "optimade", {"hull_distance": "_x_hull"})
 
 
 def lobster_files(folder):
