@@ -15,13 +15,18 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
+.PHONY: run test test-cluster test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
 
 test: .venv/.complete
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+# A real Slurm of one node, from Debian's packages (as root), and a study through --profile slurm with faults injected.
+test-cluster: .venv/.complete
+	$(BIN)/python -m tests.cluster.slurm install
+	PHONOSCREEN_CLUSTER=1 $(BIN)/python -m pytest tests/cluster
 
 # Thousands of mutated inputs of everything that reads what others wrote; make test runs some hundreds. FUZZ=names: of some targets.
 fuzz: .venv/.complete

@@ -10,6 +10,8 @@ rule collect_structures:
         "logs/collect_structures.log",
     benchmark:
         "benchmarks/collect_structures.tsv"
+    # Where the launcher runs: nodes of a cluster seldom reach the databases.
+    localrule: True
     conda:
         "../envs/structures.yaml"
     threads: 1

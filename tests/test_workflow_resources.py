@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from phonoscreen.workflow.resources import COSTS, INITIAL, PAPER, Needs
+from phonoscreen.workflow.resources import COSTS, INITIAL, PAPER, SNAKEMAKE_MB, Needs
 from phonoscreen.workflow.settings.check import check_settings
 from tests.test_workflow_plan import rules
 
@@ -77,7 +77,7 @@ def test_gathering_rules_ask_by_the_whole_study(tmp_path):
     write_shard(tmp_path, "0000", 3000)
     write_shard(tmp_path, "0001", 1000)
     one, cost = study.memory("tabulate_transport")(SHARD, attempt=1), COSTS["tabulate_transport"]
-    assert one == -(-(cost.memory_mb + 4000 * cost.memory_mb_each) * 3 // 2)
+    assert one == SNAKEMAKE_MB + -(-(cost.memory_mb + 4000 * cost.memory_mb_each) * 3 // 2)
 
 
 def test_settings_reach_the_resources():

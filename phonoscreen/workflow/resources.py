@@ -20,6 +20,8 @@ PAPER = 3182 + 77091
 study says how many it has."""
 MEMORY_MARGIN, TIME_MARGIN = 1.5, 3.0
 """Asked for are these multiples of what was measured: compounds, machines and libraries differ."""
+SNAKEMAKE_MB = 200
+"""Of Snakemake itself in a job: measured as what a job on Slurm used beyond its benchmark file."""
 DFT_SECONDS, DFT_MEMORY_MB = 1800.0, 2000
 """Of one calculation of a supercell with some 100 atoms, and of one MPI task (estimates)."""
 DFT_CELL_SECONDS = 300.0
@@ -139,7 +141,8 @@ class Needs:
 
         def mem_mb(wildcards, attempt):
             n = self._structures(cost.of, wildcards)
-            return attempt * (math.ceil(MEMORY_MARGIN * (cost.memory_mb + n * cost.memory_mb_each)) + extra)
+            needed = math.ceil(MEMORY_MARGIN * (cost.memory_mb + n * cost.memory_mb_each)) + extra
+            return attempt * (SNAKEMAKE_MB + needed)
 
         return mem_mb
 

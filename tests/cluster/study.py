@@ -1,0 +1,157 @@
+"""A small study of rock salts with a stand-in for VASP, run through ``--profile slurm`` in a copy of the repository."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import numpy
+import pandas
+import yaml
+from ase.build import bulk
+from ase.io import write
+
+from tests.cluster.fake_vasp import REST
+from tests.conftest import ROOT
+from tests.small_study import copy_repository
+
+COMPOUNDS = ["NaCl", "KBr", "RbI", "MgO"]
+FAKE = Path(__file__).with_name("fake_vasp.py")
+
+
+class ClusterStudy:
+    """One study in a folder of its own.
+
+    Parameters
+    ----------
+    folder : where it goes
+    slurm : ``RealSlurm``
+    seconds : how long one calculation of the stand-in takes
+    settings : changes of the settings
+    """
+
+    def __init__(self, folder, slurm, *, seconds=0.0, settings=None):
+        self.folder, self.slurm = Path(folder), slurm
+        copy_repository(self.folder, leave_out=("tests/", "docs/"))
+        (self.folder / "compounds").mkdir()
+        for name in COMPOUNDS:
+            write(self.folder / f"compounds/{name}.cif", bulk(name, "rocksalt", a=2.01 * REST[name]))
+        chosen = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
+        chosen |= {"shards": 2, "source": {"kind": "files", "path": "compounds"}}
+        chosen["filter"] = {"training_structures": 2, "validation_structures": 1}
+        command = f"{shlex.quote(sys.executable)} {shlex.quote(str(FAKE))}"
+        chosen["reference"] = {"engine": "vasp", "vasp": {"command": command}}
+        chosen["reference"]["label"] = ["training", "validation", "unexplored"]
+        for section, changes in (settings or {}).items():
+            chosen[section] = {**chosen.get(section, {}), **changes} if isinstance(changes, dict) else changes
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(chosen))
+        self.runs_file = self.folder / "runs.txt"
+        for symbol in ("Na_pv", "Cl", "K_sv", "Br", "Rb_sv", "I", "Mg", "O"):
+            place = self.folder / "potentials/potpaw_PBE" / symbol
+            place.mkdir(parents=True)
+            (place / "POTCAR").write_text(f" PAW_PBE {symbol}\n")
+        self.environment = {
+            **slurm.environment,
+            "VASP_PP_PATH": str(self.folder / "potentials"),
+            "FAKE_VASP_RUNS": str(self.runs_file),
+            "FAKE_VASP_SECONDS": str(seconds),
+            "SBATCH_ACCOUNT": "crystals",
+            "PYTHONNOUSERSITE": "1",
+        }
+
+    def command(self, *arguments, profile="slurm"):
+        """Return the command of a launcher; it asks Slurm every two seconds."""
+        options = ["--profile", profile, "--configfile", "study.yaml"]
+        if profile == "slurm":
+            options += ["--seconds-between-status-checks", "2", "--latency-wait", "5"]
+        return [sys.executable, "-m", "snakemake", *options, *arguments]
+
+    def launch(self, *arguments, name="launcher"):
+        """Start a launcher and return its process."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                self.command(*arguments), cwd=self.folder, env=self.environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def run(self, *arguments, fails=False):
+        """Run a launcher to its end and return what it says."""
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=900
+        )
+        said = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, said[-6000:]
+        return said
+
+    def run_here(self, *arguments):
+        """Run the study on this machine, without Slurm."""
+        options = ["--configfile", "study.yaml", "--quiet", "all", "--cores", "2", *arguments]
+        command = [sys.executable, "-m", "snakemake", *options]
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+
+    def jobs(self, states="all"):
+        """Return number, state and comment of this study's jobs in Slurm."""
+        text = self.slurm.ask("squeue", "-h", f"--states={states}", "--format=%i|%T|%Z|%k") or ""
+        rows = [line.split("|") for line in text.splitlines()]
+        return [(i, state, comment) for i, state, place, comment in rows if os.path.realpath(place) == str(self.folder)]
+
+    def wait_for(self, is_so, words, seconds=120):
+        """Wait until something is so."""
+        end = time.monotonic() + seconds
+        while not (found := is_so()):
+            assert time.monotonic() < end, f"waited {seconds} s until {words}\n{self.said()[-3000:]}"
+            time.sleep(0.3)
+        return found
+
+    def wait_for_run(self, stage):
+        """Wait until a calculation of a rule has begun and return the number of its Slurm job."""
+        return self.wait_for(
+            lambda: next((job for what, place, job in self.runs() if what == "begun" and stage in place), None),
+            f"a calculation of {stage} has begun",
+        )
+
+    def runs(self):
+        """Return (begun or done, folder, Slurm job) of every run of the stand-in."""
+        return [line.split() for line in self.runs_file.read_text().splitlines()] if self.runs_file.exists() else []
+
+    def finished_twice(self):
+        """Return the folders in which a calculation was done more than once."""
+        done = Counter(place for what, place, _ in self.runs() if what == "done")
+        return sorted(place for place, n in done.items() if n > 1)
+
+    def said(self, name="launcher"):
+        """Return what a launcher has said so far."""
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def products(self, *folders):
+        """Return the content of the products of some stages, without times."""
+        found = {}
+        for folder in folders:
+            for path in sorted((self.folder / "results" / folder).glob("*")):
+                if path.suffix == ".h5":
+                    found |= {f"{folder}/{path.name}:{key}": value for key, value in _arrays(path).items()}
+                elif path.suffix == ".parquet":
+                    table = pandas.read_parquet(path)
+                    kept = [column for column in table if "seconds" not in column]
+                    found[f"{folder}/{path.name}"] = table[kept].to_csv()
+                elif path.is_file():
+                    found[f"{folder}/{path.name}"] = path.read_bytes()
+        return found
+
+
+def _arrays(path):
+    found = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            found[name] = numpy.asarray(item).tobytes()
+
+    with h5py.File(path) as store:
+        store.visititems(visit)
+    return found
