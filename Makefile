@@ -16,6 +16,8 @@ $(error The path of this folder has a space, which make and the scripts of a Pyt
 endif
 
 .PHONY: run test test-cluster test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
+||||||| parent of 88b7123 (The plan is short enough to read, and measured with all structures of Table 1; benchmark of a finished study at that scale)
+.PHONY: run test test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -108,3 +110,6 @@ benchmark-forces: .venv/.complete
 benchmark-transport: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.accuracy_transport
 	$(BIN)/python -m tests.benchmarks.bench_transport --figure docs/images/transport_cost.png
+
+benchmark-scale: .venv/.complete
+	$(BIN)/python -W ignore -m tests.benchmarks.scale

@@ -13,6 +13,8 @@ from phonoscreen.audit.lineage import read_provenance
 from phonoscreen.audit.provenance import FOLDER
 from phonoscreen.audit.remake import forcerun_command
 
+HEAD = "Out of date, used as they are: made with other settings or other code than the study has now."
+
 
 @dataclass(frozen=True)
 class Outdated:
@@ -91,8 +93,7 @@ def statement(outdated: list[Outdated]) -> str:
         cost = _duration(sum(product.seconds for product in products))
         lines += [f"  {PROTECTED[rule]}: {count} of rule {rule}; changed since: {why}"]
         lines += [f"    to compute them again (about {cost}, and what follows from them): {forcerun_command(rule)}"]
-    head = "Out of date, used as they are: made with other settings or other code than the study has now."
-    return "\n".join([head, *lines]) if lines else ""
+    return "\n".join([HEAD, *lines]) if lines else ""
 
 
 def _spelt(name: str, old: Any, new: Any) -> str:

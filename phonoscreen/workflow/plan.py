@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.outdated import HEAD
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def plan_study(options: Sequence[str]) -> tuple[dict[str, Any], list[PlannedJob]
         words = said.getvalue().strip() or str(error)
         raise StudyError(f"no plan: {words[-2000:]}", where="snakemake " + " ".join(options),
                          fix="correct the options; they are those of snakemake") from error  # fmt: skip
-    print(said.getvalue(), end="", file=sys.stderr)  # what is out of date
+    if HEAD in said.getvalue():  # what is out of date, and the indented lines below
+        rest = said.getvalue().partition(HEAD)[2].splitlines()[1:]
+        print(HEAD, *itertools.takewhile(lambda line: line.startswith("  "), rest), sep="\n", file=sys.stderr)
     return workflow.config, [_planned(job, workflow.dag) for job in workflow.dag.jobs]
 
 
