@@ -67,6 +67,7 @@ rule relax_structures:
     """Relax cell and free coordinates with the symmetry kept."""
     input:
         structures="results/structures/initial/{shard}.extxyz",
+        model=relaxing_files(config),
     output:
         arrays="results/relaxed/{shard}.h5",
         records="results/relaxed/{shard}.parquet",
@@ -76,7 +77,7 @@ rule relax_structures:
     benchmark:
         "benchmarks/relax_structures/{shard}.tsv"
     conda:
-        engine_environment(config["reference"])
+        relaxing_environment(config)
     threads: 1
     resources:
         mem_mb=NEEDS.memory("relax_structures"),
@@ -84,9 +85,9 @@ rule relax_structures:
         gpu=NEEDS.gpus("relax_structures"),
         tasks=NEEDS.tasks("relax_structures"),
     params:
-        code=unwatched(code_of("scripts/relax_structures.py", ENGINE_CODE)),
-        reference=unwatched(engine_settings(config["reference"], "relax")),
-        relax=unwatched(config["relax"]),
+        code=unwatched(code_of("scripts/relax_structures.py", relaxing_code(config))),
+        reference=unwatched(relaxing_settings(config)),
+        relax=unwatched(relaxation_limits(config)),
         symmetry_tolerance_angstrom=unwatched(
             config["filter"]["symmetry_tolerance_angstrom"]
         ),

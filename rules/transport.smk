@@ -32,6 +32,7 @@ rule check_supercells:
     input:
         structures="results/structures/candidates.extxyz",
         manifest="results/structures/manifest.parquet",
+        model=relaxing_files(config),
     output:
         records="results/checks/supercell_size.parquet",
     log:
@@ -48,14 +49,14 @@ rule check_supercells:
         tasks=NEEDS.tasks("check_supercells"),
         matrix_mb=NEEDS.matrix_mb(),
     params:
-        code=code_of("scripts/check_supercells.py", ENGINE_CODE),
+        code=code_of("scripts/check_supercells.py", ENGINE_CODE, relaxing_code(config)),
         structures=config["supercell_check"]["structures"],
-        reference_relax=engine_settings(config["reference"], "relax"),
+        reference_relax=relaxing_settings(config),
         reference=engine_settings(config["reference"], "supercell"),
         machine=machine_state(config["reference"]),
         how=unwatched(how_to_calculate(config["reference"])),
         outputs=unwatched(output_folder(config, "reference")),
-        relax=config["relax"],
+        relax=relaxation_limits(config),
         symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
         supercell=config["supercell"],
         force_constants=config["force_constants"],

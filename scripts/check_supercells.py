@@ -6,6 +6,7 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.force_constants.settings import SupercellSettings
 from phonoscreen.reference.registry import engine_of
+from phonoscreen.stages.relaxing import relaxing_engine
 from phonoscreen.stages.supercell_size import compare_supercells, relaxed_primitive, small_structures
 from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.candidate import read_structures_by_id
@@ -17,7 +18,7 @@ def main(job):
     if chosen is None:
         chosen = small_structures(pandas.read_parquet(job.input.manifest), job.params.seed)
     supercell = SupercellSettings.from_section(job.params.supercell)
-    relaxing = engine_of(job, job.params.reference_relax, folder="relax")
+    relaxing = relaxing_engine(job, job.params.reference_relax, folder="relax")
     engine = engine_of(job, folder="supercells")
 
     def check(structure_id):

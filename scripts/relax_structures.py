@@ -3,7 +3,7 @@
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.kept import digest_of_arrays
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.reference.registry import engine_of
+from phonoscreen.stages.relaxing import relaxing_engine
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_structures, structure_arrays
@@ -11,7 +11,7 @@ from phonoscreen.structures.store import read_structures, structure_arrays
 
 def main(job):
     initial = read_structures_by_id(job.input.structures)
-    engine = engine_of(job)
+    engine = relaxing_engine(job, job.params.reference)
     tolerance = job.params.symmetry_tolerance_angstrom
 
     def relax_one(structure_id):

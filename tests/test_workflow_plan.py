@@ -12,7 +12,13 @@ import yaml
 
 from phonoscreen.structures.filters import assign_shards
 from phonoscreen.workflow.code import modules_of
-from phonoscreen.workflow.inputs import engine_code, engine_environment, figure_names
+from phonoscreen.workflow.inputs import (
+    engine_code,
+    engine_environment,
+    figure_names,
+    relaxing_code,
+    relaxing_environment,
+)
 from phonoscreen.workflow.shards import shard_names
 from tests.benchmarks.scale import measure, write_structures
 from tests.conftest import ROOT
@@ -66,10 +72,14 @@ def test_every_rule_has_its_script_log_benchmark_environment_and_code_digest():
 def test_the_environment_of_a_rule_holds_every_package_its_code_imports(name):
     """A rule that computes reference forces takes the environment of the engine, whose file alone is then imported."""
     body = rules()[name]
-    if "engine_environment(" in body:
+    if "engine_environment(" in body or "relaxing_environment(" in body:
         for engine in engines():
             family = Path(engine_environment({"engine": engine})).stem
             file = engine_code({"reference": {"engine": engine}})
+            check_environment(family, name, [modules_of(script, file) for script in scripts_of(name, body)])
+        if "relaxing_environment(" in body:
+            config = {"relax": {"engine": "published", "published_model": "resources/model"}}
+            family, file = Path(relaxing_environment(config)).stem, relaxing_code(config)
             check_environment(family, name, [modules_of(script, file) for script in scripts_of(name, body)])
     else:
         families = re.findall(r"envs/(\w+)\.yaml", body)

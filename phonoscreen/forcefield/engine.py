@@ -1,12 +1,15 @@
 """A published force model as an engine: energy, forces and stress of a crystal, for its relaxation."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy
 from numpy.typing import NDArray
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.neighbourhoods import SupercellNeighbours
+from phonoscreen.forcefield.publish import load_published
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -42,3 +45,25 @@ class CommitteeEngine:
         )
         stress = virials[0] * len(atoms) / atoms.cell.volume
         return float(energy_ev), forces, (stress + stress.T) / 2
+
+
+def make(settings: Mapping[str, Any]) -> CommitteeEngine:
+    """Return the engine of a published model.
+
+    Parameters
+    ----------
+    settings : ``model``, the folder of the published model
+
+    Raises
+    ------
+    StudyError
+        If the model has no energy, and so cannot relax a crystal.
+    """
+    committee, content = load_published(settings["model"], "cpu")
+    engine = CommitteeEngine(committee, f"published {content['kind']} model of {len(committee.members)} members")
+    if not engine.relaxes:
+        raise StudyError(
+            "this published model has no energy and cannot relax", where=str(settings["model"]),
+            fix="give relax.engine: reference, or a model of the kind equivariant",
+        )  # fmt: skip
+    return engine

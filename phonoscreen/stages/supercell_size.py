@@ -18,7 +18,7 @@ from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.stages.refit import fit_task
 from phonoscreen.stages.transport import solve_structure
 from phonoscreen.structures.prototypes import classify
-from phonoscreen.structures.relaxation import relax
+from phonoscreen.structures.relaxation import LIMITS, relax
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def relaxed_primitive(
         classify(structures[structure_id], tolerance_angstrom).atoms,
         lambda moved, step: engine.evaluate(moved, f"{structure_id}/relax-{step}"),
         tolerance_angstrom=tolerance_angstrom,
-        **limits,
+        **{key: limits[key] for key in LIMITS},
     )
     return classify(relaxed.atoms, tolerance_angstrom).atoms
 

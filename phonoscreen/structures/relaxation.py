@@ -33,6 +33,8 @@ EV_PER_ANGSTROM3_IN_GPA = 160.21766208
 # Starting guesses of the curvature: a bulk modulus of 60 GPa and a bond stiffness of 5 eV/angstrom^2 per atom.
 _BULK_MODULUS = 60 / EV_PER_ANGSTROM3_IN_GPA
 _STIFFNESS = 5.0
+LIMITS = ("force_max_ev_per_angstrom", "stress_max_gpa", "steps_max")
+"""Settings of a relaxation that ``relax`` takes."""
 _STEP_STRAIN = 0.04
 _STEP_ANGSTROM = 0.15
 
@@ -200,7 +202,7 @@ def relax_structure(
     atoms : crystal, ase.Atoms
     engine : see ``phonoscreen.reference.registry``; one that does not relax leaves the structure as it is
     structure_id : str
-    settings : ``relax`` of the config
+    settings : ``relax`` of the config, of which the limits count here
     tolerance_angstrom : for the symmetry search
 
     Returns
@@ -219,7 +221,8 @@ def relax_structure(
             with engine_blamed():
                 return engine.evaluate(moved, f"{structure_id}/relax-{step}")
 
-        result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, **settings)
+        limits = {key: settings[key] for key in LIMITS}
+        result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, **limits)
     else:
         result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, numpy.nan, 0, True)
     after = classify(result.atoms, tolerance_angstrom)

@@ -117,6 +117,40 @@ def model_code(config: dict) -> str:
     return f"phonoscreen/forcefield/models/{config['force_model']['kind']}.py"
 
 
+def relaxing_settings(config: dict) -> dict:
+    """Return the settings of the engine that relaxes, as ``engine_settings`` does: ``relax.engine`` chooses it."""
+    engine = config["relax"]["engine"]
+    if engine == "published":
+        return {"engine": engine, "model": config["relax"]["published_model"]}
+    chosen = config["reference"] if engine == "reference" else {**config["reference"], "engine": engine}
+    return engine_settings(chosen, "relax")
+
+
+def relaxation_limits(config: dict) -> dict:
+    """Return the limits of the relaxation, without its engine."""
+    return {key: value for key, value in config["relax"].items() if key not in ("engine", "published_model")}
+
+
+def relaxing_files(config: dict) -> list[str]:
+    """Return the files of the published model that relaxes; none for another engine."""
+    if config["relax"]["engine"] != "published":
+        return []
+    folder = Path(config["relax"]["published_model"])
+    return [str(folder / "model.json"), *map(str, sorted(folder.glob("member*.safetensors")))]
+
+
+def relaxing_code(config: dict) -> str:
+    """Return the file of the engine that relaxes, of which alone the code counts there."""
+    engine = relaxing_settings(config)["engine"]
+    return "phonoscreen/forcefield/engine.py" if engine == "published" else f"phonoscreen/reference/{engine}.py"
+
+
+def relaxing_environment(config: dict) -> str:
+    """Return the environment file (for a rule) of the engine that relaxes."""
+    settings = relaxing_settings(config)
+    return "../envs/forcefield.yaml" if settings["engine"] == "published" else engine_environment(settings)
+
+
 def machine_state(reference: dict) -> list | None:
     """Return what the engine finds on this machine, None for one that brings all it needs.
 

@@ -14,6 +14,8 @@ from phonoscreen.workflow.settings.study import Study
 MOST_VALUES = 10_000
 """Values of a configuration; a study has some two hundred."""
 SHOWN_PROBLEMS = 20
+LOCATED = (("source", "path"), ("relax", "published_model"), ("reference", "calculations"))
+"""Paths that may be those of the repository."""
 UNITS = {
     "angstrom", "nm", "bohr", "thz", "cm1", "ev", "mev", "ry", "k", "c", "celsius", "gpa", "kbar", "w", "m", "s", "per",
     "atom",
@@ -44,7 +46,8 @@ def check_settings(config: dict, model: type[BaseModel] = Study) -> dict:
         except ValidationError as error:
             problems = [_describe(problem, model) for problem in error.errors(include_url=False)]
         else:
-            settings["source"]["path"] = _located(settings["source"]["path"])
+            for section, key in LOCATED:
+                settings[section][key] = _located(settings[section][key])
             problems = list(_contradictions(settings))
     if problems:
         problems = list(dict.fromkeys(problems))
@@ -153,5 +156,23 @@ def _contradictions(config):
             "reference/engine is collected but reference/collected/folder is not set",
             "name the folder of existing outputs",
         )
+    yield from _of_calculations(config)
     if config["transport"]["solver"] == "shengbte" and not config["transport"]["command"]:
         yield "transport/solver is shengbte but transport/command is not set", "name your executable of ShengBTE"
+
+
+def _of_calculations(config):
+    """Yield contradictions between relaxation and reference."""
+    reference, relaxing = config["reference"], config["relax"]
+    if reference["calculations"] and not Path(reference["calculations"]).is_file():
+        yield f"reference/calculations {reference['calculations']} does not exist", "name a file of calculations"
+    if relaxing["engine"] == "published" and not (Path(relaxing["published_model"]) / "model.json").is_file():
+        yield (
+            f"relax/published_model {relaxing['published_model']} holds no model.json",
+            "name the folder of a published model",
+        )
+    if relaxing["engine"] != "reference" and reference["engine"] == "collected":
+        yield (
+            "relax/engine would move the structures away from the existing outputs of reference/engine collected",
+            "set relax/engine to reference: the structures are then taken as they are",
+        )

@@ -84,6 +84,12 @@ class Filter(Section):
 class Relax(Section):
     """Relaxation of the primitive cell; the symmetry is kept."""
 
+    engine: Literal["reference", "nequix", "sevennet", "chgnet", "published"] = "reference"
+    """Engine of the relaxation: that of the reference forces, a universal potential as ``reference`` describes it, or
+    the published model. With the paper's 80,273 structures, five calculations of DFT each are saved [OWN]."""
+    published_model: Text = "resources/model"
+    """Folder of the published model (engine published)."""
+
     force_max_ev_per_angstrom: number(above=0, high=0.1) = 0.001
     """Largest force left [OWN]."""
     stress_max_gpa: number(above=0, high=5) = 0.05
