@@ -16,6 +16,7 @@ from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
 from phonoscreen.workflow.environment import prepare_jobs
 from phonoscreen.workflow.inputs import (
+    DFT_CODES,
     augmentation,
     bonding_program,
     engine_code,
@@ -103,6 +104,7 @@ NEEDS = Needs(config)
 wildcard_constraints:
     shard=r"\d{4}",
     round=r"\d+",
+    batch=r"\d+",
     member=r"\d+",
     source=r"[a-z0-9_-]+",
     kind="reference|bonding",
@@ -135,6 +137,7 @@ if to_download(config["source"]):
 
 include: "rules/structures.smk"
 include: "rules/outputs.smk"
+include: "rules/calculations.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"
 include: "rules/protection.smk"

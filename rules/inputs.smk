@@ -88,3 +88,34 @@ def code_of_figure(wildcards):
     return code_of(
         "scripts/draw_figure.py", f"phonoscreen/figures/{wildcards.figure}.py"
     )
+
+
+def calculations_of(stage, shards):
+    """Shares of the calculations of some shards, each a job; none where another engine than a DFT code calculates."""
+    relaxing = stage == "relaxations" and config["relax"]["engine"] != "reference"
+    if relaxing or config["reference"]["engine"] not in DFT_CODES:
+        return []
+    return expand(
+        "results/calculations/{stage}/{shard}-{batch}.parquet",
+        stage=stage,
+        shard=shards,
+        batch=range(config["reference"]["jobs_per_shard"]),
+    )
+
+
+def calculated_relaxations(wildcards):
+    """Relaxations that several jobs share before the shard is relaxed; with one job it calculates itself."""
+    shared = config["reference"]["jobs_per_shard"] > 1
+    return calculations_of("relaxations", [wildcards.shard]) if shared else []
+
+
+def calculated_supercells(wildcards):
+    """The same for the supercells of a shard."""
+    shared = config["reference"]["jobs_per_shard"] > 1
+    return calculations_of("supercells", [wildcards.shard]) if shared else []
+
+
+def all_calculations(wildcards):
+    """All calculations before any selection."""
+    stages = ("relaxations", "supercells")
+    return [path for stage in stages for path in calculations_of(stage, SHARDS)]

@@ -2,6 +2,7 @@ rule label_forces:
     """Reference forces of the displaced supercells of one shard."""
     input:
         outputs=collected_outputs,
+        calculations=calculated_supercells,
         supercells="results/supercells/{shard}.h5",
         supercell_records="results/supercells/{shard}.parquet",
         assignment="results/bases/assignment.parquet",

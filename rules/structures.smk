@@ -68,6 +68,7 @@ rule relax_structures:
     input:
         structures="results/structures/initial/{shard}.extxyz",
         model=relaxing_files(config),
+        calculations=calculated_relaxations,
     output:
         arrays="results/relaxed/{shard}.h5",
         records="results/relaxed/{shard}.parquet",

@@ -6,6 +6,13 @@ rule structures:
     localrule: True
 
 
+rule calculations:
+    """Target: the list of all calculations of a DFT code before any selection, and their inputs where they wait."""
+    input:
+        rules.list_calculations.output,
+    localrule: True
+
+
 rule labels:
     """Target: reference forces of the displaced supercells."""
     input:

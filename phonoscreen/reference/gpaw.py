@@ -92,6 +92,7 @@ class GpawCode:
         self.name = f"GPAW {settings['model']} {settings['cutoff_ev']:g} eV"
         words = shlex.split((settings.get("command") or "").replace("{tasks}", str(settings.get("tasks", 1))))
         self.command = [*(words or [sys.executable]), "run.py"]
+        self.command_elsewhere = [*(words or ["mpirun", "gpaw", "python"]), "run.py"]
 
     def parameters(self, atoms: Atoms, remedy: str = "") -> dict[str, Any]:
         """Return the arguments of GPAW's calculator for a crystal."""
@@ -103,8 +104,9 @@ class GpawCode:
             "xc": given["functional"],
             "kpts": {"size": k_grid(atoms.cell, given["k_spacing_per_angstrom"]), "gamma": gamma},
             "occupations": {"name": "fermi-dirac", "width": given["smearing_ev"]},
-            # Glide planes and screw axes too; a displaced supercell has none of its crystal's operations left.
-            "symmetry": {"symmorphic": False},
+            # Without glide planes and screw axes: GPAW fits its grid to their translations and, where an atom is
+            # displaced along an axis, looks for such a grid without end.
+            "symmetry": {"point_group": True, "time_reversal": True, "symmorphic": True},
             "convergence": {"energy": 1e-6, "density": 1e-5, "eigenstates": 1e-8},
             **change,
         }
@@ -139,20 +141,25 @@ class GpawCode:
         return {"version": json.loads(path.read_text())["version"]} if path.exists() else {}
 
 
+_SIGNS = {
+    "electrons": ("ConvergenceError", "Did not converge"),
+    "symmetry": ("SymmetryBrokenError", "Broken symmetry"),
+    "k_points": ("k-points are not as symmetric", "KPointError"),
+}
+"""What the last line of GPAW's traceback says, by the class of the failure."""
+
+
 def _failure(folder, log):
-    text = "".join(path.read_text(errors="replace") for path in (folder / log, folder / "gpaw.txt") if path.exists())
-    words = {
-        "electrons": ("KohnShamConvergenceError", "Did not converge", "not converge"),
-        "symmetry": ("SymmetryBrokenError", "Broken symmetry"),
-        "k_points": ("symmetry-reduce k-points", "k-points"),
-    }
-    last = text[-4000:]
-    for failure, signs in words.items():
-        if any(sign in last for sign in signs) and "Traceback" in text:
-            lines = [line for line in last.splitlines() if line.strip()]
-            return CalculationError(f"{lines[-1].strip()[:200]}", failure=failure, where=str(folder))
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no output"]
-    return CalculationError(f"GPAW ended without a result: {lines[-1][:200]}", failure="unfinished", where=str(folder))
+    path = folder / log
+    lines = [line.strip() for line in path.read_text(errors="replace").splitlines()] if path.exists() else []
+    last = next((line for line in reversed(lines) if line), "no output")[:200]
+    for failure, signs in _SIGNS.items():
+        if any(sign in last for sign in signs):
+            return CalculationError(f"GPAW: {last}", failure=failure, where=str(folder))
+    return CalculationError(f"GPAW ended without a result: {last}", failure="unfinished", where=str(folder))
+
+
+code_of_settings = GpawCode
 
 
 def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> ProgramEngine:

@@ -71,6 +71,8 @@ class Code(Protocol):
     """What decides the numbers; neither commands nor remedies."""
     command: Sequence[str]
     """Words that start the program in the folder of a calculation."""
+    command_elsewhere: Sequence[str]
+    """The same on a machine of the user's choice."""
     log: str
     """Name of the file that takes what the program prints."""
 
@@ -105,14 +107,17 @@ class ProgramEngine:
     store : finished calculations
     mode : ``run`` calculates what is missing, ``write_inputs`` writes its inputs only, ``collect`` reads what was
         calculated elsewhere from these inputs
+    again : calculate what has failed before once more
     """
 
     relaxes = True
 
-    def __init__(self, code: Code, folder: str | Path, store: CalculationStore, mode: Mode = "run"):
+    def __init__(
+        self, code: Code, folder: str | Path, store: CalculationStore, mode: Mode = "run", again: bool = False
+    ):
         self.kind, self.name, self._code = code.kind, code.name, code
         self._folder, self._store, self._mode = Path(folder), store, mode
-        self._longest_s = 0.0
+        self._longest_s, self._again = 0.0, again
 
     def forces(self, atoms: Atoms, label: str) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
@@ -129,7 +134,9 @@ class ProgramEngine:
             If the machine failed, or the time of the job does not suffice for one more calculation.
         """
         check_geometry(atoms, label)
-        found = self._store.find(self._code.settings, atoms) or self._obtain(atoms, label)
+        found = self._store.find(self._code.settings, atoms)
+        if found is None or (found.failure and self._again):
+            found = self._obtain(atoms, label)
         if found.failure:
             raise CalculationError(
                 str(found.about.get("message") or FAILURES.get(found.failure, found.failure)), failure=found.failure,
@@ -230,7 +237,7 @@ def program_engine(code: Code, settings: Mapping[str, Any], folder: str | Path) 
     Parameters
     ----------
     code : the DFT code
-    settings : ``mode``; ``store`` (folder of the finished calculations), ``writer`` and ``others``, as
+    settings : ``mode``, ``again``; ``store`` (folder of the finished calculations), ``writer`` and ``others``, as
         ``CalculationStore`` takes them; without them they are kept in ``folder``
     folder : where calculations run
     """
@@ -238,7 +245,7 @@ def program_engine(code: Code, settings: Mapping[str, Any], folder: str | Path) 
         settings.get("store", Path(folder) / "finished"), settings.get("writer", "calculations"),
         settings.get("others", ()),
     )  # fmt: skip
-    return ProgramEngine(code, folder, kept, settings.get("mode", "run"))
+    return ProgramEngine(code, folder, kept, settings.get("mode", "run"), settings.get("again", False))
 
 
 def _missing(label, folder, mode):

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.work import WORK
 
+INPUTS = WORK / "inputs"
+"""Inputs of calculations that are run elsewhere, a folder each below that of their structure."""
+
 if TYPE_CHECKING:
     from phonoscreen.audit.job import Job
     from phonoscreen.reference.base import Engine
@@ -35,11 +38,26 @@ def engine_of(job: Job, settings: Mapping[str, Any] | None = None, folder: str =
     settings : instead of ``params.reference``
     folder : name below the work folder of the job
     """
-    how = job.params.how
-    finished = {"store": WORK / "calculations", "writer": f"{job.rule},{job.work.name}", "mode": how["mode"]}
-    others = [how["calculations"]] if how["calculations"] else []
-    given = {"tasks": job.resources.tasks, "folder": job.params.outputs, **finished, "others": others}
-    return make_engine({**(settings or job.params.reference), **given}, job.threads, job.work / folder)
+    how, where = job.params.how, job.work / folder
+    if how["mode"] != "run":
+        where = INPUTS / folder
+    given = {
+        "tasks": job.resources.tasks, "folder": job.params.outputs, "mode": how["mode"], "again": job.asked,
+        "store": WORK / "calculations", "writer": f"{job.rule},{job.work.name}",
+        "others": [how["calculations"]] if how["calculations"] else [],
+    }  # fmt: skip
+    return make_engine({**(settings or job.params.reference), **given}, job.threads, where)
+
+
+def waiting_inputs(settings: Mapping[str, Any]) -> tuple[Path, list[str], str]:
+    """Return where the inputs of calculations wait, the words that run one in its folder, and the name of its log.
+
+    Parameters
+    ----------
+    settings : of a DFT code
+    """
+    code = importlib.import_module(f"phonoscreen.reference.{settings['engine']}").code_of_settings(settings)
+    return INPUTS / "calculations", list(code.command_elsewhere), code.log
 
 
 def make_engine(settings: Mapping[str, Any], threads: int, folder: str | Path | None = None) -> Engine:

@@ -62,6 +62,9 @@ COSTS = {
     "relax_structures": Cost(700, 30, "shard", 0.02, 6.6),
     "build_symmetry_bases": Cost(800, 900, "study", 0.02, 0.05),
     "displace_supercells": Cost(200, 10, "shard", 0.02, 0.3),
+    "calculate_relaxations": Cost(700, 30, "shard", 0.02, 6.6),
+    "calculate_supercells": Cost(2200, 30, "labelled", 0.02, 43.0),
+    "list_calculations": Cost(300, 10, "study", 0.05, 0.01),
     "label_forces": Cost(2200, 30, "labelled", 0.02, 43.0),
     "label_selected": Cost(1600, 30, "selected", 0.02, 43.0),
     "check_labels": Cost(400, 10, "labelled", 1.0, 0.5),
@@ -110,6 +113,8 @@ COSTS = {
 _TRAINING = ("train_member", "train_point", "ablate_model", "replay_selection")
 _TRANSPORT = ("solve_bte", "check_supercells", "cross_check_transport", "converge_transport")
 _REFERENCE = ("relax_structures", "label_forces", "label_selected", "check_supercells")
+_SHARED = ("calculate_relaxations", "calculate_supercells")
+_DFT = ("vasp", "gpaw", "espresso")
 
 
 def expected_structures(source: dict) -> int:
@@ -171,7 +176,7 @@ class Needs:
 
     def gpus(self, rule: str) -> int:
         """Return how many GPUs a job of a rule asks for: with ``force_model.device: cuda`` one for each process."""
-        if self._config["force_model"]["device"] != "cuda":
+        if self._config["force_model"]["device"] != "cuda" or rule in (*_SHARED, "list_calculations"):
             return 0
         if rule in _REFERENCE and self._config["reference"]["engine"] not in ("sevennet", "nequix"):
             return 0
@@ -180,16 +185,23 @@ class Needs:
     def tasks(self, rule: str) -> int:
         """Return the MPI tasks that a job of a rule starts: of VASP or of ShengBTE, 1 where neither runs."""
         reference, transport = self._config["reference"], self._config["transport"]
-        if rule in _REFERENCE and reference["engine"] == "vasp":
-            return reference["vasp"]["tasks"]
+        if self._runs_dft(rule):
+            return reference[reference["engine"]]["tasks"]
         return transport["tasks"] if rule == "solve_bte" and transport["solver"] == "shengbte" else 1
+
+    def _runs_dft(self, rule):
+        """Return whether the jobs of a rule run a DFT code; where others have calculated before, they only read."""
+        reference, shared = self._config["reference"], self._config["reference"]["jobs_per_shard"] > 1
+        relaxed_otherwise = rule == "relax_structures" and self._config["relax"]["engine"] != "reference"
+        reads = relaxed_otherwise or (shared and rule in ("relax_structures", "label_forces"))
+        return reference["engine"] in _DFT and rule in (*_REFERENCE, *_SHARED) and not reads
 
     def matrix_mb(self) -> int:
         """Return the largest matrix of the full solution of the transport that stays in memory, in MB."""
         return math.ceil(1024 * self._config["transport"]["memory_gib"])
 
     def _extra_memory_mb(self, rule):
-        dft = rule in _REFERENCE and self._config["reference"]["engine"] in ("vasp", "gpaw")
+        dft = self._runs_dft(rule)
         processes = self._config["training"]["processes"] if rule == "train_member" else 1
         extra = self.matrix_mb() if rule in _TRANSPORT else 0
         return extra + DFT_MEMORY_MB * self.tasks(rule) * dft + COSTS[rule].memory_mb * (processes - 1)
@@ -200,9 +212,10 @@ class Needs:
             return measured * config["training"]["epochs"] / LAPTOP_EPOCHS / config["training"]["processes"]
         if rule in _TRANSPORT:  # pairs of wave vectors
             return measured * (config["transport"]["mesh_density_angstrom"] / LAPTOP_DENSITY_ANGSTROM) ** 6
-        if rule in _REFERENCE and config["reference"]["engine"] in ("vasp", "gpaw"):
-            single = DFT_CELL_SECONDS if rule == "relax_structures" else DFT_SECONDS
-            return single * self._calculations_each(rule) / self.tasks(rule)
+        if self._runs_dft(rule):
+            cell = rule in ("relax_structures", "calculate_relaxations")
+            single = DFT_CELL_SECONDS if cell else DFT_SECONDS
+            return single * self._calculations_each(rule) / self.tasks(rule) / self._jobs(rule)
         return measured
 
     def structures(self, rule: str, wildcards: Any) -> int:
@@ -219,19 +232,25 @@ class Needs:
 
     def calculations(self, rule: str, wildcards: Any) -> float:
         """Return how many calculations of the reference engine a job of a rule is expected to start."""
-        if rule not in _REFERENCE or self._config["reference"]["engine"] == "collected":
+        engine = self._config["reference"]["engine"]
+        if rule not in (*_REFERENCE, *_SHARED) or engine == "collected" or (engine in _DFT) != self._runs_dft(rule):
             return 0.0
-        return self.structures(rule, wildcards) * self._calculations_each(rule)
+        return self.structures(rule, wildcards) * self._calculations_each(rule) / self._jobs(rule)
 
     def supercells(self, kind: str) -> float:
         """Return how many displaced supercells a structure is expected to get, ``"reference"`` or ``"network"``."""
         wanted = self._config["supercell"][f"{kind}_oversampling"] * FREE_PER_COMPONENT
         return max(self._config["supercell"][f"{kind}_min"], wanted + 0.5)  # rounded up to whole ones
 
+    def _jobs(self, rule):
+        """Return how many jobs share the structures of a shard."""
+        return self._config["reference"]["jobs_per_shard"] if rule in _SHARED else 1
+
     def _calculations_each(self, rule):
         """Return the calculations of a structure: steps of the relaxation, supercells and the undisplaced one."""
         labels = 1 + self.supercells("reference")
         each = {"relax_structures": STEPS_OF_RELAXATION, "label_forces": labels, "label_selected": 2.0}
+        each |= {"calculate_relaxations": STEPS_OF_RELAXATION, "calculate_supercells": labels}
         return each.get(rule, STEPS_OF_RELAXATION + 2 * labels)
 
     def _structures(self, of, wildcards):

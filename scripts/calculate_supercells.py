@@ -1,0 +1,24 @@
+"""Calculate one share of the supercells of a shard by the DFT code of the study, or write or collect them."""
+
+import h5py
+import pandas
+
+from phonoscreen.audit.job import run_job
+from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.reference.registry import engine_of
+from phonoscreen.stages.calculations import calculate, share_of, supercells
+
+
+def main(job):
+    upstream = read_records(job.input.supercell_records).set_index("structure_id")["status"]
+    parts = pandas.read_parquet(job.input.manifest).set_index("structure_id")["part"]
+    counts = read_records(job.input.assignment).set_index("structure_id")["n_reference"]
+    wanted = [name for name, status in upstream.items() if status == "ok" and parts[name] in job.params.parts]
+    with h5py.File(job.input.supercells) as store:
+        spacing = job.params.reference["k_spacing_per_angstrom"]
+        pieces = supercells(store, counts, wanted, engine_of(job), spacing)
+        mine = share_of(pieces, int(job.wildcards.batch), job.params.jobs_per_shard)
+        write_table(calculate(mine), job.output.table)
+
+
+run_job(snakemake, main)

@@ -1,0 +1,232 @@
+"""Calculations of DFT codes as units: none repeated, one remedy for each failure, shares, inputs for other machines."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from phonoscreen.audit.errors import MachineError
+from phonoscreen.reference.calculations import Calculation, CalculationStore, read_calculations
+from phonoscreen.reference.cost import divide, relative_cost
+from phonoscreen.reference.programs import CalculationError, ProgramEngine, end_of_job
+from phonoscreen.stages.calculations import Piece, calculate, share_of, write_array
+
+# A program of a few lines: its first word says what it does, the number of its runs is counted in a file.
+PROGRAM = """
+import json, os, signal, sys
+given = json.load(open("input.json"))
+open(given["count"], "a").write("x")
+behaviour = given["behaviour"]
+if behaviour == "killed": os.kill(os.getpid(), signal.SIGKILL)
+if behaviour == "memory": print("slave: Cannot allocate memory"); sys.exit(1)
+if behaviour == "slow": import time; time.sleep(30)
+if behaviour != "silent":
+    json.dump({"energy": 1.5, "forces": given["positions"]}, open("output.json", "w"))
+"""
+
+
+class FakeCode:
+    """A code that obeys: ``behaviour`` by the remedy that its inputs were written for."""
+
+    kind, name, log = "fake", "fake DFT", "output.txt"
+
+    def __init__(self, folder, first="fine", remedied="fine", failure="electrons"):
+        self.settings = {"engine": "fake", "cutoff_ev": 400.0}
+        self.command = self.command_elsewhere = [sys.executable, "-c", PROGRAM]
+        self._count, self._behaviour, self._failure = folder / "count", {"": first}, failure
+        self._other = remedied
+
+    def write(self, atoms, folder, remedy):
+        document = {
+            "positions": atoms.positions.tolist(), "count": str(self._count), "remedy": remedy,
+            "behaviour": self._behaviour.get(remedy, self._other),
+        }  # fmt: skip
+        (folder / "input.json").write_text(json.dumps(document))
+
+    def read(self, folder, atoms):
+        if not (folder / "output.json").exists():
+            raise CalculationError("no result", failure=self._failure, where=str(folder))
+        found = json.loads((folder / "output.json").read_text())
+        return {"energy_ev": found["energy"], "forces": numpy.array(found["forces"]), "stress": numpy.eye(3)}
+
+    def about(self, folder):
+        return {"version": "1"}
+
+    @property
+    def runs(self):
+        return len(self._count.read_text()) if self._count.exists() else 0
+
+
+@pytest.fixture
+def crystal():
+    return bulk("MgO", "rocksalt", 4.2)
+
+
+def engine_of(code, folder, mode="run", **options):
+    return ProgramEngine(code, folder / "calculations", CalculationStore(folder / "finished"), mode, **options)
+
+
+def calculation(atoms, **changes):
+    settings = {"engine": "fake", "cutoff_ev": 400.0}
+    found = Calculation(
+        "mgo/0", settings, atoms.numbers, atoms.cell.array, atoms.positions,
+        {"energy_ev": -1.0, "forces": numpy.full((len(atoms), 3), 1 / 3)},
+    )  # fmt: skip
+    return replace(found, **changes)
+
+
+def test_a_calculation_is_found_by_what_it_calculates_and_by_nothing_else(tmp_path, crystal):
+    store = CalculationStore(tmp_path)
+    store.add(calculation(crystal))
+    same, other = {"engine": "fake", "cutoff_ev": 400.0}, {"engine": "fake", "cutoff_ev": 401.0}
+    again = CalculationStore(tmp_path, "another_job")
+    assert again.find(same, crystal).results["forces"] == pytest.approx(numpy.full((2, 3), 1 / 3), abs=1e-11)
+    assert again.find(other, crystal) is None
+    moved = crystal.copy()
+    moved.positions[1, 0] += 5e-7
+    assert again.find(same, moved) is not None  # another last digit
+    wrapped = crystal.copy()
+    wrapped.positions[1] -= crystal.cell[2]
+    assert again.find(same, wrapped) is not None
+    moved.positions[1, 0] += 1e-5
+    assert again.find(same, moved) is None
+    strained = crystal.copy()
+    strained.set_cell(crystal.cell * 1.00001, scale_atoms=True)
+    assert again.find(same, strained) is None
+    exchanged = Atoms("OMg", positions=crystal.positions, cell=crystal.cell, pbc=True)
+    assert again.find(same, exchanged) is None
+    assert again.find(same, crystal, needs=("born_charges",)) is None
+
+
+def test_a_line_cut_short_or_changed_is_calculated_again_and_harms_no_other(tmp_path, crystal):
+    store = CalculationStore(tmp_path)
+    for length in (4.0, 4.1, 4.2):
+        store.add(calculation(bulk("MgO", "rocksalt", length)))
+    path = tmp_path / "calculations.jsonl"
+    text = path.read_bytes()
+    path.write_bytes(text[:-40])
+    assert len(CalculationStore(tmp_path)) == 2
+    CalculationStore(tmp_path).add(calculation(crystal))  # behind the line that a killed job left
+    assert len(read_calculations(path)) == 3
+    path.write_bytes(text.replace(b"-1.0", b"-2.0", 1))
+    assert len(read_calculations(path)) == 2
+
+
+def test_a_success_is_preferred_to_a_failure(tmp_path, crystal):
+    store = CalculationStore(tmp_path)
+    store.add(calculation(crystal, results={}, failure="electrons"))
+    store.add(calculation(crystal))
+    assert CalculationStore(tmp_path).find({"engine": "fake", "cutoff_ev": 400.0}, crystal).failure == ""
+
+
+def test_what_is_finished_is_never_calculated_again(tmp_path, crystal):
+    code = FakeCode(tmp_path)
+    first = engine_of(code, tmp_path).forces(crystal, "mgo/0")
+    second = engine_of(code, tmp_path).forces(crystal, "mgo/7")  # another job, another name
+    assert code.runs == 1
+    assert first[1] == pytest.approx(second[1], abs=1e-9)
+    assert not (tmp_path / "calculations/mgo").exists()  # one line instead of a folder
+
+
+@pytest.mark.parametrize("failure", ["electrons", "symmetry", "k_points", "unfinished"])
+def test_a_failure_is_tried_once_more_with_its_remedy_and_then_kept(tmp_path, crystal, failure):
+    mended = FakeCode(tmp_path, "silent", "fine", failure)
+    assert engine_of(mended, tmp_path).forces(crystal, "mgo/0")[0] == 1.5
+    (kept,) = read_calculations(tmp_path / "finished/calculations.jsonl")
+    assert (mended.runs, kept.about["remedy"], kept.failure) == (2, failure, "")
+    other = bulk("MgO", "rocksalt", 4.3)
+    hopeless = FakeCode(tmp_path, "silent", "silent", failure)
+    for runs in (4, 4):  # the second time it is known
+        with pytest.raises(CalculationError, match="no result") as caught:
+            engine_of(hopeless, tmp_path).forces(other, "mgo/1")
+        assert (caught.value.failure, hopeless.runs) == (failure, runs)
+    mended = FakeCode(tmp_path, "fine")
+    assert engine_of(mended, tmp_path, again=True).forces(other, "mgo/1")[0] == 1.5  # asked for by name
+
+
+@pytest.mark.parametrize("behaviour", ["killed", "memory"])
+def test_what_the_machine_is_to_blame_for_is_nobody_s_result(tmp_path, crystal, behaviour):
+    code = FakeCode(tmp_path, behaviour, behaviour)
+    with pytest.raises(MachineError):
+        engine_of(code, tmp_path).forces(crystal, "mgo/0")
+    assert code.runs == 2
+    assert len(CalculationStore(tmp_path / "finished")) == 0
+    assert engine_of(FakeCode(tmp_path), tmp_path).forces(crystal, "mgo/0")[0] == 1.5
+
+
+def test_a_job_ends_before_its_limit_and_the_next_goes_on(tmp_path, crystal, monkeypatch):
+    assert end_of_job({}) is None
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 122))
+    with pytest.raises(MachineError, match="did not end before the time of this job is over"):
+        engine_of(FakeCode(tmp_path, "slow"), tmp_path).forces(crystal, "mgo/0")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 60))
+    with pytest.raises(MachineError, match="are left of this job"):
+        engine_of(FakeCode(tmp_path), tmp_path).forces(crystal, "mgo/0")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 3600))
+    assert engine_of(FakeCode(tmp_path), tmp_path).forces(crystal, "mgo/0")[0] == 1.5
+
+
+def test_inputs_are_written_carried_run_by_an_array_and_collected_in_parts(tmp_path, monkeypatch):
+    crystals = {f"mgo-{i}": bulk("MgO", "rocksalt", 4.0 + 0.1 * i) for i in range(3)}
+    code = FakeCode(tmp_path)
+    monkeypatch.delenv("SLURM_SUBMIT_DIR", raising=False)
+
+    def pieces(mode):
+        engine = engine_of(code, tmp_path, mode)
+        return [
+            Piece(name, "0", 2, 1.0, lambda a=atoms, label=f"{name}/0": engine.forces(a, label))
+            for name, atoms in crystals.items()
+        ]
+
+    assert list(calculate(pieces("write_inputs"))["status"]) == ["missing"] * 3
+    assert code.runs == 0
+    inputs = tmp_path / "calculations"
+    (inputs / "program.py").write_text(PROGRAM)
+    assert write_array(inputs, [sys.executable, "../../program.py"], code.log) == 3
+    elsewhere = tmp_path / "elsewhere"
+    inputs.rename(elsewhere)
+    for task in ("1", "3", "3"):  # task 2 has not been run; a finished one is not repeated
+        subprocess.run(["bash", str(elsewhere / "array.sh"), task], check=True)
+    assert code.runs == 2
+    elsewhere.rename(inputs)
+    table = calculate(pieces("collect"))
+    assert list(table["status"]) == ["ok", "missing", "ok"]
+    assert "no outputs yet" in table["reason"][1]
+    subprocess.run(["bash", str(inputs / "array.sh"), "2"], check=True)
+    assert list(calculate(pieces("collect"))["status"]) == ["ok"] * 3
+    assert list(calculate(pieces("run"))["status"]) == ["ok"] * 3
+    assert code.runs == 3
+
+
+def test_one_bad_structure_does_not_stop_the_others(tmp_path, crystal):
+    code, closed = FakeCode(tmp_path), Atoms("H2", positions=[[0, 0, 0], [0.1, 0, 0]], cell=[5, 5, 5], pbc=True)
+    engine = engine_of(code, tmp_path)
+    table = calculate(
+        Piece(name, "0", len(atoms), 1.0, lambda a=atoms, n=name: engine.forces(a, n))
+        for name, atoms in (("h2", closed), ("mgo", crystal))
+    )
+    assert list(table["status"]) == ["failed", "ok"]
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 16, 200])
+def test_calculations_are_shared_evenly_and_completely(jobs):
+    rng = numpy.random.default_rng(1)
+    pieces = [Piece(f"s{i}", "0", 1, float(cost), None) for i, cost in enumerate(rng.lognormal(0, 1, 150))]
+    shares = [share_of(pieces, batch, jobs) for batch in range(jobs)]
+    assert sorted(piece.structure_id for share in shares for piece in share) == sorted(p.structure_id for p in pieces)
+    loads = [sum(piece.cost for piece in share) for share in shares]
+    best = max(max(piece.cost for piece in pieces), sum(loads) / jobs)
+    assert max(loads) <= 4 / 3 * best + 1e-9
+    assert divide([p.cost for p in pieces], jobs) == divide([p.cost for p in pieces], jobs)
+
+
+def test_the_cost_grows_with_atoms_and_falls_with_the_volume_of_the_zone(crystal):
+    assert relative_cost(crystal.repeat(2), 0.3) > relative_cost(crystal, 0.3)
+    assert relative_cost(crystal, 0.15) > 4 * relative_cost(crystal, 0.3)
+    assert relative_cost(crystal, 0.15, operations=48) < relative_cost(crystal, 0.15)
