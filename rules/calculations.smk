@@ -17,10 +17,12 @@ rule calculate_relaxations:
         gpu=NEEDS.gpus("calculate_relaxations"),
         tasks=NEEDS.tasks("calculate_relaxations"),
     params:
-        code=code_of("scripts/calculate_relaxations.py", ENGINE_CODE),
-        reference=engine_settings(config["reference"], "relax"),
-        relax=relaxation_limits(config),
-        symmetry_tolerance_angstrom=config["filter"]["symmetry_tolerance_angstrom"],
+        code=unwatched(code_of("scripts/calculate_relaxations.py", ENGINE_CODE)),
+        reference=unwatched(engine_settings(config["reference"], "relax")),
+        relax=unwatched(relaxation_limits(config)),
+        symmetry_tolerance_angstrom=unwatched(
+            config["filter"]["symmetry_tolerance_angstrom"]
+        ),
         jobs_per_shard=config["reference"]["jobs_per_shard"],
         machine=machine_state(config["reference"]),
         how=how_to_calculate(config["reference"]),
@@ -51,8 +53,8 @@ rule calculate_supercells:
         gpu=NEEDS.gpus("calculate_supercells"),
         tasks=NEEDS.tasks("calculate_supercells"),
     params:
-        code=code_of("scripts/calculate_supercells.py", ENGINE_CODE),
-        reference=engine_settings(config["reference"], "supercell"),
+        code=unwatched(code_of("scripts/calculate_supercells.py", ENGINE_CODE)),
+        reference=unwatched(engine_settings(config["reference"], "supercell")),
         parts=config["reference"]["label"],
         jobs_per_shard=config["reference"]["jobs_per_shard"],
         machine=machine_state(config["reference"]),
@@ -82,7 +84,7 @@ rule list_calculations:
         tasks=NEEDS.tasks("list_calculations"),
     params:
         code=code_of("scripts/list_calculations.py", ENGINE_CODE),
-        reference=engine_settings(config["reference"], "supercell"),
+        reference=unwatched(engine_settings(config["reference"], "supercell")),
         how=how_to_calculate(config["reference"]),
     script:
         "../scripts/list_calculations.py"

@@ -30,6 +30,7 @@ for change in json.loads(sys.argv[1]):
         print(json.dumps(rules, default=str, sort_keys=True))
 """
 TRANSPORT = {"solve_bte", "check_supercells", "cross_check_transport", "converge_transport"}
+CALCULATIONS = {"calculate_relaxations", "calculate_supercells", "list_calculations"}
 FIGURES = {"draw_figure", "draw_convergence"}
 # By change: the rules that run again by themselves, and the expensive rules whose products are then out of date.
 CHANGES = {
@@ -44,10 +45,10 @@ CHANGES = {
     "training.epochs=7": (set(), {"train_member"}),
     "reference.vasp.tasks=32": (set(), set()),
     "reference.vasp.cutoff_ev=600": (
-        {"check_supercells"}, {"relax_structures", "label_forces", "label_selected"}
+        {"check_supercells"}, {"relax_structures", "label_forces", "label_selected", *CALCULATIONS}
     ),
-    "reference.label=['training']": ({"label_forces"}, set()),
-    "relax.steps_max=7": ({"check_supercells"}, {"relax_structures"}),
+    "reference.label=['training']": ({"label_forces", "calculate_supercells"}, set()),
+    "relax.steps_max=7": ({"check_supercells"}, {"relax_structures", "calculate_relaxations"}),
     "source.snapshot=elsewhere": (set(), set()),
     "bonding.outputs=elsewhere": (set(), set()),
 }  # fmt: skip
@@ -85,7 +86,8 @@ def test_a_change_runs_the_rules_again_whose_results_it_decides_and_no_others(pa
 
 
 def test_every_rule_but_the_expensive_ones_watches_its_code(parameters):
-    expensive = {"relax_structures", "label_forces", "label_selected", "train_member", "publish_model"}
+    expensive = CALCULATIONS - {"list_calculations"}
+    expensive |= {"relax_structures", "label_forces", "label_selected", "train_member", "publish_model"}
     for rule, (watched, said) in parameters["default"].items():
         if watched or said:
             computed = rule in ("draw_figure",)  # by a function of the figure's name
