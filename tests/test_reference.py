@@ -14,8 +14,9 @@ from ase.units import Bohr
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.reference.baselines import evaluate_structure, force_errors
 from phonoscreen.reference.collected import CollectedEngine, match_atoms, output_files
+from phonoscreen.reference.k_points import k_grid
 from phonoscreen.reference.registry import make_engine
-from phonoscreen.reference.vasp import VaspEngine, incar, k_grid, read_vasprun
+from phonoscreen.reference.vasp import VaspCode, incar, read_vasprun
 from phonoscreen.stages.labels import label_supercells
 from phonoscreen.structures.store import structure_arrays
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
@@ -139,7 +140,9 @@ def test_vasp_inputs_are_those_of_the_study_and_read_by_other_programs(tmp_path,
     from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
     atoms = displaced(build_supercell(salt, (2, 2, 2)), 4)
-    order = VaspEngine(VASP, tmp_path).write_inputs(atoms, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    VaspCode(VASP).write(atoms, tmp_path / "run", "")
+    order = numpy.argsort(atoms.numbers, kind="stable")
     settings = Incar.from_file(tmp_path / "run/INCAR")
     assert settings["ENCUT"] == 520 and settings["EDIFF"] == 1e-8 and settings["GGA"].upper() == "PE"
     assert settings["ISPIN"] == 1 and settings["NSW"] == 0 and not settings.get("LDAU") and not settings.get("LSORBIT")
@@ -153,7 +156,7 @@ def test_vasp_inputs_are_those_of_the_study_and_read_by_other_programs(tmp_path,
 
 def test_missing_potentials_are_named(tmp_path, library):
     with pytest.raises(StudyError, match="K_sv"):
-        VaspEngine(VASP, tmp_path).write_inputs(bulk("KCl", "rocksalt", a=6.3), tmp_path / "run")
+        VaspCode(VASP).write(bulk("KCl", "rocksalt", a=6.3), tmp_path, "")
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +202,7 @@ def test_a_vasprun_that_is_not_converged_is_no_result(vasprun, tmp_path):
 
 
 def test_what_vasp_lacks_on_this_machine_is_no_fault_of_a_structure(tmp_path, monkeypatch, library, salt):
-    engine = VaspEngine({**VASP, "command": "/nowhere/vasp_std"}, tmp_path)
+    engine = make_engine({**VASP, "command": "/nowhere/vasp_std"}, 1, tmp_path)
     with pytest.raises(MachineError, match="cannot be started"):
         engine.forces(salt, "nacl-225/0")
     monkeypatch.delenv("VASP_PP_PATH")
@@ -208,8 +211,8 @@ def test_what_vasp_lacks_on_this_machine_is_no_fault_of_a_structure(tmp_path, mo
 
 
 def test_a_dft_code_that_fails_is_an_error_with_its_folder(tmp_path, library, salt):
-    engine = VaspEngine({**VASP, "command": "false"}, tmp_path)
-    with pytest.raises(StudyError, match=r"ended with code 1[\s\S]*nacl-225/0"):
+    engine = make_engine({**VASP, "command": "false"}, 1, tmp_path)
+    with pytest.raises(StudyError, match=r"wrote no vasprun.xml[\s\S]*nacl-225/0"):
         engine.forces(salt, "nacl-225/0")
 
 

@@ -1,12 +1,16 @@
 """VASP as reference: writes INCAR, KPOINTS, POSCAR and POTCAR, runs the user's executable, reads vasprun.xml.
 
 VASP is licensed and not part of this project; the user names the command (setting ``reference.vasp.command``) and the
-folder of the potentials (environment variable ``VASP_PP_PATH``, as in ASE).
+folder of the potentials (environment variable ``VASP_PP_PATH``, as in ASE). Of the potentials titles and sha256 alone
+are kept: the POTCAR is removed with the folder of its calculation, and inputs for another machine name the potentials
+in ``POTCAR.spec`` instead.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 from ase.io import read, write
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from phonoscreen.audit.errors import MachineError, StudyError, run_program
-from phonoscreen.audit.names import file_name
-from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.formats.labelled import read_labelled
 from phonoscreen.reference.base import check_results
+from phonoscreen.reference.k_points import k_grid
+from phonoscreen.reference.programs import CalculationError, ProgramEngine, program_engine
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -34,21 +38,47 @@ _POTENTIALS = {
 }  # fmt: skip
 
 
-def incar(cutoff_ev: float) -> str:
-    """Return the INCAR of a single-point calculation with tight forces: PBE, non-magnetic, no +U, no spin-orbit."""
+FUNCTIONALS = {"PBE": "PE", "PBEsol": "PS"}
+"""Values of GGA in INCAR. The PAW potentials are those of PBE for both, as the manual of VASP advises."""
+
+_REMEDIES: dict[str, dict[str, str]] = {
+    "": {},
+    "electrons": {"ALGO": "All", "TIME": "0.3", "NELM": "400"},
+    "symmetry": {"ISYM": "0"},
+    "k_points": {},  # a grid with the point Gamma instead
+    "memory": {"NCORE": "1", "KPAR": "1"},
+    "killed": {"NCORE": "1", "KPAR": "1"},
+    "unfinished": {"ALGO": "Fast"},
+}
+"""Tags that avoid a failure without changing what is calculated."""
+
+_SIGNS = {
+    "symmetry": ("inverse of rotation matrix was not found", "POSMAP", "PRICEL", "SGRCON", "INVGRP", "group operation"),
+    "k_points": ("IBZKPT", "Could not get correct shifts", "Tetrahedron method fails", "k-points in the full"),
+    "electrons": ("ZHEGV failed", "BRMIX: very serious problems", "EDDDAV", "Sub-Space-Matrix is not hermitian"),
+    "memory": ("oom-kill", "Out Of Memory", "insufficient virtual memory"),
+}
+"""What VASP prints, by the class of the failure."""
+
+
+def incar(
+    cutoff_ev: float, functional: str = "PBE", smearing_ev: float = 0.05, changes: Mapping[str, str] | None = None
+) -> str:
+    """Return the INCAR of a single-point calculation with tight forces: non-magnetic, no +U, no spin-orbit.
+
+    Parameters
+    ----------
+    cutoff_ev : of the plane waves
+    functional : one of ``FUNCTIONALS``
+    smearing_ev : width of the Gaussian smearing
+    changes : further tags
+    """
     settings = {
-        "GGA": "PE", "PREC": "Accurate", "ENCUT": f"{cutoff_ev:g}", "EDIFF": "1E-8", "NELM": "200", "ISPIN": "1",
-        "ISMEAR": "0", "SIGMA": "0.05", "LREAL": ".FALSE.", "LASPH": ".TRUE.", "IBRION": "-1", "NSW": "0",
-        "ISIF": "2", "LWAVE": ".FALSE.", "LCHARG": ".FALSE.",
+        "GGA": FUNCTIONALS[functional], "PREC": "Accurate", "ENCUT": f"{cutoff_ev:g}", "EDIFF": "1E-8", "NELM": "200",
+        "ISPIN": "1", "ISMEAR": "0", "SIGMA": f"{smearing_ev:g}", "LREAL": ".FALSE.", "LASPH": ".TRUE.",
+        "IBRION": "-1", "NSW": "0", "ISIF": "2", "LWAVE": ".FALSE.", "LCHARG": ".FALSE.", **(changes or {}),
     }  # fmt: skip
     return "".join(f"{key} = {value}\n" for key, value in settings.items())
-
-
-def k_grid(cell: ArrayLike, k_spacing_per_angstrom: float) -> tuple[int, ...]:
-    """Return the divisions of a Gamma-centred grid with at most this spacing (2 pi included), (3,) int."""
-    reciprocal = 2 * numpy.pi * numpy.linalg.inv(numpy.asarray(cell)).T
-    lengths = numpy.linalg.norm(reciprocal, axis=1)
-    return tuple(int(n) for n in numpy.maximum(1, numpy.ceil(lengths / k_spacing_per_angstrom - 1e-6)))
 
 
 def read_vasprun(path: str | Path, n_atoms: int) -> tuple[float, NDArray, NDArray]:
@@ -81,65 +111,104 @@ def _stress(path):
         raise StudyError(f"stress cannot be read: {error}", where=str(path), fix="repeat this calculation") from error
 
 
-class VaspEngine:
-    """Single-point calculations with VASP, one folder each; a folder with a finished result is not calculated again.
+class VaspCode:
+    """VASP, as ``phonoscreen.reference.programs.Code`` describes it.
 
     Parameters
     ----------
-    settings : ``command, cutoff_ev, k_spacing_per_angstrom`` of the reference settings, and ``tasks``, the number of
-        MPI processes, which ``{tasks}`` in the command stands for
-    folder : where the calculations are
+    settings : ``model, cutoff_ev, k_spacing_per_angstrom, k_points, smearing_ev, command`` of the reference settings,
+        and ``tasks``, the number of MPI processes, which ``{tasks}`` in the command stands for
     """
 
-    kind, relaxes = "vasp", True
+    kind, log = "vasp", "vasp.log"
 
-    def __init__(self, settings: Mapping[str, Any], folder: str | Path):
-        if not settings.get("command"):
-            raise StudyError(
-                "no VASP command",
-                where="config reference.vasp.command",
-                fix="set it, for example to 'mpirun -n {tasks} vasp_std'",
-            )
-        self._command = settings["command"].replace("{tasks}", str(settings.get("tasks", 1)))
-        self._folder = Path(folder)
-        self._cutoff_ev, self._k_spacing = settings["cutoff_ev"], settings["k_spacing_per_angstrom"]
-        self.name = f"VASP {settings['model']} {self._cutoff_ev:g} eV"
+    def __init__(self, settings: Mapping[str, Any]):
+        self.settings = {
+            "engine": "vasp", "functional": settings["model"], "cutoff_ev": float(settings["cutoff_ev"]),
+            "k_spacing_per_angstrom": float(settings["k_spacing_per_angstrom"]),
+            "k_points": settings.get("k_points", "gamma_centred"),
+            "smearing_ev": float(settings.get("smearing_ev", 0.05)),
+        }  # fmt: skip
+        self.name = f"VASP {settings['model']} {settings['cutoff_ev']:g} eV"
+        words = (settings.get("command") or "").replace("{tasks}", str(settings.get("tasks", 1)))
+        self.command = shlex.split(words)
+        potentials = 'for name in $(cat POTCAR.spec); do cat "$VASP_PP_PATH/potpaw_PBE/$name/POTCAR"; done > POTCAR'
+        self.command_elsewhere = ["{", f"{potentials} &&", *(self.command or ["srun", "vasp_std"]), "; }"]
+        self._carried = settings.get("mode", "run") != "run"
 
-    def write_inputs(self, atoms: Atoms, folder: Path) -> NDArray:
-        """Write POSCAR, INCAR, KPOINTS and POTCAR.
-
-        Returns
-        -------
-        (n_atoms,) order of the atoms in POSCAR (grouped by element)
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        order = numpy.argsort(atoms.numbers, kind="stable")
-        grouped = atoms[order]
+    def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
+        """Write POSCAR (atoms grouped by element), INCAR, KPOINTS and POTCAR."""
+        given, change = self.settings, _REMEDIES[remedy]
+        grouped = atoms[_grouped(atoms)]
         write(folder / "POSCAR", grouped, format="vasp", direct=True, sort=False)
-        (folder / "INCAR").write_text(incar(self._cutoff_ev))
-        grid = " ".join(map(str, k_grid(atoms.cell, self._k_spacing)))
-        (folder / "KPOINTS").write_text(f"Gamma-centred, {self._k_spacing:g} 1/angstrom\n0\nGamma\n{grid}\n0 0 0\n")
-        (folder / "POTCAR").write_text("".join(potcar(symbol) for symbol in dict.fromkeys(grouped.symbols)))
-        return order
+        tags = incar(given["cutoff_ev"], given["functional"], given["smearing_ev"], change)
+        (folder / "INCAR").write_text(tags)
+        centred = given["k_points"] == "gamma_centred" or remedy == "k_points"
+        grid = " ".join(map(str, k_grid(atoms.cell, given["k_spacing_per_angstrom"])))
+        scheme = "Gamma" if centred else "Monkhorst-Pack"
+        spacing = f"{given['k_spacing_per_angstrom']:g} 1/angstrom"
+        (folder / "KPOINTS").write_text(f"spacing {spacing}\n0\n{scheme}\n{grid}\n0 0 0\n")
+        kinds = list(dict.fromkeys(grouped.symbols))
+        (folder / "POTCAR.spec").write_text("".join(f"{_POTENTIALS.get(kind, kind)}\n" for kind in kinds))
+        if not self._carried:
+            (folder / "POTCAR").write_text("".join(map(potcar, kinds)))
 
-    def evaluate(self, atoms: Atoms, label: str) -> tuple[float, NDArray, NDArray]:
-        """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3."""
-        check_geometry(atoms, label)
-        folder = self._folder.joinpath(*map(file_name, label.split("/")))
-        order = self.write_inputs(atoms, folder)
-        inputs = "\0".join((folder / name).read_text() for name in ("POSCAR", "INCAR", "KPOINTS"))
-        done = folder / "finished"
-        if not (done.exists() and done.read_text() == inputs):
-            code = run_program(shlex.split(self._command), folder, folder / "vasp.log")
-            if code:
-                raise StudyError(f"VASP ended with code {code}", where=str(folder), fix="read vasp.log there")
-        energy_ev, forces, stress = read_vasprun(folder / "vasprun.xml", len(atoms))
-        done.write_text(inputs)
-        return energy_ev, forces[numpy.argsort(order)], stress
+    def read(self, folder: Path, atoms: Atoms) -> dict[str, Any]:
+        """Return energy, forces and stress of vasprun.xml, in the order of the atoms that were given."""
+        failure = _failure(folder, self.log)
+        if failure:
+            raise failure
+        back = numpy.argsort(_grouped(atoms))
+        try:
+            energy_ev, forces, stress = read_vasprun(folder / "vasprun.xml", len(atoms))
+        except StudyError as error:
+            kind = "electrons" if "converge" in error.what else "unfinished"
+            raise CalculationError(error.what, failure=kind, where=str(folder), fix=error.fix) from error
+        _check_same(folder / "vasprun.xml", atoms)
+        return {"energy_ev": energy_ev, "forces": forces[back], "stress": stress}
 
-    def forces(self, atoms: Atoms, label: str) -> tuple[float, NDArray]:
-        """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
-        return self.evaluate(atoms, label)[:2]
+    def about(self, folder: Path) -> dict[str, Any]:
+        """Return titles and sha256 of the potentials, and the version of VASP."""
+        found: dict[str, Any] = {}
+        if (folder / "POTCAR").exists():
+            text = (folder / "POTCAR").read_text(errors="replace")
+            titles = [line.strip() for line in text.splitlines() if line.strip().startswith("PAW")]
+            found["potentials"] = titles
+            found["potcar_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        if (folder / "vasprun.xml").exists():
+            with open(folder / "vasprun.xml", errors="replace") as stream:
+                version = re.search(r'name="version"[^>]*>\s*([^<\s]+)', stream.read(4000))
+            if version:
+                found["version"] = version[1]
+        return found
+
+
+def _grouped(atoms):
+    """Order of the atoms in POSCAR, (n_atoms,)."""
+    return numpy.argsort(atoms.numbers, kind="stable")
+
+
+def _check_same(path, atoms):
+    found, wanted = read_labelled(path)[-1], atoms[_grouped(atoms)]
+    apart = (found.positions - wanted.positions) @ numpy.linalg.inv(atoms.cell.array)
+    same = (found.numbers == wanted.numbers).all() and numpy.abs(found.cell.array - atoms.cell.array).max() < 1e-4
+    if not same or numpy.abs((apart - numpy.rint(apart)) @ atoms.cell.array).max() > 1e-4:
+        raise CalculationError("these outputs are of another crystal", failure="unfinished", where=str(path),
+                               fix="calculate it again from its own POSCAR")  # fmt: skip
+
+
+def _failure(folder, log):
+    """Return what VASP itself complains about, None if nothing."""
+    path = folder / log
+    text = path.read_text(errors="replace")[-50_000:] if path.exists() else ""
+    for failure, signs in _SIGNS.items():
+        for sign in signs:
+            if sign in text and not (folder / "vasprun.xml").exists():
+                return CalculationError(f"VASP says: {sign}", failure=failure, where=str(folder))
+    if not (folder / "vasprun.xml").exists():
+        return CalculationError("VASP wrote no vasprun.xml", failure="unfinished", where=str(folder),
+                                fix=f"read {log} there")  # fmt: skip
+    return None
 
 
 def potcar(symbol: str) -> str:
@@ -161,6 +230,20 @@ def potcar(symbol: str) -> str:
     return path.read_text()
 
 
-def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> VaspEngine:
-    """Return the engine; ``threads`` is not used, the command of the settings says how VASP runs in parallel."""
-    return VaspEngine(settings, folder)
+code_of_settings = VaspCode
+
+
+def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> ProgramEngine:
+    """Return the engine; ``threads`` is not used, the command of the settings says how VASP runs in parallel.
+
+    Raises
+    ------
+    StudyError
+        If no command is given.
+    """
+    if settings.get("mode", "run") == "run" and not settings.get("command"):
+        raise StudyError(
+            "no VASP command", where="config reference.vasp.command",
+            fix="set it, for example to 'mpirun -n {tasks} vasp_std'",
+        )  # fmt: skip
+    return program_engine(VaspCode(settings), settings, folder)
