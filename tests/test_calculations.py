@@ -42,6 +42,9 @@ class FakeCode:
         self._count, self._behaviour, self._failure = folder / "count", {"": first}, failure
         self._other = remedied
 
+    def identity(self, atoms):
+        return self.settings
+
     def write(self, atoms, folder, remedy):
         document = {
             "positions": atoms.positions.tolist(), "count": str(self._count), "remedy": remedy,

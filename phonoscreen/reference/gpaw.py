@@ -111,6 +111,10 @@ class GpawCode:
             **change,
         }
 
+    def identity(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what decides the numbers besides the crystal."""
+        return self.settings
+
     def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
         """Write ``calculation.json`` and ``run.py``."""
         document = {

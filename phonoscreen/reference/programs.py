@@ -67,14 +67,15 @@ class Code(Protocol):
 
     kind: str
     name: str
-    settings: Mapping[str, Any]
-    """What decides the numbers; neither commands nor remedies."""
     command: Sequence[str]
     """Words that start the program in the folder of a calculation."""
     command_elsewhere: Sequence[str]
     """The same on a machine of the user's choice."""
     log: str
     """Name of the file that takes what the program prints."""
+
+    def identity(self, atoms: Atoms) -> Mapping[str, Any]:
+        """Return what decides the numbers besides the crystal; neither commands nor remedies."""
 
     def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
         """Write the inputs; ``remedy`` is the failure that they must avoid, ``""`` at first."""
@@ -134,7 +135,7 @@ class ProgramEngine:
             If the machine failed, or the time of the job does not suffice for one more calculation.
         """
         check_geometry(atoms, label)
-        found = self._store.find(self._code.settings, atoms)
+        found = self._store.find(self._code.identity(atoms), atoms)
         if found is None or (found.failure and self._again):
             found = self._obtain(atoms, label)
         if found.failure:
@@ -215,7 +216,7 @@ class ProgramEngine:
 
     def _calculation(self, atoms, label, results, failure, about):
         arrays = (atoms.numbers, atoms.cell.array, atoms.positions)
-        return Calculation(label, self._code.settings, *arrays, results, failure, about)
+        return Calculation(label, self._code.identity(atoms), *arrays, results, failure, about)
 
     def _time_left(self, label):
         """Return the seconds that a program may run, None without a limit; refuse to begin what cannot end."""

@@ -136,6 +136,10 @@ class VaspCode:
         self.command_elsewhere = ["{", f"{potentials} &&", *(self.command or ["srun", "vasp_std"]), "; }"]
         self._carried = settings.get("mode", "run") != "run"
 
+    def identity(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what decides the numbers besides the crystal."""
+        return self.settings
+
     def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
         """Write POSCAR (atoms grouped by element), INCAR, KPOINTS and POTCAR."""
         given, change = self.settings, _REMEDIES[remedy]

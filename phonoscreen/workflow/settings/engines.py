@@ -1,6 +1,6 @@
 """Settings of the reference forces: one section for each engine, of which ``engine`` chooses one."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from phonoscreen.workflow.settings.fields import Section, Text, count, distinct, number, optional
 
@@ -41,6 +41,26 @@ class Gpaw(Dft):
     """Exchange-correlation functional [P: PBE]."""
 
 
+class Espresso(Dft):
+    """Quantum ESPRESSO (pw.x)."""
+
+    model: Literal["PBE", "PBEsol"] = "PBE"
+    """Exchange-correlation functional, for which the potentials must be made [P: PBE]."""
+    potentials: optional(Text) = None
+    """Folder with one potential (UPF) for each element; null: that of the variable ``ESPRESSO_PSEUDO``."""
+    density_cutoff_factor: number(4, 16) = 8
+    """Cutoff of the density in those of the waves: 4 for norm-conserving potentials, 8 or more for others [OWN]."""
+
+
+class AseCalculator(Section):
+    """Any calculator of ASE, by its name. Whether it is DFT, its name tells."""
+
+    model: Text = "ase.calculators.emt:EMT"
+    """``module:Class`` of the calculator."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the class."""
+
+
 class SevenNet(Section):
     """SevenNet: universal potentials whose weights ship inside the package. Not DFT."""
 
@@ -74,7 +94,7 @@ class Collected(Section):
 class Reference(Section):
     """Where the reference forces come from."""
 
-    engine: Literal["vasp", "gpaw", "nequix", "sevennet", "chgnet", "collected"] = "vasp"
+    engine: Literal["vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "collected"] = "vasp"
     """Which of the sections below computes; the others have no effect."""
     label: distinct(Part, at_least=1) = ["training", "validation"]
     """Parts of the manifest that get reference labels before any selection."""
@@ -88,6 +108,8 @@ class Reference(Section):
     """File of finished calculations that somebody else made: what it holds is not calculated again."""
     vasp: Vasp = Vasp()
     gpaw: Gpaw = Gpaw()
+    espresso: Espresso = Espresso()
+    ase: AseCalculator = AseCalculator()
     nequix: Nequix = Nequix()
     sevennet: SevenNet = SevenNet()
     chgnet: Chgnet = Chgnet()
