@@ -57,11 +57,12 @@ def convergence_before(wildcards):
 
 
 def member_before(wildcards):
-    """The same member after the round before; in round 0 that of a published model, if there is one to start from."""
+    """The same member after the round before; in round 0 that of a published model, if there is one to start from.
+
+    A published model with fewer members is the beginning of several: seeds and batches tell them apart.
+    """
     if int(wildcards.round) == 0:
-        folder = config["training"]["pretrained"]
-        weights = f"{folder}/member{wildcards.member}.safetensors"
-        return [weights, f"{folder}/model.json"] if folder else []
+        return published_member(config["training"]["pretrained"], int(wildcards.member))
     folder = f"results/rounds/{int(wildcards.round) - 1}/members/{wildcards.member}"
     return [f"{folder}/model.safetensors", f"{folder}/model.json"]
 

@@ -6,7 +6,7 @@ from phonoscreen.forcefield.pooled import pooled_rms
 
 OURS = "this study"
 _POTENTIALS = {"nequix": "Nequix", "sevennet": "SevenNet", "chgnet": "CHGNet"}
-_CODES = {"vasp": "VASP", "gpaw": "GPAW"}
+_CODES = {"vasp": "VASP", "gpaw": "GPAW", "espresso": "Quantum ESPRESSO"}
 _COHP = {"lobster": "LOBSTER", "gpaw": "GPAW, PBE, LCAO", "tblite": "GFN1-xTB, tblite"}
 
 

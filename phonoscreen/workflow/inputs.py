@@ -199,6 +199,16 @@ def model_settings(force_model: dict) -> dict:
     return {**common, **force_model[kind]}
 
 
+def published_member(folder: str | None, member: int) -> list[str]:
+    """Return weights and settings of a published model that a member begins with, [] without such a model."""
+    if not folder:
+        return []
+    there = sorted(map(str, Path(folder).glob("member*.safetensors")))
+    named = f"{folder}/member{member}.safetensors"
+    weights = there[member % len(there)] if there and named not in there else named
+    return [weights, f"{folder}/model.json"]
+
+
 def training_settings(training: dict) -> dict:
     """Return the settings that decide a training.
 
