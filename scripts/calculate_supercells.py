@@ -12,8 +12,9 @@ from phonoscreen.stages.calculations import calculate, share_of, supercells
 def main(job):
     upstream = read_records(job.input.supercell_records).set_index("structure_id")["status"]
     parts = pandas.read_parquet(job.input.manifest).set_index("structure_id")["part"]
-    counts = read_records(job.input.assignment).set_index("structure_id")["n_reference"]
+    assignment = read_records(job.input.assignment).set_index("structure_id")
     wanted = [name for name, status in upstream.items() if status == "ok" and parts[name] in job.params.parts]
+    counts = assignment["n_reference"] if wanted else {}  # before anything is relaxed there is no such column
     with h5py.File(job.input.supercells) as store:
         spacing = job.params.reference["k_spacing_per_angstrom"]
         pieces = supercells(store, counts, wanted, engine_of(job), spacing)

@@ -119,6 +119,8 @@ class ProgramEngine:
         self.kind, self.name, self._code = code.kind, code.name, code
         self._folder, self._store, self._mode = Path(folder), store, mode
         self._longest_s, self._again = 0.0, again
+        self.seconds: float | None = None
+        """What the last calculation took when it was run; None where nobody knows."""
 
     def forces(self, atoms: Atoms, label: str) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
@@ -138,6 +140,7 @@ class ProgramEngine:
         found = self._store.find(self._code.identity(atoms), atoms)
         if found is None or (found.failure and self._again):
             found = self._obtain(atoms, label)
+        self.seconds = found.about.get("seconds")
         if found.failure:
             raise CalculationError(
                 str(found.about.get("message") or FAILURES.get(found.failure, found.failure)), failure=found.failure,

@@ -14,7 +14,9 @@ from phonoscreen.workflow.settings.study import Study
 MOST_VALUES = 10_000
 """Values of a configuration; a study has some two hundred."""
 SHOWN_PROBLEMS = 20
-LOCATED = (("source", "path"), ("relax", "published_model"), ("reference", "calculations"))
+LOCATED = (
+    ("source", "path"), ("relax", "published_model"), ("reference", "calculations"), ("training", "pretrained"),
+)  # fmt: skip
 """Paths that may be those of the repository."""
 UNITS = {
     "angstrom", "nm", "bohr", "thz", "cm1", "ev", "mev", "ry", "k", "c", "celsius", "gpa", "kbar", "w", "m", "s", "per",
