@@ -15,9 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-cluster test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport
-||||||| parent of 88b7123 (The plan is short enough to read, and measured with all structures of Table 1; benchmark of a finished study at that scale)
-.PHONY: run test test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale
+.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -67,6 +65,15 @@ published-model: .venv/.complete
 
 test-nequix: .venv-nequix/.complete
 	.venv-nequix/bin/python -m pytest tests/test_reference_nequix.py
+
+# Products in an object storage: the plugin of Snakemake and a real S3 server on this machine.
+.venv-storage/.complete: envs/storage-requirements.txt
+	$(PYTHON) -m venv .venv-storage
+	.venv-storage/bin/python -m pip install --quiet --no-deps -r envs/storage-requirements.txt
+	touch $@
+
+test-storage: .venv-storage/.complete
+	.venv-storage/bin/python -m pytest tests/test_storage.py
 
 # The experiment on force models, in a folder of its own; continues where it stopped. SCALE=3 takes three times the compounds (at most 7).
 SCALE ?= 1

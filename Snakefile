@@ -11,6 +11,7 @@ sys.path.insert(0, str(workflow.current_basedir))
 from phonoscreen.audit.integrity import check_before_start
 from phonoscreen.audit.kept import UNWATCHED, announce_asked
 from phonoscreen.audit.outdated import find_outdated, statement
+from phonoscreen.audit.provenance import announce_storage
 from phonoscreen.audit.records import announce_accepted
 from phonoscreen.audit.remake import announce_call
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
@@ -84,6 +85,7 @@ onstart:
 
 
 prepare_jobs(ROOT)
+announce_storage(workflow.storage_settings)
 
 # Files that ship with the repository, as seen from the folder the study runs in.
 RESOURCES = os.path.relpath(ROOT / "resources")

@@ -328,7 +328,7 @@ rule write_experiment:
         captions=expand(
             "results/experiment/figures/{drawing}.md", drawing=EXPERIMENT_FIGURES
         ),
-        numbers=f"{RESOURCES}/published/numbers.yaml",
+        numbers=local(f"{RESOURCES}/published/numbers.yaml"),
     output:
         markdown="results/experiment/report.md",
         html=report(

@@ -3,12 +3,12 @@
 
 def files_of_source(wildcards):
     """Files that the candidates come from."""
-    return source_files(config["source"])
+    return [local(path) for path in source_files(config["source"])]
 
 
 def existing_outputs(wildcards):
     """Outputs of other programs that the study reads."""
-    return output_files(output_folder(config, wildcards.kind))
+    return [local(path) for path in output_files(output_folder(config, wildcards.kind))]
 
 
 def folder_of_outputs(wildcards, output):
@@ -62,7 +62,7 @@ def member_before(wildcards):
     A published model with fewer members is the beginning of several: seeds and batches tell them apart.
     """
     if int(wildcards.round) == 0:
-        return published_member(config["training"]["pretrained"], int(wildcards.member))
+        return [local(path) for path in published_member(config["training"]["pretrained"], int(wildcards.member))]
     folder = f"results/rounds/{int(wildcards.round) - 1}/members/{wildcards.member}"
     return [f"{folder}/model.safetensors", f"{folder}/model.json"]
 

@@ -2,7 +2,7 @@ rule collect_structures:
     """Candidates from a database, a folder of files or a list of compounds."""
     input:
         source=files_of_source,
-        prototypes=f"{RESOURCES}/prototypes.yaml",
+        prototypes=local(f"{RESOURCES}/prototypes.yaml"),
     output:
         structures="results/structures/candidates.extxyz",
         table="results/structures/candidates.parquet",
@@ -39,7 +39,7 @@ rule filter_structures:
     input:
         structures="results/structures/candidates.extxyz",
         table="results/structures/candidates.parquet",
-        prototypes=f"{RESOURCES}/prototypes.yaml",
+        prototypes=local(f"{RESOURCES}/prototypes.yaml"),
     output:
         manifest="results/structures/manifest.parquet",
         records="results/structures/filter_records.parquet",

@@ -18,9 +18,9 @@ rule write_summary:
         check_force_constants="results/checks/force_constants.parquet",
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
-        numbers=f"{RESOURCES}/published/numbers.yaml",
+        numbers=local(f"{RESOURCES}/published/numbers.yaml"),
         outdated="results/outdated.json",
-        contradictions=f"{RESOURCES}/published/contradictions.yaml",
+        contradictions=local(f"{RESOURCES}/published/contradictions.yaml"),
     output:
         markdown="results/summary.md",
         html=report(

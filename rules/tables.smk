@@ -62,7 +62,7 @@ rule tabulate_table1:
     """Structures per class, calculated, unexplored and stable, beside the published counts."""
     input:
         manifest="results/structures/manifest.parquet",
-        published=f"{RESOURCES}/published/table1.yaml",
+        published=local(f"{RESOURCES}/published/table1.yaml"),
         stability_reference=expand(
             "results/stability/reference/{shard}.parquet", shard=SHARDS
         ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.audit.provenance import file_sha256, record_path, seal
+from phonoscreen.audit.provenance import file_sha256, has_storage, product_name, record_path, seal
 from phonoscreen.audit.remake import remake_command
 
 
@@ -79,7 +79,7 @@ def read_record(path: str | Path, root: str | Path = ".") -> Record | None:
         record = Record(**content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
-    if not sound or record.path != os.path.normpath(os.path.relpath(Path(root) / path, root)):
+    if not sound or record.path != os.path.normpath(os.path.relpath(Path(root) / product_name(path), root)):
         raise StudyError(f"the record {place} of {path} is damaged", fix=f"make {path} again")
     return record
 
@@ -146,7 +146,7 @@ def check_inputs(paths: Iterable[str | Path], where: str) -> dict[str, str]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = dict(zip(names, pool.map(find_fault, names)))
     refuse([fault for fault, _ in found.values() if fault], where)
-    return {name: current for name, (_, current) in found.items() if current is not None}
+    return {product_name(name): current for name, (_, current) in found.items() if current is not None}
 
 
 def refuse(faults: Sequence[Fault], where: str) -> None:
@@ -195,6 +195,8 @@ def check_before_start(jobs: Iterable[Any]) -> None:
     jobs = list(jobs)
     made = {str(path) for job in jobs for path in job.output}
     read = {str(path) for job in jobs for path in job.input} - made
+    if has_storage():  # objects that are not here are compared in the jobs that fetch them
+        read = {path for path in read if os.path.exists(path)}
     recorded = sorted(path for path in read if (place := record_path(path)) is not None and place.exists())
     check_inputs(recorded, where="before the first job: nothing was started and nothing deleted")
 

@@ -23,7 +23,7 @@ import numpy
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import machine_named
-from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.provenance import file_sha256, product_name
 from phonoscreen.audit.sealed import read_sealed, write_sealed
 
 VARIABLE = "PHONOSCREEN_ASKED"  # what the running study was asked for by name, handed down to its jobs
@@ -56,7 +56,7 @@ def announce_asked(names: Iterable[str]) -> None:
 def is_asked(rule: str, outputs: Iterable[str]) -> bool:
     """Return whether the running study was asked by name to compute a product anew."""
     names = set(json.loads(os.environ.get(VARIABLE, "[]")))
-    return bool(names & {EVERYTHING, rule, *map(str, outputs)})
+    return bool(names & {EVERYTHING, rule, *map(str, outputs), *map(product_name, outputs)})
 
 
 def settings_of(job: Any) -> dict | None:

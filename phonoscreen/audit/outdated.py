@@ -10,7 +10,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import read_record
 from phonoscreen.audit.kept import PROTECTED
 from phonoscreen.audit.lineage import read_provenance
-from phonoscreen.audit.provenance import FOLDER
+from phonoscreen.audit.provenance import FOLDER, has_storage, product_name
 from phonoscreen.audit.remake import forcerun_command
 
 HEAD = "Out of date, used as they are: made with other settings or other code than the study has now."
@@ -55,7 +55,7 @@ def find_outdated(current: dict, root: str | Path = ".", planned: set | None = N
                 document = read_provenance(path)
             except StudyError:
                 continue
-            files = tuple(name for name in document["outputs"] if os.path.exists(os.path.join(root, name)))
+            files = tuple(name for name in document["outputs"] if _is_there(name, root))
             if not files or (planned is not None and not planned & set(files)):
                 continue
             whole = [{"settings": document["settings"], "structures": None, "seconds": document["seconds"]}]
@@ -65,6 +65,11 @@ def find_outdated(current: dict, root: str | Path = ".", planned: set | None = N
                 if changes:
                     found.append(Outdated(rule, files, changes, part["structures"], part["seconds"]))
     return found
+
+
+def _is_there(name: str, root: str | Path) -> bool:
+    """Whether a product exists; of one in a storage Snakemake knows."""
+    return has_storage() or os.path.exists(os.path.join(root, name))
 
 
 def _changes(old: Any, new: Any, name: str = "") -> dict[str, tuple]:
@@ -139,7 +144,7 @@ def footnote(path: str, made_from: list, root: str | Path = ".") -> str:
 
 def products_below(paths: list, root: str | Path = ".") -> set:
     """Return all products that some files were made from, directly or not, and these files."""
-    pending, seen, documents = [str(path) for path in paths], set(), {}
+    pending, seen, documents = [product_name(path) for path in paths], set(), {}
     while pending:
         path = pending.pop()
         if path in seen:

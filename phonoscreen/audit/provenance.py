@@ -17,6 +17,35 @@ from phonoscreen.audit.work import WORK, name_of
 
 FOLDER = Path("results/provenance")
 FILES = FOLDER / "files"
+STORAGE = "PHONOSCREEN_STORAGE"  # where Snakemake puts local copies of objects in a storage, handed down to the jobs
+
+
+def announce_storage(settings: Any) -> None:
+    """Keep for the jobs whether products live in a storage, and where their local copies are.
+
+    Parameters
+    ----------
+    settings : ``storage_settings`` of Snakemake's workflow
+    """
+    if settings.default_storage_provider:
+        os.environ[STORAGE] = os.path.abspath(settings.local_storage_prefix)
+    else:
+        os.environ.pop(STORAGE, None)
+
+
+def has_storage() -> bool:
+    """Return whether the products of the running study live in a storage."""
+    return STORAGE in os.environ
+
+
+def product_name(path: str | Path) -> str:
+    """Return the name of a product in the folder of the study, also where the file is the local copy of an object."""
+    place = os.environ.get(STORAGE)
+    parts = Path(os.path.abspath(path)).parts
+    if place and parts[: len(Path(place).parts)] == Path(place).parts and FOLDER.parts[0] in parts:
+        start = len(parts) - 1 - parts[::-1].index(FOLDER.parts[0])
+        return str(Path(*parts[start:]))
+    return str(path)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -37,7 +66,7 @@ def file_sha256(path: str | Path) -> str:
 def record_path(path: str | Path, root: str | Path = ".") -> Path | None:
     """Return where the record of a product stands, or None for a file that is no product of the study."""
     results = os.path.abspath(os.path.join(root, FOLDER.parent))
-    name = os.path.relpath(os.path.abspath(os.path.join(root, path)), results)
+    name = os.path.relpath(os.path.abspath(os.path.join(root, product_name(path))), results)
     if name == os.curdir or name.split(os.sep)[0] in (os.pardir, FOLDER.name, WORK.name):
         return None
     return Path(root) / FILES / f"{name}.json"
@@ -67,7 +96,7 @@ def write_provenance(job: Any, outputs: Iterable[str], *, started: float) -> Non
         "options": current_options(),
         "key": job.key,
         "inputs": job.inputs,
-        "outputs": {str(path): file_sha256(path) for path in outputs},
+        "outputs": {product_name(path): file_sha256(path) for path in outputs},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),
         "machine": machine(),
@@ -83,9 +112,11 @@ def write_provenance(job: Any, outputs: Iterable[str], *, started: float) -> Non
         "provenance": str(path.relative_to(FOLDER)),
         "provenance_sha256": file_sha256(path),
     }
-    for output, sha256 in document["outputs"].items():
+    for output in outputs:
+        name = product_name(output)
         n_bytes = None if os.path.isdir(output) else os.path.getsize(output)
-        record = {"path": os.path.normpath(os.path.relpath(output)), "sha256": sha256, "n_bytes": n_bytes, **common}
+        record = {"path": os.path.normpath(os.path.relpath(name)), "sha256": document["outputs"][name]}
+        record |= {"n_bytes": n_bytes, **common}
         if (place := record_path(output)) is not None:
             _write({**record, "seal": seal(record)}, place)
 
