@@ -1,0 +1,180 @@
+"""What the conda environments hold: as their files say, and as the wheels of the same packages require.
+
+``python -m tests.environments lock`` writes the lock files in ``envs/locks``: the packages of each environment with all
+that they require, in the versions installed here. ``python -m tests.environments build NAME FOLDER`` makes a virtual
+environment from the lock, with nothing else in it, and imports there every module that the rules of the environment
+reach. Conda channels cannot be reached from every place; wheels can.
+"""
+
+import ast
+import functools
+import json
+import re
+import subprocess
+import sys
+import venv
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from phonoscreen.workflow.code import modules_of
+from phonoscreen.workflow.inputs import engine_code, engine_environment
+from tests.conftest import ROOT
+
+LOCKS = ROOT / "envs/locks"
+WHEELS = {"pytorch": "torch", "matplotlib-base": "matplotlib", "tblite-python": "tblite"}
+"""Names on PyPI of packages that conda-forge names otherwise."""
+NO_PACKAGES = ("python", "pip")
+
+
+def families() -> list[str]:
+    """Return the names of the environments."""
+    return sorted(path.stem for path in (ROOT / "envs").glob("*.yaml"))
+
+
+def declared(family: str) -> dict[str, str]:
+    """Return the version of each package that an environment file lists, by its name on PyPI."""
+    found = {}
+    for entry in yaml.safe_load((ROOT / f"envs/{family}.yaml").read_text())["dependencies"]:
+        for item in entry["pip"] if isinstance(entry, dict) else [entry]:
+            name, _, version = item.replace("==", "=").partition("=")
+            if name not in NO_PACKAGES:
+                found[canonicalize_name(WHEELS.get(name, name))] = version
+    script = ROOT / f"envs/{family}.post-deploy.sh"
+    for name, version in re.findall(r"(\S+)==(\S+)", script.read_text()) if script.exists() else []:
+        found[canonicalize_name(name)] = version
+    return found
+
+
+def closure(names) -> dict[str, str]:
+    """Return the version of each package that some packages require, themselves included, as installed here.
+
+    Raises
+    ------
+    importlib.metadata.PackageNotFoundError
+        If one is not installed.
+    """
+    pending, found = [canonicalize_name(name) for name in names], {}
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found[name] = metadata.version(name).partition("+")[0]  # 2.13.0+cpu and the like
+            for text in metadata.requires(name) or []:
+                requirement = Requirement(text)
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                    pending.append(canonicalize_name(requirement.name))
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def top_levels() -> dict[str, set[str]]:
+    """Return the names of the distributions by the top-level module that they install."""
+    return {
+        top: {canonicalize_name(name) for name in names} for top, names in metadata.packages_distributions().items()
+    }
+
+
+def scripts_of(family: str) -> dict[str, list[str]]:
+    """Return the files each script of an environment starts from: itself, and an engine where the rule takes one."""
+    found: dict[str, list[str]] = {}
+    for name, body in _rules().items():
+        (script,) = re.findall(r"\.\./(scripts/\w+\.py)", body)
+        if "engine_environment(" in body:
+            engines = [name for name in _engines() if Path(engine_environment({"engine": name})).stem == family]
+            if engines:
+                found[script] = [engine_code({"reference": {"engine": engine}}) for engine in engines]
+        elif family in re.findall(r"envs/(\w+)\.yaml", body):
+            found[script] = []
+    return found
+
+
+def _rules():
+    text = "\n\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    found = {m.group(1): m.group(0) for m in re.finditer(r"^rule (\w+):\n(?:[ \t].*\n|\n(?=[ \t]))*", text, re.M)}
+    return {name: body for name, body in found.items() if "script:" in body}
+
+
+def _engines():
+    paths = sorted((ROOT / "phonoscreen/reference").glob("*.py"))
+    return [path.stem for path in paths if "\ndef make(" in path.read_text()]
+
+
+def imported(family: str) -> set[str]:
+    """Return the top-level names that the code of an environment imports, inside functions too."""
+    modules: set[str] = set()
+    for script, engines in scripts_of(family).items():
+        for engine in engines or [None]:
+            modules.update(modules_of(script, *([engine] if engine else [])))
+    names: set[str] = set()
+    for module in modules:
+        for node in ast.walk(ast.parse((ROOT / module).read_text())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"phonoscreen"}
+
+
+def allowed(family: str) -> set[str]:
+    """Return the top-level modules that the packages of an environment and what they require install."""
+    packages = set(closure(declared(family)))
+    return {top for top, names in top_levels().items() if names & packages}
+
+
+def write_guard(path: Path, engine: str) -> dict[str, str]:
+    """Write what each script may import, for ``tests/guard``; return the environment variables that switch it on.
+
+    Parameters
+    ----------
+    path : JSON file
+    engine : of the reference forces
+    """
+    chosen = Path(engine_environment({"engine": engine})).stem
+    scripts: dict[str, list[str]] = {}
+    for name, body in _rules().items():
+        family = chosen if "engine_environment(" in body else re.findall(r"envs/(\w+)\.yaml", body)[0]
+        scripts[name] = sorted(allowed(family))
+    path.write_text(json.dumps({"scripts": scripts, "installed": sorted(top_levels())}))
+    return {"PHONOSCREEN_GUARD": str(path), "PYTHONPATH": str(ROOT / "tests/guard")}
+
+
+def lock(family: str) -> str:
+    """Return the lock file of an environment as text."""
+    head = f"# Wheels of envs/{family}.yaml and of all that they require: python -m tests.environments lock\n"
+    return head + "".join(f"{name}=={version}\n" for name, version in closure(declared(family)).items())
+
+
+def build(family: str, folder: Path) -> None:
+    """Make a virtual environment that holds the lock of an environment alone, and import there what its rules reach."""
+    venv.create(folder, with_pip=True, clear=True)
+    python = folder / "bin/python"
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", LOCKS / f"{family}.txt"]
+    subprocess.run(install, check=True)
+    modules = sorted({module for script in scripts_of(family) for module in modules_of(script)})
+    names = [module[:-3].replace("/", ".") for module in modules if module.startswith("phonoscreen/")]
+    wanted = sorted(imported(family) & allowed(family))
+    code = f"import importlib\nfor name in {names + wanted!r}:\n    importlib.import_module(name)\n"
+    subprocess.run([python, "-c", code], cwd=ROOT, check=True)
+    print(f"{family}: {len(names)} modules imported with {len(lock(family).splitlines()) - 1} packages")
+
+
+def main() -> None:
+    """Write the lock files, or build one environment."""
+    if sys.argv[1:2] == ["lock"]:
+        LOCKS.mkdir(exist_ok=True)
+        for family in families():
+            try:
+                (LOCKS / f"{family}.txt").write_text(lock(family))
+            except metadata.PackageNotFoundError as error:
+                print(f"{family}: {error} is not installed here, its lock stays as it is")
+    elif sys.argv[1:2] == ["build"] and len(sys.argv) == 4:
+        build(sys.argv[2], Path(sys.argv[3]))
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
