@@ -6,6 +6,7 @@ import pandas
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_records, write_table
+from phonoscreen.stages.division import keep_division, read_division
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
 from phonoscreen.structures.filters import allowed_classes
 from phonoscreen.structures.manifest import build_manifest
@@ -21,12 +22,14 @@ def main(job):
         job.params.shards,
         job.params.seed,
         job.threads,
+        read_division(job),
     )
     for path in job.output.initial:
         rows = manifest[manifest["shard"] == Path(path).stem]
         write_structures({name: primitive[name] for name in rows["structure_id"]}, path)
     write_records(records, job.output.records)
     write_table(manifest, job.output.manifest)
+    keep_division(job, manifest)
 
 
 run_job(snakemake, main)

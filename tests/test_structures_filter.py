@@ -10,13 +10,14 @@ from ase.build import bulk
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import distance_fingerprint
+from phonoscreen.stages.division import keep_division, read_division
 from phonoscreen.structures.candidate import (
     Candidate,
     candidate_table,
     read_structures_by_id,
     write_structures,
 )
-from phonoscreen.structures.filters import assign_shards, draw_parts, find_duplicates
+from phonoscreen.structures.filters import Division, assign_shards, draw_parts, find_duplicates
 from phonoscreen.structures.manifest import build_manifest
 from phonoscreen.structures.sources import read_folder, read_pool
 
@@ -151,6 +152,50 @@ def test_the_size_of_the_study_is_no_problem():
     assign_shards({name: 100 if i % 2 else 9 for i, name in enumerate(names)}, [f"{n:04d}" for n in range(386)])
     assert Counter(parts.values())["training"] == 3182
     assert time.process_time() - begin < 10
+
+
+@pytest.mark.parametrize("n_shards, changed", [(40, 1), (41, 0)])
+def test_one_percent_more_structures_leave_the_other_shards_of_the_paper_as_they_are(n_shards, changed):
+    """77,091 and 3,182 structures; 803 are added, into a shard of their own or all into one of the others."""
+    costs = {f"oqmd-{number}": float((2 + number % 9) ** 2) for number in range(80273)}
+    shards = [f"{number:04d}" for number in range(40)]
+    before = assign_shards(costs, shards)
+    division = Division({name: ("unexplored", shard) for name, shard in before.items()}, tuple(shards))
+    more = costs | {f"new-{number}": 16.0 for number in range(803)}
+    now = [f"{number:04d}" for number in range(n_shards)]
+    assert division.serves(more, now)
+    after = division.assign(more, now)
+    assert all(after[name] == shard for name, shard in before.items())
+    touched = {after[name] for name in more if name not in costs}
+    assert len(touched) == 1 and len(touched & set(shards)) == changed
+
+
+def test_a_study_is_divided_anew_when_that_is_wanted():
+    names = [str(number) for number in range(100)]
+    division = Division({name: ("training", "0000") for name in names}, ("0000", "0001"))
+    assert division.serves(names, ["0000", "0001"]) and division.serves(names[:50], ["0000", "0001"])
+    assert not division.serves(names, ["0000", "0001", "0002"]), "other shards for the same structures"
+    assert not division.serves([*names, "a"], ["0000"]), "a shard is gone"
+    assert not division.serves([*names, *map(str, range(100, 120))], ["0000", "0001"]), "another study"
+
+
+def test_added_structures_are_unexplored_and_the_division_is_kept_with_what_decides_it(make_job):
+    first = [salt(f"{metal}{halide}", 6.0) for metal in ("Li", "Na", "K", "Rb", "Cs") for halide in ("F", "Cl", "I")]
+    job = make_job(params={"shards": ["0000", "0001"], "seed": 61, "filter": SETTINGS})
+    assert read_division(job) is None
+    before, _, _ = manifest_of(first)
+    keep_division(job, before)
+    table = candidate_table([*first, salt("KBr", 6.6)])
+    structures = {one.structure_id: one.atoms for one in [*first, salt("KBr", 6.6)]}
+    after, _, _ = build_manifest(
+        table, structures, CLASSES, SETTINGS, ["0000", "0001"], seed=61, earlier=read_division(job)
+    )
+    both = before.merge(after, on="structure_id")
+    assert len(both) == len(before) == len(after) - 1
+    assert (both["part_x"] == both["part_y"]).all() and (both["shard_x"] == both["shard_y"]).all()
+    assert after.set_index("structure_id").loc["kbr-6.6", "part"] == "unexplored"
+    job.params["filter"] = {**SETTINGS, "training_structures": 5}
+    assert read_division(job) is None
 
 
 def test_processes_give_the_same_manifest_as_one():

@@ -2,7 +2,8 @@
 
 import heapq
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ase.data import chemical_symbols
@@ -172,3 +173,49 @@ def assign_shards(costs: Mapping[str, float], shards: Iterable[str]) -> dict[str
         assignment[structure_id] = shard
         heapq.heappush(loads, (load + costs[structure_id], count + 1, shard))
     return assignment
+
+
+MOST_ADDED = 0.1
+"""Of the structures that a study had, as many may be added without dividing it anew."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the structures of a study are divided.
+
+    Attributes
+    ----------
+    of : (part, shard) by structure id
+    shards : names of the shards
+    """
+
+    of: Mapping[str, tuple[str, str]]
+    shards: tuple[str, ...]
+
+    def serves(self, names: Collection[str], shards: Sequence[str]) -> bool:
+        """Return whether it still serves a study of some structures and shards: the same, or grown a little."""
+        n_added = len(set(names) - self.of.keys())
+        kept = n_added > 0 or tuple(shards) == self.shards
+        return kept and set(self.shards) <= set(shards) and n_added <= MOST_ADDED * len(self.of)
+
+    def assign(self, costs: Mapping[str, float], shards: Sequence[str]) -> dict[str, str]:
+        """Assign the structures of a study that it serves to shards: every earlier one stays where it was.
+
+        The added ones go to the shards that were not there before, or else all of them to the least loaded one: the
+        other shards have nothing to compute.
+
+        Parameters
+        ----------
+        costs, shards : as in ``assign_shards``
+
+        Returns
+        -------
+        dict from structure id to shard
+        """
+        assignment = {name: self.of[name][1] for name in costs if name in self.of}
+        loads = dict.fromkeys(shards, 0.0)
+        for name, shard in assignment.items():
+            loads[shard] += costs[name]
+        new = [shard for shard in shards if shard not in self.shards]
+        added = {name: cost for name, cost in costs.items() if name not in self.of}
+        return assignment | assign_shards(added, new or [min(shards, key=lambda shard: (loads[shard], shard))])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from phonoscreen.audit.records import count_reasons
 from phonoscreen.crystal.geometry import distance_fingerprint
 from phonoscreen.formats.hidden_content import own_masses
 from phonoscreen.structures.filters import (
+    Division,
     allowed_elements,
     assign_shards,
     draw_parts,
@@ -41,9 +42,10 @@ def build_manifest(
     structures: Mapping[str, Atoms],
     classes: Collection[str] | None,
     settings: Mapping[str, Any],
-    shards: Iterable[str],
+    shards: Sequence[str],
     seed: int,
     threads: int = 1,
+    earlier: Division | None = None,
 ) -> tuple[pandas.DataFrame, list[dict], dict[str, Atoms]]:
     """Filter the candidates and assign the rest to parts and shards.
 
@@ -56,6 +58,7 @@ def build_manifest(
     shards : names of the shards
     seed : the study's seed
     threads : processes that search symmetries
+    earlier : how the study was divided before; structures that it had keep part and shard if only a few are added
 
     Returns
     -------
@@ -107,7 +110,7 @@ def build_manifest(
         del found[name]
     if not found:
         raise _nothing_left(records.values())
-    return _assemble({name: found[name][:2] for name in found}, records, settings, shards, seed)
+    return _assemble({name: found[name][:2] for name in found}, records, settings, shards, seed, earlier)
 
 
 def _nothing_left(records):
@@ -126,12 +129,17 @@ def _identity(classified):
     return classified.formula, classified.prototype, tuple(sorted(own_masses(classified.atoms).items()))
 
 
-def _assemble(found, records, settings, shards, seed):
+def _assemble(found, records, settings, shards, seed, earlier):
     unassigned = {name: one.prototype for name, (row, one) in found.items() if not row.part}
     sizes = part_sizes(len(unassigned), settings["training_structures"], settings["validation_structures"])
     drawn = draw_parts(unassigned, *sizes, seed)
     # Transport dominates the cost and grows with the cube of the number of bands, its mesh shrinks with the cell.
-    shard_of = assign_shards({name: len(one.atoms) ** 2 for name, (_, one) in found.items()}, shards)
+    costs = {name: float(len(one.atoms) ** 2) for name, (_, one) in found.items()}
+    if earlier and earlier.serves(costs, shards):
+        drawn = {name: earlier.of[name][0] if name in earlier.of else "unexplored" for name in unassigned}
+        shard_of = earlier.assign(costs, shards)
+    else:
+        shard_of = assign_shards(costs, shards)
     rows = []
     for name, (row, one) in found.items():
         records[name] = _record(name, "ok", "")
