@@ -2,20 +2,30 @@
 
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from phonoscreen.__main__ import main
 from phonoscreen.audit.records import write_records
+from phonoscreen.audit.sealed import write_sealed
 from phonoscreen.workflow.forecast import describe, forecast
 from phonoscreen.workflow.plan import PlannedJob
 from phonoscreen.workflow.resources import COSTS, STEPS_OF_RELAXATION, Needs
 from phonoscreen.workflow.settings.check import check_settings
 from tests.conftest import ROOT
 
-SHARDS = [SimpleNamespace(shard=f"{number:04d}") for number in range(40)]
+
+class Names(dict):
+    """Wildcards as Snakemake gives them: attributes and items."""
+
+    def __getattr__(self, name):
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+
+SHARDS = [Names(shard=f"{number:04d}") for number in range(40)]
 
 
 def jobs(rule, wildcards, *, done=0, outputs=()):
@@ -53,7 +63,7 @@ def test_a_universal_potential_that_exists_already_or_outputs_start_no_calculati
 
 def test_what_was_measured_corrects_what_is_left(tmp_path):
     settings, rule = check_settings({}), "fit_force_constants"
-    waiting = [SimpleNamespace(shard=one.shard, source="predicted") for one in SHARDS]
+    waiting = [Names(shard=one.shard, source="predicted") for one in SHARDS]
     (before,) = forecast(settings, jobs(rule, waiting), tmp_path)
     expected = Needs(settings, tmp_path).seconds(rule, waiting[0])
     for number in range(2):
@@ -82,6 +92,19 @@ def test_finished_jobs_say_how_many_calculations_there_were_and_how_large_the_pr
     assert stage.disk_gb == pytest.approx(2 * path.stat().st_size / 1e9), "relaxed structures are kept a second time"
 
 
+def test_what_was_computed_before_is_taken_along_and_costs_nothing(tmp_path):
+    settings, one = check_settings({}), SHARDS[:1]
+    (before,) = forecast(settings, jobs("relax_structures", one), tmp_path)
+    record = {"status": "ok"}
+    entries = {str(n): {"record": record} for n in range(2000)} | {"bad": {"record": {"status": "failed"}}}
+    write_sealed({"entries": entries}, tmp_path / "results/work/relax_structures/shard=0000/kept.json")
+    (after,) = forecast(settings, jobs("relax_structures", one), tmp_path)
+    assert after.calculations == pytest.approx(before.calculations * 7 / 2007)
+    forced = PlannedJob("relax_structures", one[0], 1, (), None, ("forced",))
+    (asked,) = forecast(settings, [forced], tmp_path)
+    assert asked.calculations == before.calculations
+
+
 @pytest.mark.parametrize("text", ["", "s\th:m:s\n", "s\tmax_rss\nNA\tNA\n", "junk"])
 def test_a_benchmark_file_that_cannot_be_read_counts_as_none(tmp_path, text):
     path = tmp_path / "benchmarks/check_stability/0.tsv"
@@ -93,7 +116,7 @@ def test_a_benchmark_file_that_cannot_be_read_counts_as_none(tmp_path, text):
 
 def test_gpu_hours_are_counted_where_gpus_are_asked_for(tmp_path):
     settings = copy.deepcopy(check_settings({}))
-    members = [SimpleNamespace(round="0", member="0")]
+    members = [Names(round="0", member="0")]
     (without,) = forecast(settings, jobs("train_member", members), tmp_path)
     settings["force_model"]["device"] = "cuda"
     (with_gpu,) = forecast(settings, jobs("train_member", members), tmp_path)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from phonoscreen.audit.kept import PROTECTED
+from phonoscreen.audit.sealed import read_sealed
+from phonoscreen.audit.work import work_folder
 from phonoscreen.workflow.plan import PlannedJob, plan_study
 from phonoscreen.workflow.resources import COSTS, INITIAL, LAPTOP_DENSITY_ANGSTROM, Needs
 from phonoscreen.workflow.shards import shard_names
@@ -92,6 +94,10 @@ def _add(stage, job, needs, config, folder):
     """Add one job to the stage of its rule."""
     cores, gpus = max(job.threads, needs.tasks(job.rule)), needs.gpus(job.rule)
     n_structures = needs.structures(job.rule, job.wildcards)
+    share = 1.0
+    if job.reasons and "forced" not in job.reasons and n_structures:
+        share = max(0.0, 1 - _kept(job, folder) / n_structures)
+        n_structures = round(share * n_structures)
     hours = needs.seconds(job.rule, job.wildcards, structures=n_structures) / 3600
     stage.jobs += 1
     stage.files += len(job.outputs)
@@ -99,7 +105,7 @@ def _add(stage, job, needs, config, folder):
     stage.disk_gb += _disk_gb(job, needs, config, folder)
     if job.reasons:
         stage.to_run += 1
-        stage.calculations += needs.calculations(job.rule, job.wildcards)
+        stage.calculations += share * needs.calculations(job.rule, job.wildcards)
         stage.core_hours += hours * cores
         stage.gpu_hours += hours * gpus
         stage.reasons.update(job.reasons)
@@ -111,6 +117,15 @@ def _add(stage, job, needs, config, folder):
         stage.used_core_hours += used[0] / 3600 * cores
         stage.used_memory_gb = max(stage.used_memory_gb, used[1] / 1000)
         stage.used_calculations += _calculations_of(job, folder)
+
+
+def _kept(job, folder):
+    """Return how many structures of a job will be taken along, computed before from what should be the same inputs."""
+    if job.rule not in PROTECTED:
+        return 0
+    place = folder / work_folder(job.rule, dict(job.wildcards.items())) / "kept.json"
+    entries = (read_sealed(place) or {}).get("entries", {})
+    return sum(entry["record"]["status"] != "failed" for entry in entries.values())
 
 
 def _benchmark(path: Path) -> tuple[float, float] | None:
