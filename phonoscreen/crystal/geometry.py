@@ -54,10 +54,29 @@ def check_geometry(atoms: Atoms, where: str | None = None) -> None:
     if (shortest := numpy.linalg.norm(cell, axis=1).min()) < CLOSEST_ANGSTROM:
         refuse(f"two atoms are {shortest:.3g} angstrom apart: an atom and its image")
     scaled = atoms.positions @ numpy.linalg.inv(cell)
-    reduced = Atoms(numbers=atoms.numbers, cell=cell, scaled_positions=scaled % 1.0, pbc=True)
-    distances = neighbor_list("d", reduced, CLOSEST_ANGSTROM)
+    distances = _short_distances(atoms.numbers, cell, scaled % 1.0)
     if len(distances):
         refuse(f"two atoms are {distances.min():.3f} angstrom apart")
+
+
+_SMALL_CELL = 40
+_NEIGHBOUR_CELLS = numpy.array(list(numpy.ndindex(3, 3, 3))) - 1
+
+
+def _short_distances(numbers, cell, scaled):
+    """Return the distances below ``CLOSEST_ANGSTROM`` of different atoms of a reduced cell.
+
+    In a reduced cell the nearest image is in the home cell or one that touches it, so that a small cell, the most common
+    one by far, needs no neighbour list.
+    """
+    if len(scaled) > _SMALL_CELL:
+        atoms = Atoms(numbers=numbers, cell=cell, scaled_positions=scaled, pbc=True)
+        return neighbor_list("d", atoms, CLOSEST_ANGSTROM)
+    first, second = numpy.triu_indices(len(scaled), 1)
+    difference = scaled[first] - scaled[second]
+    images = (difference - numpy.rint(difference))[:, None] + _NEIGHBOUR_CELLS
+    distances = numpy.linalg.norm(images @ cell, axis=2)
+    return distances[distances < CLOSEST_ANGSTROM]
 
 
 def distance_fingerprint(atoms: Atoms, per_atom: int = 8) -> dict[tuple[int, int], NDArray]:
