@@ -138,6 +138,11 @@ if to_download(config["source"]):
     include: "rules/download.smk"
 
 
+if config["source"]["kind"] == "force_sets":
+
+    include: "rules/force_sets.smk"
+
+
 include: "rules/structures.smk"
 include: "rules/outputs.smk"
 include: "rules/calculations.smk"

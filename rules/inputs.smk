@@ -16,8 +16,16 @@ def folder_of_outputs(wildcards, output):
     return output_folder(config, wildcards.kind)
 
 
+def force_sets(wildcards):
+    """Digests of the force sets that the study's labels are taken from, if they are."""
+    taken = config["reference"]["engine"] == "force_sets"
+    return "results/force_sets/digests.json" if taken else []
+
+
 def collected_outputs(wildcards):
     """List of the existing outputs of the reference for the structures of one shard, if there are any to read."""
+    if config["reference"]["engine"] == "force_sets":
+        return force_sets(wildcards)
     if output_folder(config, "reference") is None:
         return []
     return f"results/outputs/reference/{wildcards.shard}.json"

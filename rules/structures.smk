@@ -69,6 +69,7 @@ rule relax_structures:
         structures="results/structures/initial/{shard}.extxyz",
         model=relaxing_files(config),
         calculations=calculated_relaxations,
+        force_sets=force_sets,
     output:
         arrays="results/relaxed/{shard}.h5",
         records="results/relaxed/{shard}.parquet",

@@ -7,7 +7,7 @@ from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
 from phonoscreen.stages.assignment import BasisAssigner, assign_all
-from phonoscreen.structures.store import read_crystal
+from phonoscreen.structures.store import read_crystal_and_repetitions
 
 
 def main(job):
@@ -18,7 +18,9 @@ def main(job):
         assigner = BasisAssigner(bases, supercell, orders)
         for arrays, table in zip(job.input.arrays, job.input.records):
             with h5py.File(arrays) as store:
-                records += assign_all(assigner, read_records(table), lambda name: read_crystal(store[name]))
+                records += assign_all(
+                    assigner, read_records(table), lambda name: read_crystal_and_repetitions(store[name])
+                )
     write_records(records, job.output.assignment)
 
 

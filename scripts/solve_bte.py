@@ -4,9 +4,9 @@ import h5py
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
-from phonoscreen.audit.shard import run_shard
+from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.stages.solvers import choose_solver
-from phonoscreen.stages.stored_force_constants import StoredForceConstants
+from phonoscreen.stages.stored_force_constants import SINGLE, StoredForceConstants
 from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.store import read_crystal
 
@@ -19,6 +19,8 @@ def main(job):
             solver = choose_solver(transport)
 
             def solve(structure_id):
+                if store.second_order_alone(structure_id):
+                    return Outcome(status="skipped", reason=SINGLE)
                 crystal = read_crystal(relaxed[structure_id])
                 return solver(store.task(structure_id, crystal, transport, transport["committee"]), transport)
 

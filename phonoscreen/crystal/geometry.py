@@ -66,8 +66,8 @@ _NEIGHBOUR_CELLS = numpy.array(list(numpy.ndindex(3, 3, 3))) - 1
 def _short_distances(numbers, cell, scaled):
     """Return the distances below ``CLOSEST_ANGSTROM`` of different atoms of a reduced cell.
 
-    In a reduced cell the nearest image is in the home cell or one that touches it, so that a small cell, the most common
-    one by far, needs no neighbour list.
+    In a reduced cell the nearest image is in the home cell or one that touches it, so that a small cell, the most
+    common one by far, needs no neighbour list.
     """
     if len(scaled) > _SMALL_CELL:
         atoms = Atoms(numbers=numbers, cell=cell, scaled_positions=scaled, pbc=True)

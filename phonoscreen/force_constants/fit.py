@@ -1,6 +1,6 @@
 """Force constants of one structure from the forces on its displaced supercells."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import BASES_HELD, SymmetryBasis, read_basis, symmetry_digest
 from phonoscreen.force_constants.fit_matrix import FitMatrix
+from phonoscreen.force_constants.harmonic_model import second_order_basis
 from phonoscreen.force_constants.judgement import check_explained, check_input, doubts, sum_rule_residuals
 from phonoscreen.force_constants.normal_equations import NormalEquations
 from phonoscreen.force_constants.orders import ORDERS, methods_of_orders, n_groups_wanted, plan_blocks, solve_blocks
@@ -206,7 +207,14 @@ class FitterPool:
     """
 
     def __init__(self, bases: h5py.File, settings: FitSettings) -> None:
-        self.fitter = lru_cache(BASES_HELD)(lambda key: ForceConstantFitter(read_basis(bases, key), settings))
+        self.basis = lru_cache(BASES_HELD)(lambda key: read_basis(bases, key))
+        self.fitter = lru_cache(BASES_HELD)(lambda key: ForceConstantFitter(self.basis(key), settings))
+        self._settings = settings
+
+    def second_order_fitter(self, key: str, crystal: Crystal) -> ForceConstantFitter:
+        """Return the fitter of the second order alone, for supercells in which single atoms are displaced."""
+        settings = replace(self._settings, rotational_sum_rules=False)
+        return ForceConstantFitter(second_order_basis(self.basis(key), crystal), settings)
 
 
 def _checked_residual_forces(residual_forces, sets):

@@ -21,7 +21,7 @@ from phonoscreen.audit.names import file_name
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.formats.displacements import read_born
 from phonoscreen.formats.labelled import check_one_setting, read_labelled
-from phonoscreen.formats.outputs import inspect_output
+from phonoscreen.formats.output_folder import output_files
 from phonoscreen.reference.base import check_results
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ AGREEMENT_ANGSTROM = 1e-4
 
 AGREEMENT_EV_PER_ANGSTROM = 1e-3
 """Two outputs of one supercell that differ by more are not the same calculation."""
-
-_COMPRESSED = (".gz", ".xz", ".bz2")
-_TEXT = (".out", ".pwo", ".castep", ".abo", ".txt")
 
 
 class CollectedEngine:
@@ -161,33 +158,6 @@ class CollectedEngine:
             return ""
         unit = ", as if they were in bohr" if abs(factor * Bohr - 1) < 0.02 else ""
         return f": its displacements are {factor:.3f} times those of this supercell{unit}"
-
-
-def output_files(folder: str | Path) -> list[Path]:
-    """Files of a folder and its subfolders that hold forces; of a run of VASP its vasprun.xml before its OUTCAR.
-
-    Parameters
-    ----------
-    folder : path
-
-    Returns
-    -------
-    sorted list of paths
-    """
-    found = []
-    for path in sorted(Path(folder).rglob("*")):
-        name = path.name.removesuffix(path.suffix) if path.suffix in _COMPRESSED else path.name
-        hidden = any(part.startswith(".") or part.endswith("~") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file():
-            continue
-        if name.endswith(".extxyz") or name.startswith("vasprun") and ".xml" in name:
-            found.append(path)
-        elif name.startswith("OUTCAR"):
-            if not list(path.parent.glob("vasprun*.xml*")):
-                found.append(path)
-        elif name.endswith(_TEXT) and inspect_output(path).program:
-            found.append(path)
-    return found
 
 
 def match_atoms(atoms: Atoms, output: Atoms) -> tuple[NDArray, float]:

@@ -40,12 +40,13 @@ class BasisAssigner:
         self._free: dict[str, tuple[int, ...]] = {}
         self._symmetries: dict[tuple, Any] = {}
 
-    def assign(self, crystal: "Crystal") -> dict[str, Any]:
+    def assign(self, crystal: "Crystal", repetitions: tuple[int, ...] | None = None) -> dict[str, Any]:
         """Choose supercell, cutoff and basis of one structure.
 
         Parameters
         ----------
         crystal : ``Crystal``
+        repetitions : (3,) integers of the supercell where its labels already have one
 
         Returns
         -------
@@ -57,7 +58,8 @@ class BasisAssigner:
             If the crystal has no symmetry that spglib finds, or no neighbour lies inside the largest cutoff.
         """
         settings, n_atoms = self._settings, len(crystal.numbers)
-        repetitions = choose_repetitions(crystal.cell, n_atoms, settings.min_length_angstrom, settings.max_atoms)
+        if repetitions is None:
+            repetitions = choose_repetitions(crystal.cell, n_atoms, settings.min_length_angstrom, settings.max_atoms)
         cutoffs, third = self._orders.cutoffs(crystal, repetitions)
         symmetry = self._symmetry(crystal, repetitions)
         key = basis_key(crystal, repetitions, cutoffs, symmetry)
@@ -99,7 +101,7 @@ class BasisAssigner:
 
 
 def assign_all(
-    assigner: BasisAssigner, upstream: "pandas.DataFrame", crystal_of: "Callable[[str], Crystal]"
+    assigner: BasisAssigner, upstream: "pandas.DataFrame", crystal_of: "Callable[[str], tuple]"
 ) -> list[dict[str, Any]]:
     """Records of all structures of one shard.
 
@@ -107,7 +109,7 @@ def assign_all(
     ----------
     assigner : ``BasisAssigner``
     upstream : records of the stage before
-    crystal_of : function from a structure id to its ``Crystal``
+    crystal_of : function from a structure id to the arguments of ``BasisAssigner.assign``
 
     Returns
     -------
@@ -127,7 +129,7 @@ def assign_all(
         else:
             try:
                 with machine_named(f"{row.structure_id}, stage {STAGE}"):
-                    record |= assigner.assign(crystal_of(row.structure_id))
+                    record |= assigner.assign(*crystal_of(row.structure_id))
             except MachineError:
                 raise
             except Exception as error:

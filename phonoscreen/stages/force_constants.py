@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.force_constants.finite_displacements import complete_by_symmetry, is_single
 from phonoscreen.force_constants.learning_curve import learning_curve
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.structures.labelled_supercells import read_labelled
@@ -49,8 +51,12 @@ def fit_structure(
     data = read_labelled(group, supercell)
     crystal, samples = data.crystal, fit_arguments(data)
     committee = group["committee_forces"][:] if "committee_forces" in group else None
-    fitter, charges = pool.fitter(assigned["basis_key"]), samples["charges"]
-    fitted = fitter.fit(crystal, committee_forces=committee, **samples)
+    charges, single = samples["charges"], is_single(data.displacements)
+    if single:
+        fitted = _second_order_alone(pool, assigned["basis_key"], data, charges)
+    else:
+        fitter = pool.fitter(assigned["basis_key"])
+        fitted = fitter.fit(crystal, committee_forces=committee, **samples)
     for warning in fitted.warnings:
         log.warning("%s: %s", supercell.name.strip("/"), warning)
     arrays = {"parameters": fitted.parameters}
@@ -58,11 +64,23 @@ def fit_structure(
         arrays["parameters_committee"] = fitted.parameters_committee
     if charges is not None:
         arrays |= {"born_charges": charges[0], "dielectric": charges[1], **crystal_arrays(crystal)}
-    if with_learning_curve:
+    if with_learning_curve and not single:
         curve = learning_curve(fitter, crystal, *samples.values())
         arrays |= {f"learning_curve/{name}": numpy.array(column) for name, column in curve.items()}
     values = {**{name: assigned[name] for name in REACH}, **fitted.quality}
-    return Outcome(values=values, arrays=arrays, attrs={"basis_key": assigned["basis_key"]})
+    return Outcome(
+        values=values, arrays=arrays, attrs={"basis_key": assigned["basis_key"], "second_order_alone": single}
+    )
+
+
+def _second_order_alone(pool, key, data, charges):
+    """Fit supercells in which single atoms are displaced; parameters of higher orders, which they lack, are zero."""
+    forces = data.forces if data.residual_forces is None else data.forces - data.residual_forces
+    completed = complete_by_symmetry(data.crystal, data.repetitions, data.displacements, forces)
+    fitted = pool.second_order_fitter(key, data.crystal).fit(data.crystal, *completed, charges=charges)
+    whole = numpy.zeros(sum(order.n_free for order in pool.basis(key).orders))
+    whole[: len(fitted.parameters)] = fitted.parameters
+    return replace(fitted, parameters=whole)
 
 
 def fit_arguments(data: "LabelledSupercells") -> dict[str, Any]:

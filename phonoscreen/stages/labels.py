@@ -50,6 +50,8 @@ def label_supercells(
 ) -> Outcome:
     """Compute the reference forces of some supercells of a structure and of its undisplaced supercell.
 
+    An engine with supercells of its own gives the forces of all of these.
+
     Parameters
     ----------
     engine : see ``phonoscreen.reference.registry``
@@ -68,6 +70,8 @@ def label_supercells(
     StudyError
         If an index has no supercell or the engine fails.
     """
+    if hasattr(engine, "own_supercells"):
+        return _labels_of_others(engine, structure_id, group)
     indices, available = numpy.asarray(indices, dtype=int), len(group["displacements"])
     if len(indices) == 0 or indices.min() < 0 or indices.max() >= available:
         raise StudyError(
@@ -105,6 +109,36 @@ def label_supercells(
             "residual_forces": residual_forces,
             "energies_ev": numpy.array(energies),
             **(dict(zip(("born_charges", "dielectric"), charges)) if charges else {}),
+        },
+        attrs={"engine": engine.kind, "model": engine.name},
+    )
+
+
+def _labels_of_others(engine, structure_id, group):
+    """Return the labels of supercells that others calculated; they are the first of the displaced ones."""
+    own = engine.own_supercells(structure_id)
+    forces, moves = own["forces"], own["displacements"]
+    if not numpy.array_equal(group["displacements"][: len(moves)], moves):
+        raise StudyError("the force set has changed since its supercells were taken over", where=structure_id,
+                         fix="run again with --forcerun relax_structures")  # fmt: skip
+    residual = own.get("residual_forces")
+    known = {name: own[name] for name in ("residual_forces", "born_charges", "dielectric") if name in own}
+    return Outcome(
+        values={
+            "n_supercells": len(forces),
+            "n_supercell_atoms": forces.shape[1],
+            "force_rms_ev_per_angstrom": float(numpy.sqrt((forces**2).mean())),
+            "residual_force_max_ev_per_angstrom": (
+                numpy.nan if residual is None else float(numpy.linalg.norm(residual, axis=1).max())
+            ),
+            "seconds_per_supercell": numpy.nan,
+            "reference": engine.name,
+        },
+        arrays={
+            "forces": forces,
+            "supercell_index": numpy.arange(len(forces)),
+            "energies_ev": numpy.full(len(forces), numpy.nan),
+            **known,
         },
         attrs={"engine": engine.kind, "model": engine.name},
     )

@@ -7,6 +7,7 @@ import h5py
 import numpy
 from numpy.typing import NDArray
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.force_constants.basis import BASES_HELD, read_basis
 from phonoscreen.phonons.dipoles import dipole_constants
 from phonoscreen.stages.transport import Task
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import os
 
     from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
+
+SINGLE = "its forces are of single displaced atoms, which hold no third order"
 
 
 class StoredForceConstants:
@@ -49,8 +52,20 @@ class StoredForceConstants:
         """``SecondOrder`` of one structure, its dipole-dipole part included."""
         return self._expand_second(structure_id, [self._store[structure_id]["parameters"][:]])[0]
 
+    def second_order_alone(self, structure_id: str) -> bool:
+        """Whether single atoms were displaced, so that the forces hold no third order."""
+        return bool(self._store[structure_id].attrs.get("second_order_alone", False))
+
     def third_order(self, structure_id: str) -> "ThirdOrder":
-        """``ThirdOrder`` of one structure."""
+        """``ThirdOrder`` of one structure.
+
+        Raises
+        ------
+        StudyError
+            If the forces hold none.
+        """
+        if self.second_order_alone(structure_id):
+            raise StudyError(SINGLE, where=structure_id, fix="label supercells in which all atoms are displaced")
         return self._basis_of(structure_id).expand_third(self._store[structure_id]["parameters"][:])
 
     def second_order_committee(self, structure_id: str) -> "list[SecondOrder]":

@@ -242,4 +242,10 @@ def relax_structure(
     if not result.converged:
         left = f"{result.force_max_ev_per_angstrom:.4f} eV/angstrom and {result.stress_max_gpa:.3f} GPa"
         return Outcome(values=values, status="not_converged", reason=f"{left} left after {result.steps} steps")
-    return Outcome(values=values, arrays=structure_arrays(after.atoms))
+    arrays = structure_arrays(after.atoms)
+    if hasattr(engine, "own_supercells"):
+        # Forces that others calculated are of their crystal, in its orientation, and of supercells along its vectors.
+        own = engine.own_supercells(structure_id)
+        names = ("cell", "scaled_positions", "numbers", "masses", "repetitions", "displacements")
+        arrays = {name: own[name] for name in names if name in own}
+    return Outcome(values=values, arrays=arrays)

@@ -50,6 +50,12 @@ def read_crystal(group: h5py.Group) -> Crystal:
     return Crystal(group["cell"][:], group["scaled_positions"][:], numbers, masses)
 
 
+def read_crystal_and_repetitions(group: h5py.Group) -> tuple[Crystal, tuple[int, ...] | None]:
+    """Return a crystal and the repetitions of its supercell where its labels already have one, else None."""
+    own = tuple(int(n) for n in group["repetitions"][:]) if "repetitions" in group else None
+    return read_crystal(group), own
+
+
 def read_atoms(group: h5py.Group) -> Atoms:
     """Return the ``ase.Atoms`` of one group of a shard file (see ``structure_arrays``)."""
     return Atoms(

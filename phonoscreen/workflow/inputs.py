@@ -19,10 +19,16 @@ SERVICES = ("oqmd", "optimade")
 """Kinds of sources that are downloaded."""
 
 
+FORCE_SETS = "results/force_sets"
+"""Where the force sets of a study are collected."""
+
+
 def source_files(source: dict) -> list[str]:
     """Return the input files of a study's source: the pool, the structure files of the folder, or the snapshot."""
     if source["kind"] in SERVICES:
         return [source["snapshot"]]
+    if source["kind"] == "force_sets":
+        return [f"{FORCE_SETS}/sets.h5", f"{FORCE_SETS}/calculations.parquet"]
     return [source["path"]] if source["kind"] == "pool" else [str(path) for path in structure_files(source["path"])]
 
 
@@ -64,6 +70,8 @@ def output_folder(config: dict, kind: str) -> str | None:
     config : the settings of the study
     kind : ``"reference"`` or ``"bonding"``
     """
+    if kind == "reference" and config["reference"]["engine"] == "force_sets":
+        return FORCE_SETS
     if kind == "reference":
         collected = config["reference"]["engine"] == "collected"
         return config["reference"]["collected"]["folder"] if collected else None

@@ -57,6 +57,7 @@ COSTS = {
     # The first waits for a service; the next two hold all candidates, many times the structures of the study.
     "download_structures": Cost(700, 7200, "study", 0.0, 0.1),
     "collect_structures": Cost(2000, 600, "study", 0.05, 0.1),
+    "collect_force_sets": Cost(1000, 600, "study", 0.0, 0.5),
     "filter_structures": Cost(2000, 600, "study", 0.05, 0.1),
     "index_outputs": Cost(300, 60, "study", 0.0, 0.1),
     "relax_structures": Cost(700, 30, "shard", 0.02, 6.6),

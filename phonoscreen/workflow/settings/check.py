@@ -129,7 +129,7 @@ def _join(place, key):
 def _contradictions(config):
     """Yield (what, fix) of settings that are each possible but not together."""
     source, supercell, reference = config["source"], config["supercell"], config["reference"]
-    if source["kind"] in ("files", "pool"):
+    if source["kind"] in ("files", "pool", "force_sets"):
         if not source["path"]:
             yield f"source/kind is {source['kind']} but source/path is not set", "set source/path"
         elif not Path(source["path"]).exists():
@@ -159,6 +159,11 @@ def _contradictions(config):
             "name the folder of existing outputs",
         )
     yield from _of_calculations(config)
+    if reference["engine"] == "force_sets" and source["kind"] != "force_sets":
+        yield (
+            f"reference/engine is force_sets but source/kind is {source['kind']}",
+            "set source/kind to force_sets and source/path to their folder",
+        )
     if config["transport"]["solver"] == "shengbte" and not config["transport"]["command"]:
         yield "transport/solver is shengbte but transport/command is not set", "name your executable of ShengBTE"
 
@@ -173,8 +178,8 @@ def _of_calculations(config):
             f"relax/published_model {relaxing['published_model']} holds no model.json",
             "name the folder of a published model",
         )
-    if relaxing["engine"] != "reference" and reference["engine"] == "collected":
+    if relaxing["engine"] != "reference" and reference["engine"] in ("collected", "force_sets"):
         yield (
-            "relax/engine would move the structures away from the existing outputs of reference/engine collected",
+            "relax/engine would move the structures away from those whose forces exist",
             "set relax/engine to reference: the structures are then taken as they are",
         )

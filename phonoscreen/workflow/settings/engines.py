@@ -91,10 +91,19 @@ class Collected(Section):
     """Folder of the outputs, one folder per structure id."""
 
 
+class ForceSets(Section):
+    """Forces that others calculated, of supercells of their own: those of source.kind force_sets."""
+
+    model: Text = "PBE"
+    """What the forces were computed with; stands in every table and figure."""
+
+
 class Reference(Section):
     """Where the reference forces come from."""
 
-    engine: Literal["vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "collected"] = "vasp"
+    engine: Literal[
+        "vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "collected", "force_sets"
+    ] = "vasp"
     """Which of the sections below computes; the others have no effect."""
     label: distinct(Part, at_least=1) = ["training", "validation"]
     """Parts of the manifest that get reference labels before any selection."""
@@ -114,3 +123,4 @@ class Reference(Section):
     sevennet: SevenNet = SevenNet()
     chgnet: Chgnet = Chgnet()
     collected: Collected = Collected()
+    force_sets: ForceSets = ForceSets()

@@ -46,10 +46,12 @@ class Optimade(Section):
 class Source(Section):
     """Where structures come from."""
 
-    kind: Literal["oqmd", "optimade", "files", "pool"] = "oqmd"
-    """A database service, a folder of structure files, or a list of compounds."""
+    kind: Literal["oqmd", "optimade", "files", "pool", "force_sets"] = "oqmd"
+    """A database service, a folder of structure files, a list of compounds, or forces that others calculated."""
     path: optional(Text) = None
-    """Folder of CIF, POSCAR or extended XYZ files (kind files), or list of compounds (kind pool)."""
+    """Folder of CIF, POSCAR or extended XYZ files (kind files) or of force sets, or list of compounds (kind pool)."""
+    allow_mixed: distinct(Text) = []
+    """Settings that may differ among force sets, named as a refusal names them: GGA, ENCUT, potentials and others."""
     url: Text = "https://oqmd.org"
     """Address of the service (kinds oqmd and optimade); of OPTIMADE the base with its version."""
     snapshot: Text = "results/snapshots/oqmd.parquet"
