@@ -49,8 +49,8 @@ def find_force_sets(folder: str | Path) -> list[Path]:
 
     A folder with a crystal of its own (POSCAR-unitcell and alike) or with files of phonopy, phono3py, ALAMODE or TDEP
     is one force set with all that lies below. So is a folder with outputs of a program anywhere below it, unless some
-    folder below is a force set by the first rule. Files and archives that hold supercells count for themselves where they do
-    not lie in a force set. The folder that is searched is a force set itself only by the first rule.
+    folder below is a force set by the first rule. Files and archives that hold supercells count for themselves where
+    they do not lie in a force set. The folder that is searched is a force set itself only by the first rule.
     """
     folder = Path(folder)
     return [path for path, _ in sorted(_search(folder, is_root=True))]
