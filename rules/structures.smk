@@ -40,9 +40,12 @@ rule filter_structures:
         structures="results/structures/candidates.extxyz",
         table="results/structures/candidates.parquet",
         prototypes=local(f"{RESOURCES}/prototypes.yaml"),
+        published=local(f"{RESOURCES}/published/table1.yaml"),
     output:
         manifest="results/structures/manifest.parquet",
         records="results/structures/filter_records.parquet",
+        offered="results/structures/offered.parquet",
+        offered_csv="results/structures/offered.csv",
         initial=expand("results/structures/initial/{shard}.extxyz", shard=SHARDS),
     log:
         "logs/filter_structures.log",

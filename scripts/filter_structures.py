@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas
 
+from phonoscreen.analysis.offered import offered_table
+from phonoscreen.analysis.tables import write_tables
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_records, write_table
 from phonoscreen.stages.division import keep_division, read_division
@@ -14,8 +16,9 @@ from phonoscreen.structures.prototypes import read_prototypes
 
 
 def main(job):
+    table = pandas.read_parquet(job.input.table)
     manifest, records, primitive = build_manifest(
-        pandas.read_parquet(job.input.table),
+        table,
         read_structures_by_id(job.input.structures),
         allowed_classes(job.params.filter["classes"], read_prototypes(job.input.prototypes)["classes"]),
         job.params.filter,
@@ -30,6 +33,8 @@ def main(job):
     write_records(records, job.output.records)
     write_table(manifest, job.output.manifest)
     keep_division(job, manifest)
+    offered = offered_table(pandas.DataFrame(records), table, manifest, job.input.published)
+    write_tables(job.output, offered=offered)
 
 
 run_job(snakemake, main)

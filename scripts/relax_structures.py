@@ -3,12 +3,8 @@
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.kept import digest_of_arrays
 from phonoscreen.audit.shard import run_shard
-<<<<<<< HEAD
 from phonoscreen.stages.relaxing import relaxing_engine
-||||||| parent of 4a414a3 (Forces that others calculated are a source of structures and labels, with their own supercells)
-=======
 from phonoscreen.stages.labels import read_outputs
->>>>>>> 4a414a3 (Forces that others calculated are a source of structures and labels, with their own supercells)
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_structures, structure_arrays
@@ -16,12 +12,8 @@ from phonoscreen.structures.store import read_structures, structure_arrays
 
 def main(job):
     initial = read_structures_by_id(job.input.structures)
-<<<<<<< HEAD
     engine = relaxing_engine(job, job.params.reference)
-||||||| parent of 4a414a3 (Forces that others calculated are a source of structures and labels, with their own supercells)
-=======
     force_sets = read_outputs(job.input.get("force_sets"))
->>>>>>> 4a414a3 (Forces that others calculated are a source of structures and labels, with their own supercells)
     tolerance = job.params.symmetry_tolerance_angstrom
 
     def relax_one(structure_id):

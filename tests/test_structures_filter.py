@@ -8,6 +8,7 @@ import pandas
 import pytest
 from ase.build import bulk
 
+from phonoscreen.analysis.offered import offered_table
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import distance_fingerprint
 from phonoscreen.stages.division import keep_division, read_division
@@ -20,6 +21,7 @@ from phonoscreen.structures.candidate import (
 from phonoscreen.structures.filters import Division, assign_shards, draw_parts, find_duplicates
 from phonoscreen.structures.manifest import build_manifest
 from phonoscreen.structures.sources import read_folder, read_pool
+from tests.conftest import ROOT
 
 CLASSES = ["216-AB", "225-AB"]
 SETTINGS = {
@@ -241,3 +243,24 @@ def test_a_pool_row_that_cannot_be_built_is_a_problem_of_that_row(tmp_path):
     (tmp_path / "pool.csv").write_text("structure_id,formula,prototype,part\na,NaCl,225-AB,trainig\n")
     with pytest.raises(ValueError, match="unknown parts"):
         read_pool(tmp_path / "pool.csv", kinds)
+
+
+def test_a_space_group_that_its_source_states_is_compared_and_a_difference_explained():
+    moved, agrees = bulk("NaCl", "rocksalt", a=5.6), salt("KCl", 6.3, source_space_group_number=225)
+    moved.positions[1, 0] += 0.02
+    candidates = [
+        agrees,
+        candidate("moved", moved, source_space_group_number=225),
+        candidate("wrong", bulk("RbCl", "rocksalt", a=6.6), source_space_group_number=216),
+        salt("LiF", 4.0),
+    ]
+    manifest, records, _ = manifest_of(candidates)
+    notes = {one["structure_id"]: one["disagreement"] for one in records}
+    assert notes[agrees.structure_id] == notes["lif-4.0"] == ""
+    assert "its source says Fm-3m (225), which is found with a larger tolerance: 0.1" in notes["moved"]
+    assert "Fm-3m (225) within 0.01 angstrom, its source says F-43m (216), which is not found" in notes["wrong"]
+    table = candidate_table(candidates)
+    rows = offered_table(pandas.DataFrame(records), table, manifest, ROOT / "resources/published/table1.yaml")
+    rows = rows.set_index("prototype")
+    assert rows.loc["225-AB", ["n_structures", "n_offered", "n_found", "n_disagreements"]].tolist() == [3, 2, 3, 1]
+    assert rows.loc["216-ABC", "n_disagreements"] == 1 and rows["n_paper"].sum() == 80273

@@ -41,7 +41,8 @@ def displace_structure(
         raise StudyError(f"supercell of {n_atoms} atoms, {assigned['n_supercell_atoms']} assigned", where=structure_id)
     rng = numpy.random.default_rng(derive_seed(seed, structure_id, "displacements"))
     moves = random_displacements(int(assigned["n_network"]), n_atoms, displacement_angstrom, rng)
-    if "displacements" in group:
+    own = len(group["displacements"]) if "displacements" in group else 0
+    if own:
         moves = numpy.concatenate([group["displacements"][:], moves])
     return Outcome(
         values={
@@ -50,4 +51,5 @@ def displace_structure(
             "displacement_angstrom": displacement_angstrom,
         },
         arrays={**structure_arrays(atoms), "repetitions": numpy.array(repetitions), "displacements": moves},
+        attrs={"n_of_others": own},
     )

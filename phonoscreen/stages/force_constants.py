@@ -48,9 +48,11 @@ def fit_structure(
     -------
     Outcome
     """
-    data = read_labelled(group, supercell)
+    # A model gives forces on what the study displaced; supercells that others displaced are for labels alone.
+    rows = slice(int(supercell.attrs.get("n_of_others", 0)) if "committee_forces" in group else 0, None)
+    data = read_labelled(group, supercell, rows)
     crystal, samples = data.crystal, fit_arguments(data)
-    committee = group["committee_forces"][:] if "committee_forces" in group else None
+    committee = group["committee_forces"][:, rows] if "committee_forces" in group else None
     charges, single = samples["charges"], is_single(data.displacements)
     if single:
         fitted = _second_order_alone(pool, assigned["basis_key"], data, charges)

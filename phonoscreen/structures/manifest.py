@@ -25,6 +25,7 @@ from phonoscreen.structures.filters import (
     reason_to_skip,
 )
 from phonoscreen.structures.prototypes import classify, formula_type
+from phonoscreen.structures.space_groups import disagreement
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -92,7 +93,7 @@ def build_manifest(
             records[row.structure_id] = _record(row.structure_id, "skipped", reason)
         else:
             search.append(row)
-    found = {}
+    found, notes = {}, {}
     tolerance = settings["symmetry_tolerance_angstrom"]
     for row, result in zip(search, _classify_all([structures[r.structure_id] for r in search], tolerance, threads)):
         if isinstance(result, str):
@@ -102,6 +103,9 @@ def build_manifest(
             records[row.structure_id] = _record(row.structure_id, "skipped", reason)
         else:
             found[row.structure_id] = (row, *result)
+        if not isinstance(result, str):
+            said = int(getattr(row, "source_space_group_number", 0))
+            notes[row.structure_id] = result[0].space_group_number, said
     # The structure nearest the hull is kept of those that occur twice; NaN sorts last.
     order = sorted(found, key=lambda name: _preference(found[name][0]))
     keyed = [(name, _identity(one), mark) for name, (_, one, mark) in ((n, found[n]) for n in order)]
@@ -110,7 +114,12 @@ def build_manifest(
         del found[name]
     if not found:
         raise _nothing_left(records.values())
-    return _assemble({name: found[name][:2] for name in found}, records, settings, shards, seed, earlier)
+    assembled = _assemble({name: found[name][:2] for name in found}, records, settings, shards, seed, earlier)
+    for name, record in records.items():
+        number, said = notes.get(name, (0, 0))
+        note = disagreement(structures[name], number, said, tolerance) if said else ""
+        record |= {"space_group_number": number, "source_space_group_number": said, "disagreement": note}
+    return assembled
 
 
 def _nothing_left(records):

@@ -7,6 +7,10 @@ from functools import cache
 from typing import Any
 
 import spglib
+from ase import Atoms
+
+TRIED_ANGSTROM = (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2)
+"""Tolerances at which a space group that somebody else found is looked for."""
 
 
 def symbol_of(number: int) -> str:
@@ -42,3 +46,34 @@ def space_group_number(value: Any) -> int | None:
     if number:
         return int(number[1]) if 1 <= int(number[1]) <= 230 else None
     return _numbers().get(text)
+
+
+def disagreement(atoms: Atoms, number: int, said: int, tolerance_angstrom: float) -> str:
+    """Return why a crystal has another space group than its source says, "" where both agree.
+
+    Parameters
+    ----------
+    atoms : the crystal as it came
+    number : space group found within ``tolerance_angstrom``
+    said : space group that the source states
+    tolerance_angstrom : of the study
+    """
+    if number == said:
+        return ""
+    begin = f"{symbol_of(number)} ({number}) within {tolerance_angstrom:g} angstrom, its source says "
+    begin += f"{symbol_of(said)} ({said}), "
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    found = [one for one in TRIED_ANGSTROM if _number_within(cell, one) == said]
+    if found:
+        way = "a larger" if min(found) > tolerance_angstrom else "a smaller"
+        return begin + f"which is found with {way} tolerance: {', '.join(f'{one:g}' for one in found)} angstrom"
+    tried = f"{TRIED_ANGSTROM[0]:g} to {TRIED_ANGSTROM[-1]:g} angstrom"
+    return begin + f"which is not found with any tolerance from {tried}"
+
+
+def _number_within(cell, tolerance):
+    try:
+        dataset: Any = spglib.get_symmetry_dataset(cell, symprec=tolerance)
+    except spglib.SpglibError:
+        return None
+    return None if dataset is None else int(dataset.number)
