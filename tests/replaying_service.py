@@ -46,6 +46,7 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.records, self.faults, self.page_size = records, dict(faults or {}), page_size
         self.requests, self.delivered, self.refuses_own = 0, Counter(), False
+        self.known = [*PROPERTIES.values(), "chemical_formula_anonymous"]
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -70,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         service, address = self.server, urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(address.query).items()}
         if address.path.endswith("/info/structures"):
-            known = dict.fromkeys([*PROPERTIES.values(), "chemical_formula_anonymous"], {})
+            known = dict.fromkeys(service.known, {})
             meta = {"api_version": "1.2.0", "implementation": {"name": "replay", "version": "1"}}
             return self.answer(200, json.dumps({"data": {"properties": known}, "meta": meta}).encode())
         fault = service.faults.get(service.requests)

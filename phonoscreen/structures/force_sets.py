@@ -74,7 +74,7 @@ def collect_force_sets(
     folder = Path(folder)
     places = find_force_sets(folder)
     if not places:
-        raise StudyError("no force sets", where=str(folder), fix="see docs/force_sets.md for what is read")
+        raise StudyError("no force sets", where=str(folder), fix="see docs/your_data.md for what is read")
     rows: list[dict[str, Any]] = []
     stated: list[tuple[str, Mapping[str, str]]] = []
     known: dict[str, str] = {}
