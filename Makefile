@@ -15,7 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets
+.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -106,6 +106,10 @@ benchmark-force-constants: .venv/.complete
 benchmark-phonondb: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.phonondb_frequencies
 	$(BIN)/python -W ignore -m tests.benchmarks.phonondb_low_symmetry
+
+# A download of RECORDS=100000 records from a service on this machine.
+benchmark-download: .venv/.complete
+	$(BIN)/python -W ignore -m tests.benchmarks.download $(RECORDS)
 
 # All compounds of phonondb through the collection of force sets, beside phonopy. COMPOUNDS=40 takes fewer.
 benchmark-force-sets: .venv/.complete

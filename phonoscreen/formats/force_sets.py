@@ -155,10 +155,14 @@ def _fit_input(path, kind):
 def _dimensions(path):
     from phonopy.cui.settings import PhonopyConfParser
 
-    with foreign(f"{path} is no configuration of phonopy", "write DIM and the integers of the supercell matrix there"):
-        matrix = PhonopyConfParser(filename=str(path)).settings.supercell_matrix
+    fix = "write DIM and the integers of the supercell matrix there"
+    try:
+        with foreign(f"{path} is no configuration of phonopy", fix):
+            matrix = PhonopyConfParser(filename=str(path)).settings.supercell_matrix
+    except SystemExit as error:  # phonopy ends the program where a value is wrong
+        raise StudyError("phonopy refuses this configuration", where=str(path), fix=fix) from error
     if matrix is None:
-        raise StudyError("no DIM", where=str(path), fix="write DIM and the integers of the supercell matrix there")
+        raise StudyError("no DIM", where=str(path), fix=fix)
     return [int(n) for n in matrix.ravel()]
 
 

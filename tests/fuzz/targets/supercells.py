@@ -1,6 +1,7 @@
 """Displaced supercells with forces, and charges, of all programs."""
 
 import functools
+import tarfile
 
 import numpy
 from ase import Atoms
@@ -44,6 +45,58 @@ def force_sets(folder):
     from phonoscreen.formats.displacements import read_force_sets
 
     return read_force_sets(folder / "FORCE_SETS", rocksalt()[0], REPETITIONS)
+
+
+def phonondb_files(folder):
+    force_sets_file(folder)
+    crystal = rocksalt()[0]
+    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    write(folder / "POSCAR-unitcell", cell, format="vasp", direct=True)
+    (folder / "phonopy.conf").write_text("DIM = 2 0 0 0 2 0 0 0 2\nPRIMITIVE_AXIS = 1 0 0 0 1 0 0 0 1\n")
+    (folder / "INCAR-force").write_text("GGA = PS\nENCUT = 520\nEDIFF = 1e-8\n")
+
+
+@target(phonondb_files)
+def force_set_of_phonondb(folder):
+    from phonoscreen.formats.force_sets import find_force_sets, read_force_set
+
+    (place,) = find_force_sets(folder)
+    return read_force_set(place, folder / "unpacked").data
+
+
+def output_tree(folder):
+    crystal, rng = rocksalt()[0], numpy.random.default_rng(1)
+    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    write(folder / "POSCAR", cell, format="vasp", direct=True)
+    for number in range(2):
+        atoms = cell.repeat(REPETITIONS)
+        atoms.positions += 0.02 * rng.normal(size=(16, 3))
+        atoms.calc = SinglePointCalculator(atoms, forces=0.1 * rng.normal(size=(16, 3)), energy=-1.0)
+        write(folder / f"{number}.extxyz", atoms)
+
+
+@target(output_tree)
+def folder_of_outputs(folder):
+    from phonoscreen.formats.force_sets import read_force_set
+
+    return read_force_set(folder, folder / "unpacked").data
+
+
+def archive_file(folder):
+
+    (folder / "inside").mkdir()
+    phonondb_files(folder / "inside")
+    with tarfile.open(folder / "set.tar.xz", "w:xz") as packed:
+        packed.add(folder / "inside", arcname="mp-1")
+    for path in (folder / "inside").iterdir():
+        path.unlink()
+
+
+@target(archive_file)
+def force_set_archive(folder):
+    from phonoscreen.formats.force_sets import read_force_set
+
+    return read_force_set(folder / "set.tar.xz", folder / "unpacked").data
 
 
 def born_file(folder):
