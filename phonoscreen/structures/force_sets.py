@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import h5py
 import numpy
 import pandas
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -30,7 +32,7 @@ from phonoscreen.formats.hidden_content import own_masses
 from phonoscreen.formats.structure_files import admit_crystal
 from phonoscreen.structures.candidate import Candidate
 from phonoscreen.structures.formulas import formula_of
-from phonoscreen.structures.store import structure_arrays
+from phonoscreen.structures.store import read_atoms, structure_arrays
 
 log = logging.getLogger("phonoscreen")
 
@@ -120,7 +122,7 @@ def _rows(one):
     for calculation in one.found.calculations:
         known = calculation.displacement_max_angstrom
         if calculation.status == "ok" and not known < 1e-4:  # undisplaced ones are not among the displacements
-            known = next(largest)
+            known = next(largest, numpy.nan)
         rows.append({**about, "where": calculation.where, "status": calculation.status, "reason": calculation.reason,
                      "displacement_max_angstrom": known})  # fmt: skip
     return rows
@@ -168,10 +170,8 @@ def check_settings(stated: Iterable[tuple[str, Mapping[str, str]]], allowed: Col
     values: dict[str, dict[str, list[str]]] = {}
     for name, settings in stated:
         compared = {key: settings[key] for key in OF_THE_STUDY if key in settings}
-        for potential in settings.get("potentials", "").split(" + ") if settings.get("potentials") else ():
-            words = potential.split()
-            symbol = next((word for word in words if not word.startswith("PAW")), potential).split("_")[0]
-            compared[f"potentials of {symbol}"] = potential
+        for potential in filter(None, settings.get("potentials", "").split(" + ")):
+            compared[f"potentials of {_element_of(potential)}"] = potential
         for key, value in compared.items():
             values.setdefault(key, {}).setdefault(value, []).append(name)
     for key, found in values.items():
@@ -185,6 +185,12 @@ def check_settings(stated: Iterable[tuple[str, Mapping[str, str]]], allowed: Col
             )  # fmt: skip
 
 
+def _element_of(potential):
+    """Return the element that the name of a potential means, such as ``"PAW_PBE Na_pv 19Sep2006"``."""
+    words = [re.split(r"[_.]", word)[0] for word in potential.split()]
+    return next((word for word in words if word in chemical_symbols[1:]), potential)
+
+
 def candidates_of_force_sets(store: str | Path, table: str | Path) -> Iterator[Candidate]:
     """Yield the candidates of ``collect_force_sets``; a force set that cannot be used has its problem in words.
 
@@ -192,8 +198,6 @@ def candidates_of_force_sets(store: str | Path, table: str | Path) -> Iterator[C
     ----------
     store, table : files of ``collect_force_sets``
     """
-    from phonoscreen.structures.store import read_atoms
-
     rows = pandas.read_parquet(table).drop_duplicates("structure_id")
     with h5py.File(store) as groups:
         for structure_id, source, problem in zip(rows["structure_id"], rows["source"], rows["reason"]):

@@ -220,6 +220,9 @@ def _fetch_once(pager, folder, url, params, announced_key, identify):
             series.problem = f"page {len(series.pages)} announces {announced} records, earlier ones {series.announced}"
             return series
         series.announced = announced if series.announced is None else series.announced
+        if series.announced is not None and series.n_records > series.announced:
+            series.problem = f"{series.n_records} records or more, {series.announced} announced"
+            return series
         visited.add(url if params is None else requests.Request("GET", url, params=params).prepare().url)
         following = _next(page, len(data))
         if following is None:
