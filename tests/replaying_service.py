@@ -36,8 +36,8 @@ def collected(kind, request, folder, pager=None):
 class Service(ThreadingHTTPServer):
     """Serves records in pages; ``faults`` maps the number of a request to what goes wrong.
 
-    A fault is an HTTP status, ``"hang"``, ``"reset"``, ``"reset in body"``, ``"truncated"``, ``"garbled"``, or a
-    function that changes the page.
+    A fault is an HTTP status, ``"hang"``, ``"slow"``, ``"reset"``, ``"reset in body"``, ``"truncated"``, ``"garbled"``,
+    or a function that changes the page.
     """
 
     daemon_threads = True
@@ -76,8 +76,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, json.dumps({"data": {"properties": known}, "meta": meta}).encode())
         fault = service.faults.get(service.requests)
         service.requests += 1
-        if fault == "hang":
-            time.sleep(600)
+        if fault in ("hang", "slow"):
+            time.sleep(600 if fault == "hang" else 1)
         if service.refuses_own and "_oqmd_" in query.get("filter", ""):
             fault = 400
         if fault == "reset":

@@ -13,6 +13,7 @@ import pytest
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.structures.oqmd import oqmd_ids, parse_sites
+from phonoscreen.structures.pages import Pager
 from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.service_records import Request, preferred_rows
 from phonoscreen.structures.snapshot import read_snapshot
@@ -146,6 +147,13 @@ def test_a_dead_or_refusing_service_ends_in_an_error_that_says_what_to_do(serve,
         oqmd(serve({0: 404}), tmp_path / "other")
     with pytest.raises(StudyError, match="no proper answer after 4 tries"):
         oqmd(serve({number: "garbled" for number in range(100)}), tmp_path / "garbled")
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(serve, records, tmp_path):
+    service = serve({1: "slow", 4: "slow"})
+    hasty = Pager(tries=3, wait_s=0.01, timeout_s=0.3)
+    found = collected("oqmd", request(service), tmp_path, hasty)
+    assert {one.structure_id for one in found} == expected_ids(records)
 
 
 def growing(page):
