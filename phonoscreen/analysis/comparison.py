@@ -21,7 +21,8 @@ def reference_name(engine: str, model: str) -> str:
         return f"DFT ({model}, {_CODES[engine]})"
     if engine in _POTENTIALS:
         return f"universal potential {_POTENTIALS[engine]} {model}"
-    return f"collected outputs ({model})" if engine == "collected" else f"{engine} {model}"
+    of_others = {"collected": "collected outputs", "force_sets": "force sets of others"}
+    return f"{of_others[engine]} ({model})" if engine in of_others else f"{engine} {model}"
 
 
 def cohp_name(engine: str) -> str:

@@ -234,7 +234,8 @@ class Needs:
     def calculations(self, rule: str, wildcards: Any) -> float:
         """Return how many calculations of the reference engine a job of a rule is expected to start."""
         engine = self._config["reference"]["engine"]
-        if rule not in (*_REFERENCE, *_SHARED) or engine == "collected" or (engine in _DFT) != self._runs_dft(rule):
+        made_elsewhere = engine in ("collected", "force_sets")
+        if rule not in (*_REFERENCE, *_SHARED) or made_elsewhere or (engine in _DFT) != self._runs_dft(rule):
             return 0.0
         return self.structures(rule, wildcards) * self._calculations_each(rule) / self._jobs(rule)
 
