@@ -13,7 +13,7 @@ from phonoscreen.audit.kept import UNWATCHED, announce_asked
 from phonoscreen.audit.outdated import find_outdated, statement
 from phonoscreen.audit.provenance import announce_storage
 from phonoscreen.audit.records import announce_accepted
-from phonoscreen.audit.remake import announce_call
+from phonoscreen.audit.remake import announce_call, unlock_command
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
 from phonoscreen.workflow.environment import prepare_jobs
 from phonoscreen.workflow.inputs import (
@@ -43,6 +43,7 @@ from phonoscreen.workflow.inputs import (
     training_settings,
     transport_settings,
 )
+from phonoscreen.workflow.launcher import explain_lock, note_finished, write_launcher
 from phonoscreen.workflow.protection import (
     current_settings,
     forced_names,
@@ -73,13 +74,17 @@ if "STUDY" in globals():
 if workflow.is_main_process:
     check_files(workflow.configfiles)
     announce_call()
+    if "--unlock" not in sys.argv:
+        sys.stderr.write(explain_lock(unlock_command()))
 
 config.update(check_settings(config, globals().get("SETTINGS", Study)))
 announce_accepted(config["accept_failed_shards"])
 
 
 onstart:
+    write_launcher()
     keep_facts()
+    note_finished(workflow)
     announce_asked(forced_names(workflow.dag_settings))
     check_before_start(workflow.dag.needrun_jobs())
 

@@ -71,6 +71,12 @@ def forcerun_command(rule: str) -> str:
     return " ".join(word for word in (program or _program(), options, "--forcerun", rule) if word)
 
 
+def unlock_command() -> str:
+    """Return the command that removes the lock of the study, as the running study was called."""
+    program, _, options = os.environ.get(VARIABLE, "\n").partition("\n")
+    return " ".join(word for word in (program or _program(), options, "--unlock") if word)
+
+
 def _program() -> str:
     """Return how snakemake was called, or how this Python's snakemake is called from another program."""
     called = Path(sys.argv[0])

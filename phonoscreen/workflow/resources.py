@@ -134,11 +134,15 @@ class Needs:
     ----------
     config : the settings of the study
     folder : of the study; the sizes of its shards are read there once they exist
+
+    Attributes
+    ----------
+    shards : names of the shards
     """
 
     def __init__(self, config: dict, folder: Path | str = ".") -> None:
         self._config, self._folder = config, Path(folder)
-        self._shards = shard_names(config["shards"])
+        self.shards = shard_names(config["shards"])
         self._counted: dict[tuple, int] = {}
 
     def memory(self, rule: str) -> Callable[[Any, int], int]:
@@ -226,9 +230,9 @@ class Needs:
         if of == "shard" and getattr(wildcards, "source", None) == "reference":
             most = self._structures("labelled", wildcards)
         if of == "selected":  # in all shards together
-            most = min(most, math.ceil(config["active_learning"]["select_max"] / len(self._shards)))
+            most = min(most, math.ceil(config["active_learning"]["select_max"] / len(self.shards)))
         if rule == "analyse_bonding" and config["bonding"]["structures_max"] is not None:
-            most = min(most, math.ceil(config["bonding"]["structures_max"] / len(self._shards)))
+            most = min(most, math.ceil(config["bonding"]["structures_max"] / len(self.shards)))
         return most
 
     def calculations(self, rule: str, wildcards: Any) -> float:
@@ -260,10 +264,10 @@ class Needs:
         if of in ("none", "one"):
             return 0 if of == "none" else self._chosen()
         config, whole = self._config, of in ("study", "all labelled", "all selected")
-        n = sum(map(self._size, self._shards)) if whole else self._size(wildcards.shard)
+        n = sum(map(self._size, self.shards)) if whole else self._size(wildcards.shard)
         if of.endswith("labelled") and "unexplored" not in config["reference"]["label"]:
             labelled = sum(config["filter"][f"{part}_structures"] for part in config["reference"]["label"])
-            n = min(n, math.ceil(labelled / (1 if whole else len(self._shards))))
+            n = min(n, math.ceil(labelled / (1 if whole else len(self.shards))))
         if of.endswith("selected"):
             n = min(n, config["active_learning"]["select_max"])
         return n
@@ -278,7 +282,7 @@ class Needs:
         try:
             state = path.stat()
         except FileNotFoundError:
-            whole, rest = divmod(expected_structures(self._config["source"]), len(self._shards))
+            whole, rest = divmod(expected_structures(self._config["source"]), len(self.shards))
             return whole + (int(shard) < rest)
         key = (shard, state.st_mtime_ns, state.st_size)
         if key not in self._counted:

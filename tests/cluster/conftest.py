@@ -1,6 +1,7 @@
 """The real Slurm of the tests in this folder; they are skipped where ``make test-cluster`` does not start them."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -25,3 +26,22 @@ def make_study(tmp_path, slurm):
         return ClusterStudy(tmp_path / name, slurm, **choices)
 
     return make
+
+
+@pytest.fixture
+def small_disk():
+    """Return a function that mounts a disk of some megabytes on a folder and returns it."""
+    mounted = []
+
+    def mount(folder, megabytes):
+        folder.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=False)

@@ -2,7 +2,8 @@
 
 Reads POSCAR in the current folder and writes vasprun.xml. Unlike neighbours rest at the distance in ``REST``, like ones
 at its square root of two. ``FAKE_VASP_RUNS`` names a file to which a run appends ``begun`` and ``done`` lines with its
-folder; ``FAKE_VASP_SECONDS`` is how long it takes.
+folder. ``FAKE_VASP_SECONDS`` is how long it takes; it ends not before the file ``FAKE_VASP_HOLD`` has gone; of the runs
+that find the file ``FAKE_VASP_HANG`` one never ends.
 """
 
 import os
@@ -87,12 +88,27 @@ def mark(what):
         os.close(descriptor)
 
 
+def hang_if_told():
+    """Never end, if the file exists that ``FAKE_VASP_HANG`` names; of several runs one takes it away and hangs."""
+    path = os.environ.get("FAKE_VASP_HANG", "")
+    try:
+        os.rename(path, f"{path}.took")
+    except OSError:
+        return
+    with open(f"{path}.taken", "w") as stream:
+        stream.write(os.environ.get("SLURM_JOB_ID", "-"))
+    time.sleep(3600)
+
+
 if __name__ == "__main__":
     mark("begun")
     cell, scaled, symbols = read_poscar("POSCAR")
     kinds = set(symbols)
     rest = next(r for name, r in REST.items() if all(kind in name for kind in kinds))
     results = forces_and_stress(cell, scaled, symbols, rest)
+    hang_if_told()
+    while os.path.exists(os.environ.get("FAKE_VASP_HOLD", "")):
+        time.sleep(0.2)
     time.sleep(float(os.environ.get("FAKE_VASP_SECONDS", "0")))
     write_vasprun("vasprun.xml", cell, scaled, symbols, *results)
     mark("done")

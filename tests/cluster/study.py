@@ -59,6 +59,8 @@ class ClusterStudy:
             "VASP_PP_PATH": str(self.folder / "potentials"),
             "FAKE_VASP_RUNS": str(self.runs_file),
             "FAKE_VASP_SECONDS": str(seconds),
+            "FAKE_VASP_HANG": str(self.folder / "hang"),
+            "FAKE_VASP_HOLD": str(self.folder / "hold"),
             "SBATCH_ACCOUNT": "crystals",
             "PYTHONNOUSERSITE": "1",
         }
@@ -100,7 +102,7 @@ class ClusterStudy:
         rows = [line.split("|") for line in text.splitlines()]
         return [(i, state, comment) for i, state, place, comment in rows if os.path.realpath(place) == str(self.folder)]
 
-    def wait_for(self, is_so, words, seconds=120):
+    def wait_for(self, is_so, words, seconds=300):
         """Wait until something is so."""
         end = time.monotonic() + seconds
         while not (found := is_so()):
@@ -109,15 +111,26 @@ class ClusterStudy:
         return found
 
     def wait_for_run(self, stage):
-        """Wait until a calculation of a rule has begun and return the number of its Slurm job."""
-        return self.wait_for(
-            lambda: next((job for what, place, job in self.runs() if what == "begun" and stage in place), None),
-            f"a calculation of {stage} has begun",
-        )
+        """Wait until both shards of a rule calculate and return the numbers of their Slurm jobs."""
+
+        def calculating():
+            found = {place.split("shard=")[1][:4]: job for _, place, job in self.runs() if stage in place}
+            return list(found.values()) if len(found) == 2 else None
+
+        return self.wait_for(calculating, f"the calculations of {stage} have begun")
 
     def runs(self):
         """Return (begun or done, folder, Slurm job) of every run of the stand-in."""
         return [line.split() for line in self.runs_file.read_text().splitlines()] if self.runs_file.exists() else []
+
+    def hold(self, yes=True):
+        """Let no calculation end, or let them end again."""
+        (self.folder / "hold").touch() if yes else (self.folder / "hold").unlink()
+
+    def number_in(self, name):
+        """Return the Slurm job that has written its number into a file, None if there is none."""
+        path = self.folder / name
+        return path.read_text() if path.exists() and path.read_text() else None
 
     def finished_twice(self):
         """Return the folders in which a calculation was done more than once."""

@@ -13,15 +13,16 @@ reasons, all of them met on a real Slurm with version 2.8 of the plugin:
 import subprocess
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from snakemake_executor_plugin_slurm import Executor as PluginExecutor
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from phonoscreen.workflow.slurm.partitions import partitions
+from phonoscreen.workflow.slurm.preflight import Finding, check_planned
 from phonoscreen.workflow.slurm.queue import ALIVE, QueuedJob, queued_jobs, states_of, why_ended
 from phonoscreen.workflow.slurm.site import read_site
 from phonoscreen.workflow.slurm.submission import Request, identity_of, request_of
@@ -34,17 +35,26 @@ _PASSING = ("unable to contact", "timed out", "connect", "try again", "temporari
 """Words in which sbatch says that Slurm does not answer now."""
 
 
-def use_study_executor() -> None:
-    """Let ``--executor slurm`` of this Snakemake process be the one of this module."""
+def use_study_executor(found: Sequence[Finding]) -> None:
+    """Let ``--executor slurm`` of this Snakemake process be the one of this module.
+
+    Parameters
+    ----------
+    found : what the jobs lack on this cluster; those that cannot succeed are refused before the first one
+    """
     plugin: Any = ExecutorPluginRegistry().get_plugin("slurm")
+    StudyExecutor.found = list(found)
     plugin.executor = StudyExecutor
 
 
 class StudyExecutor(PluginExecutor):
     """Executor of the jobs of a study, see the module."""
 
+    found: ClassVar[list[Finding]] = []
+
     def __post_init__(self, test_mode: bool = False) -> None:
         super().__post_init__(test_mode)
+        check_planned(self.found, (job.rule.name for job in self.workflow.dag.needrun_jobs() if not job.is_local))
         self._site, self._partitions = read_site(), partitions()
         self._seen_to_end: set[str] = set()
         self._missing: dict[str, int] = {}
