@@ -166,8 +166,8 @@ rule check_selected:
         labels=expand("results/rounds/{{round}}/labels/{shard}.h5", shard=SHARDS),
         records=expand("results/rounds/{{round}}/labels/{shard}.parquet", shard=SHARDS),
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        assignment="results/bases/assignment.parquet",
-        bases="results/bases/bases.h5",
+        assignment=expand("results/bases/{shard}.parquet", shard=SHARDS),
+        bases=expand("results/bases/{shard}.h5", shard=SHARDS),
     output:
         arrays="results/rounds/{round}/checked_labels.h5",
         records="results/rounds/{round}/checked_labels.parquet",

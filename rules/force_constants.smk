@@ -8,17 +8,17 @@ FIT_KEYS = ["method", "in_sequence", "rotational_sum_rules"]
 
 
 rule build_symmetry_bases:
-    """Symmetry bases of the force constants, one per prototype, supercell and neighbour shells."""
+    """Symmetry bases of the structures of one shard, one per prototype, supercell and neighbour shells."""
     input:
-        arrays=expand("results/relaxed/{shard}.h5", shard=SHARDS),
-        records=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
+        arrays="results/relaxed/{shard}.h5",
+        records="results/relaxed/{shard}.parquet",
     output:
-        bases="results/bases/bases.h5",
-        assignment="results/bases/assignment.parquet",
+        bases="results/bases/{shard}.h5",
+        assignment="results/bases/{shard}.parquet",
     log:
-        "logs/build_symmetry_bases.log",
+        "logs/build_symmetry_bases/{shard}.log",
     benchmark:
-        "benchmarks/build_symmetry_bases.tsv"
+        "benchmarks/build_symmetry_bases/{shard}.tsv"
     conda:
         "../envs/lattice.yaml"
     threads: 1
@@ -38,8 +38,8 @@ rule fit_force_constants:
     input:
         unpack(forces_of),
         supercells="results/supercells/{shard}.h5",
-        assignment="results/bases/assignment.parquet",
-        bases="results/bases/bases.h5",
+        assignment="results/bases/{shard}.parquet",
+        bases="results/bases/{shard}.h5",
     output:
         arrays="results/force_constants/{source}/{shard}.h5",
         records="results/force_constants/{source}/{shard}.parquet",
@@ -67,7 +67,7 @@ rule check_stability:
         force_constants="results/force_constants/{source}/{shard}.h5",
         records="results/force_constants/{source}/{shard}.parquet",
         relaxed="results/relaxed/{shard}.h5",
-        bases="results/bases/bases.h5",
+        bases="results/bases/{shard}.h5",
     output:
         arrays="results/stability/{source}/{shard}.h5",
         records="results/stability/{source}/{shard}.parquet",

@@ -5,7 +5,7 @@ rule label_forces:
         calculations=calculated_supercells,
         supercells="results/supercells/{shard}.h5",
         supercell_records="results/supercells/{shard}.parquet",
-        assignment="results/bases/assignment.parquet",
+        assignment="results/bases/{shard}.parquet",
         manifest="results/structures/manifest.parquet",
     output:
         arrays="results/labels/{shard}.h5",
@@ -39,8 +39,8 @@ rule check_labels:
         labels="results/labels/{shard}.h5",
         records="results/labels/{shard}.parquet",
         supercells="results/supercells/{shard}.h5",
-        assignment="results/bases/assignment.parquet",
-        bases="results/bases/bases.h5",
+        assignment="results/bases/{shard}.parquet",
+        bases="results/bases/{shard}.h5",
     output:
         arrays="results/checked_labels/{shard}.h5",
         records="results/checked_labels/{shard}.parquet",

@@ -108,7 +108,7 @@ rule displace_supercells:
     input:
         relaxed="results/relaxed/{shard}.h5",
         relaxed_records="results/relaxed/{shard}.parquet",
-        assignment="results/bases/assignment.parquet",
+        assignment="results/bases/{shard}.parquet",
     output:
         arrays="results/supercells/{shard}.h5",
         records="results/supercells/{shard}.parquet",

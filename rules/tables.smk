@@ -3,7 +3,7 @@ rule tabulate_status:
     input:
         manifest="results/structures/manifest.parquet",
         relaxed=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
-        assignment="results/bases/assignment.parquet",
+        assignment=expand("results/bases/{shard}.parquet", shard=SHARDS),
         supercells=expand("results/supercells/{shard}.parquet", shard=SHARDS),
         labels=expand("results/labels/{shard}.parquet", shard=SHARDS),
         checked_labels=expand("results/checked_labels/{shard}.parquet", shard=SHARDS),

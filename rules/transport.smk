@@ -4,7 +4,7 @@ rule solve_bte:
         force_constants="results/force_constants/{source}/{shard}.h5",
         records="results/stability/{source}/{shard}.parquet",
         relaxed="results/relaxed/{shard}.h5",
-        bases="results/bases/bases.h5",
+        bases="results/bases/{shard}.h5",
     output:
         arrays="results/transport/{source}/{shard}.h5",
         records="results/transport/{source}/{shard}.parquet",
@@ -76,7 +76,7 @@ rule cross_check_transport:
             "results/transport/{source}/{shard}.parquet", source=SOURCES, shard=SHARDS
         ),
         relaxed=expand("results/relaxed/{shard}.h5", shard=SHARDS),
-        bases="results/bases/bases.h5",
+        bases=expand("results/bases/{shard}.h5", shard=SHARDS),
     output:
         records="results/checks/transport.parquet",
     log:
@@ -110,7 +110,7 @@ rule cross_check_force_constants:
             "results/force_constants/predicted/{shard}.parquet", shard=SHARDS
         ),
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        assignment="results/bases/assignment.parquet",
+        assignment=expand("results/bases/{shard}.parquet", shard=SHARDS),
     output:
         records="results/checks/force_constants.parquet",
     log:

@@ -1,4 +1,4 @@
-"""Choose each structure's supercell and build the symmetry bases that the structures share."""
+"""Choose the supercells of one shard's structures and build the symmetry bases that they share."""
 
 import h5py
 
@@ -13,14 +13,12 @@ from phonoscreen.structures.store import read_crystal_and_repetitions
 def main(job):
     supercell = SupercellSettings.from_section(job.params.supercell)
     orders = OrderSettings.from_section(job.params.orders)
-    records = []
     with written_whole(job.output.bases) as partial, h5py.File(partial, "w") as bases:
         assigner = BasisAssigner(bases, supercell, orders)
-        for arrays, table in zip(job.input.arrays, job.input.records):
-            with h5py.File(arrays) as store:
-                records += assign_all(
-                    assigner, read_records(table), lambda name: read_crystal_and_repetitions(store[name])
-                )
+        with h5py.File(job.input.arrays) as store:
+            records = assign_all(
+                assigner, read_records(job.input.records), lambda name: read_crystal_and_repetitions(store[name])
+            )
     write_records(records, job.output.assignment)
 
 

@@ -1,11 +1,10 @@
 """The same check of the labels that the committee asked for in one round, all shards."""
 
-import h5py
-
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.audit.shard_files import ShardFiles
+from phonoscreen.force_constants.basis import open_bases
 from phonoscreen.stages.checked_labels import LabelChecker
 
 
@@ -14,7 +13,7 @@ def main(job):
     keys = read_records(job.input.assignment).set_index("structure_id")["basis_key"]
 
     with ShardFiles(job.input.labels) as labels, ShardFiles(job.input.supercells) as supercells:
-        with h5py.File(job.input.bases) as bases:
+        with open_bases(job.input.bases) as bases:
             checker = LabelChecker(bases)
 
             def check(structure_id):

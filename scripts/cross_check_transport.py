@@ -12,11 +12,17 @@ from phonoscreen.stages.transport import transport_of
 
 def main(job):
     cells = {Path(path).name: path for path in job.input.relaxed}
+    bases = {Path(path).name: path for path in job.input.bases}
     shards = [
-        (Path(constants).parent.name, constants, read_records(solved), cells[Path(constants).name])
+        (
+            Path(constants).parent.name,
+            constants,
+            read_records(solved),
+            *(of[Path(constants).name] for of in (cells, bases)),
+        )
         for constants, solved in zip(job.input.force_constants, job.input.records, strict=True)
     ]
-    rows = cross_check_shards(shards, job.input.bases, transport_of(job), job.params.structures_per_source)
+    rows = cross_check_shards(shards, transport_of(job), job.params.structures_per_source)
     write_table(pandas.DataFrame(rows, columns=CROSS_CHECK), job.output.records)
 
 

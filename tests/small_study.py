@@ -125,7 +125,7 @@ class _Study:
         done = {"stage": "build_symmetry_bases", "status": "ok", "reason": ""}
         (self.folder / "bases").mkdir()
         records = [{"structure_id": i, **(skipped if i in self.failed else done)} for i in self.ids]
-        write_records(records, self.folder / "bases/assignment.parquet")
+        write_records(records, self.folder / "bases/0000.parquet")
 
         def displace(structure_id):
             return Outcome(values={"n_supercell_atoms": self.n_atoms(structure_id)})
@@ -320,7 +320,7 @@ def tabulate(results):
     jobs = {
         "tabulate_table1": (["table1"], {**both("stability", "parquet", "stability"), "published": published}, {}),
         "tabulate_status": (
-            ["status", "timings"], {**stages, "assignment": str(results / "bases/assignment.parquet")}, {},
+            ["status", "timings"], {**stages, "assignment": [str(results / "bases/0000.parquet")]}, {},
         ),
         "tabulate_phonons": (
             ["phonons", "dispersions"],

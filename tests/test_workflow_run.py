@@ -306,7 +306,7 @@ def test_every_kind_of_product_is_known_when_it_is_damaged(untouched, monkeypatc
 
 
 REMADE = [
-    "results/structures/manifest.parquet", "results/bases/bases.h5", "results/rounds/0/dataset.h5",
+    "results/structures/manifest.parquet", "results/bases/0000.h5", "results/rounds/0/dataset.h5",
     "results/stability/predicted/0000.h5", "results/tables/transport.parquet",
 ]  # fmt: skip
 

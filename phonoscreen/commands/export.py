@@ -86,7 +86,7 @@ def read_study(
     constants = results / f"force_constants/{source}/{shard}.h5"
     if not constants.is_file():
         raise StudyError(f"{constants} does not exist", fix=f"run snakemake ... {constants}")
-    with StoredForceConstants(constants, results / "bases/bases.h5") as store:
+    with StoredForceConstants(constants, results / f"bases/{shard}.h5") as store:
         if structure_id not in store:
             raise StudyError(f"{structure_id} has no force constants from {source} forces",
                              fix=f"see its record in {constants.with_suffix('.parquet')}")  # fmt: skip

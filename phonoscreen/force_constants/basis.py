@@ -5,7 +5,8 @@ neighbour shells inside the third-order cutoff are the same. A basis is found by
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import h5py
@@ -213,6 +214,22 @@ def write_basis(store: h5py.File, basis: SymmetryBasis) -> None:
         }
         for name, array in arrays.items():
             part.create_dataset(name, data=array, compression="gzip", compression_opts=1, shuffle=True)
+
+
+def open_bases(paths: Iterable[str | os.PathLike]) -> h5py.File:
+    """Return the symmetry bases of several shards as one open file (in memory, links to the files).
+
+    Parameters
+    ----------
+    paths : files written by ``build_symmetry_bases``; a basis that several hold is the same in all of them
+    """
+    together = h5py.File("symmetry bases of all shards", "w", driver="core", backing_store=False)
+    for path in map(os.path.abspath, paths):
+        with h5py.File(path) as store:
+            for key in store:
+                if key not in together:
+                    together[key] = h5py.ExternalLink(path, key)
+    return together
 
 
 def read_basis(store: h5py.File, key: str) -> SymmetryBasis:

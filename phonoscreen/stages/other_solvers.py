@@ -226,8 +226,7 @@ CROSS_CHECK = (
 
 
 def cross_check_shards(
-    shards: "Iterable[tuple[str, str, pandas.DataFrame, str]]",
-    bases: str | Path,
+    shards: "Iterable[tuple[str, str, pandas.DataFrame, str, str]]",
     transport: dict,
     structures_per_source: int,
 ) -> list[dict]:
@@ -235,8 +234,8 @@ def cross_check_shards(
 
     Parameters
     ----------
-    shards : iterable of (source, path of the force constants, records of ``solve_bte``, path of the relaxed cells)
-    bases : path of the symmetry bases
+    shards : iterable of (source, path of the force constants, records of ``solve_bte``, path of the relaxed cells, path
+        of the symmetry bases)
     transport : the study's ``transport`` settings
     structures_per_source : at most so many
 
@@ -248,7 +247,7 @@ def cross_check_shards(
 
     rows: list[dict] = []
     left: dict[str, int] = {}
-    for source, constants, records, relaxed in shards:
+    for source, constants, records, relaxed, bases in shards:
         with h5py.File(relaxed) as cells, StoredForceConstants(constants, bases) as store:
             for structure_id in records.loc[records["status"] == "ok", "structure_id"]:
                 if left.setdefault(source, structures_per_source) == 0:

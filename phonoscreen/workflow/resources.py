@@ -61,7 +61,7 @@ COSTS = {
     "filter_structures": Cost(2000, 600, "study", 0.05, 0.1),
     "index_outputs": Cost(300, 60, "study", 0.0, 0.1),
     "relax_structures": Cost(700, 30, "shard", 0.02, 6.6),
-    "build_symmetry_bases": Cost(800, 900, "study", 0.02, 0.05),
+    "build_symmetry_bases": Cost(800, 900, "shard", 0.02, 0.05),
     "displace_supercells": Cost(200, 10, "shard", 0.02, 0.3),
     "calculate_relaxations": Cost(700, 30, "shard", 0.02, 6.6),
     "calculate_supercells": Cost(2200, 30, "labelled", 0.02, 43.0),
