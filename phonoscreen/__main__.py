@@ -10,6 +10,7 @@ from phonoscreen.audit.errors import MachineError, StudyError
 
 COMMANDS = {
     "lineage": ("phonoscreen.audit.lineage", "what made a result, from what, and whether it still matches"),
+    "progress": ("phonoscreen.commands.progress", "how far a study is, and tables of what is there so far"),
     "verify": ("phonoscreen.audit.verify", "whether every product of a study is what its job wrote"),
     "retry": ("phonoscreen.audit.retry", "try failed structures again, by what was to blame"),
     "forecast": ("phonoscreen.workflow.forecast", "what a study will need, before it runs, and what it has used"),
