@@ -12,6 +12,7 @@ rule build_symmetry_bases:
     input:
         arrays="results/relaxed/{shard}.h5",
         records="results/relaxed/{shard}.parquet",
+        prototypes=local(f"{RESOURCES}/prototypes.yaml"),
     output:
         bases="results/bases/{shard}.h5",
         assignment="results/bases/{shard}.parquet",

@@ -33,6 +33,7 @@ rule check_supercells:
         structures="results/structures/candidates.extxyz",
         manifest="results/structures/manifest.parquet",
         model=relaxing_files(config),
+        prototypes=local(f"{RESOURCES}/prototypes.yaml"),
     output:
         records="results/checks/supercell_size.parquet",
     log:

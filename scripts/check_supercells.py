@@ -10,6 +10,8 @@ from phonoscreen.stages.relaxing import relaxing_engine
 from phonoscreen.stages.supercell_size import compare_supercells, relaxed_primitive, small_structures
 from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.candidate import read_structures_by_id
+from phonoscreen.structures.prototypes import read_prototypes
+from phonoscreen.structures.third_order_reach import ThirdOrderReach
 
 
 def main(job):
@@ -19,6 +21,7 @@ def main(job):
         chosen = small_structures(pandas.read_parquet(job.input.manifest), job.params.seed)
     supercell = SupercellSettings.from_section(job.params.supercell)
     relaxing = relaxing_engine(job, job.params.reference_relax, folder="relax")
+    reach = ThirdOrderReach(read_prototypes(job.input.prototypes)["structure_types"])
     engine = engine_of(job, folder="supercells")
 
     def check(structure_id):
@@ -27,7 +30,7 @@ def main(job):
         )
         return compare_supercells(
             atoms, structure_id, engine, supercell, job.params.force_constants, transport_of(job),
-            job.params.supercell["displacement_angstrom"], job.params.seed,
+            job.params.supercell["displacement_angstrom"], job.params.seed, reach,
         )  # fmt: skip
 
     run_shard(job, chosen, check, stage="check_supercells")

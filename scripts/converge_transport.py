@@ -3,16 +3,17 @@
 import pandas
 
 from phonoscreen.audit.job import run_job
-from phonoscreen.audit.records import write_table
+from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.audit.shard_files import ShardFiles
 from phonoscreen.stages.convergence import converge_structures
 from phonoscreen.stages.transport import transport_of
 
 
 def main(job):
+    shells = read_records(job.input.assignment).set_index("structure_id")["third_shell"]
     with ShardFiles(job.input.forces) as forces, ShardFiles(job.input.supercells) as supercells:
         rows = converge_structures(
-            forces, supercells, job.params.force_constants, transport_of(job), job.params.convergence
+            forces, supercells, shells, job.params.force_constants, transport_of(job), job.params.convergence
         )
     write_table(pandas.DataFrame(rows), job.output.table)
 

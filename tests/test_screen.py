@@ -38,6 +38,7 @@ from phonoscreen.structures.candidate import Candidate
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_crystal
 from phonoscreen.structures.supercells import random_displacements
+from phonoscreen.structures.third_order_reach import ThirdOrderReach
 from tests.conftest import ROOT
 from tests.forcefield_crystals import SETTINGS, perovskite
 
@@ -178,9 +179,8 @@ def test_numbers_are_those_of_the_stages_of_a_study(metals, tmp_path):
         for name, array in relaxed.arrays.items():
             group[name] = array
         orders = OrderSettings.from_section(settings["force_constants"])
-        assigned = BasisAssigner(bases, SupercellSettings.from_section(settings["supercell"]), orders).assign(
-            read_crystal(group)
-        )
+        supercell, no_types = SupercellSettings.from_section(settings["supercell"]), ThirdOrderReach({})
+        assigned = BasisAssigner(bases, supercell, orders, no_types).assign(read_crystal(group))
         group["repetitions"] = [int(n) for n in assigned["repetitions"].split()]
         rng = numpy.random.default_rng(derive_seed(settings["seed"], "al", "displacements"))
         group["displacements"] = random_displacements(assigned["n_reference"], assigned["n_supercell_atoms"], 0.03, rng)
@@ -239,7 +239,7 @@ def test_members_that_are_unstable_are_counted_and_no_part_of_the_spread(tmp_pat
         progress = Progress()
         with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
             candidate = Candidate("al", "files", "al", "Al", bulk("Al", "fcc", a=4.0))
-            outcome = Screening(forces, settings, bases).solve(candidate, progress)
+            outcome = Screening(forces, settings, bases, {}).solve(candidate, progress)
         row = row_of(progress.values, outcome, {"kappa_p_rta_std_decades": 1.5})
         assert row["status"] == "ok" and row["calibrated"]
         assert (row["members"], row["members_stable"], row["members_solved"]) == (len(factors), 3, 3)

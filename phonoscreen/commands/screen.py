@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
         code = code_of("phonoscreen/stages/screening.py", "phonoscreen/stages/screening_forces.py",
                        "phonoscreen/stages/screening_table.py")  # fmt: skip
-        screening = forces if arguments.forces else Screening(forces, complete, bases)
+        screening = forces if arguments.forces else Screening(forces, complete, bases, types)
         with ScreeningFolder(arguments.output, origin, code) as folder:
             try:
                 table = screen(

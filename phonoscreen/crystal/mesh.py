@@ -1,14 +1,13 @@
 """Gamma-centred q meshes, their irreducible points, stars and little groups."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy
-import spglib
 from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.symmetry import find_dataset
 
 
 @dataclass
@@ -70,16 +69,13 @@ def point_group(crystal: Crystal, tolerance_angstrom: float = 1e-4) -> NDArray:
     """
     atoms = numpy.column_stack([crystal.numbers, numpy.round(numpy.asarray(crystal.masses, float), 6)])
     kinds = numpy.unique(atoms, axis=0, return_inverse=True)[1].ravel()  # isotopes of one element are different atoms
-    cell: Any = (crystal.cell, crystal.scaled_positions, kinds)  # spglib's annotations know lists only
     try:
-        found = spglib.get_symmetry(cell, symprec=tolerance_angstrom)
-    except Exception:  # spglib returns None for some impossible crystals and raises errors of its own for others
-        found = None
-    if found is None:
+        found = find_dataset(replace(crystal, numbers=kinds), tolerance_angstrom)
+    except StudyError as error:
         raise StudyError(
             "no space group found for the crystal", where="transport", fix="check cell, positions and atomic numbers"
-        )
-    return numpy.unique(found["rotations"], axis=0)
+        ) from error
+    return numpy.unique(found.rotations, axis=0)
 
 
 def build_mesh(crystal: Crystal, shape: ArrayLike, *, symmetry: bool = True) -> Mesh:

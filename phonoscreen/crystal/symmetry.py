@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy
@@ -173,15 +174,70 @@ def higher_space_group(
     return None
 
 
+def search_symmetry(crystal: Crystal, tolerance_angstrom: float) -> tuple[Any, str]:
+    """Return spglib's symmetry dataset of a crystal, or None and why; the last results are remembered.
+
+    The types of atoms in the dataset (``std_types``) count the sorted distinct ``crystal.numbers`` from 0.
+    """
+    kinds = numpy.unique(crystal.numbers, return_inverse=True)[1].astype(numpy.intc)
+    cell, positions = numpy.array(crystal.cell, float), numpy.array(crystal.scaled_positions, float)
+    found, reason = _search(cell.tobytes(), positions.tobytes(), kinds.tobytes(), float(tolerance_angstrom))
+    if found is not None:
+        known = _KNOWN.setdefault(_shape(crystal), {})
+        known[tolerance_angstrom] = found
+        while len(_KNOWN) > HELD:
+            _KNOWN.pop(next(iter(_KNOWN)))
+    return found, reason
+
+
+HELD = 32
+_KNOWN: dict[bytes, dict] = {}
+
+
+@lru_cache(maxsize=HELD)
+def _search(cell, positions, kinds, tolerance_angstrom):
+    arrays: Any = (
+        numpy.frombuffer(cell).reshape(3, 3), numpy.frombuffer(positions).reshape(-1, 3),
+        numpy.frombuffer(kinds, numpy.intc),
+    )  # fmt: skip
+    try:
+        return spglib.get_symmetry_dataset(arrays, symprec=tolerance_angstrom), ""
+    except spglib.SpglibError as error:
+        return None, str(error)
+
+
+def _shape(crystal):
+    """Return a key that crystals share whose atoms are at the same places up to rounding."""
+    kinds = numpy.unique(crystal.numbers, return_inverse=True)[1].astype(numpy.uint8)
+    positions = numpy.round(crystal.scaled_positions, 9)
+    return (
+        numpy.round(crystal.cell, 9).tobytes() + (positions - numpy.floor(positions) + 0.0).tobytes() + kinds.tobytes()
+    )
+
+
+def _known_dataset(crystal, tolerance_angstrom):
+    """Return a dataset found before with at least this tolerance whose operations hold, or None.
+
+    The operations within a tolerance are among those within a larger one; where all of the latter hold, they are the
+    same. A search takes 5 to 40 ms, and the stages ask for the same crystal with several tolerances.
+    """
+    for known, found in _KNOWN.get(_shape(crystal), {}).items():
+        if known >= tolerance_angstrom:
+            try:
+                _images(crystal, found.rotations, found.translations, tolerance_angstrom / 100)
+            except StudyError:
+                continue
+            return found
+    return None
+
+
 def find_dataset(crystal: Crystal, tolerance_angstrom: float) -> spglib.SpglibDataset:
     """spglib's symmetry dataset of a crystal, or a refusal."""
-    cell: Any = (numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float), crystal.numbers)
-    message = "spglib finds no space group"
-    try:
-        found = spglib.get_symmetry_dataset(cell, symprec=tolerance_angstrom)
-    except spglib.SpglibError as error:
-        found, message = None, f"{message}: {error}"
+    found, reason = _known_dataset(crystal, tolerance_angstrom), ""
     if found is None:
+        found, reason = search_symmetry(crystal, tolerance_angstrom)
+    if found is None:
+        message = f"spglib finds no space group{reason and ': '}{reason}"
         raise StudyError(
             f"{message} within {tolerance_angstrom:g} angstrom",
             fix="check the cell for atoms that sit on each other, or change --symmetry-tolerance "

@@ -76,6 +76,38 @@ def choose_cutoff(crystal: Crystal, repetitions: Sequence[int], cutoff_max_angst
     return _after_shell(shells, int(near[::-1][gaps[near[::-1]].argmax()]) + 1, half)
 
 
+def cutoff_near(crystal: Crystal, repetitions: Sequence[int], wanted_angstrom: float) -> Cutoff:
+    """Cutoff in the gap between neighbour shells that a length falls into, or in a wider one close by.
+
+    Other gaps count where their middle is within 6 % of the length. A length beyond half the supercell is a maximum
+    (see ``choose_cutoff``).
+
+    Parameters
+    ----------
+    crystal : ``Crystal``
+    repetitions : (3,) integers of the supercell
+    wanted_angstrom : the length
+
+    Returns
+    -------
+    Cutoff
+
+    Raises
+    ------
+    StudyError
+        If not even the nearest neighbours lie inside.
+    """
+    half = 0.5 * shortest_supercell_vector(crystal.cell, repetitions)
+    shells = neighbour_shells(crystal, 1.5 * wanted_angstrom + 3.0)
+    middles, gaps = 0.5 * (shells[1:] + shells[:-1]), numpy.diff(shells)
+    near = numpy.abs(middles - wanted_angstrom) <= 0.06 * wanted_angstrom
+    near |= (shells[:-1] < wanted_angstrom) & (wanted_angstrom <= shells[1:])
+    chosen = numpy.where(near, gaps, 0.0).argmax() + 1
+    if shells[chosen - 1] >= half - SHELL_ANGSTROM or not near.any():
+        return choose_cutoff(crystal, repetitions, wanted_angstrom)
+    return _after_shell(shells, int(chosen), half)
+
+
 def cutoff_of_shells(crystal: Crystal, repetitions: Sequence[int], n_shells: int) -> Cutoff:
     """Cutoff in the middle between two neighbour shells.
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.force_constants.cutoffs import check_cutoff, choose_cutoff, cutoff_of_shells
+from phonoscreen.force_constants.cutoffs import check_cutoff, choose_cutoff, cutoff_near, cutoff_of_shells
+
+LARGEST_ANGSTROM = 5.0
+"""Largest third-order cutoff of crystals of no known structure type."""
 
 
 @dataclass
@@ -33,12 +36,13 @@ class OrderSettings:
     Parameters
     ----------
     second_cutoff_angstrom : None for all pairs of the supercell
-    third_cutoff_angstrom : largest third-order cutoff, moved to the widest gap below; 0 for no third order
+    third_cutoff_angstrom : largest third-order cutoff, moved to the widest gap below; 0 for no third order; None for
+        that of the structure type, and ``LARGEST_ANGSTROM`` where there is none
     third_shells : neighbour shells inside the third-order cutoff instead, or None
     fourth_cutoff_angstrom : None for no fourth order
     """
 
-    third_cutoff_angstrom: float = 5.0
+    third_cutoff_angstrom: float | None = LARGEST_ANGSTROM
     third_shells: int | None = None
     second_cutoff_angstrom: float | None = None
     fourth_cutoff_angstrom: float | None = None
@@ -48,13 +52,16 @@ class OrderSettings:
         """Settings from the section ``force_constants`` of the configuration."""
         return _from_section(cls, force_constants)
 
-    def cutoffs(self, crystal: Crystal, repetitions: Sequence[int]) -> Any:
+    def cutoffs(
+        self, crystal: Crystal, repetitions: Sequence[int], structure_type_angstrom: float | None = None
+    ) -> Any:
         """Cutoffs of one crystal, as ``build_basis`` takes them.
 
         Parameters
         ----------
         crystal : ``Crystal``
         repetitions : (3,) integers of the supercell
+        structure_type_angstrom : third-order cutoff of the crystal's structure type, where it has one
 
         Returns
         -------
@@ -69,8 +76,11 @@ class OrderSettings:
         values, third = [self.second_cutoff_angstrom], None
         if self.third_shells is not None:
             third = cutoff_of_shells(crystal, repetitions, self.third_shells)
-        elif self.third_cutoff_angstrom:
-            third = choose_cutoff(crystal, repetitions, self.third_cutoff_angstrom)
+        elif self.third_cutoff_angstrom != 0:
+            if self.third_cutoff_angstrom is None and structure_type_angstrom is not None:
+                third = cutoff_near(crystal, repetitions, structure_type_angstrom)
+            else:
+                third = choose_cutoff(crystal, repetitions, self.third_cutoff_angstrom or LARGEST_ANGSTROM)
         if third is not None:
             values.append(third.value_angstrom)
         if self.fourth_cutoff_angstrom is not None:

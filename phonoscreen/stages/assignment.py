@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from phonoscreen.crystal.constants import Crystal
     from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
+    from phonoscreen.structures.third_order_reach import ThirdOrderReach
 
 log = logging.getLogger("phonoscreen")
 
@@ -33,10 +34,13 @@ class BasisAssigner:
     store : open ``h5py.File`` that collects the bases
     settings : ``SupercellSettings``
     orders : ``OrderSettings``
+    reach : of the third order by structure type, where the settings name no length
     """
 
-    def __init__(self, store: "h5py.File", settings: "SupercellSettings", orders: "OrderSettings") -> None:
-        self._store, self._settings, self._orders = store, settings, orders
+    def __init__(
+        self, store: "h5py.File", settings: "SupercellSettings", orders: "OrderSettings", reach: "ThirdOrderReach"
+    ) -> None:
+        self._store, self._settings, self._orders, self._reach = store, settings, orders, reach
         self._free: dict[str, tuple[int, ...]] = {}
         self._symmetries: dict[tuple, Any] = {}
 
@@ -62,6 +66,8 @@ class BasisAssigner:
             repetitions = choose_repetitions(crystal.cell, n_atoms, settings.min_length_angstrom, settings.max_atoms)
         cutoffs, third = self._orders.cutoffs(crystal, repetitions)
         symmetry = self._symmetry(crystal, repetitions)
+        reach = self._reach.angstrom(crystal, symmetry.space_group.number)
+        cutoffs, third = self._orders.cutoffs(crystal, repetitions, reach)
         key = basis_key(crystal, repetitions, cutoffs, symmetry)
         if key not in self._free:
             basis = build_basis(crystal, repetitions, cutoffs)

@@ -1,6 +1,6 @@
 """Thermal conductivity of one structure against the choices of a calculation, one at a time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,13 +41,15 @@ def smallest_labelled(paths: "Iterable[str | os.PathLike]") -> list[str]:
 
 
 def converge_structures(
-    forces: "ShardFiles", supercells: "ShardFiles", force_constants: dict, transport: dict, choices: dict
-) -> list[dict]:
+    forces: "ShardFiles", supercells: "ShardFiles", shells: Mapping[str, int], force_constants: dict, transport: dict,
+    choices: dict,
+) -> list[dict]:  # fmt: skip
     """Vary the choices for each of the structures that ``convergence.structures`` names.
 
     Parameters
     ----------
     forces, supercells : ``ShardFiles`` of the labels or predictions, and of the displaced supercells
+    shells : neighbour shells inside the third-order cutoff of each structure (``third_shell`` of the assignment)
     force_constants, transport : sections of the settings
     choices : section ``convergence``; without ``structures`` the one with the smallest supercell is taken
 
@@ -65,9 +67,8 @@ def converge_structures(
         wanted = smallest_labelled(dict.fromkeys(forces.values()))
     for structure_id in forces.in_order(wanted):
         data = read_labelled(forces.group(structure_id), supercells.group(structure_id))
-        found = convergence(
-            data.crystal, data.repetitions, fit_arguments(data), force_constants, transport, choices
-        )  # fmt: skip
+        own = {**force_constants, "third_shells": int(shells[structure_id])}
+        found = convergence(data.crystal, data.repetitions, fit_arguments(data), own, transport, choices)
         rows += [{"structure_id": structure_id, "source": choices["source"], **row} for row in found]
     if not rows:
         raise StudyError(

@@ -11,7 +11,7 @@ lowered to where there are none, a third of the shortest supercell vector.
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -271,14 +271,16 @@ COLUMNS = (
 
 
 def compare_structures(
-    chosen: Iterable[str], forces: "ShardFiles", supercells: "ShardFiles", force_constants: dict
-) -> list[dict]:
+    chosen: Iterable[str], forces: "ShardFiles", supercells: "ShardFiles", shells: Mapping[str, int],
+    force_constants: dict,
+) -> list[dict]:  # fmt: skip
     """Compare this project's fit of some structures with that of every other program.
 
     Parameters
     ----------
     chosen : ids of the structures; those without forces are left out
     forces, supercells : ``ShardFiles`` of the labels or predictions, and of the displaced supercells
+    shells : neighbour shells inside the third-order cutoff of each structure (``third_shell`` of the assignment)
     force_constants : section of the study's settings
 
     Returns
@@ -288,7 +290,8 @@ def compare_structures(
     rows = []
     for structure_id in forces.in_order(chosen):
         data = read_labelled(forces.group(structure_id), supercells.group(structure_id))
-        arguments = (data.crystal, data.repetitions, fit_arguments(data), force_constants)
+        own = {**force_constants, "third_shells": int(shells[structure_id])}
+        arguments = (data.crystal, data.repetitions, fit_arguments(data), own)
         for program in PROGRAMS:
             row = attempted(structure_id, "cross_check_force_constants", partial(compare, *arguments, program))
             rows.append({**row, "program": program})

@@ -23,6 +23,7 @@ from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_atoms
 from phonoscreen.structures.supercells import random_displacements
+from phonoscreen.structures.third_order_reach import ThirdOrderReach
 
 if TYPE_CHECKING:
     import h5py
@@ -76,12 +77,14 @@ class Screening:
     forces : ``ModelForces`` or ``EngineForces`` of ``phonoscreen.stages.screening_forces``
     settings : sections ``seed, filter, relax, supercell, force_constants, stability, transport`` of the settings
     bases : open ``h5py.File`` that collects the symmetry bases, which structures of one prototype share
+    structure_types : mapping of ``resources/prototypes.yaml``
     """
 
-    def __init__(self, forces: Forces, settings: dict, bases: "h5py.File") -> None:
+    def __init__(self, forces: Forces, settings: dict, bases: "h5py.File", structure_types: Mapping[str, Any]) -> None:
         self.forces, self.settings = forces, settings
         supercell = SupercellSettings.from_section(settings["supercell"])
-        self._assigner = BasisAssigner(bases, supercell, OrderSettings.from_section(settings["force_constants"]))
+        orders = OrderSettings.from_section(settings["force_constants"])
+        self._assigner = BasisAssigner(bases, supercell, orders, ThirdOrderReach(structure_types))
         self._fitters = FitterPool(bases, FitSettings.from_section(settings["force_constants"]))
 
     def content(self, structure_id: str) -> str:

@@ -20,6 +20,7 @@ from phonoscreen.stages.transport import solve_structure
 from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.relaxation import LIMITS, relax
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
+from phonoscreen.structures.third_order_reach import ThirdOrderReach
 
 if TYPE_CHECKING:
     import pandas
@@ -90,6 +91,7 @@ def compare_supercells(
     transport: dict,
     displacement_angstrom: float,
     seed: int,
+    reach: ThirdOrderReach,
 ) -> Outcome:
     """Solve a structure with the study's supercell and with the next larger one, both on reference forces.
 
@@ -102,6 +104,7 @@ def compare_supercells(
     force_constants, transport : sections of the settings
     displacement_angstrom : displacement of every atom
     seed : the study's seed
+    reach : of the third order by structure type
 
     Returns
     -------
@@ -112,8 +115,9 @@ def compare_supercells(
     values, settings = {}, supercell
     for name in ("study", "larger"):
         assigned, kappa = _solve(
-            atoms, crystal, structure_id, engine, settings, force_constants, transport, displacement_angstrom, seed
-        )
+            atoms, crystal, structure_id, engine, settings, force_constants, transport, displacement_angstrom, seed,
+            reach,
+        )  # fmt: skip
         values[f"repetitions_{name}"] = assigned["repetitions"]
         values[f"n_supercell_atoms_{name}"] = assigned["n_supercell_atoms"]
         values[f"n_supercells_{name}"] = assigned["n_reference"]
@@ -125,10 +129,12 @@ def compare_supercells(
     return Outcome(values=values)
 
 
-def _solve(atoms, crystal, structure_id, engine, settings, force_constants, transport, displacement_angstrom, seed):
+def _solve(
+    atoms, crystal, structure_id, engine, settings, force_constants, transport, displacement_angstrom, seed, reach
+):
     """Return assignment and transport values of one supercell."""
     with h5py.File("bases", "w", driver="core", backing_store=False) as store:
-        assigned = BasisAssigner(store, settings, OrderSettings.from_section(force_constants)).assign(crystal)
+        assigned = BasisAssigner(store, settings, OrderSettings.from_section(force_constants), reach).assign(crystal)
         basis = read_basis(store, assigned["basis_key"])
     repetitions = [int(n) for n in assigned["repetitions"].split()]
     perfect = build_supercell(atoms, repetitions)

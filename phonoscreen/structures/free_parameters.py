@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
-import spglib
 from numpy.typing import NDArray
+
+from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.symmetry import find_dataset
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -27,12 +29,12 @@ def symmetric_modes(atoms: Atoms, tolerance_angstrom: float) -> NDArray:
     cell, scaled, n_atoms = atoms.cell.array, atoms.get_scaled_positions(wrap=False), len(atoms)
     symmetry = _operations(atoms, tolerance_angstrom)
     projector = numpy.zeros((n_atoms, 3, n_atoms, 3))
-    for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
+    for rotation, translation in zip(symmetry.rotations, symmetry.translations, strict=True):
         difference = (scaled @ rotation.T + translation)[:, None] - scaled[None]
         image = numpy.linalg.norm((difference - difference.round()) @ cell, axis=2).argmin(axis=1)
         cartesian = cell.T @ rotation @ numpy.linalg.inv(cell.T)
         projector[image, :, numpy.arange(n_atoms), :] += cartesian
-    projector = projector.reshape(3 * n_atoms, 3 * n_atoms) / len(symmetry["rotations"])
+    projector = projector.reshape(3 * n_atoms, 3 * n_atoms) / len(symmetry.rotations)
     shift = numpy.tile(numpy.eye(3), (n_atoms, 1)) / n_atoms**0.5
     projector = projector - shift @ (shift.T @ projector)
     return _range_of(projector).reshape(-1, n_atoms, 3)
@@ -51,7 +53,7 @@ def symmetric_strains(atoms: Atoms, tolerance_angstrom: float) -> NDArray:
     (n_strains, 3, 3), Frobenius norm sqrt(3); the first is the unit matrix, a change of the volume alone
     """
     cell = atoms.cell.array
-    rotations = _operations(atoms, tolerance_angstrom)["rotations"]
+    rotations = _operations(atoms, tolerance_angstrom).rotations
     cartesian = cell.T @ rotations @ numpy.linalg.inv(cell.T)
     projector = sum(numpy.kron(rotation, rotation) for rotation in cartesian) / len(cartesian)
     swap = numpy.eye(9).reshape(3, 3, 3, 3).transpose(1, 0, 2, 3).reshape(9, 9)
@@ -61,18 +63,9 @@ def symmetric_strains(atoms: Atoms, tolerance_angstrom: float) -> NDArray:
     return 3**0.5 * numpy.concatenate([volume[None], shapes]).reshape(-1, 3, 3)
 
 
-_KNOWN_OPERATIONS: dict[tuple, Any] = {}
-
-
 def _operations(atoms, tolerance_angstrom):
-    """Return the space group's operations as spglib does; those of the last crystals are remembered."""
-    cell, scaled = atoms.cell.array, atoms.get_scaled_positions(wrap=False)
-    key = (cell.tobytes(), scaled.tobytes(), atoms.numbers.tobytes(), tolerance_angstrom)
-    if key not in _KNOWN_OPERATIONS:
-        while len(_KNOWN_OPERATIONS) >= 4:
-            _KNOWN_OPERATIONS.pop(next(iter(_KNOWN_OPERATIONS)))
-        _KNOWN_OPERATIONS[key] = spglib.get_symmetry((cell, scaled, atoms.numbers), symprec=tolerance_angstrom)
-    return _KNOWN_OPERATIONS[key]
+    """Return the space group of some atoms, spglib's dataset."""
+    return find_dataset(Crystal.from_ase(atoms), tolerance_angstrom)
 
 
 def _range_of(projector):

@@ -15,14 +15,15 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import numpy
-import spglib
 import yaml
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.formula import Formula
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.crystal.symmetry import search_symmetry
 from phonoscreen.formats.hidden_content import own_masses, set_masses
 from phonoscreen.structures.formulas import formula_of, parse_formula
 
@@ -104,20 +105,16 @@ def classify(atoms: Atoms, tolerance_angstrom: float) -> Classified:
         If the geometry is refused by ``check_geometry``, or spglib finds no symmetry.
     """
     check_geometry(atoms)
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    try:
-        dataset = spglib.get_symmetry_dataset(cell, symprec=tolerance_angstrom)
-    except spglib.SpglibError as error:
-        dataset, message = None, str(error)
-    else:
-        message = "no symmetry found"
+    given = Crystal(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, own_masses(atoms))
+    dataset, message = search_symmetry(given, tolerance_angstrom)
     if dataset is None:
-        raise StudyError(f"spglib: {message}", fix="check for overlapping atoms or lower the symmetry tolerance")
+        raise StudyError(f"spglib: {message or 'no symmetry found'}",
+                         fix="check for overlapping atoms or lower the symmetry tolerance")  # fmt: skip
     lattice, positions, first = dataset.std_lattice, dataset.std_positions, numpy.arange(len(dataset.std_types))
     if (centring := _PRIMITIVE.get(dataset.international[0])) is not None:
         lattice, positions = centring @ lattice, positions @ numpy.linalg.inv(centring)
         _, first = numpy.unique(dataset.std_mapping_to_primitive, return_index=True)
-    numbers, positions = dataset.std_types[first], (positions[first] + 1e-9) % 1.0 - 1e-9
+    numbers, positions = numpy.unique(atoms.numbers)[dataset.std_types[first]], (positions[first] + 1e-9) % 1.0 - 1e-9
     order = numpy.argsort([_rank(z, numbers) for z in numbers], kind="stable")
     primitive = Atoms(numbers=numbers[order], cell=lattice, scaled_positions=positions[order], pbc=True)
     set_masses(primitive, own_masses(atoms))

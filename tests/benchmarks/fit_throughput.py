@@ -27,6 +27,7 @@ from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
 from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
+from phonoscreen.structures.third_order_reach import ThirdOrderReach
 from tests.small_study import ROOT, run_script
 
 COMPOUNDS = {
@@ -63,9 +64,10 @@ def write_shard(folder, kind, seed):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     rng, rows = numpy.random.default_rng(seed), []
     supercell = SupercellSettings.from_section(config["supercell"])
-    reach = OrderSettings.from_section(config["force_constants"])
+    orders = OrderSettings.from_section(config["force_constants"])
     with h5py.File(folder / "bases.h5", "w") as bases, h5py.File(folder / "supercells.h5", "w") as supercells:
-        assigner = BasisAssigner(bases, supercell, reach)
+        types = read_prototypes(ROOT / "resources/prototypes.yaml")["structure_types"]
+        assigner = BasisAssigner(bases, supercell, orders, ThirdOrderReach(types))
         with h5py.File(folder / "forces.h5", "w") as forces:
             for name, crystal, count in classes():
                 for number in range(count):

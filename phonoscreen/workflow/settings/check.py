@@ -145,7 +145,7 @@ def _contradictions(config):
     if "training" not in reference["label"]:
         yield "reference/label lacks training: nothing could be learned", "add training to reference/label"
     length, cutoff = supercell["min_length_angstrom"], config["force_constants"]["third_cutoff_angstrom"]
-    if cutoff > length / 2:
+    if cutoff is not None and cutoff > length / 2:
         yield (
             f"force_constants/third_cutoff_angstrom {cutoff} exceeds half of "
             f"supercell/min_length_angstrom ({length / 2})",

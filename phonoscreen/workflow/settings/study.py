@@ -150,10 +150,11 @@ class ForceConstants(Section):
     """Each order fitted to what the lower ones leave, instead of all together [OWN]."""
     second_cutoff_angstrom: optional(number(2, 15)) = None
     """Reach of the second order; null: all pairs of the supercell [OWN]."""
-    third_cutoff_angstrom: number(2, 15) = 5.0
-    """Reach of the third order at most; moved to the nearest gap between neighbour shells below [OWN]."""
+    third_cutoff_angstrom: optional(number(2, 15)) = None
+    """Reach of the third order at most; moved to the nearest gap between neighbour shells below. null: the neighbour
+    shells of the structure type in resources/prototypes.yaml, and 5 for crystals of other classes [OWN]."""
     third_shells: optional(count(1, 30)) = None
-    """Neighbour shells inside the third-order cutoff, instead of a length."""
+    """Neighbour shells inside the third-order cutoff of every crystal, instead of a length."""
     fourth_cutoff_angstrom: optional(number(2, 15)) = None
     """Reach of the fourth order; null: no fourth order."""
     rotational_sum_rules: Switch = True
