@@ -67,7 +67,7 @@ def test_a_setting_and_other_classes_take_a_length():
     crystal = crystal_of("225-AB")
     assert ThirdOrderReach(TYPES).angstrom(crystal, 227) is None
     assert BY_TYPE.cutoffs(crystal, (4, 4, 4))[1] == OrderSettings(LARGEST_ANGSTROM).cutoffs(crystal, (4, 4, 4))[1]
-    assert cutoff(crystal, "225-AB", orders=OrderSettings(third_cutoff_angstrom=7.0)).value_angstrom < 7.0
+    assert cutoff(crystal, "225-AB", orders=OrderSettings(third_cutoff_angstrom=7.0)).shell == 2
 
 
 def test_a_small_supercell_holds_fewer_shells():
