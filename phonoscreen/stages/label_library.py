@@ -93,8 +93,8 @@ def draw_order(pool: pandas.DataFrame, shares: dict, tests: dict, excluded: set,
         if name in members and (name, composition(row.formula)) not in excluded:
             members[name].append(row)
     held = {name: rows[: tests[name]] for name, rows in members.items()}
-    training = _proportional({name: members[name][tests[name] :] for name in members}, shares)
-    test = _proportional(held, {name: len(rows) for name, rows in held.items()})
+    training = proportional({name: members[name][tests[name] :] for name in members}, shares)
+    test = proportional(held, {name: len(rows) for name, rows in held.items()})
     rows, at = [], 0
     while training or test:
         every = 5 if at < 300 else 9
@@ -109,8 +109,14 @@ def composition(formula: str) -> frozenset:
     return frozenset(parse_formula(formula))
 
 
-def _proportional(members, shares):
-    """Merge lists so that every beginning holds them in proportion to their shares, until they are exhausted."""
+def proportional(members: Mapping[str, list], shares: Mapping[str, float]) -> list:
+    """Merge lists so that every beginning holds them in proportion to their shares, until they are exhausted.
+
+    Parameters
+    ----------
+    members : list of rows by name
+    shares : weight by name
+    """
     total, taken, order = sum(shares.values()), dict.fromkeys(members, 0), []
     for step in range(1, sum(map(len, members.values())) + 1):
         open_lists = [name for name in members if taken[name] < len(members[name])]

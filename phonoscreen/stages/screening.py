@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
@@ -205,4 +206,11 @@ def phonons(progress: Progress, transport: dict) -> Outcome:
     own = {"seconds", "members_unstable", "members_failed"}
     progress.values |= {key: value for key, value in solved.values.items() if key not in own}
     progress.arrays |= {name: array for name, array in solved.arrays.items() if name.startswith("curve/")}
+    if "msd_angstrom2" in solved.arrays:
+        progress.values["msd_by_element_angstrom2"] = _by_element(task.crystal.numbers, solved.arrays["msd_angstrom2"])
     return Outcome(status=solved.status, reason=solved.reason)
+
+
+def _by_element(numbers, values):
+    """Return the mean of values of atoms for each element, as text."""
+    return " ".join(f"{chemical_symbols[z]} {values[numbers == z].mean():.4g}" for z in dict.fromkeys(numbers.tolist()))

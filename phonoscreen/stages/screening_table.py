@@ -41,6 +41,7 @@ COLUMNS = {
     "msd_max_angstrom2": "largest mean square displacement of an atom, sum over the three directions",
     "msd_max_std_angstrom2": "its standard deviation over the members",
     "msd_max_element": "element of that atom",
+    "msd_by_element_angstrom2": "mean over the atoms of each element, such as Na 0.0512 Cl 0.0401",
     "kappa_p_rta_w_per_m_k": "particle-like conductivity in the relaxation-time approximation",
     "kappa_p_w_per_m_k": "particle-like conductivity, full solution",
     "kappa_c_w_per_m_k": "wave-like conductivity (coherences)",
@@ -75,7 +76,7 @@ COLUMNS = {
 SPREAD = "kappa_p_rta_std_decades"
 TEXTS = {
     "structure_id", "source", "formula", "space_group", "class", "status", "reason", "forces", "forces_digest",
-    "verdict", "msd_max_element", "mesh", "repetitions", "elements_not_trained", "warnings",
+    "verdict", "msd_max_element", "msd_by_element_angstrom2", "mesh", "repetitions", "elements_not_trained", "warnings",
 }  # fmt: skip
 COUNTS = {
     "space_group_number", "n_atoms", "members", "members_stable", "members_solved", "iterations", "n_supercell_atoms",

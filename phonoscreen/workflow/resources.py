@@ -109,6 +109,10 @@ COSTS = {
     "write_experiment": Cost(300, 30),
     "ablate_model": Cost(650, 60, "all labelled", 4.0, 6.0),
     "tabulate_ablation": Cost(200, 15),
+    # The screening: blocks of some 500 structures.
+    "order_pool": Cost(500, 60),
+    "screen_block": Cost(1200, 1000),
+    "gather_screening": Cost(800, 30),
 }  # fmt: skip
 
 _TRAINING = ("train_member", "train_point", "ablate_model", "replay_selection")

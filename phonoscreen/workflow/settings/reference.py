@@ -9,14 +9,19 @@ from pathlib import Path
 from phonoscreen.workflow.code import ROOT
 from phonoscreen.workflow.settings.describe import in_words, settings_of
 from phonoscreen.workflow.settings.experiment import ExperimentStudy
+from phonoscreen.workflow.settings.screening import ScreeningStudy
 
 SCHEMA = "schemas/config.schema.json"
 PAGE = "docs/settings.md"
 
 
+class EveryStudy(ScreeningStudy, ExperimentStudy):
+    """Every setting: of a study, of the experiment and of the screening."""
+
+
 def schema() -> str:
-    """Return the JSON schema of a study (with the sections of the experiment) as text."""
-    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ExperimentStudy.model_json_schema()}
+    """Return the JSON schema of a study (with the sections of the experiment and of the screening) as text."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **EveryStudy.model_json_schema()}
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -38,7 +43,7 @@ def page() -> str:
         "```",
     ]
     last = None
-    for place, section, name, field in settings_of(ExperimentStudy):
+    for place, section, name, field in settings_of(EveryStudy):
         where = place.rpartition("/")[0]
         if where != last:
             title = f"`{where}`" if where else "The study"

@@ -1,0 +1,94 @@
+"""The screening of the enumerated pool: its order, its plan, and its table as a data product."""
+
+import subprocess
+import sys
+
+import numpy
+import pandas
+import pytest
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.records import write_records
+from phonoscreen.audit.shard import Outcome
+from phonoscreen.stages.screening_order import order_pool
+from phonoscreen.stages.screening_product import KEPT, gather, read_product, rounded, write_origin, write_product
+from phonoscreen.stages.screening_table import row_of
+from tests.conftest import ROOT
+
+CLASSES = {"225-AB": 60, "225-ABC2": 300, "221-AB3": 37, "221-AB3-ReO3": 3}
+
+
+@pytest.fixture
+def pool():
+    rows = [(f"{kind}-{n}".lower(), "NaCl", kind) for kind, size in CLASSES.items() for n in range(size)]
+    return pandas.DataFrame(rows, columns=["structure_id", "formula", "prototype"])
+
+
+def test_every_block_has_the_classes_in_the_proportion_of_the_pool(pool):
+    ordered = order_pool(pool, {"225-ab-3": "test"}, 8, 61)
+    assert sorted(ordered["structure_id"]) == sorted(pool["structure_id"])
+    assert ordered.set_index("structure_id").loc["225-ab-3", "part"] == "test"
+    assert (ordered["part"] == "unexplored").sum() == len(pool) - 1
+    for _, block in ordered.groupby("block"):
+        found = block["prototype"].str.split("-").str[:2].str.join("-").value_counts()
+        assert len(block) == 50
+        for kind, expected in {"225-AB": 7.5, "225-ABC2": 37.5, "221-AB3": 5.0}.items():
+            assert abs(found[kind] - expected) <= 2
+
+
+def test_the_order_does_not_depend_on_that_of_the_pool(pool):
+    shuffled = order_pool(pool.sample(frac=1, random_state=1), {}, 8, 61)
+    pandas.testing.assert_frame_equal(shuffled, order_pool(pool, {}, 8, 61))
+
+
+def blocks(tmp_path, digests=("a", "a")):
+    """Two blocks of two structures each, and the pool they are of."""
+    names = ["one", "two", "three", "four"]
+    pandas.DataFrame({"structure_id": names}).to_parquet(tmp_path / "pool.parquet")
+    for number, digest in enumerate(digests):
+        records = []
+        for name in names[2 * number : 2 * number + 2]:
+            outcome = Outcome(status="ok") if name != "two" else Outcome(status="unstable", reason="imaginary\n  fix")
+            values = {"structure_id": name, "formula": "NaCl", "kappa_p_w_per_m_k": 1.23456789, "n_supercell_atoms": 54}
+            records.append({**row_of(values, outcome, {}), "stage": "screen_block", "part": "unexplored"})
+        write_records(records, tmp_path / f"{number:04d}.parquet")
+        write_origin(tmp_path / f"{number:04d}.json", {"forces_digest": digest, "settings": {"seed": 1}}, "code")
+    return [sorted(tmp_path.glob("0*.parquet")), sorted(tmp_path.glob("0*.json")), tmp_path / "pool.parquet"]
+
+
+def test_the_product_holds_every_row_once_with_its_origin(tmp_path):
+    table, origin = gather(*blocks(tmp_path))
+    write_product(table, origin, tmp_path / "product.parquet")
+    found, known = read_product(tmp_path / "product.parquet")
+    assert list(found["structure_id"]) == ["one", "two", "three", "four"]
+    assert set(found) <= set(KEPT) and found.loc[1, "why"] == "imaginary"
+    assert found["kappa_p_w_per_m_k"].to_numpy() == pytest.approx([1.235] * 4, rel=1e-6)
+    assert (known["forces_digest"], known["structures"], known["pool_structures"]) == ("a", 4, 4)
+
+
+def test_blocks_of_two_models_are_not_mixed(tmp_path):
+    with pytest.raises(StudyError, match="another forces_digest"):
+        gather(*blocks(tmp_path, ("a", "b")))
+
+
+def test_no_blocks_and_other_files_are_refused(tmp_path):
+    blocks(tmp_path)
+    with pytest.raises(StudyError, match="no block"):
+        gather([], [], tmp_path / "pool.parquet")
+    with pytest.raises(StudyError, match="no table of a screening"):
+        read_product(tmp_path / "pool.parquet")
+
+
+def test_numbers_keep_four_digits():
+    values = numpy.array([1.23456, -98765.4, 0.0, numpy.nan, numpy.inf, 3.00004e-7])
+    assert rounded(values) == pytest.approx([1.235, -98770.0, 0.0, numpy.nan, numpy.inf, 3e-7], nan_ok=True)
+
+
+def test_the_screening_is_planned_block_by_block(tmp_path):
+    command = [sys.executable, "-m", "snakemake", "--profile", "screening", "-n", "--quiet", "rules", "--directory"]
+    command += [str(tmp_path), "--config", "screening={blocks: 40, first: 3}"]
+    plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    counted = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
+    assert {name: counted[name] for name in ("order_pool", "screen_block", "gather_screening")} == {
+        "order_pool": "1", "screen_block": "3", "gather_screening": "1",
+    }  # fmt: skip
