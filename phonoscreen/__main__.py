@@ -18,6 +18,7 @@ COMMANDS = {
     "bte": ("phonoscreen.commands.bte", "phonon Boltzmann equation in a ShengBTE directory"),
     "export": ("phonoscreen.commands.export", "one structure of a study as input of ShengBTE and phono3py"),
     "screen": ("phonoscreen.commands.screen", "phonons and thermal conductivity of structures from a published model"),
+    "confirm": ("phonoscreen.commands.confirm", "structures that a screening found, recomputed with a potential"),
     "train": ("phonoscreen.commands.train", "force model from kept labels, judged and published"),
     "predict": ("phonoscreen.commands.predict", "forces of structures from a published model"),
 }

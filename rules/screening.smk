@@ -5,6 +5,8 @@ BLOCKS = shard_names(SCREENED["blocks"])
 FIRST_BLOCKS = BLOCKS[: SCREENED["first"]]
 # The order reads these as known compounds, and the labelled ones for the part of each compound.
 KNOWN_POOLS = [f"{RESOURCES}/pool.csv", f"{RESOURCES}/experiment_pool.csv"]
+# The compounds of figure 7, so that every beginning of a screening has them.
+FIGURE7 = ["nakas-216", "kircs2cl6-225", "cupdsr2-216"]
 
 
 wildcard_constraints:
@@ -41,6 +43,7 @@ rule order_pool:
     params:
         code=code_of("scripts/order_pool.py"),
         blocks=SCREENED["blocks"],
+        first=FIGURE7,
         seed=config["seed"],
     script:
         "../scripts/order_pool.py"

@@ -13,7 +13,7 @@ def main(job):
     known = pandas.concat([pandas.read_csv(path, dtype=str, keep_default_na=False) for path in job.input.known])
     pool = enumerate_pool(read_rules(job.input.rules), read_sizes(job.input.sizes), known, job.params.seed)
     roles = {record["structure_id"]: record["role"] for record, _ in read_product(job.input.labels)[1]}
-    write_table(order_pool(pool, roles, job.params.blocks, job.params.seed), job.output.pool)
+    write_table(order_pool(pool, roles, job.params.blocks, job.params.seed, job.params.first), job.output.pool)
 
 
 run_job(snakemake, main)

@@ -39,6 +39,8 @@ def test_every_block_has_the_classes_in_the_proportion_of_the_pool(pool):
 def test_the_order_does_not_depend_on_that_of_the_pool(pool):
     shuffled = order_pool(pool.sample(frac=1, random_state=1), {}, 8, 61)
     pandas.testing.assert_frame_equal(shuffled, order_pool(pool, {}, 8, 61))
+    chosen = ["221-ab3-7", "225-abc2-299"]
+    assert set(chosen) <= set(order_pool(pool, {}, 8, 61, chosen)["structure_id"].head(20))
 
 
 def blocks(tmp_path, digests=("a", "a")):

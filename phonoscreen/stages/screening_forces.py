@@ -12,7 +12,6 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.force_constants.settings import OrderSettings
-from phonoscreen.forcefield.committee import uncertainty
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.engine import CommitteeEngine
 from phonoscreen.forcefield.supercells import Supercells
@@ -57,6 +56,8 @@ class ModelForces:
         self, structure_id: str, atoms: "Atoms", assigned: Mapping[str, Any], displacements: NDArray
     ) -> tuple[dict, dict]:
         """Return the arguments of ``ForceConstantFitter.fit`` besides the crystal, and values for the row."""
+        from phonoscreen.forcefield.committee import uncertainty  # engines run where PyTorch is not installed
+
         repetitions = numpy.array([int(n) for n in assigned["repetitions"].split()])
         data = Supercells(Crystal.from_ase(atoms), repetitions, displacements)
         begin = time.process_time()

@@ -25,7 +25,7 @@ LEFT_OUT = (
     "reason", "forces", "forces_digest", "temperature_k", "calibrated", "iterations", "repetitions", "n_supercells",
     "relaxation_steps", "relaxation_seconds", "force_seconds", "warnings", "rotational_sum_rules", "relaxed",
     "space_group", "heat_capacity_std_j_per_mol_k", "msd_max_std_angstrom2", "sound_velocity_std_m_per_s",
-    "p3_total_std_decades", "force_rms_mev_per_angstrom", "heat_capacity_j_per_mol_k", "source", "members",
+    "p3_total_std_decades", "force_rms_mev_per_angstrom", "heat_capacity_j_per_mol_k", "members",
     "frequency_min_std_thz", "n_atoms", "kappa_c_mesh_error_percent",
 )  # fmt: skip
 """Columns of a row that the product does not keep: the same in all rows, of the calculation, or found from others."""

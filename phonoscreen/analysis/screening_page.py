@@ -1,0 +1,286 @@
+"""The page of a screening: its headline numbers beside the paper's, from the table of a screening alone.
+
+``python -m phonoscreen.analysis.screening_page TABLE PAGE`` writes the page in Markdown.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pandas
+import yaml
+
+from phonoscreen.analysis.compounds import FIGURE7, rows_of
+from phonoscreen.analysis.screening import FilterCounts, Line, Scale, count_filter
+from phonoscreen.audit.atomic import written_whole
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.shipped import shipped
+from phonoscreen.stages.screening_confirmation import compared_of, counts
+from phonoscreen.stages.screening_product import read_product
+
+KAPPA, WAVES, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2"
+RANGES = {"low": (0.0, 1.0), "medium": (1.0, 10.0), "high": (10.0, numpy.inf)}
+RANGE_WORDS = {"low": "κ_p < 1", "medium": "κ_p 1–10", "high": "κ_p > 10"}
+ELEMENTS_SHOWN = 12
+
+
+def published() -> dict[str, float]:
+    """Return the paper's headline numbers by their key (``resources/published/numbers.yaml``)."""
+    rows = yaml.safe_load(shipped("resources/published/numbers.yaml").read_text())
+    return {row["key"]: row["value"] for row in rows}
+
+
+def table1() -> pandas.DataFrame:
+    """Return the unexplored structures of Table 1 and those of them predicted stable, by class."""
+    rows = yaml.safe_load(shipped("resources/published/table1.yaml").read_text())["classes"]
+    classes = {f"{number}-{kind}": (unexplored, stable) for number, kind, _, _, unexplored, stable in rows}
+    return pandas.DataFrame.from_dict(classes, orient="index", columns=["unexplored", "stable"])
+
+
+def solved_of(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the rows with a conductivity."""
+    return table[(table["status"] == "ok") & (table[KAPPA] > 0)]
+
+
+def by_class(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Return structures, those stable, solved and below 1 W/m/K, by class of the formula's structure type.
+
+    Structures whose relaxation failed count as not stable.
+    """
+    kind = table["source"].str.split(":").str[1].str.split("-").str[:2].str.join("-")
+    solved = table.index.isin(solved_of(table).index)
+    flags = pandas.DataFrame(
+        {
+            "screened": 1, "stable": (table["verdict"] == "stable").fillna(False).astype(int),
+            "solved": solved.astype(int), "ultralow": (solved & (table[KAPPA] < 1).fillna(False)).astype(int),
+        }
+    )  # fmt: skip
+    return flags.groupby(kind).sum().sort_index()
+
+
+def filters(table: pandas.DataFrame) -> dict[str, tuple[float, FilterCounts]]:
+    """Return the maximum MSD of two filters, square angstrom, and what each finds.
+
+    ``paper`` is the paper's 0.076 square angstrom, ``own`` the one where the line through the solved structures
+    reaches 1 W/m/K.
+    """
+    solved = solved_of(table)
+    scale = Scale.of(solved[MSD])
+    x, kappa = scale.normalise(solved[MSD]), solved[KAPPA].to_numpy(float)
+    line = Line.fit(x, kappa)
+    msd = published()["filter_msd"]
+    own = float(line.crossing(1.0))
+    return {
+        "paper": (msd, count_filter(x, kappa, float(scale.normalise([msd])[0]))),
+        "own": (float(scale.msd(own)), count_filter(x, kappa, own)),
+    }
+
+
+def coherences(table: pandas.DataFrame) -> dict[str, tuple[int, float]]:
+    """Return the number of structures and the mean of kappa_c / kappa_p by range of kappa_p."""
+    solved = solved_of(table)
+    found = {}
+    for name, (low, high) in RANGES.items():
+        mine = solved[(solved[KAPPA] >= low) & (solved[KAPPA] < high)]
+        found[name] = len(mine), float((mine[WAVES] / mine[KAPPA]).mean()) if len(mine) else numpy.nan
+    return found
+
+
+def elements(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the mean square displacement of each element, mean over the structures that hold it (figure S4).
+
+    Returns
+    -------
+    pandas.DataFrame, index element, ``msd_angstrom2, structures``, largest first
+    """
+    rows = []
+    for text in solved_of(table)["msd_by_element_angstrom2"].dropna():
+        words = text.split()
+        rows += [(words[n], float(words[n + 1])) for n in range(0, len(words), 2)]
+    found = pandas.DataFrame(rows, columns=["element", "msd"]).groupby("element")["msd"].agg(["mean", "size"])
+    found.columns = ["msd_angstrom2", "structures"]
+    return found.sort_values("msd_angstrom2", ascending=False)
+
+
+def three_compounds(table: pandas.DataFrame) -> list[list[str]]:
+    """Return the rows of the compounds of figure 7: both conductivities here, in the paper predicted and by DFT."""
+    rows, paper = [], published()
+    for name, (composition, space_group) in FIGURE7.items():
+        mine = solved_of(rows_of(table, composition, space_group))
+        key = name.lower()
+        for label, column in (("p", KAPPA), ("c", WAVES)):
+            own = f"{mine[column].iloc[0]:.3g}" if len(mine) else _why(rows_of(table, composition, space_group))
+            known = [f"{paper[f'{key}_kappa_{label}_{source}']:.3g}" for source in ("predicted", "reference")]
+            rows.append([f"{name} ({space_group}) κ_{label}", own, *known])
+    return rows
+
+
+def _why(rows):
+    return "not among them" if not len(rows) else str(rows["status"].iloc[0]).replace("_", " ")
+
+
+def page(table: pandas.DataFrame, origin: dict, compared: pandas.DataFrame | None) -> str:
+    """Return the page in Markdown.
+
+    Parameters
+    ----------
+    table, origin : see ``phonoscreen.stages.screening_product.read_product``
+    compared : structures recomputed with the potential (``phonoscreen confirm --write``), or None
+    """
+    sections = [
+        _head(table, origin), _headline(table, compared), _classes(table), _filters(table), _coherences(table),
+        _elements(table), "## Three compounds (figure 7)\n\nW/m/K, 300 K.\n\n"
+        + _markdown(["compound", "here", "paper, predicted", "paper, DFT"], three_compounds(table)), _repeat(),
+    ]  # fmt: skip
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(table, origin):
+    seconds, whole = table["seconds"], origin["pool_structures"]
+    hours = seconds.sum() / 3600
+    return f"""# The screening
+
+{len(table):,} of the {whole:,} structures of the enumerated pool ([structures](structures.md)), every class in its
+proportion, each from formula to conductivity at 300 K with the forces of one model: {origin["forces"]}
+(sha256 of its `model.json`: {origin["forces_digest"][:16]}…), which learned from a universal potential, not from DFT.
+{hours:.1f} CPU hours, {seconds.mean():.2f} CPU s per structure (median {seconds.median():.2f}); the whole pool:
+{hours * whole / len(table):.1f} CPU hours. This page is made from the table `resources/screening/screening.parquet`,
+one row per structure."""
+
+
+def _headline(table, compared):
+    paper, solved = published(), solved_of(table)
+    stable = (table["verdict"] == "stable").sum()
+    rows = [
+        ["structures screened", f"{len(table):,}", f"{paper['n_unexplored']:,}"],
+        ["of these stable", _share(stable, len(table)), _share(paper["n_unexplored_stable"], paper["n_unexplored"])],
+        ["with a conductivity", f"{len(solved):,}", f"{paper['n_kappa']:,}"],
+        ["of these κ < 1 W/m/K", _share((solved[KAPPA] < 1).sum(), len(solved)),
+         _share(paper["n_ultralow"], paper["n_kappa"])],
+    ]  # fmt: skip
+    if compared is not None:
+        found = counts(compared)
+        rows.append(["drawn ones with κ < 1 W/m/K confirmed by what the model learned from",
+                     _share(found["low_confirmed"], found["low"]),
+                     _share(paper["untrained_confirmed"], paper["untrained_ultralow"])])  # fmt: skip
+        rows.append(["others: stable and above 1 W/m/K", _share(found["others_confirmed"], found["others"]), ""])
+        rows.append(
+            ["mean error of log10 κ where both have one", f"{found['mae_decades']:.3f}", f"{paper['kappa_mae']}"]
+        )
+    spread = solved["kappa_p_error_decades"].median()
+    if numpy.isfinite(spread):
+        rows.append(["expected error of log10 κ from the committee, median", f"{spread:.2f}", ""])
+    return "## In numbers\n\n" + _markdown(["", "here", "paper"], rows)
+
+
+def _classes(table):
+    found, known, rows = by_class(table), table1(), []
+    for name, row in found.iterrows():
+        theirs = known.loc[name] if name in known.index else None
+        rows.append([str(name), f"{row['screened']:,}", _percent(row["stable"], row["screened"]),
+                     "" if theirs is None else _percent(theirs["stable"], theirs["unexplored"]),
+                     f"{row['solved']:,}", _percent(row["ultralow"], row["solved"])])  # fmt: skip
+    return "## By class\n\n" + _markdown(
+        ["class", "screened", "stable", "stable in the paper", "solved", "of these κ < 1 W/m/K"], rows
+    )
+
+
+def _filters(table):
+    paper, rows = published(), []
+    for name, (msd, found) in filters(table).items():
+        words = "the paper's" if name == "paper" else "where the line of log κ over log MSD reaches 1 W/m/K"
+        rows.append(
+            [
+                f"{msd:.3g} Å², {words}",
+                f"{found.above:,}",
+                f"{100 * found.precision:.1f} %",
+                f"{100 * found.recall:.1f} %",
+            ]
+        )
+    rows.append(
+        [
+            f"paper: {paper['filter_msd']} Å²",
+            f"{paper['filter_above']:,}",
+            f"{paper['filter_precision']} %",
+            f"{paper['filter_recall']} %",
+        ]
+    )
+    return "## Mean square displacement as a filter for κ < 1 W/m/K\n\n" + _markdown(
+        ["largest mean square displacement above", "structures", "precision", "recall"], rows
+    )
+
+
+def _coherences(table):
+    paper, rows = published(), []
+    for name, (number, ratio) in coherences(table).items():
+        rows.append(
+            [RANGE_WORDS[name] + " W/m/K", f"{number:,}", f"{ratio:.3g}", f"{paper[f'coherence_ratio_{name}']:.3g}"]
+        )
+    solved = solved_of(table)
+    share = solved[WAVES] / (solved[WAVES] + solved[KAPPA])
+    text = f"Coherences carry more than half in {_share((share > 0.5).sum(), len(solved))}."
+    return "## Coherences\n\n" + _markdown(["", "structures", "mean κ_c/κ_p", "paper"], rows) + f"\n\n{text}"
+
+
+def _elements(table):
+    found = elements(table)
+    shown = pandas.concat([found.head(ELEMENTS_SHOWN), found.tail(ELEMENTS_SHOWN).iloc[::-1]])
+    parts = [f"{name} {row['msd_angstrom2']:.3g}" for name, row in shown.iterrows()]
+    return (
+        "## Elements (figure S4)\n\nMean square displacement at 300 K, Å², mean over the solved structures that hold "
+        f"the element ({len(found)} elements). Largest: {', '.join(parts[:ELEMENTS_SHOWN])}. "
+        f"Smallest: {', '.join(parts[ELEMENTS_SHOWN:])}."
+    )
+
+
+def _repeat():
+    product, folder = "resources/screening/screening.parquet", "results/screening"
+    return f"""## To repeat it
+
+```
+.venv/bin/snakemake --profile screening --cores 2 --config 'screening={{first: 24}}'      # 24 of 160 blocks
+.venv/bin/python -m phonoscreen.stages.screening_product {folder} {product}
+.venv-nequix/bin/python -m phonoscreen confirm {product} runs/confirmation --write resources/screening/confirmation.csv
+.venv/bin/python -m phonoscreen.analysis.screening_page {product} docs/screening.md
+```
+
+The first goes on where it was stopped, block by block and structure by structure; the second takes the blocks that are
+complete. Numbers in the table have four digits; model, settings, code and packages stand in the metadata of the file.
+Columns: [screen](screen.md#columns)."""
+
+
+def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _share(part: Any, whole: Any) -> str:
+    """Return a count and its percentage."""
+    return f"{int(part):,} of {int(whole):,} ({_percent(part, whole)})"
+
+
+def _percent(part, whole):
+    return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("table", type=Path, help="Parquet file of a screening")
+    parser.add_argument("page", type=Path, help="Markdown file to write")
+    parser.add_argument("--confirmation", type=Path, help="CSV of phonoscreen confirm (default: beside the table)")
+    arguments = parser.parse_args()
+    table, origin = read_product(arguments.table)
+    if not len(solved_of(table)):
+        raise StudyError("no structure of the table has a conductivity", where=str(arguments.table), fix="screen more")
+    beside = arguments.confirmation or arguments.table.with_name("confirmation.csv")
+    compared = compared_of(beside) if arguments.confirmation or beside.exists() else None
+    with written_whole(arguments.page) as partial:
+        partial.write_text(page(table, origin, compared))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""How many structures that a screening finds are confirmed by the potential that its model learned from.
+
+``phonoscreen confirm`` draws solved structures of the table of a screening that no model was trained on: a number with
+a conductivity below 1 W/m/K and as many others. Each is relaxed, displaced, fitted and solved with the potential, with
+the settings of the screening. The paper recomputed 67 structures predicted below 1 W/m/K with its reference: 36 were
+confirmed.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy
+import pandas
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.audit.shipped import shipped
+from phonoscreen.stages.label_library import starting_structure
+from phonoscreen.stages.screening import Screening
+from phonoscreen.stages.screening_folder import ScreeningFolder, screen
+from phonoscreen.stages.screening_forces import EngineForces
+from phonoscreen.structures.candidate import Candidate
+from phonoscreen.structures.prototypes import read_prototypes
+
+if TYPE_CHECKING:
+    from phonoscreen.reference.base import Engine
+
+KAPPA = "kappa_p_w_per_m_k"
+ULTRALOW_W_PER_M_K = 1.0
+
+
+def draw(table: pandas.DataFrame, each: int, seed: int) -> pandas.DataFrame:
+    """Return solved structures drawn at random: so many below 1 W/m/K, as many others, in turn.
+
+    Parameters
+    ----------
+    table : of a screening, see ``phonoscreen.stages.screening_product``
+    each : structures of either kind
+    seed : of the draw
+
+    Raises
+    ------
+    StudyError
+        If there are fewer of a kind.
+    """
+    solved = table[(table["status"] == "ok") & (table[KAPPA] > 0) & (table["part"] != "training")]
+    order = sorted(solved.index, key=lambda at: derive_seed(seed, solved.loc[at, "structure_id"], "confirmation"))
+    solved = solved.loc[order]
+    low = solved[KAPPA] < ULTRALOW_W_PER_M_K
+    kinds = [solved[low].head(each), solved[~low].head(each)]
+    if min(map(len, kinds)) < each:
+        counts = f"{len(kinds[0])} structures below 1 W/m/K and {len(kinds[1])} others"
+        raise StudyError(f"{counts} in the table, {each} of each are wanted", fix="draw fewer with --each")
+    places = [at for pair in zip(*(kind.index for kind in kinds), strict=True) for at in pair]
+    return solved.loc[places]
+
+
+def confirm(
+    drawn: pandas.DataFrame, engine: "Engine", folder: str | Path, settings: dict, code: str
+) -> pandas.DataFrame:
+    """Return the rows of the drawn structures with the forces of an engine.
+
+    Parameters
+    ----------
+    drawn : rows of the table with ``structure_id, source`` (formula and structure type)
+    engine : of reference forces
+    folder : of the results, see ``phonoscreen.stages.screening_folder``
+    settings : of the screening
+    code : digest of the code
+    """
+    types = read_prototypes(shipped("resources/prototypes.yaml"))["structure_types"]
+    forces, candidates = EngineForces(engine), []
+    listed: Any = drawn.itertuples()
+    for row in listed:
+        formula, structure_type = row.source.split(":")
+        atoms = starting_structure(formula, structure_type, types)
+        candidates.append(Candidate(row.structure_id, "pool", row.source, row.formula, atoms))
+    origin = {"forces": {"name": forces.name, "digest": ""}, "settings": settings}
+    with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
+        screening = Screening(forces, settings, bases, types)
+        with ScreeningFolder(folder, origin, code) as output:
+            columns = {"forces": forces.name, "forces_digest": ""}
+            return screen(
+                candidates, screening, output, columns, calibration={}, say=lambda line: print(line, flush=True)
+            )
+
+
+def compare(drawn: pandas.DataFrame, found: pandas.DataFrame) -> pandas.DataFrame:
+    """Return both conductivities of every structure, and the potential's verdict.
+
+    Returns
+    -------
+    pandas.DataFrame with ``structure_id, source, class, kappa_p_w_per_m_k`` (of the model)``,
+    kappa_p_recomputed_w_per_m_k, status_recomputed``
+    """
+    other = found.set_index("structure_id").loc[drawn["structure_id"]]
+    table = drawn[["structure_id", "source", "class", KAPPA]].reset_index(drop=True)
+    kappa = other[KAPPA].to_numpy(float, na_value=numpy.nan)
+    status = other["status"].to_numpy(object)
+    table["kappa_p_recomputed_w_per_m_k"] = numpy.where(status == "ok", kappa, numpy.nan)
+    return table.assign(status_recomputed=status)
+
+
+def counts(compared: pandas.DataFrame) -> dict[str, float]:
+    """Return how many structures below 1 W/m/K and how many others are confirmed, and the error of log10 kappa.
+
+    Returns
+    -------
+    dict of ``low, low_confirmed, low_unstable, others, others_confirmed, others_unstable, mae_decades``
+    """
+    low = compared[KAPPA] < ULTRALOW_W_PER_M_K
+    kappa, ok = compared["kappa_p_recomputed_w_per_m_k"], compared["status_recomputed"] == "ok"
+    below, unstable = ok & (kappa < ULTRALOW_W_PER_M_K), compared["status_recomputed"] == "unstable"
+    errors = numpy.abs(numpy.log10(compared[KAPPA] / kappa))[ok & (kappa > 0)]
+    return {
+        "low": int(low.sum()), "low_confirmed": int((low & below).sum()), "low_unstable": int((low & unstable).sum()),
+        "others": int((~low).sum()), "others_confirmed": int((~low & ok & ~below).sum()),
+        "others_unstable": int((~low & unstable).sum()),
+        "mae_decades": float(errors.mean()) if len(errors) else numpy.nan,
+    }  # fmt: skip
+
+
+def sentences(found: dict[str, float]) -> list[str]:
+    """Return the counts in words."""
+    return [
+        f"{found['low_confirmed']} of {found['low']} structures predicted below 1 W/m/K are confirmed "
+        f"({found['low_unstable']} are unstable); the paper: 36 of 67",
+        f"{found['others_confirmed']} of {found['others']} others are stable and above 1 W/m/K "
+        f"({found['others_unstable']} are unstable)",
+        f"mean error of log10 of the conductivity where both have one: {found['mae_decades']:.3f}",
+    ]
+
+
+def compared_of(path: str | Path) -> pandas.DataFrame:
+    """Return the compared conductivities that ``phonoscreen confirm --write`` wrote.
+
+    Raises
+    ------
+    StudyError
+        If the file is none of these.
+    """
+    try:
+        table = pandas.read_csv(path)
+        return table.astype({KAPPA: float, "kappa_p_recomputed_w_per_m_k": float, "status_recomputed": str})
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(f"no confirmed structures: {error}", where=str(path),
+                         fix="give a file that phonoscreen confirm --write wrote") from error  # fmt: skip
