@@ -13,11 +13,8 @@ from tests.small_study import write_small_study
 
 RULE = r"(?ms)^rule (\w+):(.*?)(?=^rule |\Z)"
 ON_REQUEST = {"experiment.smk", "ablation.smk", "convergence.smk", "download.smk", "screening.smk"}
-"""Rules of the experiment, of the convergence study and of the screening, which no other rule reads from, and of the snapshot of a
-service, which lies where the settings say."""
-||||||| parent of 790d343 (profiles/screening: the whole enumerated pool through all stages, in blocks)
-ON_REQUEST = {"experiment.smk", "ablation.smk", "convergence.smk"}
-"""Rules of the experiment, of the convergence study and of the screening, which no other rule reads from."""
+"""Rules of the experiment, of the convergence study and of the screening, which no other rule reads from, and of the
+snapshot of a service, which lies where the settings say."""
 
 
 def departures(results):
