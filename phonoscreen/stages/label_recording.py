@@ -24,8 +24,8 @@ from phonoscreen.crystal.constants import Crystal
 from phonoscreen.force_constants.settings import OrderSettings, SupercellSettings
 from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.stages.label_library import starting_structure
-from phonoscreen.stages.label_product import write_product
 from phonoscreen.stages.screening import ASSIGNED
+from phonoscreen.structures.packed_labels import arrays_of, write_product
 from phonoscreen.structures.prototypes import read_prototypes
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.sources import read_pool
@@ -121,9 +121,7 @@ def recorded(pool: Path, folder: Path, origin: dict) -> Iterator[tuple[dict, dic
         path = folder / f"{name}.h5"
         if path.exists():
             with h5py.File(path) as store:
-                names: list[str] = []
-                store.visit(lambda key, store=store: names.append(key) if isinstance(store[key], h5py.Dataset) else None)
-                yield json.loads(store.attrs["record"]), {key: store[key][()] for key in names}, origin
+                yield json.loads(store.attrs["record"]), arrays_of(store), origin
 
 
 def main() -> None:
@@ -147,7 +145,8 @@ def main() -> None:
         run(recorder, arguments.pool, types, arguments.folder)
     origin = {
         "engine": engine.name, "weights_sha256": "", "seed": settings["seed"], "code": "",
-        "pool_sha256": file_sha256(arguments.pool), "settings": json.dumps(settings), "packages": json.dumps(packages()),
+        "pool_sha256": file_sha256(arguments.pool), "settings": json.dumps(settings),
+        "packages": json.dumps(packages()),
     }  # fmt: skip
     write_product(recorded(arguments.pool, arguments.folder, origin), arguments.file)
     print(f"{arguments.file.stat().st_size / 1e6:.2f} MB")

@@ -98,11 +98,20 @@ class ForceSets(Section):
     """What the forces were computed with; stands in every table and figure."""
 
 
+class Recorded(Section):
+    """Forces of a universal potential, recorded once for the supercells of a small study. Not DFT."""
+
+    model: Text = "nequix-oam-1-pft"
+    """What the forces were calculated with; stands in every table and figure."""
+    file: Text = "resources/labels/laptop_labels.h5"
+    """Packed labels (``phonoscreen.stages.label_recording``)."""
+
+
 class Reference(Section):
     """Where the reference forces come from."""
 
     engine: Literal[
-        "vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "collected", "force_sets"
+        "vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "recorded", "collected", "force_sets"
     ] = "vasp"
     """Which of the sections below computes; the others have no effect."""
     label: distinct(Part, at_least=1) = ["training", "validation"]
@@ -122,5 +131,6 @@ class Reference(Section):
     nequix: Nequix = Nequix()
     sevennet: SevenNet = SevenNet()
     chgnet: Chgnet = Chgnet()
+    recorded: Recorded = Recorded()
     collected: Collected = Collected()
     force_sets: ForceSets = ForceSets()

@@ -1,0 +1,106 @@
+"""Recorded labels: a study that reads them gets what the potential would have calculated, or a refusal."""
+
+import h5py
+import numpy
+import pandas
+import pytest
+from ase.calculators.emt import EMT
+
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.shipped import shipped
+from phonoscreen.reference.base import CalculatorEngine
+from phonoscreen.reference.registry import make_engine
+from phonoscreen.stages.label_recording import Recorder, recorded, run
+from phonoscreen.stages.labels import label_supercells
+from phonoscreen.structures.packed_labels import write_product
+from phonoscreen.structures.prototypes import build_structure, read_prototypes
+from phonoscreen.structures.relaxation import relax_structure
+from phonoscreen.workflow.settings.study import Study
+
+TYPES = read_prototypes(shipped("resources/prototypes.yaml"))["structure_types"]
+RELAX, TOLERANCE = {"force_max_ev_per_angstrom": 0.001, "stress_max_gpa": 0.05, "steps_max": 60}, 0.01
+
+
+@pytest.fixture(scope="module")
+def settings():
+    complete = Study().model_dump()
+    complete["supercell"] |= {"min_length_angstrom": 7.0, "network_min": 2, "network_oversampling": 1.0}
+    return {**complete, "relax": RELAX}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, settings):
+    """Labels of two metals by the effective-medium theory, and a compound that it does not know."""
+    place = tmp_path_factory.mktemp("recorded")
+    rows = [("cu3au", "AuCu3", "221-AB3", "training"), ("pd3ni", "NiPd3", "221-AB3", "unexplored"),
+            ("nacl", "NaCl", "225-AB", "training")]  # fmt: skip
+    names = ["structure_id", "formula", "prototype", "part"]
+    pandas.DataFrame(rows, columns=names).to_csv(place / "pool.csv", index=False)
+    with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
+        run(Recorder(CalculatorEngine("ase", "emt", EMT()), settings, TYPES, bases), place / "pool.csv", TYPES,
+            place / "kept")  # fmt: skip
+    origin = {"engine": "emt", "seed": settings["seed"]}
+    write_product(recorded(place / "pool.csv", place / "kept", origin), place / "labels.h5")
+    return place
+
+
+@pytest.fixture
+def engine(folder):
+    return make_engine({"engine": "recorded", "model": "emt", "file": str(folder / "labels.h5")}, 1)
+
+
+def test_relaxed_crystals_and_forces_are_those_of_the_potential(engine, folder):
+    own, start = CalculatorEngine("ase", "emt", EMT()), build_structure("AuCu3", "221-AB3", TYPES)
+    here = relax_structure(start, engine, "cu3au", RELAX, TOLERANCE)
+    there = relax_structure(start, own, "cu3au", RELAX, TOLERANCE)
+    assert here.values["reference"] == "recorded: emt" and here.status == "ok"
+    # Two searches from different lattice constants end within the limit of the stress.
+    assert here.arrays["cell"] == pytest.approx(there.arrays["cell"], abs=1e-3)
+    with h5py.File(folder / "kept/cu3au.h5") as kept:
+        group = {name: kept[name][()] for name in ("repetitions", "displacements")} | here.arrays
+    labels = label_supercells(engine, "cu3au", group, range(2)).arrays
+    calculated = label_supercells(own, "cu3au", group, range(2)).arrays
+    largest = numpy.abs(calculated["forces"]).max()
+    assert labels["forces"] == pytest.approx(calculated["forces"], abs=1e-4 * largest)  # displacements of 1e-6 angstrom
+    assert labels["residual_forces"] == pytest.approx(calculated["residual_forces"], abs=1e-4 * largest)
+    assert labels["energies_ev"] == pytest.approx(calculated["energies_ev"], abs=1e-4)
+
+
+def test_other_displacements_cells_and_structures_are_refused(engine, folder):
+    here = relax_structure(build_structure("NiPd3", "221-AB3", TYPES), engine, "pd3ni", RELAX, TOLERANCE)
+    with h5py.File(folder / "kept/pd3ni.h5") as kept:
+        group = {name: kept[name][()] for name in ("repetitions", "displacements")} | here.arrays
+    changes = {
+        "differs by": {"displacements": -group["displacements"]}, "another cell": {"cell": 1.01 * group["cell"]},
+        "atoms": {"repetitions": group["repetitions"] + 1,
+                  "displacements": numpy.zeros((1, 4 * int(numpy.prod(group["repetitions"] + 1)), 3))},
+    }  # fmt: skip
+    for words, change in changes.items():
+        with pytest.raises(StudyError, match=words):
+            label_supercells(engine, "pd3ni", {**group, **change}, [0])
+    with pytest.raises(StudyError, match="no labels are recorded"):
+        relax_structure(build_structure("NaCl", "225-AB", TYPES), engine, "nacl", RELAX, TOLERANCE)
+    with pytest.raises(StudyError, match="is recorded, not"):
+        relax_structure(build_structure("AuCu3", "221-AB3", TYPES), engine, "pd3ni", RELAX, TOLERANCE)
+
+
+def test_a_file_that_is_none_of_these_is_refused(tmp_path):
+    (tmp_path / "text.h5").write_text("labels")
+    for path in (tmp_path / "absent.h5", tmp_path / "text.h5"):
+        with pytest.raises(StudyError):
+            make_engine({"engine": "recorded", "model": "emt", "file": str(path)}, 1)
+
+
+def test_finished_compounds_are_kept(folder, settings):
+    class Refusing(CalculatorEngine):
+        def forces(self, *_):
+            raise AssertionError("nothing is left to be calculated")
+
+        evaluate = forces
+
+    before = {path.name: path.stat().st_mtime_ns for path in (folder / "kept").iterdir()}
+    with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
+        run(
+            Recorder(Refusing("ase", "emt", EMT()), settings, TYPES, bases), folder / "pool.csv", TYPES, folder / "kept"
+        )
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "kept").iterdir()} == before
