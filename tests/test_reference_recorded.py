@@ -84,6 +84,22 @@ def test_other_displacements_cells_and_structures_are_refused(engine, folder):
         relax_structure(build_structure("AuCu3", "221-AB3", TYPES), engine, "pd3ni", RELAX, TOLERANCE)
 
 
+def test_further_crystals_come_from_labels_of_other_supercells(folder, tmp_path):
+    (first, arrays, origin), *others = recorded(folder / "pool.csv", folder / "kept", {"engine": "emt"})
+    write_product([(first, arrays, origin)], tmp_path / "labels.h5")
+    write_product([(first, arrays, origin), *others], tmp_path / "more.h5")
+    files = {"file": str(tmp_path / "labels.h5"), "relaxed": str(tmp_path / "more.h5")}
+    engine = make_engine({"engine": "recorded", "model": "emt", **files}, 1)
+    start = build_structure("NiPd3", "221-AB3", TYPES)
+    here = relax_structure(start, engine, "pd3ni", RELAX, TOLERANCE)
+    assert here.status == "ok" and here.values["lattice_constant_angstrom"] > 3
+    with pytest.raises(StudyError, match="no labels are recorded"):
+        engine.forces(start, "pd3ni/0")
+    write_product([(*others[0][:2], {"engine": "another"})], tmp_path / "more.h5")
+    with pytest.raises(StudyError, match="made with another"):
+        make_engine({"engine": "recorded", "model": "emt", **files}, 1)
+
+
 def test_a_file_that_is_none_of_these_is_refused(tmp_path):
     (tmp_path / "text.h5").write_text("labels")
     for path in (tmp_path / "absent.h5", tmp_path / "text.h5"):

@@ -34,25 +34,26 @@ class RecordedEngine:
     Parameters
     ----------
     path : file of packed labels
+    relaxed : file of packed labels of other supercells, whose relaxed crystals are taken where the first has none
 
     Raises
     ------
     StudyError
-        If the file is none of these.
+        If a file is none of these, or the two are of different potentials.
     """
 
     kind, relaxes = "recorded", True
 
-    def __init__(self, path: str | PathLike | None) -> None:
-        if not path or not Path(path).is_file():
-            raise StudyError(f"no file {path!r} of recorded labels", where="reference/recorded/file", fix=FIX)
-        origin, labelled = read_product(path)
-        self._known = {record["structure_id"]: (record, arrays) for record, arrays in labelled}
-        self._supercells: tuple[str, Atoms, NDArray] | None = None
+    def __init__(self, path: str | PathLike | None, relaxed: str | PathLike | None = None) -> None:
+        origin, self._known = _read(path)
+        further, self._crystals = _read(relaxed) if relaxed else (origin, {})
+        if further.get("engine") != origin.get("engine"):
+            found = f"{relaxed} was made with {further.get('engine')}, {path} with {origin.get('engine')}"
+            raise StudyError(found, where="reference/recorded/relaxed", fix="name labels of one potential, or null")
         self.name = f"recorded: {origin.get('engine', 'unknown')}"
 
-    def _of(self, structure_id, label):
-        record, arrays = self._known.get(structure_id, ({}, {}))
+    def _of(self, structure_id, label, known):
+        record, arrays = known.get(structure_id, ({}, {}))
         if not arrays:
             why = f": {record['reason']}" if record.get("reason") else ""
             raise StudyError(f"no labels are recorded{why}", where=label, fix=FIX)
@@ -60,17 +61,18 @@ class RecordedEngine:
 
     def relaxed(self, atoms: Atoms, structure_id: str) -> tuple[Atoms, dict[str, Any]]:
         """Return the recorded crystal of a structure, and the values of its relaxation."""
-        record, arrays = self._of(structure_id, structure_id)
+        record, arrays = self._of(structure_id, structure_id, {**self._crystals, **self._known})
         crystal = Atoms(arrays["numbers"], cell=arrays["cell"], scaled_positions=arrays["scaled_positions"], pbc=True)
         if sorted(crystal.numbers) != sorted(atoms.numbers):
             found = f"{crystal.get_chemical_formula()} is recorded, not {atoms.get_chemical_formula()}"
             raise StudyError(found, where=structure_id, fix=FIX)
-        return crystal, record
+        missing = {"energy_ev_per_atom": record.get("energy_ev", numpy.nan) / len(crystal), "stress_max_gpa": numpy.nan}
+        return crystal, {**missing, **record}
 
     def forces(self, atoms: Atoms, label: str) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom of the recorded supercell with these positions."""
         structure_id = label.rpartition("/")[0] or label
-        _, arrays = self._of(structure_id, label)
+        _, arrays = self._of(structure_id, label, self._known)
         crystal = Atoms(arrays["numbers"], cell=arrays["cell"], scaled_positions=arrays["scaled_positions"], pbc=True)
         supercell, moves = build_supercell(crystal, arrays["repetitions"]), arrays["displacements"]
         if len(supercell) != len(atoms) or (supercell.numbers != atoms.numbers).any():
@@ -96,4 +98,12 @@ class RecordedEngine:
 
 def make(settings: Mapping[str, Any], threads: int, folder: str | Path | None = None) -> RecordedEngine:
     """Return the engine; ``threads`` and ``folder`` are not used, nothing is calculated."""
-    return RecordedEngine(settings["file"])
+    return RecordedEngine(settings["file"], settings.get("relaxed"))
+
+
+def _read(path):
+    """Return the origin of a file, and record and arrays by structure id."""
+    if not path or not Path(path).is_file():
+        raise StudyError(f"no file {path!r} of recorded labels", where="reference/recorded", fix=FIX)
+    origin, labelled = read_product(path)
+    return origin, {record["structure_id"]: (record, arrays) for record, arrays in labelled}

@@ -35,7 +35,7 @@ class Candidate:
     formula : as the source writes it
     atoms : None where no geometry could be had
     formation_energy_ev_per_atom, hull_distance_ev_per_atom : NaN where the source gives none
-    part : training, unexplored, validation or check; "" lets the filter draw it
+    part : training, unexplored, validation, screened or check; "" lets the filter draw it
     problem : why there is no geometry
     source_space_group_number : of the source's own statement, 0 where it makes none
     """

@@ -20,7 +20,7 @@ from phonoscreen.structures.prototypes import build_structure
 
 log = logging.getLogger("phonoscreen")
 
-PARTS = ("training", "unexplored", "validation", "check")
+PARTS = ("training", "unexplored", "validation", "screened", "check")
 COLUMNS = ("structure_id", "formula", "prototype")
 _POOL_BYTES_MAX = 50_000_000
 

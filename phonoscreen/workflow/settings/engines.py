@@ -105,6 +105,8 @@ class Recorded(Section):
     """What the forces were calculated with; stands in every table and figure."""
     file: Text = "resources/labels/laptop_labels.h5"
     """Packed labels (``phonoscreen.stages.label_recording``)."""
+    relaxed: optional(Text) = "resources/labels/teacher_labels.h5"
+    """Packed labels of other supercells: relaxed crystals of structures that are screened without labels."""
 
 
 class Reference(Section):
