@@ -136,7 +136,9 @@ def main() -> None:
     import yaml
 
     from phonoscreen.reference.named import engine_of_name
+    from phonoscreen.reference.nequix import WEIGHTS
 
+    weights = WEIGHTS.get(arguments.potential, "")
     settings = yaml.safe_load(arguments.settings.read_text())
     types = read_prototypes(shipped("resources/prototypes.yaml"))["structure_types"]
     engine = engine_of_name(arguments.potential)
@@ -144,7 +146,7 @@ def main() -> None:
         recorder = Recorder(engine, settings, types, bases)
         run(recorder, arguments.pool, types, arguments.folder)
     origin = {
-        "engine": engine.name, "weights_sha256": "", "seed": settings["seed"], "code": "",
+        "engine": engine.name, "weights_sha256": weights, "seed": settings["seed"], "code": "",
         "pool_sha256": file_sha256(arguments.pool), "settings": json.dumps(settings),
         "packages": json.dumps(packages()),
     }  # fmt: skip

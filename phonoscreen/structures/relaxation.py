@@ -212,7 +212,8 @@ def relax_structure(
     Parameters
     ----------
     atoms : crystal, ase.Atoms
-    engine : see ``phonoscreen.reference.registry``; one that does not relax leaves the structure as it is
+    engine : see ``phonoscreen.reference.registry``; one that does not relax leaves the structure as it is, one that has
+        ``relaxed`` knows the relaxed crystal
     structure_id : str
     settings : ``relax`` of the config, of which the limits count here
     tolerance_angstrom : for the symmetry search
@@ -248,6 +249,8 @@ def relax_structure(
     after = classify(result.atoms, tolerance_angstrom)
     if after.prototype != before.prototype or len(after.atoms) != len(before.atoms):
         raise StudyError(f"the symmetry changed from {before.prototype} to {after.prototype}", where=structure_id)
+    if hasattr(engine, "relaxed"):  # labels are recorded for these atoms at this origin
+        after = replace(after, atoms=result.atoms)
     cubic = is_cubic(after.atoms, tolerance_angstrom)
     values = {
         "lattice_constant_angstrom": lattice_constant_angstrom(after.atoms) if cubic else numpy.nan,
