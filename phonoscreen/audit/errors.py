@@ -28,6 +28,8 @@ class _NamedError(Exception):
     """What is wrong, where, and what to do about it."""
 
     blame: str | None = None
+    status = "failed"
+    """Status of the record of a structure that it stops; ``"skipped"`` where the structure only waits for something."""
 
     def __init__(
         self, what: str, *, where: str | None = None, fix: str | None = None, blame: str | None = None

@@ -153,7 +153,7 @@ def attempt(compute: Callable[[str], Outcome], structure_id: str, stage: str) ->
     except MachineError:
         raise
     except StudyError as error:
-        return Outcome(status="failed", reason=str(error), failure=culprit(error))
+        return Outcome(status=error.status, reason=str(error), failure=culprit(error))
     except Exception as error:  # one bad structure never stops the others; the log keeps the traceback
         log.error("%s %s\n%s", stage, structure_id, traceback.format_exc())
         return Outcome(status="failed", reason=f"{type(error).__name__}: {error}", failure=culprit(error))

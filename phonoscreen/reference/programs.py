@@ -58,8 +58,10 @@ class CalculationError(StudyError):
     """
 
     def __init__(self, what: str, *, failure: str, where: str | None = None, fix: str | None = None):
-        super().__init__(what, where=where, fix=fix)
+        super().__init__(what, where=where, fix=fix, blame="engine")
         self.failure = failure
+        if failure == "missing":
+            self.status = "skipped"
 
 
 class Code(Protocol):
