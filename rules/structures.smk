@@ -70,7 +70,7 @@ rule relax_structures:
     """Relax cell and free coordinates with the symmetry kept."""
     input:
         structures="results/structures/initial/{shard}.extxyz",
-        model=relaxing_files(config),
+        model=[local(path) for path in relaxing_files(config)],
         calculations=calculated_relaxations,
         force_sets=force_sets,
     output:

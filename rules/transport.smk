@@ -32,7 +32,7 @@ rule check_supercells:
     input:
         structures="results/structures/candidates.extxyz",
         manifest="results/structures/manifest.parquet",
-        model=relaxing_files(config),
+        model=[local(path) for path in relaxing_files(config)],
         prototypes=local(f"{RESOURCES}/prototypes.yaml"),
     output:
         records="results/checks/supercell_size.parquet",

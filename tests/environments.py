@@ -21,12 +21,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from phonoscreen.workflow.code import modules_of
-from phonoscreen.workflow.inputs import engine_code, engine_environment
+from phonoscreen.workflow.inputs import engine_code, engine_environment, relaxing_code, relaxing_environment
 from tests.conftest import ROOT
 
 LOCKS = ROOT / "envs/locks"
 WHEELS = {"pytorch": "torch", "matplotlib-base": "matplotlib", "tblite-python": "tblite"}
 """Names on PyPI of packages that conda-forge names otherwise."""
+ENGINE = re.compile("(engine|relaxing)_environment\\(")
+PUBLISHED = {"relax": {"engine": "published", "published_model": "resources/model"}}
+"""Settings of a study that a published model relaxes."""
 NO_PACKAGES = ("python", "pip")
 
 
@@ -82,7 +85,9 @@ def scripts_of(family: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, body in _rules().items():
         (script,) = re.findall(r"\.\./(scripts/\w+\.py)", body)
-        if "engine_environment(" in body:
+        if "relaxing_environment(" in body and Path(relaxing_environment(PUBLISHED)).stem == family:
+            found[script] = [relaxing_code(PUBLISHED)]
+        elif ENGINE.search(body):
             engines = [name for name in _engines() if Path(engine_environment({"engine": name})).stem == family]
             if engines:
                 found[script] = [engine_code({"reference": {"engine": engine}}) for engine in engines]
@@ -135,7 +140,7 @@ def write_guard(path: Path, engine: str) -> dict[str, str]:
     chosen = Path(engine_environment({"engine": engine})).stem
     scripts: dict[str, list[str]] = {}
     for name, body in _rules().items():
-        family = chosen if "engine_environment(" in body else re.findall(r"envs/(\w+)\.yaml", body)[0]
+        family = chosen if ENGINE.search(body) else re.findall(r"envs/(\w+)\.yaml", body)[0]
         scripts[name] = sorted(allowed(family))
     path.write_text(json.dumps({"scripts": scripts, "installed": sorted(top_levels())}))
     return {"PHONOSCREEN_GUARD": str(path), "PYTHONPATH": str(ROOT / "tests/guard")}
