@@ -83,7 +83,7 @@ def test_jobs_that_are_cancelled_or_lack_time_or_memory_go_on_and_the_reason_is_
     assert launcher.wait(timeout=400) == 0, study.said()[-4000:]
     check(study, undisturbed)
     said = study.said()
-    assert "cancelled by user" in said and "out of time: 00:01:00 were asked for" in said
+    assert "ended: cancelled" in said and "out of time: 00:01:00 were asked for" in said
     assert "out of memory: 240 MB were asked for" in said and "Attempt 2 of 3 asks for more" in said
 
 
