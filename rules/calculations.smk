@@ -36,7 +36,7 @@ rule calculate_supercells:
     input:
         supercells="results/supercells/{shard}.h5",
         supercell_records="results/supercells/{shard}.parquet",
-        assignment="results/bases/assignment.parquet",
+        assignment="results/bases/{shard}.parquet",
         manifest="results/structures/manifest.parquet",
     output:
         table="results/calculations/supercells/{shard}-{batch}.parquet",

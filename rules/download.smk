@@ -10,6 +10,8 @@ rule download_structures:
         "benchmarks/download_structures.tsv"
     conda:
         "../envs/structures.yaml"
+    # Where the launcher runs: nodes of a cluster seldom reach the databases.
+    localrule: True
     threads: 1
     resources:
         mem_mb=NEEDS.memory("download_structures"),

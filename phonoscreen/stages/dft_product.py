@@ -74,7 +74,8 @@ def labelled(study: str | Path, calculations: str | Path, seed: int) -> Iterator
     by_label = {one.label: one for one in kept}
     manifest = pandas.read_parquet(study / "results/structures/manifest.parquet").set_index("structure_id")
     relaxed = pandas.concat([read_records(path) for path in sorted((study / "results/relaxed").glob("*.parquet"))])
-    counts = pandas.read_parquet(study / "results/bases/assignment.parquet").set_index("structure_id")["n_reference"]
+    assigned = read_records(sorted((study / "results/bases").glob("*.parquet")))
+    counts = assigned.set_index("structure_id")["n_reference"]
     about = relaxed.set_index("structure_id")
     origin = _origin(kept, seed)
     for path in sorted((study / "results/supercells").glob("*.h5")):
