@@ -10,13 +10,21 @@ from ase import Atoms
 from ase.build import bulk
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.bonding.cohp import bonding_and_antibonding, cohp_of_pairs, fermi_level, half_mesh, integrate_to_fermi
+from phonoscreen.bonding.cohp import (
+    bonding_and_antibonding,
+    cohp_of_pairs,
+    fermi_of_tetrahedra,
+    integrate_to_fermi,
+    reconstructed_descriptors,
+)
 from phonoscreen.bonding.engines import find_cohp
 from phonoscreen.bonding.lobster import read_lobster, write_lobster
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
 from phonoscreen.bonding.selection import choose_structures
+from phonoscreen.bonding.tetrahedra import states_below, tetrahedra_of
 from phonoscreen.bonding.xtb import solve_xtb
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.mesh import build_mesh
 from tests.conftest import ROOT
 
 
@@ -45,19 +53,38 @@ def test_bonding_minus_antibonding_is_the_mean_strength(cohp):
     assert bonding - antibonding == pytest.approx(-cohp.icohp_ev.mean(), abs=1e-4)
 
 
-def test_on_site_part_and_all_pairs_sum_to_the_band_energy(hamiltonian):
-    from scipy.special import erfc
-
-    every = cohp_of_pairs(hamiltonian, cutoff_angstrom=16.0, mesh_density_angstrom=15)
-    kpoints, weights = half_mesh(hamiltonian.cell, 15)
-    energies, vectors = numpy.linalg.eigh(hamiltonian.at(kpoints))
-    fermi = fermi_level(energies, weights, hamiltonian.n_electrons)
-    filled = weights[:, None] * erfc((energies - fermi) / (0.2 * numpy.sqrt(2)))
-    home = hamiltonian.values[(hamiltonian.cells == 0).all(axis=1)][0]
+def test_on_site_part_and_all_pairs_sum_to_the_band_energy(silicon, hamiltonian):
+    every = cohp_of_pairs(hamiltonian, cutoff_angstrom=16.0, mesh_density_angstrom=20)
+    mesh = build_mesh(silicon, (7, 7, 7))
+    corners, weights = tetrahedra_of(mesh)
+    energies, vectors = numpy.linalg.eigh(hamiltonian.at(mesh.fractional[mesh.irreducible]))
+    fermi = fermi_of_tetrahedra(energies, corners, weights, hamiltonian.n_electrons)
+    home = hamiltonian.values[0, (hamiltonian.cells == 0).all(axis=1)][0]
     same = hamiltonian.atoms[:, None] == hamiltonian.atoms
-    on_site = (numpy.einsum("kmn,ml,kln->kn", vectors.conj(), home * same, vectors).real * filled).sum()
+    on_site = numpy.einsum("kmn,ml,kln->kn", vectors[0].conj(), home * same, vectors[0]).real
+    both = numpy.stack([energies[0], on_site], axis=-1)
+    band_energy, diagonal = 2 * states_below(energies[0], both, corners, weights, numpy.array([fermi]))[0]
     directions = numpy.where(every.atoms[:, 0] == every.atoms[:, 1], 1, 2)
-    assert on_site + directions @ every.icohp_ev == pytest.approx((energies * filled).sum(), abs=1e-6)
+    assert diagonal + directions @ every.icohp_ev == pytest.approx(band_energy, rel=1e-4)
+
+
+def test_tetrahedra_hold_a_band_exactly(silicon):
+    """A free-electron-like band: all states below its top, half of a linear one below its middle."""
+    mesh = build_mesh(silicon, (5, 5, 5))
+    corners, weights = tetrahedra_of(mesh)
+    level = numpy.cos(2 * numpy.pi * mesh.fractional[mesh.irreducible]).sum(axis=1)[:, None]
+    ones = numpy.ones((*level.shape, 1))
+    limits = numpy.linspace(level.min() - 0.1, level.max() + 0.1, 50)
+    held = states_below(level, ones, corners, weights, limits)[:, 0]
+    assert held[0] == 0 and held[-1] == pytest.approx(1) and (numpy.diff(held) >= -1e-12).all()
+    flat = states_below(numpy.zeros_like(level), ones, corners, weights, numpy.array([-0.1, 0.0, 0.1]))[:, 0]
+    assert flat == pytest.approx([0, 1, 1])
+
+
+def test_reconstructed_descriptors_differ_by_the_relevant_icohp(cohp):
+    bonding, antibonding = reconstructed_descriptors(cohp)
+    chosen = cohp.icohp_ev <= 0.1 * cohp.icohp_ev.min()
+    assert bonding - antibonding == pytest.approx(-96.485 * cohp.icohp_ev[chosen].mean(), rel=1e-3)
 
 
 def test_rotation_changes_nothing(silicon, cohp):
@@ -167,7 +194,7 @@ def carbon():
 
 
 def test_gpaw_bands_are_orthonormal_on_the_whole_mesh(carbon):
-    products = carbon.coefficients.conj().transpose(0, 2, 1) @ carbon.overlap @ carbon.coefficients
+    products = carbon.coefficients[0].conj().transpose(0, 2, 1) @ carbon.overlap @ carbon.coefficients[0]
     assert products == pytest.approx(numpy.broadcast_to(numpy.eye(products.shape[1]), products.shape), abs=1e-8)
     assert len(carbon.kpoints) == numpy.prod(carbon.mesh)
     assert carbon.n_electrons == 8 and carbon.minimal.sum() == 8
@@ -175,5 +202,6 @@ def test_gpaw_bands_are_orthonormal_on_the_whole_mesh(carbon):
 
 def test_gpaw_bonds_of_one_kind_are_equal(carbon):
     found = cohp_of_pairs(orthonormal_hamiltonian(carbon), cutoff_angstrom=2.0, mesh_density_angstrom=20)
+    assert 0 < found.spilling < 0.02
     assert len(found.icohp_ev) == 4
     assert found.icohp_ev == pytest.approx(-9.59, rel=0.25)  # LOBSTER; the mesh is coarse here

@@ -11,12 +11,16 @@ import numpy
 from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.names import file_name
 from phonoscreen.bonding.cohp import cohp_of_pairs
-from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
+from phonoscreen.bonding.orbitals import MissingSymmetry, orthonormal_hamiltonian
 
 if TYPE_CHECKING:
     from phonoscreen.bonding.cohp import Cohp
+    from phonoscreen.bonding.orbitals import Bands
     from phonoscreen.crystal.constants import Crystal
 
+SPILLING_MENTIONED = 0.015  # above, the record says that its numbers are uncertain
+SPILLING_TOO_HIGH = 0.05  # above, the minimal basis is extended
+OVERLAP_MENTIONED = 3e-4  # smallest eigenvalue of the overlap of the minimal basis below which the record says so
 ENGINES = ("lobster", "gpaw", "tblite")
 
 
@@ -74,5 +78,44 @@ def find_cohp(
     else:
         raise StudyError(f"unknown engine {engine!r}", fix=f"bonding.engine: one of {', '.join(ENGINES)}")
     with engine_blamed():
-        hamiltonian = orthonormal_hamiltonian(solve(crystal))
-    return cohp_of_pairs(hamiltonian, cutoff_angstrom=cutoff_angstrom)
+        bands = solve(crystal)
+        return cohp_of_bands(bands, cutoff_angstrom=cutoff_angstrom)
+
+
+def cohp_of_bands(bands: Bands, *, cutoff_angstrom: float = 6.0) -> Cohp:
+    """Return the COHP of solved bands in the minimal basis, in the extended one where the minimal basis does not do.
+
+    The minimal basis is extended once: where occupied bands have no function of their symmetry in it, or more than
+    ``SPILLING_TOO_HIGH`` of the occupied bands lies outside.
+
+    Raises
+    ------
+    StudyError
+        If the occupied bands do not fit into the extended basis either, or its orbitals depend on each other.
+    """
+    basis, reason = "minimal", ""
+    try:
+        hamiltonian = orthonormal_hamiltonian(bands)
+        if hamiltonian.spilling > SPILLING_TOO_HIGH:
+            reason = f"{hamiltonian.spilling:.1%} of the occupied bands lie outside the minimal basis"
+    except MissingSymmetry as error:
+        reason = error.what
+    if reason and (bands.extended != bands.minimal).any():
+        hamiltonian, basis = orthonormal_hamiltonian(bands, extended=True), "extended"
+    elif reason and "hamiltonian" not in locals():
+        raise StudyError(reason, fix="take another engine (bonding.engine) for this structure")
+    cohp = cohp_of_pairs(hamiltonian, cutoff_angstrom=cutoff_angstrom)
+    cohp.basis = basis
+    if basis == "extended":
+        cohp.warnings.append(f"the minimal basis was extended by the next shell of each element: {reason}")
+    if hamiltonian.spilling > SPILLING_MENTIONED:
+        cohp.warnings.append(
+            f"{hamiltonian.spilling:.1%} of the occupied bands lie outside the {basis} basis: "
+            "ICOHP may be a quarter off"
+        )
+    if hamiltonian.smallest_overlap < OVERLAP_MENTIONED:
+        cohp.warnings.append(
+            "the diffuse orbitals of the minimal basis nearly depend on each other (smallest eigenvalue of the overlap "
+            f"{hamiltonian.smallest_overlap:.0e}): ICOHP of bonds with them depends on their tails"
+        )
+    return cohp

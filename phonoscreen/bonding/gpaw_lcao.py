@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 
 GRID_SPACING_ANGSTROM = 0.2
 FERMI_WIDTH_EV = 0.05
-BASIS = {"default": "dzp", **dict.fromkeys(("Li", "Na", "K", "Rb", "Cs"), "sz(dzp)")}  # dzp of alkalis is over-complete
+DENSITY_MESH_ANGSTROM = 12.0  # number of k-points along an axis times the length of its lattice vector
+BANDS_MESH_ANGSTROM = 20.0
+SMALLEST_MOMENT = 0.05  # Bohr magnetons per cell below which a crystal counts as not magnetic
+# Free atoms whose open d or f shell stays open in many crystals; every other element is solved without spin.
+MAGNETIC = {"V": 3, "Cr": 4, "Mn": 5, "Fe": 4, "Co": 3, "Ni": 2, "Ce": 1, "Pr": 2, "Nd": 3, "Pm": 4, "Sm": 5, "Eu": 7,
+            "Gd": 7, "Tb": 6, "Dy": 5, "Ho": 4, "Er": 3, "Tm": 2, "U": 2}  # fmt: skip
 
 
-def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = 12.0) -> Bands:
-    """Return the PBE bands of a crystal: double-zeta polarised, alkali metals single-zeta.
+def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = BANDS_MESH_ANGSTROM) -> Bands:
+    """Return the PBE bands of a crystal in the basis of ``phonoscreen.bonding.gpaw_basis``.
 
-    The density is converged on the irreducible k-points, the bands are then taken on the whole mesh. The minimal basis
-    are GPAW's single-zeta functions of the shells that hold electrons in the free atom and of its outermost s shell.
+    The density is converged on the irreducible k-points, the bands are then taken on a whole, denser mesh. Crystals
+    with one of the elements of ``MAGNETIC`` are solved with both spins, from parallel moments.
 
     Parameters
     ----------
@@ -51,65 +56,78 @@ def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = 12.0) -> Bands:
             f"GPAW cannot be imported: {error}", where="config bonding.engine",
             fix="`make` installs it where there is a C compiler; or set bonding.engine",
         ) from error  # fmt: skip
-    lengths = numpy.linalg.norm(crystal.cell, axis=1)
-    mesh = tuple(int(numpy.ceil(min_length_angstrom / length - 1e-6)) for length in lengths)
+    from phonoscreen.bonding.gpaw_basis import basis_of
+
     atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
-    atoms.calc = GPAW(
-        mode="lcao",
-        basis=BASIS,
-        xc="PBE",
-        h=GRID_SPACING_ANGSTROM,
-        kpts={"size": mesh, "gamma": True},
-        nbands="nao",
-        occupations=FermiDirac(FERMI_WIDTH_EV),
-        convergence={"energy": 1e-3, "density": 1e-3},
-        maxiter=100,
-        txt=None,
-    )
+    symbols = atoms.get_chemical_symbols()
+    moments = [MAGNETIC.get(symbol, 0) for symbol in symbols]
+    atoms.set_initial_magnetic_moments(moments)
     try:
+        atoms.calc = GPAW(
+            mode="lcao",
+            basis={symbol: basis_of(symbol) for symbol in set(symbols)},
+            xc="PBE",
+            h=GRID_SPACING_ANGSTROM,
+            kpts={"size": _mesh(crystal, min(DENSITY_MESH_ANGSTROM, min_length_angstrom)), "gamma": True},
+            nbands="nao",
+            spinpol=any(moments),
+            occupations=FermiDirac(FERMI_WIDTH_EV),
+            convergence={"energy": 1e-3, "density": 1e-3},
+            maxiter=100,
+            txt=None,
+        )
         atoms.get_potential_energy()
-        whole_mesh = atoms.calc.fixed_density(symmetry={"point_group": False}, txt=None)
+        mesh = _mesh(crystal, min_length_angstrom)
+        whole_mesh = atoms.calc.fixed_density(
+            kpts={"size": mesh, "gamma": True}, symmetry={"point_group": False}, txt=None
+        )
         whole_mesh.dft.converge()
     except (ConvergenceError, numpy.linalg.LinAlgError, FileNotFoundError) as error:
         raise StudyError(
             f"GPAW: {type(error).__name__}: {error}", fix="take another engine (bonding.engine) for this structure"
         ) from None
-    solution: dict[str, list] = {"kpoints": [], "energies_ev": [], "coefficients": [], "overlap": []}
-    for state in whole_mesh.dft.ibzwfs:
+    magnetic = any(moments) and abs(atoms.calc.get_magnetic_moment()) > SMALLEST_MOMENT
+    return _bands(crystal, mesh, whole_mesh.dft.ibzwfs, symbols, spins=(0, 1) if magnetic else (0,))
+
+
+def _mesh(crystal, density_angstrom):
+    from phonoscreen.crystal.mesh import point_group
+
+    lengths = numpy.linalg.norm(crystal.cell, axis=1)
+    shape = numpy.maximum(1, numpy.ceil(density_angstrom / lengths - 1e-6).astype(int))
+    coupled = (point_group(crystal) != 0).any(axis=0)  # vectors that the symmetry mixes get one number of points
+    return tuple(int(shape[(row | column)].max()) for row, column in zip(coupled, coupled.T, strict=True))
+
+
+def _bands(crystal, mesh, states, symbols, spins):
+    """Gather the wave functions of a whole mesh; time reversal gives those that GPAW leaves out."""
+    from phonoscreen.bonding.gpaw_basis import minimal_shells, shells_of_functions
+
+    gathered: dict[int, list] = {spin: [] for spin in spins}
+    for state in states:
+        if state.spin not in gathered:
+            continue
         overlap = numpy.tril(state.S_MM.data) + numpy.tril(state.S_MM.data, -1).conj().T
         found = [numpy.array(state.kpt_c), state.eig_n * Hartree, state.C_nM.data.T.copy(), overlap]
-        both = [found, [-found[0], found[1], *map(numpy.conj, found[2:])]]  # time reversal
-        its_own_partner = numpy.allclose(2 * found[0], numpy.round(2 * found[0]))
-        for values in both[:1] if its_own_partner else both:
-            for name, value in zip(solution, values, strict=True):
-                solution[name].append(value)
-    functions = [(atom, orbital.l) for atom, setup in enumerate(state.setups) for orbital in setup.basis.bf_j]
-    sizes = [2 * momentum + 1 for _, momentum in functions]
-    minimal = [chosen for setup in state.setups for chosen in _minimal_functions(setup)]
+        gathered[state.spin].append(found)
+        if not numpy.allclose(2 * found[0], numpy.round(2 * found[0])):
+            gathered[state.spin].append([-found[0], found[1], *map(numpy.conj, found[2:])])
+    sizes, atoms, minimal, extended = [], [], [], []
+    for atom, (symbol, setup) in enumerate(zip(symbols, state.setups, strict=True)):
+        shells = shells_of_functions(symbol)
+        sizes += [2 * orbital.l + 1 for orbital in setup.basis.bf_j]
+        atoms += [atom] * len(shells)
+        minimal += [shell in minimal_shells(symbol) for shell in shells]
+        extended += [shell in minimal_shells(symbol, extended=True) for shell in shells]
+    columns = {spin: [numpy.array(column) for column in zip(*rows, strict=True)] for spin, rows in gathered.items()}
+    kpoints, _, _, overlap = columns[spins[0]]
     return Bands(
-        crystal.cell, crystal.scaled_positions, crystal.numbers, mesh,
-        atoms=numpy.repeat([atom for atom, _ in functions], sizes),
+        crystal.cell, crystal.scaled_positions, crystal.numbers, mesh, kpoints,
+        energies_ev=numpy.array([columns[spin][1] for spin in spins]),
+        coefficients=numpy.array([columns[spin][2] for spin in spins]),
+        overlap=overlap,
+        atoms=numpy.repeat(atoms, sizes),
         minimal=numpy.repeat(minimal, sizes),
-        n_electrons=float(atoms.calc.get_number_of_electrons()),
-        **{name: numpy.array(values) for name, values in solution.items()},
+        extended=numpy.repeat(extended, sizes),
+        valence_electrons=numpy.array([setup.Nv for setup in state.setups], float),
     )  # fmt: skip
-
-
-def _minimal_functions(setup):
-    """Mark the basis functions of one atom that belong to the minimal basis.
-
-    The i-th single-zeta function of an angular momentum belongs to the i-th shell of it in the PAW data set.
-    """
-    from gpaw.setup_data import SetupData
-
-    data = SetupData(setup.symbol, "PBE")
-    shells = sorted(shell for shell in zip(data.n_j, data.l_j, data.f_j, strict=True) if shell[0] > 0)
-    outermost_s = max(n for n, momentum, _ in shells if momentum == 0)
-    wanted: dict[int, list] = {}
-    for n, momentum, electrons in shells:
-        wanted.setdefault(momentum, []).append(electrons > 0 or (momentum == 0 and n == outermost_s))
-    chosen = []
-    for orbital in setup.basis.bf_j:
-        single_zeta = "-sz" in orbital.type or orbital.type == "bound state"
-        chosen.append(bool(single_zeta and wanted.get(orbital.l) and wanted[orbital.l].pop(0)))
-    return chosen

@@ -5,15 +5,24 @@ bands are projected on that basis and orthonormalised as LOBSTER does: Maintz et
 (2013), and 37, 1030 (2016). Bloch sums carry lattice vectors: phi_k(r) = sum_R exp(2 pi i k.R) phi(r - R).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import erfc
 
 from phonoscreen.audit.errors import StudyError
 
-SMALLEST_OVERLAP = 1e-4  # eigenvalue of an overlap matrix below which a basis counts as linearly dependent
+SMALLEST_OVERLAP = 1e-6  # eigenvalue of the overlap of the minimal basis below which it counts as linearly dependent
+SMALLEST_PART = 1e-3  # the same for the occupied bands inside the minimal basis
 DECAY_EV = 2.0  # how fast empty bands lose weight with their height above the occupied ones
+WIDTH_EV = 0.1  # Gaussian width of the occupations on the engine's own mesh, for charges and spilling
+
+
+class MissingSymmetry(StudyError):
+    """An occupied band has no function of its symmetry in the minimal basis; a larger one may have it."""
 
 
 @dataclass
@@ -27,12 +36,13 @@ class Bands:
     numbers : (n_atoms,)
     mesh : (3,) integers
     kpoints : (n_k, 3) fractional
-    energies_ev : (n_k, n_basis)
-    coefficients : (n_k, n_basis, n_basis), band n in column n, c^H S c = 1
+    energies_ev : (n_spins, n_k, n_basis); one spin stands for both
+    coefficients : (n_spins, n_k, n_basis, n_basis), band n in column n, c^H S c = 1
     overlap : (n_k, n_basis, n_basis)
     atoms : (n_basis,) atom of each basis function
     minimal : (n_basis,) bool, basis functions that belong to the minimal basis
-    n_electrons : electrons of the primitive cell that the bands hold
+    extended : (n_basis,) bool, the same with the next shell of each element
+    valence_electrons : (n_atoms,) electrons that each neutral atom brings into the bands
     """
 
     cell: numpy.ndarray
@@ -45,7 +55,13 @@ class Bands:
     overlap: numpy.ndarray
     atoms: numpy.ndarray
     minimal: numpy.ndarray
-    n_electrons: float
+    extended: numpy.ndarray
+    valence_electrons: numpy.ndarray
+
+    @property
+    def n_electrons(self) -> float:
+        """Electrons of the primitive cell that the bands hold."""
+        return float(self.valence_electrons.sum())
 
 
 @dataclass
@@ -56,10 +72,14 @@ class OrbitalHamiltonian:
     ----------
     cell, scaled_positions, numbers : the primitive cell
     cells : (n_cells, 3) integer lattice vectors R
-    values : (n_cells, n_orbitals, n_orbitals) of <mu in cell 0|H|nu in cell R>, eV
+    values : (n_spins, n_cells, n_orbitals, n_orbitals) of <mu in cell 0|H|nu in cell R>, eV
     atoms : (n_orbitals,) atom of each orbital
     n_electrons : electrons of the primitive cell
-    spilling : fraction of the occupied bands outside the minimal basis, before orthonormalisation
+    spilling : fraction of the occupied bands outside the minimal basis, before orthonormalisation (LOBSTER's absolute
+        charge spilling)
+    smallest_overlap : smallest eigenvalue of the overlap of the minimal basis; near zero the diffuse orbitals nearly
+        depend on each other and what is said of their bonds is uncertain
+    mulliken, loewdin : (n_atoms,) charges, in units of the elementary charge
     """
 
     cell: numpy.ndarray
@@ -70,15 +90,18 @@ class OrbitalHamiltonian:
     atoms: numpy.ndarray
     n_electrons: float
     spilling: float
+    smallest_overlap: float
+    mulliken: numpy.ndarray
+    loewdin: numpy.ndarray
 
     def at(self, kpoints: ArrayLike) -> NDArray:
-        """Return H(k), (n_k, n_orbitals, n_orbitals), eV, by Fourier interpolation."""
+        """Return H(k), (n_spins, n_k, n_orbitals, n_orbitals), eV, by Fourier interpolation."""
         phases = numpy.exp(2j * numpy.pi * numpy.asarray(kpoints) @ self.cells.T)
-        n = self.values.shape[1]
-        return (phases @ self.values.reshape(len(self.cells), -1)).reshape(-1, n, n)
+        n_spins, n_cells, n, _ = self.values.shape
+        return (phases @ self.values.reshape(n_spins, n_cells, -1)).reshape(n_spins, -1, n, n)
 
 
-def orthonormal_hamiltonian(bands: Bands) -> OrbitalHamiltonian:
+def orthonormal_hamiltonian(bands: Bands, *, extended: bool = False) -> OrbitalHamiltonian:
     """Project the bands on the minimal basis and return their Hamiltonian between Loewdin orbitals.
 
     At each k, n_orbitals combinations of bands are kept, projected on the minimal functions and orthonormalised among
@@ -91,45 +114,102 @@ def orthonormal_hamiltonian(bands: Bands) -> OrbitalHamiltonian:
     Parameters
     ----------
     bands : Bands
-
-    Returns
-    -------
-    OrbitalHamiltonian
+    extended : take the minimal basis with the next shell of each element
 
     Raises
     ------
+    MissingSymmetry
+        If an occupied band lies outside the minimal basis, or these are more bands than the basis has functions.
     StudyError
-        If values are not finite, the occupied bands do not fit, or a basis is linearly dependent.
+        If the minimal basis is linearly dependent.
     """
-    if not (numpy.isfinite(bands.energies_ev).all() and numpy.isfinite(bands.coefficients).all()):
-        raise StudyError("bands with values that are not finite", fix="the electronic structure did not converge")
-    keep = numpy.flatnonzero(bands.minimal)
-    n_orbitals = len(keep)
-    if bands.n_electrons > 2 * n_orbitals or bands.n_electrons <= 0:
-        raise StudyError(f"{bands.n_electrons:g} electrons do not fit into {n_orbitals} orbitals of the minimal basis")
-    n_occupied = int(numpy.ceil(bands.n_electrons / 2 - 1e-6))
+    keep = numpy.flatnonzero(bands.extended if extended else bands.minimal)
+    n_spins = len(bands.energies_ev)
+    weights = numpy.full(len(bands.kpoints), 1 / len(bands.kpoints))
+    fermi = fermi_level(bands.energies_ev, weights, bands.n_electrons)
     small_overlap = bands.overlap[:, keep][:, :, keep]
-    projection = _inverse_root(small_overlap, "minimal basis") @ bands.overlap[:, keep] @ bands.coefficients
-    subspace = _kept_subspace(projection, bands.energies_ev, n_occupied)
-    projection = projection @ subspace
-    band_overlap = projection.conj().transpose(0, 2, 1) @ projection
-    spilling = 1 - numpy.einsum("knn->kn", band_overlap).real[:, :n_occupied].mean()
-    vectors = projection @ _inverse_root(band_overlap, "set of projected bands") @ subspace.conj().transpose(0, 2, 1)
-    hamiltonian = (vectors * bands.energies_ev[:, None]) @ vectors.conj().transpose(0, 2, 1)
-    cells, values = _nearest_images(bands, bands.atoms[keep], hamiltonian)
+    inverse_root, smallest = _inverse_root(small_overlap)
+    if smallest < SMALLEST_OVERLAP:
+        raise StudyError(
+            f"linearly dependent minimal basis: smallest eigenvalue of its overlap {smallest:.1e}",
+            fix="the atomic orbitals are too diffuse for this crystal; take LOBSTER (bonding.engine)",
+        )
+    projection = inverse_root @ bands.overlap[:, keep]
+    values, lost, loewdin, mulliken = [], 0.0, 0.0, 0.0
+    root = small_overlap @ inverse_root
+    for energies, coefficients in zip(bands.energies_ev, bands.coefficients, strict=True):
+        projected = projection @ coefficients
+        filled = erfc((energies - fermi) / (numpy.sqrt(2) * WIDTH_EV)) / n_spins * weights[:, None]
+        lost += (filled * (1 - numpy.einsum("kmn,kmn->kn", projected.conj(), projected).real)).sum()
+        vectors = _orthonormal_bands(projected, energies, fermi)
+        hamiltonian = (vectors * energies[:, None]) @ vectors.conj().transpose(0, 2, 1)
+        cells, in_space = _nearest_images(bands, bands.atoms[keep], hamiltonian)
+        values.append(in_space)
+        loewdin += numpy.einsum("kmn,kmn,kn->m", vectors.conj(), vectors, filled).real
+        mulliken += numpy.einsum("kmn,kmn,kn->m", (inverse_root @ vectors).conj(), root @ vectors, filled).real
+    charges = [
+        bands.valence_electrons - numpy.bincount(bands.atoms[keep], populations, len(bands.numbers))
+        for populations in (mulliken, loewdin)
+    ]
     return OrbitalHamiltonian(
-        bands.cell, bands.scaled_positions, bands.numbers, cells, values, bands.atoms[keep], bands.n_electrons, spilling
-    )
+        bands.cell, bands.scaled_positions, bands.numbers, cells, numpy.array(values), bands.atoms[keep],
+        bands.n_electrons, lost / bands.n_electrons, smallest, *charges,
+    )  # fmt: skip
 
 
-def _kept_subspace(projection, energies_ev, n_occupied):
+def fermi_level(energies_ev: NDArray, weights: NDArray, n_electrons: float) -> float:
+    """Return the level below which Gaussian-broadened bands hold the electrons, eV; mid-gap in an insulator.
+
+    Parameters
+    ----------
+    energies_ev : (n_spins, n_k, n_bands); one spin stands for both
+    weights : (n_k,) with sum 1
+    n_electrons : electrons of both spins
+    """
+    bounds = []
+    per_spin = len(energies_ev)
+    for target in (n_electrons - 1e-6, n_electrons + 1e-6):
+        below, above = energies_ev.min() - 10, energies_ev.max() + 10
+        for _ in range(80):
+            middle = (below + above) / 2
+            filled = erfc((energies_ev - middle) / (numpy.sqrt(2) * WIDTH_EV)) / per_spin
+            below, above = (middle, above) if (weights[:, None] * filled).sum() < target else (below, middle)
+        bounds.append(below)
+    return sum(bounds) / 2
+
+
+def _orthonormal_bands(projected, energies_ev, fermi_ev):
+    """Return the Loewdin-orthonormal bands, (n_k, n_orbitals, n_bands), of rank n_orbitals at each k."""
+    n_orbitals = projected.shape[1]
+    vectors = numpy.zeros_like(projected)
+    counts = (energies_ev < fermi_ev).sum(axis=1)
+    if counts.max() > n_orbitals:
+        raise MissingSymmetry(
+            f"{counts.max()} occupied bands do not fit into {n_orbitals} orbitals of the minimal basis"
+        )
+    for n_occupied in numpy.unique(counts):
+        chosen = counts == n_occupied
+        subspace = _kept_subspace(projected[chosen], energies_ev[chosen] - fermi_ev, n_occupied)
+        kept = projected[chosen] @ subspace
+        inverse_root, smallest = _inverse_root(kept.conj().transpose(0, 2, 1) @ kept)
+        if smallest < SMALLEST_PART:
+            raise MissingSymmetry(
+                "an occupied band has no function of its symmetry in the minimal basis "
+                f"(smallest eigenvalue of the overlap of the projected bands {smallest:.1e})",
+                fix="take LOBSTER with a larger basis (bonding.engine)",
+            )
+        vectors[chosen] = kept @ inverse_root @ subspace.conj().transpose(0, 2, 1)
+    return vectors
+
+
+def _kept_subspace(projection, height_ev, n_occupied):
     """Return (n_k, n_bands, n_orbitals) orthonormal columns: the occupied bands, then the best of the empty space."""
     n_k, n_orbitals, n_bands = projection.shape
-    height = energies_ev[:, n_occupied:] - energies_ev[:, n_occupied - 1 : n_occupied]
     occupied, _ = numpy.linalg.qr(projection[:, :, :n_occupied])
     empty = projection[:, :, n_occupied:]
     empty = empty - occupied @ (occupied.conj().transpose(0, 2, 1) @ empty)  # what the occupied bands leave free
-    empty = empty * numpy.maximum(numpy.exp(-height / (2 * DECAY_EV)), 1e-3)[:, None]
+    height = height_ev[:, n_occupied:]
+    empty = empty * numpy.exp(-(height - height[:, :1]) / (2 * DECAY_EV))[:, None]
     _, vectors = numpy.linalg.eigh(empty.conj().transpose(0, 2, 1) @ empty)
     subspace = numpy.zeros((n_k, n_bands, n_orbitals), complex)
     subspace[:, range(n_occupied), range(n_occupied)] = 1
@@ -137,14 +217,11 @@ def _kept_subspace(projection, energies_ev, n_occupied):
     return subspace
 
 
-def _inverse_root(matrices, what):
+def _inverse_root(matrices):
+    """Return the inverse square roots of overlap matrices and the smallest eigenvalue of them all."""
     values, vectors = numpy.linalg.eigh(matrices)
-    if values.min() < SMALLEST_OVERLAP:
-        raise StudyError(
-            f"linearly dependent {what}: smallest eigenvalue of its overlap {values.min():.1e}",
-            fix="the atomic orbitals are too diffuse for this crystal; take another engine",
-        )
-    return (vectors / numpy.sqrt(values)[:, None]) @ vectors.conj().transpose(0, 2, 1)
+    roots = numpy.sqrt(numpy.maximum(values, 1e-12))
+    return (vectors / roots[:, None]) @ vectors.conj().transpose(0, 2, 1), float(values.min())
 
 
 def _nearest_images(bands, atoms, hamiltonian):

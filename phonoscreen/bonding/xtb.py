@@ -78,9 +78,19 @@ def solve_xtb(crystal: Crystal, *, min_length_angstrom: float = 10.0) -> Bands:
         at_k.append((phases @ from_origin.reshape(n_cells, -1)).reshape(n_cells, n_basis, n_basis))
     energies_k, vectors_k = _generalised_eigen(*at_k)
     return Bands(
-        crystal.cell, crystal.scaled_positions, crystal.numbers, mesh, kpoints, energies_k, vectors_k, at_k[1],
-        atom_of[shell_of[:n_basis]], minimal, float(result.get("orbital-occupations").sum()) / n_cells,
+        crystal.cell, crystal.scaled_positions, crystal.numbers, mesh, kpoints, energies_k[None], vectors_k[None],
+        at_k[1], atom_of[shell_of[:n_basis]], minimal, minimal, _valence_electrons(crystal.numbers),
     )  # fmt: skip
+
+
+def _valence_electrons(numbers):
+    """Return the electrons that GFN1 treats of each neutral atom: s and p of its group, d of the groups 3 to 11."""
+    from pymatgen.core import Element
+
+    groups = numpy.array([Element.from_Z(int(number)).group for number in numbers])
+    return (
+        numpy.where(groups < 12, groups, numpy.where(groups == 18, numpy.where(numbers == 2, 2, 8), groups - 10)) * 1.0
+    )
 
 
 def _minimal_functions(numbers, shell_of, atom_of, momenta):
