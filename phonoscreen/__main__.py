@@ -20,6 +20,7 @@ COMMANDS = {
     "screen": ("phonoscreen.commands.screen", "phonons and thermal conductivity of structures from a published model"),
     "confirm": ("phonoscreen.commands.confirm", "structures that a screening found, recomputed with a potential"),
     "train": ("phonoscreen.commands.train", "force model from kept labels, judged and published"),
+    "bonding": ("phonoscreen.commands.bonding", "COHP of one crystal: bonds, curves, description, files as LOBSTER's"),
     "predict": ("phonoscreen.commands.predict", "forces of structures from a published model"),
 }
 

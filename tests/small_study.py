@@ -240,7 +240,11 @@ class _Study:
             )  # fmt: skip
 
         def bond(structure_id):
-            values = {"bonding_ev": self.rng.uniform(0, 2), "antibonding_ev": self.rng.uniform(0, 0.5), "n_pairs": 12}
+            bonding, antibonding = self.rng.uniform(0, 2), self.rng.uniform(0, 0.5)
+            values = {
+                "bonding_ev": bonding, "antibonding_ev": antibonding, "n_pairs": 12, "spilling": 0.004, "uncertain": "",
+                "bonding_kj_per_mol": 400 * bonding, "antibonding_kj_per_mol": 50 * antibonding,
+            }  # fmt: skip
             return Outcome(values=values)
 
         fitted = Outcome(values={"n_free": 30})

@@ -205,3 +205,36 @@ def test_gpaw_bonds_of_one_kind_are_equal(carbon):
     assert 0 < found.spilling < 0.02
     assert len(found.icohp_ev) == 4
     assert found.icohp_ev == pytest.approx(-9.59, rel=0.25)  # LOBSTER; the mesh is coarse here
+
+
+def test_files_of_ours_are_described_by_lobsterpy(silicon, cohp):
+    from phonoscreen.bonding.description import describe
+
+    found = describe(cohp, silicon)
+    assert "tetrahedral (CN=4)" in found.text and found.which_bonds == "all"
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"), [("NaCl_comp_range", "octahedral (CN=6)"), ("BeTe", "tetrahedral (CN=4)")]
+)
+def test_files_of_lobster_are_described_and_their_spilling_read(reference, name, environment):
+    from phonoscreen.bonding.description import describe_folder
+
+    assert environment in describe_folder(reference / "lobster" / name).text
+    assert 0.001 < read_lobster(reference / "lobster" / name).spilling < 0.02
+
+
+def test_a_window_that_cuts_low_bands_is_noticed(reference):
+    full, cut = (read_lobster(reference / "lobster" / name) for name in ("NaCl_comp_range", "NaCl"))
+    assert not full.all_warnings()
+    assert "COHPstartEnergy" in cut.all_warnings()[0]
+
+
+def test_command_reads_the_outputs_of_lobster(reference, tmp_path, capsys):
+    from phonoscreen.__main__ import main
+
+    folder = reference / "lobster" / "NaCl_comp_range"
+    assert main(["bonding", str(folder), "--output", str(tmp_path / "out")]) == 0
+    assert "octahedral" in capsys.readouterr().out
+    assert read_lobster(tmp_path / "out").icohp_ev == pytest.approx(read_lobster(folder).icohp_ev, abs=1e-4)
+    assert main(["bonding", str(tmp_path / "nothing.cif")]) == 2

@@ -7,6 +7,18 @@ from phonoscreen.analysis.tables import take, with_identity
 if TYPE_CHECKING:
     import pandas
 
+_NUMBERS = ("bonding_ev", "antibonding_ev", "bonding_kj_per_mol", "antibonding_kj_per_mol", "spilling")
+CORNER_BONDING_MAX, CORNER_ANTIBONDING_MIN = 200, 1
+"""The paper's corner of low thermal conductivity; its unit is not stated, here kJ/mol per relevant bond."""
+
+
+def corner(bonding: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Return the structures of the bonding table inside the paper's corner, in the reconstructed definition."""
+    inside = (bonding["bonding_kj_per_mol"] < CORNER_BONDING_MAX) & (
+        bonding["antibonding_kj_per_mol"] > CORNER_ANTIBONDING_MIN
+    )
+    return bonding[inside & (bonding["status"] == "ok")]
+
 
 def bonding_table(
     manifest: "pandas.DataFrame", bonding: "pandas.DataFrame", transport: "pandas.DataFrame"
@@ -16,16 +28,17 @@ def bonding_table(
     Parameters
     ----------
     manifest : DataFrame
-    bonding : records of ``analyse_bonding`` with ``bonding_ev, antibonding_ev, n_pairs``
+    bonding : records of ``analyse_bonding``
     transport : records of ``solve_bte`` from predicted forces
 
     Returns
     -------
-    DataFrame: identity, ``status, bonding_ev, antibonding_ev, n_pairs`` and ``kappa_p_w_per_m_k`` (predicted; NaN if
-    not solved)
+    DataFrame: identity, ``status``, both pairs of descriptors, ``spilling, uncertain, n_pairs`` and
+    ``kappa_p_w_per_m_k`` (predicted; NaN if not solved)
     """
-    table = take(bonding, ["bonding_ev", "antibonding_ev", "n_pairs"], stage="analyse_bonding")
-    table = table.astype({"bonding_ev": float, "antibonding_ev": float, "n_pairs": "Int64"})
+    table = take(bonding, [*_NUMBERS, "uncertain", "n_pairs"], stage="analyse_bonding")
+    table = table.astype({**dict.fromkeys(_NUMBERS, float), "n_pairs": "Int64"})
+    table["uncertain"] = table["uncertain"].fillna("")
     solved = transport[transport["status"] == "ok"]
     kappa = take(solved, ["kappa_p_w_per_m_k"], stage="solve_bte predicted").drop(columns="status")
     kappa = kappa.astype({"kappa_p_w_per_m_k": float})

@@ -77,9 +77,9 @@ class Cohp:
             return list(self.warnings)
         return [
             *self.warnings,
-            f"the curves begin at {self.energies_ev[0]:.1f} eV, above occupied bands that hold up to {missing:.3f} eV of "
-            f"the ICOHP of a bond (the strongest has {strongest:.3f} eV): bonding and antibonding are lower limits; lower "
-            "COHPstartEnergy in lobsterin",
+            f"the curves begin at {self.energies_ev[0]:.1f} eV, above occupied bands that hold up to "
+            f"{missing:.3f} eV of the ICOHP of a bond (the strongest has {strongest:.3f} eV): bonding and antibonding "
+            "are lower limits; lower COHPstartEnergy in lobsterin",
         ]
 
     def bond_types(self) -> list[tuple[str, float, list[int]]]:

@@ -3,9 +3,9 @@
 The crystal is solved in GPAW's own double-zeta basis with three changes. In hydrogen and the p block, whose orbitals
 LOBSTER takes from the free atom, the confinement of GPAW's orbitals (0.1 eV) shortens the tails of anions; they are
 generated again with 0.01 eV. The s orbital of an alkali metal, which is empty in most crystals and reaches across
-several cells, is generated with 0.3 eV and has no second zeta. A shell that is empty in the free atom has one function and
-only if that ends within 12 Bohr; a polarisation function takes its place otherwise. More makes the basis over-complete
-and a calculation ten times as long.
+several cells, is generated with 0.3 eV and has no second zeta. A shell that is empty in the free atom has one function
+and only if that ends within 12 Bohr; a polarisation function takes its place otherwise. More makes the basis
+over-complete and a calculation ten times as long.
 
 The minimal basis follows from the element alone: the shells that hold electrons in the free atom, the outermost s
 shell, and for lithium and beryllium the outermost p shell, as in the bases that LOBSTER recommends.

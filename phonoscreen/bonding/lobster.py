@@ -1,4 +1,4 @@
-"""Files of LOBSTER: ICOHPLIST.lobster and COHPCAR.lobster, read and written (Maintz et al. 2016)."""
+"""Files of LOBSTER: ICOHPLIST, COHPCAR and CHARGE, read and written; spilling from lobsterout (Maintz et al. 2016)."""
 
 import gzip
 import re
@@ -39,11 +39,7 @@ def read_lobster(folder: str | Path) -> Cohp:
         curves = Cohpcar(filename=paths[0])
         strengths = Icohplist(filename=paths[1]).icohplist
     except Exception as error:  # the parsers raise whatever a damaged file leads them to
-        raise StudyError(
-            f"unreadable LOBSTER output: {type(error).__name__}: {str(error)[:300]}",
-            where=str(folder),
-            fix="run LOBSTER again",
-        ) from error
+        raise _unreadable(folder, error) from error
     data = {label: pair for label, pair in curves.cohp_data.items() if label != "average"}
     labels = sorted(data, key=int)
     if not labels or set(labels) != set(strengths) or not set(labels) <= set(sites):
@@ -69,7 +65,43 @@ def read_lobster(folder: str | Path) -> Cohp:
     if not (numpy.diff(cohp.energies_ev) > 0).all() or not (cohp.distances_angstrom > 0).all():
         raise StudyError("energies of COHPCAR.lobster do not ascend, or a bond has no length", where=str(folder),
                          fix="run LOBSTER again")  # fmt: skip
+    cohp.spilling, cohp.mulliken, cohp.loewdin = _spilling(folder), *_charges(folder)
     return cohp
+
+
+def _spilling(folder):
+    """Return the absolute charge spilling of lobsterout, the larger of the spins; NaN without the file."""
+    from pymatgen.io.lobster import Lobsterout
+
+    path = _find(folder, "lobsterout", required=False)
+    if path is None:
+        return float("nan")
+    try:
+        return float(max(Lobsterout(filename=str(path)).charge_spilling))
+    except Exception as error:  # the parser raises whatever a damaged file leads it to
+        raise _unreadable(folder, error) from error
+
+
+def _charges(folder):
+    """Return Mulliken and Loewdin charges of CHARGE.lobster, or two times None without the file."""
+    from pymatgen.io.lobster import Charge
+
+    path = _find(folder, "CHARGE.lobster", required=False)
+    if path is None:
+        return None, None
+    try:
+        charges = Charge(filename=str(path))
+        return numpy.array(charges.mulliken, float), numpy.array(charges.loewdin, float)
+    except Exception as error:  # as above
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder, error):
+    return StudyError(
+        f"unreadable LOBSTER output: {type(error).__name__}: {str(error)[:300]}",
+        where=str(folder),
+        fix="run LOBSTER again",
+    )
 
 
 def _cohp(curves, strengths, data, labels, sites):
@@ -88,7 +120,7 @@ def _cohp(curves, strengths, data, labels, sites):
 
 
 def write_lobster(cohp: Cohp, folder: str | Path) -> None:
-    """Write COHPCAR.lobster and ICOHPLIST.lobster as LOBSTER does without spin polarisation.
+    """Write COHPCAR, ICOHPLIST and (where the charges are known) CHARGE as LOBSTER does without spin polarisation.
 
     Parameters
     ----------
@@ -121,10 +153,27 @@ def write_lobster(cohp: Cohp, folder: str | Path) -> None:
     for energy, values in zip(energies, table.T, strict=True):
         lines.append(" ".join(f"{value:11.5f}" for value in (energy, *values)))
     (folder / "COHPCAR.lobster").write_text("\n".join(lines) + "\n")
+    if cohp.mulliken is not None and cohp.loewdin is not None:
+        _write_charges(cohp, folder / "CHARGE.lobster")
 
 
-def _find(folder, name):
+def _write_charges(cohp, path):
+    names = dict(zip(cohp.atoms.ravel().tolist(), cohp.symbols.ravel().tolist(), strict=True))
+    lines = [
+        "MULLIKEN and LOEWDIN POPULATION ANALYSIS",
+        "",
+        "  atom#    atom      Mulliken charge       Loewdin charge",
+    ]
+    for atom, (mulliken, loewdin) in enumerate(zip(cohp.mulliken, cohp.loewdin, strict=True)):
+        lines.append(f"{atom + 1:7d} {names[atom]:>7} {mulliken:20.2f} {loewdin:20.2f}")
+    total = f"{cohp.mulliken.sum():20.2f} {cohp.loewdin.sum():20.2f}"
+    path.write_text("\n".join([*lines, "", f"          total {total}"]) + "\n")
+
+
+def _find(folder, name, required=True):
     for path in (folder / name, folder / f"{name}.gz"):
         if path.exists():
             return path
+    if not required:
+        return None
     raise StudyError(f"no {name}", where=str(folder), fix="run LOBSTER there, one folder per structure id")

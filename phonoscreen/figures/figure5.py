@@ -1,4 +1,4 @@
-"""Figure 5: map of bonding and antibonding, coloured by thermal conductivity."""
+"""Figure 5: map of bonding and antibonding in two definitions, coloured by thermal conductivity."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from matplotlib.colors import LogNorm
 
+from phonoscreen.analysis.bonding import CORNER_ANTIBONDING_MIN, CORNER_BONDING_MAX, corner
 from phonoscreen.figures import style
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+_DEFINITIONS = {"ev": "eV per pair", "kj_per_mol": "kJ/mol per relevant bond"}
 
 
 def draw(bonding: pandas.DataFrame, *, reference: str, cohp_engine: str) -> tuple[Figure, str]:
@@ -22,36 +25,60 @@ def draw(bonding: pandas.DataFrame, *, reference: str, cohp_engine: str) -> tupl
     reference : name of the reference
     cohp_engine : program behind the COHP
     """
-    figure, axes = style.new_figure(style.SINGLE * 1.15, 80)
-    axis = axes[0, 0]
+    figure, axes = style.new_figure(style.DOUBLE, 80, columns=2, layout="constrained")
     known = bonding[bonding["status"] == "ok"]
     solved = known[known["kappa_p_w_per_m_k"] > 0]
-    unsolved = known[~(known["kappa_p_w_per_m_k"] > 0)]
+    for axis, (unit, words) in zip(axes[0], _DEFINITIONS.items(), strict=True):
+        points = _draw_map(axis, known, unit)
+        axis.set(xlabel=f"bonding ({words})", ylabel=f"antibonding ({words})")
+        if not len(known):
+            style.nothing_to_show(axis, "no structure has COHP curves")
     if len(known):
-        axis.scatter(
-            unsolved["bonding_ev"], unsolved["antibonding_ev"], s=14, marker="x", color="#999999", linewidths=0.7,
-            label="no predicted $\\kappa_\\mathrm{p}$",
+        axes[0, 0].set_title(f"n = {len(known):,}", loc="left")
+        axes[0, 1].plot(
+            [0, CORNER_BONDING_MAX, CORNER_BONDING_MAX], [CORNER_ANTIBONDING_MIN] * 2 + [axes[0, 1].get_ylim()[1]],
+            color="#999999", linewidth=0.7, linestyle="--",
         )  # fmt: skip
-    else:
-        style.nothing_to_show(axis, "no structure has COHP curves")
     if len(solved):
-        kappa = solved.sort_values("kappa_p_w_per_m_k", ascending=False)
-        points = axis.scatter(
-            kappa["bonding_ev"], kappa["antibonding_ev"], c=kappa["kappa_p_w_per_m_k"], cmap=style.SEQUENTIAL,
-            norm=LogNorm(), s=1.3 * style.point_area(len(kappa)), edgecolors="black",
-            linewidths=0.3 if len(kappa) <= style.MANY else 0, rasterized=len(kappa) > style.MANY,
-        )  # fmt: skip
-        bar = figure.colorbar(points, ax=axis, label=f"predicted {style.KAPPA}", pad=0.02)
-        low, high = kappa["kappa_p_w_per_m_k"].min(), kappa["kappa_p_w_per_m_k"].max()
-        style.log_ticks(bar.ax.yaxis, low, high)
-    if len(known):
-        axis.set(xlabel="bonding (eV per pair)", ylabel="antibonding (eV per pair)")
-        axis.set_title(f"n = {len(known):,}", loc="left")
-        if len(unsolved):
-            axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.98), handletextpad=0.1)
+        bar = figure.colorbar(points, ax=axes[0, 1], label=f"predicted {style.KAPPA}", pad=0.02)
+        kappa = solved["kappa_p_w_per_m_k"]
+        style.log_ticks(bar.ax.yaxis, kappa.min(), kappa.max())
     caption = (
         f"**Figure 5.** Bonding and antibonding of {style.structures(len(known))} from COHP curves "
-        f"({cohp_engine}), mean over the pairs of atoms, coloured by the particle-like thermal conductivity from "
-        f"predicted forces ({len(solved)} solved). The force model learned from this reference: {reference}."
+        f"({cohp_engine}), left the mean over all pairs of atoms, right a reconstruction of the paper's axes: the mean "
+        "over the bonds above a tenth of the strongest ICOHP, with the corner that the paper singles out (dashed). "
+        f"Coloured by the particle-like thermal conductivity from predicted forces ({len(solved)} solved; crosses: none). "
+        f"{_corner_in_words(known)} The force model learned from this reference: {reference}."
     )
     return figure, caption
+
+
+def _draw_map(axis, known, unit):
+    """Draw one definition; return the coloured points, or None."""
+    solved = known[known["kappa_p_w_per_m_k"] > 0].sort_values("kappa_p_w_per_m_k", ascending=False)
+    unsolved = known[~(known["kappa_p_w_per_m_k"] > 0)]
+    columns = f"bonding_{unit}", f"antibonding_{unit}"
+    if len(unsolved):
+        axis.scatter(*(unsolved[name] for name in columns), s=14, marker="x", color="#999999", linewidths=0.7)
+    if not len(solved):
+        return None
+    return axis.scatter(
+        *(solved[name] for name in columns), c=solved["kappa_p_w_per_m_k"], cmap=style.SEQUENTIAL, norm=LogNorm(),
+        s=1.3 * style.point_area(len(solved)), edgecolors="black",
+        linewidths=0.3 if len(solved) <= style.MANY else 0, rasterized=len(solved) > style.MANY,
+    )  # fmt: skip
+
+
+def _corner_in_words(known):
+    """Say what the corner holds, and name the structures in it that do not conduct poorly."""
+    inside = corner(known)
+    inside = inside[inside["kappa_p_w_per_m_k"] > 0].sort_values("kappa_p_w_per_m_k", ascending=False)
+    if not len(inside):
+        return "No solved structure lies in the corner."
+    above = inside[inside["kappa_p_w_per_m_k"] > 3]
+    named = ", ".join(f"{row.formula} ({row.kappa_p_w_per_m_k:.1f})" for row in above.head(5).itertuples())
+    exceptions = f"{len(above)} of them conduct better, in W/m/K: {named}" if len(above) else "none conducts better"
+    return (
+        f"The paper finds no structure above 3 W/m/K in the corner; here it holds {style.structures(len(inside))} and "
+        f"{exceptions}."
+    )

@@ -1,0 +1,112 @@
+"""``phonoscreen bonding``: COHP of one crystal, its bonds, curves, description and files as LOBSTER writes them."""
+
+import argparse
+from pathlib import Path
+
+from phonoscreen.audit.errors import StudyError
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the ``bonding`` command."""
+    parser = subparsers.add_parser(
+        "bonding", help="COHP of one crystal: bonds, curves, description, files as LOBSTER's"
+    )
+    parser.add_argument("structure", type=Path, help="file of one crystal (CIF, POSCAR, extxyz), or a folder of LOBSTER's "
+                        "outputs with CONTCAR")  # fmt: skip
+    parser.add_argument(
+        "--engine", default="gpaw", choices=["gpaw", "tblite"], help="program that solves the electrons"
+    )
+    parser.add_argument("--output", type=Path, help="folder to write (default: bonding_NAME)")
+    parser.set_defaults(run=bonding)
+
+
+def bonding(arguments: argparse.Namespace) -> int:
+    """Print the bonds and write curves, table, description and files that lobsterpy and pymatgen read."""
+    from ase.io import write
+
+    from phonoscreen.bonding.cohp import bonding_and_antibonding, reconstructed_descriptors
+    from phonoscreen.bonding.description import describe
+    from phonoscreen.bonding.lobster import write_lobster
+
+    atoms, crystal, cohp, engine = _solved(arguments)
+    output = arguments.output or Path(f"bonding_{arguments.structure.stem}")
+    write_lobster(cohp, output)
+    write(output / "CONTCAR", atoms, format="vasp")
+    rows = ["bond,length_angstrom,pairs,icohp_ev,engine,spilling"]
+    for name, length, members in cohp.bond_types():
+        strength = cohp.icohp_ev[members].mean()
+        rows.append(f"{name},{length:.4f},{len(members)},{strength:.5f},{engine},{cohp.spilling:.4f}")
+        if abs(strength) > 0.01:
+            print(f"{name:8s} {length:7.3f} A  {len(members):3d} pairs  ICOHP {strength:8.3f} eV")
+    (output / "bonds.csv").write_text("\n".join(rows) + "\n")
+    ours, relevant = bonding_and_antibonding(cohp), reconstructed_descriptors(cohp)
+    try:
+        words = describe(cohp, crystal).text
+    except StudyError as error:
+        words = error.what
+    lines = [
+        f"bonding {ours[0]:.4f}, antibonding {ours[1]:.4f} eV per pair",
+        f"bonding {relevant[0]:.1f}, antibonding {relevant[1]:.2f} kJ/mol per relevant bond",
+        f"spilling {cohp.spilling:.2%} ({engine})",
+        *[f"uncertain: {sentence}" for sentence in cohp.all_warnings()],
+        words,
+    ]
+    (output / "description.txt").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    _draw(cohp, output / "cohp.pdf")
+    print(f"{output}: COHPCAR, ICOHPLIST and CHARGE.lobster, CONTCAR, bonds.csv, description.txt, cohp.pdf")
+    return 0
+
+
+def _solved(arguments):
+    """Return atoms, crystal, COHP and the name of what it comes from."""
+    import gzip
+    from io import StringIO
+
+    from ase.io import read
+
+    from phonoscreen.bonding.engines import find_cohp, what_is_missing
+    from phonoscreen.bonding.lobster import read_lobster
+    from phonoscreen.crystal.constants import Crystal
+
+    path = arguments.structure
+    try:
+        if path.is_dir():
+            packed = path / "CONTCAR.gz"
+            text = gzip.open(packed, "rt").read() if packed.exists() else (path / "CONTCAR").read_text()
+            atoms = read(StringIO(text), format="vasp")
+        else:
+            atoms = read(path)
+    except Exception as error:  # the readers raise whatever a damaged file leads them to
+        raise StudyError(
+            f"no crystal can be read: {type(error).__name__}: {str(error)[:200]}", where=str(path),
+            fix="give a file of one crystal that ASE reads, or a folder of LOBSTER's outputs with CONTCAR",
+        ) from error  # fmt: skip
+    crystal = Crystal.from_ase(atoms)
+    if path.is_dir():
+        return atoms, crystal, read_lobster(path), "lobster"
+    missing = what_is_missing(arguments.engine)
+    if missing:
+        raise StudyError(missing, where=str(path), fix="install it, or take another --engine")
+    if not atoms.cell.rank == 3:
+        raise StudyError("the file has no lattice vectors", where=str(path), fix="give a crystal")
+    return atoms, crystal, find_cohp(crystal, path.stem, engine=arguments.engine), arguments.engine
+
+
+def _draw(cohp, path):
+    """Draw the curves of the types of bonds with at least a tenth of the strongest ICOHP."""
+    from phonoscreen.bonding.cohp import relevant_bonds
+    from phonoscreen.figures import style
+
+    figure, axes = style.new_figure(style.SINGLE, 80)
+    chosen = relevant_bonds(cohp)
+    for name, length, members in cohp.bond_types():
+        if chosen[members].any():
+            axes[0, 0].plot(
+                -cohp.curves[members].mean(axis=0), cohp.energies_ev, label=f"{name} {length:.2f} A", lw=0.8
+            )
+    axes[0, 0].axhline(0, color="black", linewidth=0.5)
+    axes[0, 0].axvline(0, color="black", linewidth=0.5)
+    axes[0, 0].set(xlabel="-COHP per bond", ylabel="energy from the Fermi level (eV)")
+    axes[0, 0].legend()
+    figure.savefig(path, bbox_inches="tight")
