@@ -114,7 +114,7 @@ def test_nearest_bond_against_lobster(reference, name, low, high):
     """The limits are those stated in docs/bonding.md; CdF2 lacks the 4d shell of Cd."""
     from phonoscreen.bonding.validate import compare
 
-    bonds, _ = compare(reference / "lobster" / name, "tblite")
+    bonds, _, _ = compare(reference / "lobster" / name, "tblite")
     _, _, theirs, ours = bonds[0]
     assert low < ours / theirs < high
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy
 from ase.io import read
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.bonding.cohp import bonding_and_antibonding
 from phonoscreen.bonding.engines import find_cohp
 from phonoscreen.bonding.lobster import read_lobster
@@ -22,7 +23,7 @@ from phonoscreen.crystal.constants import Crystal
 
 def compare(
     folder: str | Path, engine: str
-) -> tuple[list[tuple[str, float, float, float]], tuple[tuple[float, float], tuple[float, float]]]:
+) -> tuple[list[tuple[str, float, float, float]], tuple[tuple[float, float], tuple[float, float]], float]:
     """Return what LOBSTER and an engine say about one crystal.
 
     Parameters
@@ -34,6 +35,7 @@ def compare(
     -------
     bonds : list of (name, length angstrom, ICOHP of LOBSTER eV, ICOHP of the engine eV), shortest first
     descriptors : ((bonding, antibonding) of LOBSTER, (bonding, antibonding) of the engine), eV per pair
+    spilling : of the engine
     """
     folder = Path(folder)
     plain = folder / "CONTCAR"
@@ -47,7 +49,7 @@ def compare(
         for other, other_length, other_members in found:
             if other == name and abs(other_length - length) < 0.02:
                 bonds.append((name, length, theirs.icohp_ev[members].mean(), ours.icohp_ev[other_members].mean()))
-    return bonds, (bonding_and_antibonding(theirs), bonding_and_antibonding(ours))
+    return bonds, (bonding_and_antibonding(theirs), bonding_and_antibonding(ours)), ours.spilling
 
 
 def main() -> None:
@@ -64,12 +66,16 @@ def main() -> None:
     rows = []
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         begin = time.process_time()
-        bonds, descriptors = compare(path, engine)
+        try:
+            bonds, descriptors, spilling = compare(path, engine)
+        except StudyError as error:
+            print(f"| {path.name} | {error.what} | | | | |")
+            continue
         for name, length, theirs, ours in [bond for bond in bonds if abs(bond[2]) > 0.01][:4]:
             print(f"| {path.name} | {name} | {length:.3f} | {theirs:.3f} | {ours:.3f} | {ours / theirs:.2f} |")
-        rows.append((path.name, *numpy.ravel(descriptors), time.process_time() - begin))
-    print("\n| crystal | bonding LOBSTER | antibonding LOBSTER | bonding | antibonding | CPU s |")
-    print("|---|---|---|---|---|---|")
+        rows.append((path.name, *numpy.ravel(descriptors), spilling, time.process_time() - begin))
+    print("\n| crystal | bonding LOBSTER | antibonding LOBSTER | bonding | antibonding | spilling | CPU s |")
+    print("|---|---|---|---|---|---|---|")
     for name, *values, seconds in rows:
         print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in values) + f" | {seconds:.1f} |")
 

@@ -26,7 +26,7 @@ def analyse_structure(crystal: Crystal, structure_id: str, engine: str, outputs:
     Returns
     -------
     Outcome with the integrals of the bonding and antibonding part below the Fermi level in both definitions, the
-    spilling, what makes the numbers uncertain, lobsterpy's analysis and, per type of bond, length, number of pairs, COHP
+    spilling, what makes them uncertain, lobsterpy's analysis and, per type of bond, length, number of pairs, COHP
     and integrated COHP, eV
     """
     begin = time.process_time()
