@@ -3,8 +3,8 @@
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.kept import digest_of_arrays
 from phonoscreen.audit.shard import run_shard
-from phonoscreen.stages.relaxing import relaxing_engine
 from phonoscreen.stages.labels import read_outputs
+from phonoscreen.stages.relaxing import relaxing_engine
 from phonoscreen.structures.candidate import read_structures_by_id, write_structures
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_structures, structure_arrays

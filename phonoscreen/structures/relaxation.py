@@ -241,9 +241,7 @@ def relax_structure(
 
         limits = {key: settings[key] for key in LIMITS}
         approximate = getattr(engine, "approximate", None)
-        result = relax(
-            before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, approximate=approximate, **limits
-        )
+        result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, approximate=approximate, **limits)
     else:
         result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, numpy.nan, 0, True)
     after = classify(result.atoms, tolerance_angstrom)
