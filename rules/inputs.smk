@@ -70,7 +70,12 @@ def member_before(wildcards):
     A published model with fewer members is the beginning of several: seeds and batches tell them apart.
     """
     if int(wildcards.round) == 0:
-        return [local(path) for path in published_member(config["training"]["pretrained"], int(wildcards.member))]
+        return [
+            local(path)
+            for path in published_member(
+                config["training"]["pretrained"], int(wildcards.member)
+            )
+        ]
     folder = f"results/rounds/{int(wildcards.round) - 1}/members/{wildcards.member}"
     return [f"{folder}/model.safetensors", f"{folder}/model.json"]
 

@@ -1,6 +1,7 @@
 """A study of eight compounds with a universal potential as the reference, in a copy of the repository."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from ase.io import write
 
 from phonoscreen.audit.provenance import file_sha256, record_path, seal
 from tests.conftest import ROOT
+from tests.environments import write_guard
 from tests.small_study import copy_repository
 
 COMPOUNDS = [
@@ -42,7 +44,11 @@ class Study:
                 "--keep-going", "--rerun-incomplete", "--max-checksum-file-size", "1GB", *arguments]  # fmt: skip
 
     def run(self, *arguments):
-        done = subprocess.run(self.command(*arguments), cwd=self.folder, capture_output=True, text=True)
+        guard = write_guard(self.folder.parent / f"{self.folder.name}.guard.json", SETTINGS["reference"]["engine"])
+        environment = {**os.environ, **guard}  # every job imports what its environment file lists, and nothing else
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, env=environment
+        )
         assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
         return done.stdout + done.stderr
 
