@@ -8,10 +8,10 @@ rule download_structures:
         "logs/download_structures.log",
     benchmark:
         "benchmarks/download_structures.tsv"
-    conda:
-        "../envs/structures.yaml"
     # Where the launcher runs: nodes of a cluster seldom reach the databases.
     localrule: True
+    conda:
+        "../envs/structures.yaml"
     threads: 1
     resources:
         mem_mb=NEEDS.memory("download_structures"),

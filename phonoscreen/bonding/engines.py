@@ -93,7 +93,7 @@ def cohp_of_bands(bands: Bands, *, cutoff_angstrom: float = 6.0) -> Cohp:
     StudyError
         If the occupied bands do not fit into the extended basis either, or its orbitals depend on each other.
     """
-    basis, reason = "minimal", ""
+    basis, reason, hamiltonian = "minimal", "", None
     try:
         hamiltonian = orthonormal_hamiltonian(bands)
         if hamiltonian.spilling > SPILLING_TOO_HIGH:
@@ -102,7 +102,7 @@ def cohp_of_bands(bands: Bands, *, cutoff_angstrom: float = 6.0) -> Cohp:
         reason = error.what
     if reason and (bands.extended != bands.minimal).any():
         hamiltonian, basis = orthonormal_hamiltonian(bands, extended=True), "extended"
-    elif reason and "hamiltonian" not in locals():
+    if hamiltonian is None:
         raise StudyError(reason, fix="take another engine (bonding.engine) for this structure")
     cohp = cohp_of_pairs(hamiltonian, cutoff_angstrom=cutoff_angstrom)
     cohp.basis = basis

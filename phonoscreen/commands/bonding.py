@@ -9,8 +9,8 @@ from phonoscreen.audit.errors import StudyError
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the ``bonding`` command."""
     parser = subparsers.add_parser("bonding", help="COHP of one crystal: bonds, curves, files as LOBSTER's")
-    parser.add_argument("structure", type=Path, help="file of one crystal (CIF, POSCAR, extxyz), or a folder of LOBSTER's "
-                        "outputs with CONTCAR")  # fmt: skip
+    crystal = "file of one crystal (CIF, POSCAR, extxyz), or a folder of LOBSTER's outputs with CONTCAR"
+    parser.add_argument("structure", type=Path, help=crystal)
     parser.add_argument(
         "--engine", default="gpaw", choices=["gpaw", "tblite"], help="program that solves the electrons"
     )

@@ -47,7 +47,7 @@ def draw(bonding: pandas.DataFrame, *, reference: str, cohp_engine: str) -> tupl
         f"**Figure 5.** Bonding and antibonding of {style.structures(len(known))} from COHP curves "
         f"({cohp_engine}), left the mean over all pairs of atoms, right a reconstruction of the paper's axes: the mean "
         "over the bonds above a tenth of the strongest ICOHP, with the corner that the paper singles out. "
-        f"Coloured by the particle-like thermal conductivity from predicted forces ({len(solved)} solved; crosses: none). "
+        f"Coloured by the particle-like thermal conductivity from predicted forces ({len(solved)} solved). "
         f"{_corner_in_words(known)} The force model learned from this reference: {reference}."
     )
     return figure, caption
