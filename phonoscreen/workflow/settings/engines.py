@@ -112,19 +112,9 @@ class Recorded(Section):
 class Reference(Section):
     """Where the reference forces come from."""
 
-<<<<<<< HEAD
     engine: Literal[
         "vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "recorded", "collected", "force_sets"
     ] = "vasp"
-||||||| parent of e76ee9f (Bonding: the extension of the minimal basis reads without a look at local names; line lengths)
-    engine: Literal[
-        "vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "collected", "force_sets"
-    ] = "vasp"
-=======
-    engine: Literal["vasp", "gpaw", "espresso", "ase", "nequix", "sevennet", "chgnet", "collected", "force_sets"] = (
-        "vasp"
-    )
->>>>>>> e76ee9f (Bonding: the extension of the minimal basis reads without a look at local names; line lengths)
     """Which of the sections below computes; the others have no effect."""
     label: distinct(Part, at_least=1) = ["training", "validation"]
     """Parts of the manifest that get reference labels before any selection."""
