@@ -90,7 +90,7 @@ rule relax_structures:
         gpu=NEEDS.gpus("relax_structures"),
         tasks=NEEDS.tasks("relax_structures"),
     params:
-        code=unwatched(code_of("scripts/relax_structures.py", relaxing_code(config))),
+        code=unwatched(code_of("scripts/relax_structures.py", *relaxing_code(config))),
         reference=unwatched(relaxing_settings(config)),
         relax=unwatched(relaxation_limits(config)),
         symmetry_tolerance_angstrom=unwatched(

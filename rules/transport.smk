@@ -50,7 +50,7 @@ rule check_supercells:
         tasks=NEEDS.tasks("check_supercells"),
         matrix_mb=NEEDS.matrix_mb(),
     params:
-        code=code_of("scripts/check_supercells.py", ENGINE_CODE, relaxing_code(config)),
+        code=code_of("scripts/check_supercells.py", ENGINE_CODE, *relaxing_code(config)),
         structures=config["supercell_check"]["structures"],
         reference_relax=relaxing_settings(config),
         reference=engine_settings(config["reference"], "supercell"),

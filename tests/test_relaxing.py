@@ -28,7 +28,7 @@ def test_the_reference_relaxes_where_nothing_else_is_said():
     assert relaxing_settings(config)["engine"] == "gpaw"
     assert relaxing_settings(config)["k_spacing_per_angstrom"] == 0.2
     assert relaxing_files(config) == []
-    assert relaxing_code(config) == "phonoscreen/reference/gpaw.py"
+    assert relaxing_code(config) == ["phonoscreen/reference/gpaw.py"]
 
 
 def test_a_universal_potential_relaxes_for_a_study_on_dft():
@@ -58,7 +58,7 @@ def test_the_published_model_relaxes_and_its_files_are_inputs():
         ({"relax": {"engine": "published", "published_model": "nowhere"}}, "holds no model.json"),
         (
             {"relax": {"engine": "nequix"}, "reference": {"engine": "collected", "collected": {"folder": str(ROOT)}}},
-            "away from the existing outputs",
+            "away from those whose forces exist",
         ),
         ({"reference": {"calculations": "nowhere.jsonl"}}, "does not exist"),
     ],

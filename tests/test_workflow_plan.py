@@ -79,8 +79,8 @@ def test_the_environment_of_a_rule_holds_every_package_its_code_imports(name):
             check_environment(family, name, [modules_of(script, file) for script in scripts_of(name, body)])
         if "relaxing_environment(" in body:
             config = {"relax": {"engine": "published", "published_model": "resources/model"}}
-            family, file = Path(relaxing_environment(config)).stem, relaxing_code(config)
-            check_environment(family, name, [modules_of(script, file) for script in scripts_of(name, body)])
+            family, files = Path(relaxing_environment(config)).stem, relaxing_code(config)
+            check_environment(family, name, [modules_of(script, *files) for script in scripts_of(name, body)])
     else:
         families = re.findall(r"envs/(\w+)\.yaml", body)
         assert families

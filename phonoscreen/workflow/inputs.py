@@ -149,10 +149,15 @@ def relaxing_files(config: dict) -> list[str]:
     return [str(folder / "model.json"), *map(str, sorted(folder.glob("member*.safetensors")))]
 
 
-def relaxing_code(config: dict) -> str:
-    """Return the file of the engine that relaxes, of which alone the code counts there."""
+def relaxing_code(config: dict) -> list[str]:
+    """Return the files of the engine that relaxes, of which alone the code counts there.
+
+    For a published model the base of the engines of the reference is named too, so that none of these engines counts.
+    """
     engine = relaxing_settings(config)["engine"]
-    return "phonoscreen/forcefield/engine.py" if engine == "published" else f"phonoscreen/reference/{engine}.py"
+    if engine == "published":
+        return ["phonoscreen/forcefield/engine.py", "phonoscreen/reference/base.py"]
+    return [f"phonoscreen/reference/{engine}.py"]
 
 
 def relaxing_environment(config: dict) -> str:
