@@ -65,7 +65,8 @@ def read_lobster(folder: str | Path) -> Cohp:
     if not (numpy.diff(cohp.energies_ev) > 0).all() or not (cohp.distances_angstrom > 0).all():
         raise StudyError("energies of COHPCAR.lobster do not ascend, or a bond has no length", where=str(folder),
                          fix="run LOBSTER again")  # fmt: skip
-    cohp.spilling, cohp.mulliken, cohp.loewdin = _spilling(folder), *_charges(folder)
+    cohp.spilling = _spilling(folder)
+    cohp.mulliken, cohp.loewdin = _charges(folder)
     return cohp
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 
@@ -67,7 +68,8 @@ def _solved(arguments):
     from phonoscreen.bonding.lobster import read_lobster
     from phonoscreen.crystal.constants import Crystal
 
-    path = arguments.structure
+    path: Path = arguments.structure
+    atoms: Any
     try:
         if path.is_dir():
             packed = path / "CONTCAR.gz"
