@@ -42,8 +42,8 @@ def in_order(compounds: pandas.DataFrame, structure_types: dict) -> list[dict[st
                      "electrons": int(atoms.numbers.sum())})  # fmt: skip
     rows.sort(key=_size)
     turns: dict[str, int] = {}
-    for row in rows:
-        row["turn"] = turns[row["prototype"]] = turns.get(row["prototype"], -1) + 1
+    for ordered in rows:
+        ordered["turn"] = turns[ordered["prototype"]] = turns.get(ordered["prototype"], -1) + 1
     return sorted(rows, key=_turn_and_size)
 
 
