@@ -80,7 +80,16 @@ def read_checkpoint(path: str | os.PathLike | None) -> dict | None:
     if hashlib.sha256(state).hexdigest().encode() != sha256:
         log.warning("the checkpoint %s is damaged: the training begins anew", path)
         return None
-    return torch.load(io.BytesIO(state), weights_only=True)
+    return torch.load(io.BytesIO(state), weights_only=True, map_location="cpu")
+
+
+def write_sealed(path: str | os.PathLike, content: dict) -> None:
+    """Write what ``read_checkpoint`` reads: tensors and numbers, their sha256 before them."""
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    sha256 = hashlib.sha256(stream.getvalue()).hexdigest()
+    with written_whole(path) as partial:
+        partial.write_bytes(sha256.encode() + stream.getvalue())
 
 
 def write_checkpoint(path: str | os.PathLike | None, state: TrainingState) -> None:
@@ -96,8 +105,4 @@ def write_checkpoint(path: str | os.PathLike | None, state: TrainingState) -> No
         "best_weights": state.best_weights,
         "step": state.step,
     }
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    sha256 = hashlib.sha256(stream.getvalue()).hexdigest()
-    with written_whole(path) as partial:
-        partial.write_bytes(sha256.encode() + stream.getvalue())
+    write_sealed(path, content)

@@ -165,7 +165,8 @@ class Dataset:
     def __init__(self, path: "str | Path", cutoff_angstrom: float) -> None:
         self.store = h5py.File(path)
         self.cutoff_angstrom = cutoff_angstrom
-        self._facts = {}
+        self._facts: dict[str, dict] = {}
+        self._recent: dict[tuple, SupercellNeighbours] = {}
         for structure_id, group in sorted(self.store.items()):
             shape = group["forces"].shape
             facts = {**group.attrs, "n_supercells": shape[0], "n_atoms": shape[1], "n_strained_atoms": 0}
@@ -274,5 +275,11 @@ class Dataset:
         return read_crystal(group), group["repetitions"][:]
 
     def _neighbours(self, structure_id, crystal, repetitions):
+        key = structure_id, tuple(repetitions)
+        if key not in self._recent:  # the supercells of a structure are read one after another
+            self._recent = {key: self._new_neighbours(structure_id, crystal, repetitions)}
+        return self._recent[key]
+
+    def _new_neighbours(self, structure_id, crystal, repetitions):
         largest = float(self._facts[structure_id]["displacement_max_angstrom"])
         return SupercellNeighbours(crystal, repetitions, self.cutoff_angstrom, largest)

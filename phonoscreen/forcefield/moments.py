@@ -81,18 +81,32 @@ def pair_gradients(weights: torch.Tensor, vectors: torch.Tensor, gradient: torch
 def moments_by_torch(weights: torch.Tensor, vectors: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """Return what ``neighbour_moments`` returns from PyTorch operations alone."""
     distance = vectors.norm(dim=1)
-    order = 2 * torch.arange(weights.shape[1], dtype=vectors.dtype, device=vectors.device)
-    radial = torch.cos(order * torch.arctan(distance / pairs.scales[pairs.types])[:, None])
-    smooth = torch.where(
-        distance < pairs.cutoff_angstrom,
-        (0.5 + 0.5 * torch.cos(torch.pi * distance / pairs.cutoff_angstrom)) ** 2,
-        torch.zeros_like(distance),
-    )
-    radial = torch.einsum("pn,pnlk->plk", radial * smooth[:, None], weights[pairs.types])
+    radial = radial_functions(distance, pairs.scales[pairs.types], weights.shape[1], pairs.cutoff_angstrom)
+    radial = torch.einsum("pn,pnlk->plk", radial, weights[pairs.types])
     degree = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3], device=vectors.device)
-    contributions = radial[:, degree] * _harmonics_by_torch(vectors / distance[:, None])[:, :, None]
+    contributions = radial[:, degree] * harmonics(vectors / distance[:, None])[:, :, None]
     moments = contributions.new_zeros(len(pairs.offsets) - 1, *contributions.shape[1:])
     return moments.index_add(0, pairs.centres, contributions)
+
+
+def radial_functions(
+    distances: torch.Tensor, scales: torch.Tensor, n_radial: int, cutoff_angstrom: float
+) -> torch.Tensor:
+    """Return ``f(r) cos(2 n arctan(r / s))`` of pairs, (n_pairs, n_radial).
+
+    Parameters
+    ----------
+    distances, scales : (n_pairs,) r and s, angstrom
+    n_radial : how many functions
+    cutoff_angstrom : R_c
+    """
+    order = 2 * torch.arange(n_radial, dtype=distances.dtype, device=distances.device)
+    smooth = torch.where(
+        distances < cutoff_angstrom,
+        (0.5 + 0.5 * torch.cos(torch.pi * distances / cutoff_angstrom)) ** 2,
+        torch.zeros_like(distances),
+    )
+    return torch.cos(order * torch.arctan(distances / scales)[:, None]) * smooth[:, None]
 
 
 def pair_gradients_by_torch(
@@ -115,13 +129,14 @@ def coupling_coefficients(first: int, second: int, third: int) -> torch.Tensor:
     phi = numpy.arange(16) * numpy.pi / 8
     sine = numpy.sqrt(1 - cosine**2)[:, None]
     points = numpy.stack([sine * numpy.cos(phi), sine * numpy.sin(phi), cosine[:, None] + 0 * phi], axis=-1)
-    harmonics = _harmonics_by_torch(torch.as_tensor(points.reshape(-1, 3)))
-    factors = (harmonics[:, DEGREES[degree]] for degree in (first, second, third))
+    values = harmonics(torch.as_tensor(points.reshape(-1, 3)))
+    factors = (values[:, DEGREES[degree]] for degree in (first, second, third))
     coefficients = torch.einsum("p,pa,pb,pc->abc", torch.as_tensor(weights.repeat(16)), *factors)
     return coefficients / coefficients.abs().max()
 
 
-def _harmonics_by_torch(directions):
+def harmonics(directions: torch.Tensor) -> torch.Tensor:
+    """Return the real solid harmonics of unit vectors, (n, 16), of degrees 0 to 3 with ``sum_m Y_lm^2 = 1``."""
     x, y, z = directions.unbind(dim=1)
     three, fifteen, five_eighths, three_eighths = (number**0.5 for number in (3, 15, 5 / 8, 3 / 8))
     return torch.stack(

@@ -42,7 +42,6 @@ CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 256, 0.02
 SCALE_FLOOR = 0.1  # of the median spread: what vanishes by symmetry in most crystals has no scale of its own
 SCALED_MAX = 5.0  # what is further from the mean than this many spreads is hardly told apart
 RADIAL_FUNCTIONS = 10
-EMBEDDING, EMBEDDING_HIDDEN = 12, 16
 SMALL_BEGINNING = 0.05
 MEAN_STRESS_SHARE = 0.1  # in the loss. An error of the lattice constant is the mean; where it is large, softer
 # crystals have smaller errors of the stress, so that a full share would teach small elastic constants
@@ -74,17 +73,18 @@ class EquivariantPotential(ForceModel):
         descriptors[numbers] = torch.as_tensor(element_descriptors(numbers), dtype=self.dtype)
         self.register_buffer("descriptors", descriptors, persistent=False)
         n_outputs = RADIAL_FUNCTIONS * len(DEGREES) * self.channels
-        self.embedding = perceptron([N_DESCRIPTORS, EMBEDDING_HIDDEN, EMBEDDING], self.dtype)
-        self.radial = perceptron([2 * EMBEDDING + 1, wide, n_outputs], self.dtype)
+        widths = settings.get("element_embedding", [16, 12])  # these two likewise
+        self.embedding = perceptron([N_DESCRIPTORS, *widths], self.dtype)
+        self.radial = perceptron([2 * widths[-1] + 1, wide, n_outputs], self.dtype)
         self.product_mixing = self._mixing(PRODUCTS)
         self.triple_mixing = self._mixing(TRIPLE_PRODUCTS)
         for number, triple in enumerate(TRIPLES):
             self.register_buffer(f"coupling{number}", coupling_coefficients(*triple).to(self.dtype), persistent=False)
         n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
-        self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype, bias_of_last=False)
-        self.coefficients = perceptron([EMBEDDING + self.channels, wide, n_invariants], self.dtype)
+        self.network = perceptron([n_invariants + widths[-1], *settings["hidden"], 1], self.dtype, bias_of_last=False)
+        self.coefficients = perceptron([widths[-1] + self.channels, wide, n_invariants], self.dtype)
         if self.long_range:
-            self.charges = perceptron([EMBEDDING + self.channels, CHARGE_HIDDEN, 1], self.dtype)
+            self.charges = perceptron([widths[-1] + self.channels, CHARGE_HIDDEN, 1], self.dtype)
         with torch.no_grad():  # begins with forces that are small: what is wrong in size is learned last
             for network in (self.network, self.coefficients):
                 network[-1].get_parameter("weight").mul_(SMALL_BEGINNING)
@@ -104,7 +104,8 @@ class EquivariantPotential(ForceModel):
         """Set scale of the moments, and mean, scale and change of the invariants, from a part of the training set."""
         chosen = numpy.random.default_rng(seed).permutation(len(samples))[:CALIBRATION_SUPERCELLS]
         batch = self.collate([self.prepare(samples[place][0], samples[place][1], 1.0) for place in chosen])
-        moments = neighbour_moments(*self._pair_inputs(batch))
+        elements = self.embed_elements()
+        moments = neighbour_moments(*self._pair_inputs(batch, elements))
         for degree in DEGREES:
             self.moment_scale[degree] = (moments[:, degree] ** 2).mean().sqrt()
         invariants = self._invariants(moments)
@@ -112,7 +113,8 @@ class EquivariantPotential(ForceModel):
         spread = invariants.std(dim=0)
         self.invariant_scale.copy_(torch.maximum(spread, SCALE_FLOOR * spread.median()))
         drawn = numpy.random.default_rng([seed, 1]).normal(size=(len(moments), 3)) * CALIBRATION_MOVE_ANGSTROM
-        moves, (weights, vectors, pairs) = torch.as_tensor(drawn, dtype=self.dtype), self._pair_inputs(batch)
+        weights, vectors, pairs = self._pair_inputs(batch, elements)
+        moves = torch.as_tensor(drawn, dtype=self.dtype, device=self.device)
         moved = neighbour_moments(weights, vectors + moves[pairs.neighbours] - moves[pairs.centres], pairs)
         change = (self._invariants(moved) - invariants) / CALIBRATION_MOVE_ANGSTROM
         self.invariant_change.copy_((change**2).mean(dim=0).sqrt() + 1e-6)
@@ -142,14 +144,31 @@ class EquivariantPotential(ForceModel):
             description["undisplaced"] = self.describe(undisplaced)
         return description
 
-    def _embed(self, numbers):
-        return self.embedding(self.descriptors[numbers])
+    def embed_elements(self, shifts: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the learned numbers of every element, (84, n); rows without an element have no meaning.
 
-    def _pair_inputs(self, batch):
+        Parameters
+        ----------
+        shifts : (84, 14) what is added to the attributes of the elements, or None
+        """
+        return self.embedding(self.descriptors if shifts is None else self.descriptors + shifts)
+
+    def radial_weights(self, elements: torch.Tensor, kinds: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        """Return the weights of the radial functions, (n_kinds, n_radial, 4, channels).
+
+        Parameters
+        ----------
+        elements : of ``embed_elements``
+        kinds : (n_kinds, 2) atomic numbers of centre and neighbour
+        scales : (n_kinds,) sum of their radii, angstrom
+        """
+        first, second = (elements.index_select(0, numbers) for numbers in kinds.unbind(dim=1))
+        weights = self.radial(torch.cat([first, second, scales[:, None] - MEAN_SCALE_ANGSTROM], dim=1))
+        return weights.reshape(len(weights), RADIAL_FUNCTIONS, len(DEGREES), self.channels)
+
+    def _pair_inputs(self, batch, elements):
         """Return weights of the radial functions, vectors and pairs (see ``neighbour_moments``)."""
-        first, second = self._embed(batch["kinds"]).unbind(dim=1)
-        inputs = torch.cat([first, second, batch["scales"][:, None] - MEAN_SCALE_ANGSTROM], dim=1)
-        weights = self.radial(inputs).reshape(len(inputs), RADIAL_FUNCTIONS, len(DEGREES), self.channels)
+        weights = self.radial_weights(elements, batch["kinds"], batch["scales"])
         counts = batch["offsets"].diff()
         pairs = Pairs(
             batch["offsets"], torch.repeat_interleave(counts), batch["neighbours"], batch["types"], batch["scales"],
@@ -170,7 +189,9 @@ class EquivariantPotential(ForceModel):
             invariants.append(((couple @ outer) * mixed[third][0]).sum(dim=1))
         return torch.cat(invariants, dim=1)
 
-    def _energies(self, moments, numbers):
+    def atomic_energies(
+        self, moments: torch.Tensor, element: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the local energy of every atom, eV, and its charge (None without a long-ranged part).
 
         The energy is a perceptron of all invariants and a sum of them. The coefficients of the sum, and the charge,
@@ -179,7 +200,7 @@ class EquivariantPotential(ForceModel):
         learned as easily.
         """
         centred = self._invariants(moments) - self.invariant_mean
-        scaled, element = centred / self.invariant_scale, self._embed(numbers)
+        scaled = centred / self.invariant_scale
         scaled = scaled * (1 + (scaled / SCALED_MAX) ** 2) ** -0.5
         context = torch.cat([element, scaled[:, : self.channels]], dim=1)
         linear = (self.coefficients(context) * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
@@ -201,11 +222,12 @@ class EquivariantPotential(ForceModel):
         virials : (n_structures, 3, 3), eV per atom, or None
         """
         training, by_matrices = torch.is_grad_enabled(), "charge_matrices" in batch
-        weights, vectors, pairs = self._pair_inputs(batch)
+        elements = self.embed_elements()
+        weights, vectors, pairs = self._pair_inputs(batch, elements)
         moments = neighbour_moments(weights, vectors, pairs)
         with torch.enable_grad():
             inputs = [moments if training else moments.requires_grad_(True)]
-            energies, charges = self._energies(moments, batch["numbers"])
+            energies, charges = self.atomic_energies(moments, elements.index_select(0, batch["numbers"]))
             total = energies.sum()
             if by_matrices:
                 energy, slopes, strain = matrix_interaction(charges, batch)
@@ -236,7 +258,9 @@ class EquivariantPotential(ForceModel):
     def energy(self, description: dict) -> float:
         """Return the energy of all atoms, eV, up to a constant of each element."""
         batch = to_device(description, self.device)
-        energies, charges = self._energies(neighbour_moments(*self._pair_inputs(batch)), batch["numbers"])
+        elements = self.embed_elements()
+        moments = neighbour_moments(*self._pair_inputs(batch, elements))
+        energies, charges = self.atomic_energies(moments, elements.index_select(0, batch["numbers"]))
         total = energies.double().sum()
         return float(total + coulomb_energy(charges, batch["positions"], batch) if self.long_range else total)
 
@@ -302,21 +326,22 @@ class EquivariantPotential(ForceModel):
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         loss = (square * batch["weights"]).sum()
         if virials is not None:
-            errors = virial_errors(virials - batch["virials"], batch["virial_counts"])
+            counts = batch["virial_counts"]
+            errors = virial_errors(virials - batch["virials"], torch.repeat_interleave(counts), counts)
             loss = loss + (errors * batch["virial_weights"]).sum()
         return loss, square.detach().sum()
 
 
-def virial_errors(errors: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+def virial_errors(errors: torch.Tensor, owner: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Return a squared error of the virials of each structure: of their differences, and a share of their mean's.
 
     Parameters
     ----------
-    errors : (n_cells, 3, 3) of the cells of all structures, one structure after another
+    errors : (n_cells, 3, 3) of the cells of all structures
+    owner : (n_cells,) the structure of each cell
     counts : (n_structures,) cells of each
     """
-    owner = torch.repeat_interleave(counts)
     mean = errors.new_zeros(len(counts), 3, 3).index_add(0, owner, errors) / counts[:, None, None]
-    spread = ((errors - mean[owner]) ** 2).mean(dim=(1, 2))
+    spread = ((errors - mean.index_select(0, owner)) ** 2).mean(dim=(1, 2))
     spread = spread.new_zeros(len(counts)).index_add(0, owner, spread) / counts
     return spread + MEAN_STRESS_SHARE * (mean**2).mean(dim=(1, 2))
