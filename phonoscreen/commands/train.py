@@ -36,6 +36,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--interim", action="store_true",
         help="train nothing: judge and publish the members as they are, an unfinished one with its best weights so far",
     )  # fmt: skip
+    parser.add_argument(
+        "--together", action="store_true",
+        help="train all members at once, with forces relative to the undisplaced crystal: made for a GPU",
+    )  # fmt: skip
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of --together (auto)")
+    parser.add_argument(
+        "--force-sets", type=Path, metavar="FOLDER", help="forces of DFT to train on too, with --together and --roles"
+    )
+    parser.add_argument(
+        "--roles", type=Path, metavar="FILE", help="CSV file (file, role): the force sets whose role is train"
+    )
     parser.set_defaults(run=train)
 
 
@@ -45,7 +56,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from phonoscreen.stages import published_model
+    from phonoscreen.stages import joint_training, published_model
     from phonoscreen.workflow.code import code_of
     from phonoscreen.workflow.inputs import model_settings, training_settings
 
@@ -58,15 +69,33 @@ def train(arguments: argparse.Namespace) -> int:
         published_model.prepare_training(
             arguments.labels, arguments.folder, force_model=model_settings(sections["force_model"]),
             training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
-            start=arguments.start,
+            start=arguments.start, force_sets=_force_sets(arguments),
         )  # fmt: skip
-        published_model.train_members(arguments.folder, arguments.members, arguments.start)
+        if arguments.together:
+            joint_training.train_members_together(arguments.folder, arguments.members, arguments.device)
+        else:
+            published_model.train_members(arguments.folder, arguments.members, arguments.start)
     files = published_model.interim_members(arguments.folder, arguments.members)
-    published_model.publish(
-        arguments.folder, files, target, code_of("phonoscreen/forcefield/training.py"), arguments.test_labels
-    )
+    trainer = "together" if arguments.together else "training"
+    code = code_of(f"phonoscreen/forcefield/{trainer}.py")
+    published_model.publish(arguments.folder, files, target, code, arguments.test_labels)
     print(f"{target}: {len(files)} members; {published_model.summary(arguments.folder)}")
     return 0
+
+
+def _force_sets(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
+    """Folder and roles of the force sets to train on, if there are any."""
+    from phonoscreen.audit.errors import StudyError
+
+    given = arguments.force_sets, arguments.roles
+    if given == (None, None):
+        return None
+    if None in given or not arguments.together or arguments.start:
+        raise StudyError(
+            "force sets are trained on with --together, --force-sets and --roles, and without --start",
+            where="phonoscreen train", fix="give all three, or none of the last two",
+        )  # fmt: skip
+    return given
 
 
 def _settings(path: Path | None) -> dict:

@@ -201,9 +201,7 @@ class Tables:
             owners[name] = torch.searchsorted(ends, places, right=True)
             first = torch.cat([self.starts[name][items], self.starts[name][-1:]])[owners[name]]
             rows[name] = (first + places - begins[name][owners[name]]).clamp(max=self.totals[name])
-        batch = {
-            name: values[rows[table]] for table, content in tables.items() for name, values in content.items()
-        }
+        batch = {name: values[rows[table]] for table, content in tables.items() for name, values in content.items()}
         first_atom = begins["atoms"][owners["pairs"]].clamp(max=sizes["atoms"] - 1)
         batch["centres"] = (batch["centres"] + first_atom).clamp(max=sizes["atoms"] - 1)
         batch["neighbours"] = (batch["neighbours"] + first_atom).clamp(max=sizes["atoms"] - 1)
@@ -257,12 +255,18 @@ def pair_constants(vectors: torch.Tensor, scales: torch.Tensor, cutoff_angstrom:
     for axis in range(3):
         along = torch.zeros_like(vectors)
         along[:, axis] = 1
-        values, slope = torch.func.jvp(lambda moved: harmonics(moved / moved.norm(dim=1)[:, None]), (vectors,), (along,))
+        values, slope = torch.func.jvp(
+            lambda moved: harmonics(moved / moved.norm(dim=1)[:, None]), (vectors,), (along,)
+        )
         tilts.append(slope)
     return {
         "radial": radial, "steep": steep, "harmonics": values, "tilts": torch.stack(tilts, dim=2),
         "directions": vectors / distances[:, None], "vectors": vectors,
     }  # fmt: skip
+
+
+def _of_directions(vectors):
+    return harmonics(vectors / vectors.norm(dim=1)[:, None])
 
 
 class PrecomputedLoss(torch.nn.Module):
@@ -271,21 +275,15 @@ class PrecomputedLoss(torch.nn.Module):
     Parameters
     ----------
     model : with a long-ranged part or without
-    noise : standard deviation of what is added to the attributes of every element, anew at each call in training: what
-        is learned of an element then holds for its neighbours in the periodic table too
     """
 
-    noise: torch.Tensor
-
-    def __init__(self, model: EquivariantPotential, noise: float = 0.0) -> None:
+    def __init__(self, model: EquivariantPotential) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("noise", torch.tensor(noise, dtype=model.dtype))
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the sum over the weighed atoms of the mean squared error of their force components."""
-        shifts = self.noise * torch.randn_like(self.model.descriptors) if self.training else None
-        forces, virials = self.derivatives(batch, self.model.embed_elements(shifts))
+        forces, virials = self.derivatives(batch, self.model.embed_elements())
         forces = forces - forces.index_select(0, batch["reference"]) * batch["at_rest"][:, None]
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         errors = virial_errors(virials - batch["virials"], batch["item_of_structure"], batch["cells_of_items"])
@@ -296,9 +294,7 @@ class PrecomputedLoss(torch.nn.Module):
         weighed = (batch["weights"] > 0).to(square.dtype)
         return (square * batch["weights"]).sum() + (errors * share).sum(), (square * weighed).sum()
 
-    def derivatives(
-        self, batch: dict[str, torch.Tensor], elements: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def derivatives(self, batch: dict[str, torch.Tensor], elements: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return forces (n_atoms, 3) in eV/angstrom and virials (n_structures, 3, 3) in eV per atom."""
         model, densities, types = self.model, batch["densities"], batch["types"]
         weights = model.radial_weights(elements, batch["kinds"], batch["scales"])

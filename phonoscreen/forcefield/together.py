@@ -33,8 +33,8 @@ EPOCHS_PER_CHECKPOINT = 10
 class Stack:
     """Weights of several models of one make, each joined along a first axis over the models."""
 
-    def __init__(self, models: Sequence[EquivariantPotential], noise: float, device: torch.device) -> None:
-        copies = [PrecomputedLoss(copy.deepcopy(model), noise).to(device) for model in models]
+    def __init__(self, models: Sequence[EquivariantPotential], device: torch.device) -> None:
+        copies = [PrecomputedLoss(copy.deepcopy(model)).to(device) for model in models]
         weights, buffers = torch.func.stack_module_state(copies)
         self.weights = {name: value.detach().clone().requires_grad_(True) for name, value in weights.items()}
         self.averaged = {name: value.detach().clone() for name, value in weights.items()}
@@ -43,15 +43,14 @@ class Stack:
         self._shell = PrecomputedLoss(copy.deepcopy(models[0])).to("meta")
 
     def losses(
-        self, weights: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], training: bool
-    ) -> tuple[torch.Tensor, ...]:
+        self, weights: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return loss and sum of squared errors of every model on a batch, (n_models,) each."""
-        self._shell.train(training)
 
         def call(weights, buffers, batch):
             return torch.func.functional_call(self._shell, (weights, buffers), (batch,))
 
-        return torch.func.vmap(call, in_dims=(0, 0, None), randomness="different")(weights, self.buffers, batch)
+        return torch.func.vmap(call, in_dims=(0, 0, None))(weights, self.buffers, batch)
 
     def keep_best(self, better: torch.Tensor) -> None:
         """Keep the averaged weights of those models for which ``better`` (n_models,) is true."""
@@ -79,6 +78,7 @@ class Replayed:
             self.function(self.items)
 
     def __call__(self, items: torch.Tensor) -> None:
+        """Do it for a batch, (n_items,) as of ``pack``."""
         if self.items.device.type != "cuda":
             self.function(items)
             return
@@ -140,7 +140,6 @@ def train_together(
     *,
     seed: int,
     checkpoint: Path | None = None,
-    epochs: int | None = None,
 ) -> pandas.DataFrame:
     """Train models of one make together; their weights become those of the best epoch.
 
@@ -152,7 +151,6 @@ def train_together(
     training : the config section
     seed : of the order of the data
     checkpoint : file, written every ten epochs; an existing one is continued
-    epochs : in place of ``training.epochs``
 
     Returns
     -------
@@ -163,7 +161,7 @@ def train_together(
     StudyError
         If a loss is not finite, or an item is larger than a batch.
     """
-    run = _Run(models, tables, training, epochs or training["epochs"])
+    run = _Run(models, tables, training, training["epochs"])
     run.restore(checkpoint)
     held_out = pack(tables, held_out_items, run.sizes, run.n_items) if len(held_out_items) else None
     for epoch in range(run.epoch, run.epochs):
@@ -192,14 +190,13 @@ class _Run:
     def __init__(self, models, tables, training, epochs):
         self.tables, self.training, self.epochs = tables, training, epochs
         device = tables.device
-        self.stack = Stack(models, training["element_noise"], device)
+        self.stack = Stack(models, device)
         self.sizes, self.n_items = batch_sizes(tables, training["batch_environments"])
         self.rate, self.forgetting = (torch.zeros((), device=device) for _ in range(2))
         self.optimiser = torch.optim.AdamW(
-            self.stack.weights.values(), lr=self.rate, weight_decay=0.0,
+            self.stack.weights.values(), lr=self.rate, weight_decay=training["weight_decay"],
             capturable=device.type == "cuda",
         )  # fmt: skip
-        self.decay = torch.full((self.stack.count,), training["weight_decay"], device=device)
         self.sums = torch.zeros(2, self.stack.count, dtype=torch.float64, device=device)
         self.step = Replayed(self._step, self.n_items, tables)
         self.error = Replayed(self._error, self.n_items, tables)
@@ -208,15 +205,13 @@ class _Run:
 
     def _step(self, items):
         weights = self.stack.weights
-        losses, squares = self.stack.losses(weights, self.tables.batch(items, self.sizes), True)
+        losses, squares = self.stack.losses(weights, self.tables.batch(items, self.sizes))
         n_items = (items < len(self.tables.counts["atoms"])).sum().clamp(min=1)
         gradients = torch.autograd.grad(losses.sum() / n_items, list(weights.values()))
         norms = sum((gradient**2).flatten(1).sum(dim=1) for gradient in gradients).sqrt()
         factors = (GRADIENT_NORM_MAX / (norms + 1e-6)).clamp(max=1)
         for weight, gradient in zip(weights.values(), gradients, strict=True):
-            ones = (1,) * (gradient.dim() - 1)
-            weight.grad = gradient * factors.reshape(-1, *ones)
-            weight.data.mul_(1 - self.rate * self.decay.reshape(-1, *ones))
+            weight.grad = gradient * factors.reshape(-1, *(1,) * (gradient.dim() - 1))
         self.optimiser.step()
         with torch.no_grad():
             for name, averaged in self.stack.averaged.items():
@@ -225,9 +220,7 @@ class _Run:
 
     @torch.no_grad()
     def _error(self, items):
-        self.sums += torch.stack(
-            self.stack.losses(self.stack.averaged, self.tables.batch(items, self.sizes), False)
-        )
+        self.sums += torch.stack(self.stack.losses(self.stack.averaged, self.tables.batch(items, self.sizes)))
 
     def steps(self, batches):
         """Take every step of an epoch; return sums of loss and squared error, (2, n_models)."""

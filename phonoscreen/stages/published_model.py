@@ -25,6 +25,7 @@ from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.publish import publish_model
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.validation import force_errors, squares_by_element
+from phonoscreen.stages.force_set_dataset import read_roles, write_force_sets
 from phonoscreen.stages.label_dataset import write_label_dataset
 
 log = logging.getLogger("phonoscreen")
@@ -32,10 +33,15 @@ log = logging.getLogger("phonoscreen")
 NOTES = """Stress: the virials of strained primitive cells (strains of one or two per cent) of these compounds are wrong
 by {virial:.1f} % of their root mean square (median over the compounds).
 
-The labels are no DFT. Against real DFT (phonondb: VASP, PBEsol, compounds that neither this training nor the teacher's
-saw): see [force models](../../docs/force_models.md).
+{others}
+Against real DFT of compounds that neither this training nor the teacher's saw (phonondb: VASP, PBEsol): see
+[force models](../../docs/force_models.md).
 
 """
+LABELS_ALONE = "The labels are no DFT."
+WITH_FORCE_SETS = """The labels are no DFT. Beside them the model learned from forces of DFT: {count} displaced
+supercells of {compounds} compounds of phonondb@kyoto-u 2018-04-17 (A. Togo, CC BY 4.0; VASP, PBEsol). Cubic compounds
+whose formula is among those that judge here were left out."""
 LICENCE = "MIT, as this repository; labels: nequix-oam-1-pft (MIT), a universal potential trained on OMat24 and on "
 LICENCE += "phonon data of the Materials Project (CC BY 4.0)"
 
@@ -49,6 +55,7 @@ def prepare_training(
     seed: int,
     compounds_max: int | None,
     start: Path | None = None,
+    force_sets: tuple[Path, Path] | None = None,
 ) -> None:
     """Write the data set and the settings of a training to its folder, or check that they are those already there.
 
@@ -60,6 +67,7 @@ def prepare_training(
     seed : of the split, the weights and the order of the data
     compounds_max : see ``write_label_dataset``
     start : see ``train_members``
+    force_sets : their folder and the file of their roles (``phonoscreen.stages.joint_training``), or None
 
     Raises
     ------
@@ -74,6 +82,8 @@ def prepare_training(
         "compounds_max": compounds_max or 0,
         "start_sha256": file_sha256(start / "training.json") if start and (start / "training.json").exists() else "",
     }  # fmt: skip
+    if force_sets:
+        plan["roles_sha256"] = file_sha256(force_sets[1])
     path = folder / "training.json"
     if path.exists():
         kept = json.loads(path.read_text())
@@ -89,6 +99,13 @@ def prepare_training(
         compounds_max=compounds_max,
     )  # fmt: skip
     write_table(table, folder / "dataset.parquet")
+    if force_sets:
+        judging = set(table.loc[table.split != "training", "formula"])
+        used = write_force_sets(
+            force_sets[0], read_roles(force_sets[1]), folder / "force_sets.h5", excluded=judging,
+            floor_mev_per_angstrom=training["relative_floor_mev_per_angstrom"] or 0.0, seed=seed,
+        )  # fmt: skip
+        write_table(used, folder / "force_sets.parquet")
     write_json(plan, path)
 
 
@@ -239,12 +256,20 @@ def publish(
         files, [fresh / f"member{number}.safetensors" for number in range(len(files))], fresh / "model.json",
         fresh / "README.md", dataset=trained,
         dataset_path=folder / "dataset.h5", validation=validation, code=code, licence=LICENCE,
-        notes=NOTES.format(virial=100 * validation.virial_rmse_relative.median()),
+        notes=NOTES.format(virial=100 * validation.virial_rmse_relative.median(), others=_others(folder)),
     )  # fmt: skip
     if target.exists():
         shutil.rmtree(target)
     fresh.rename(target)
     return content
+
+
+def _others(folder):
+    """What the training learned from beside the labels, for the card."""
+    if not (folder / "force_sets.parquet").exists():
+        return LABELS_ALONE
+    used = pandas.read_parquet(folder / "force_sets.parquet").query("n_supercells > 0")
+    return WITH_FORCE_SETS.format(count=used.n_supercells.sum(), compounds=len(used))
 
 
 def summary(folder: Path) -> str:

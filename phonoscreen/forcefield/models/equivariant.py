@@ -42,6 +42,7 @@ CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 256, 0.02
 SCALE_FLOOR = 0.1  # of the median spread: what vanishes by symmetry in most crystals has no scale of its own
 SCALED_MAX = 5.0  # what is further from the mean than this many spreads is hardly told apart
 RADIAL_FUNCTIONS = 10
+EMBEDDING, EMBEDDING_HIDDEN = 12, 16
 SMALL_BEGINNING = 0.05
 MEAN_STRESS_SHARE = 0.1  # in the loss. An error of the lattice constant is the mean; where it is large, softer
 # crystals have smaller errors of the stress, so that a full share would teach small elastic constants
@@ -73,18 +74,17 @@ class EquivariantPotential(ForceModel):
         descriptors[numbers] = torch.as_tensor(element_descriptors(numbers), dtype=self.dtype)
         self.register_buffer("descriptors", descriptors, persistent=False)
         n_outputs = RADIAL_FUNCTIONS * len(DEGREES) * self.channels
-        widths = settings.get("element_embedding", [16, 12])  # these two likewise
-        self.embedding = perceptron([N_DESCRIPTORS, *widths], self.dtype)
-        self.radial = perceptron([2 * widths[-1] + 1, wide, n_outputs], self.dtype)
+        self.embedding = perceptron([N_DESCRIPTORS, EMBEDDING_HIDDEN, EMBEDDING], self.dtype)
+        self.radial = perceptron([2 * EMBEDDING + 1, wide, n_outputs], self.dtype)
         self.product_mixing = self._mixing(PRODUCTS)
         self.triple_mixing = self._mixing(TRIPLE_PRODUCTS)
         for number, triple in enumerate(TRIPLES):
             self.register_buffer(f"coupling{number}", coupling_coefficients(*triple).to(self.dtype), persistent=False)
         n_invariants = self.channels + len(DEGREES) * PRODUCTS + len(TRIPLES) * TRIPLE_PRODUCTS
-        self.network = perceptron([n_invariants + widths[-1], *settings["hidden"], 1], self.dtype, bias_of_last=False)
-        self.coefficients = perceptron([widths[-1] + self.channels, wide, n_invariants], self.dtype)
+        self.network = perceptron([n_invariants + EMBEDDING, *settings["hidden"], 1], self.dtype, bias_of_last=False)
+        self.coefficients = perceptron([EMBEDDING + self.channels, wide, n_invariants], self.dtype)
         if self.long_range:
-            self.charges = perceptron([widths[-1] + self.channels, CHARGE_HIDDEN, 1], self.dtype)
+            self.charges = perceptron([EMBEDDING + self.channels, CHARGE_HIDDEN, 1], self.dtype)
         with torch.no_grad():  # begins with forces that are small: what is wrong in size is learned last
             for network in (self.network, self.coefficients):
                 network[-1].get_parameter("weight").mul_(SMALL_BEGINNING)
@@ -144,14 +144,9 @@ class EquivariantPotential(ForceModel):
             description["undisplaced"] = self.describe(undisplaced)
         return description
 
-    def embed_elements(self, shifts: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the learned numbers of every element, (84, n); rows without an element have no meaning.
-
-        Parameters
-        ----------
-        shifts : (84, 14) what is added to the attributes of the elements, or None
-        """
-        return self.embedding(self.descriptors if shifts is None else self.descriptors + shifts)
+    def embed_elements(self) -> torch.Tensor:
+        """Return the learned numbers of every element, (84, n); rows without an element have no meaning."""
+        return self.embedding(self.descriptors)
 
     def radial_weights(self, elements: torch.Tensor, kinds: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """Return the weights of the radial functions, (n_kinds, n_radial, 4, channels).
@@ -189,9 +184,7 @@ class EquivariantPotential(ForceModel):
             invariants.append(((couple @ outer) * mixed[third][0]).sum(dim=1))
         return torch.cat(invariants, dim=1)
 
-    def atomic_energies(
-        self, moments: torch.Tensor, element: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def atomic_energies(self, moments: torch.Tensor, element: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the local energy of every atom, eV, and its charge (None without a long-ranged part).
 
         The energy is a perceptron of all invariants and a sum of them. The coefficients of the sum, and the charge,

@@ -1,0 +1,117 @@
+"""Force sets of DFT as a data set to train on, beside the labels of a universal potential.
+
+Force sets are archives or folders that ``phonoscreen.formats.force_sets`` reads, such as those of phonondb. They hold
+few displaced atoms in large cells. So the floor of the relative error is that of a cell in which all atoms are
+displaced: it shrinks with the root mean square of the displacements.
+"""
+
+import csv
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+import h5py
+import numpy
+import pandas
+
+from phonoscreen.audit.atomic import written_whole
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.crystal.symmetry import space_group
+from phonoscreen.forcefield.dataset import store_labelled
+from phonoscreen.forcefield.elements import SYMBOLS
+from phonoscreen.forcefield.supercells import Supercells
+from phonoscreen.formats.force_sets import read_force_set
+from phonoscreen.structures.formulas import formula_of
+
+FIRST_CUBIC = 195  # number of the first cubic space group
+SUPERCELLS_MAX = {True: 4, False: 2}  # of a cubic crystal, of another
+ATOMS_MAX = {True: 200, False: 130}
+USUAL_DISPLACEMENT_ANGSTROM = 0.03  # of every atom of a labelled supercell
+
+
+def read_roles(path: Path) -> list[Path]:
+    """Return the force sets that may be trained on: rows of a CSV file with the columns ``file`` and ``role``.
+
+    Raises
+    ------
+    StudyError
+        If a column is missing or no row has the role ``train``.
+    """
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"file", "role"} <= set(rows[0]):
+        raise StudyError("no columns file and role", where=str(path), fix="give a CSV file with both")
+    chosen = [Path(row["file"]) for row in rows if row["role"] == "train"]
+    if not chosen:
+        raise StudyError("no row has the role train", where=str(path), fix="name the force sets to train on")
+    return chosen
+
+
+def write_force_sets(
+    folder: Path, names: list[Path], path: Path, *, excluded: Collection[str], floor_mev_per_angstrom: float, seed: int
+) -> pandas.DataFrame:
+    """Write force sets as a data set to train on.
+
+    Parameters
+    ----------
+    folder, names : where they lie, and which
+    path : HDF5 file to write (``phonoscreen.forcefield.dataset.Dataset``)
+    excluded : formulas that are left out where cubic: compounds that judge
+    floor_mev_per_angstrom : ``training.relative_floor_mev_per_angstrom``
+    seed : for the choice among many supercells
+
+    Returns
+    -------
+    pandas.DataFrame with ``name, formula, n_supercells, n_environments, reason``; what is left out has a reason
+    """
+    rows = []
+    with written_whole(path) as partial, h5py.File(partial, "w") as store:
+        store.attrs["engine"], store.attrs["model"] = "force_sets", "DFT"
+        for name in names:
+            row = {"name": name.name.split(".")[0], "formula": "", "n_supercells": 0, "n_environments": 0, "reason": ""}
+            rows.append(row)
+            try:
+                with tempfile.TemporaryDirectory() as workspace:
+                    data = read_force_set(folder / name, Path(workspace)).data
+            except StudyError as error:
+                row["reason"] = str(error).splitlines()[0]
+                continue
+            row["formula"] = formula_of(data.crystal.numbers)
+            row["reason"] = _left_out(data, row["formula"], excluded)
+            if not row["reason"]:
+                own_seed = derive_seed(seed, str(row["name"]), "force_sets")
+                shape = _write(store.create_group(row["name"]), data, floor_mev_per_angstrom, own_seed)
+                row["n_supercells"], row["n_environments"] = shape[0], shape[0] * shape[1]
+        if not len(store):
+            raise StudyError("no force set can be trained on", where=str(folder), fix="see the reasons in the table")
+    return pandas.DataFrame(rows)
+
+
+def _is_cubic(data):
+    return space_group(data.crystal, data.symmetry_tolerance_angstrom).number >= FIRST_CUBIC
+
+
+def _left_out(data, formula, excluded):
+    unknown = set(data.crystal.numbers.tolist()) - set(SYMBOLS)
+    if unknown:
+        return f"elements with the atomic numbers {sorted(unknown)}, which the models do not know"
+    cubic = _is_cubic(data)
+    if cubic and formula in excluded:
+        return "a compound of this formula judges the model"
+    if data.displacements.shape[1] > ATOMS_MAX[cubic]:
+        return f"{data.displacements.shape[1]} atoms"
+    return ""
+
+
+def _write(group, data, floor_mev_per_angstrom, seed):
+    moves, forces, most = data.displacements, data.forces, SUPERCELLS_MAX[_is_cubic(data)]
+    if len(moves) > most:
+        chosen = numpy.sort(numpy.random.default_rng(seed).permutation(len(moves))[:most])
+        moves, forces = moves[chosen], forces[chosen]
+    square, floor = float((forces**2).mean()), 1e-3 * floor_mev_per_angstrom
+    share = numpy.sqrt((moves**2).sum(axis=2).mean()) / USUAL_DISPLACEMENT_ANGSTROM
+    weight = (square + floor**2) / (square + (floor * share) ** 2)
+    supercells = Supercells(data.crystal, numpy.array(data.repetitions), moves)
+    store_labelled(group, supercells, slice(None), forces, "training", weight)
+    return forces.shape
