@@ -1,5 +1,7 @@
 """Recorded labels: a study that reads them gets what the potential would have calculated, or a refusal."""
 
+import json
+
 import h5py
 import numpy
 import pandas
@@ -8,6 +10,7 @@ from ase.calculators.emt import EMT
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shipped import shipped
+from phonoscreen.formats.hidden_content import set_masses
 from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.stages.label_recording import Recorder, recorded, run
@@ -65,6 +68,19 @@ def test_relaxed_crystals_and_forces_are_those_of_the_potential(engine, folder):
     assert labels["forces"] == pytest.approx(calculated["forces"], abs=1e-4 * largest)  # displacements of 1e-6 angstrom
     assert labels["residual_forces"] == pytest.approx(calculated["residual_forces"], abs=1e-4 * largest)
     assert labels["energies_ev"] == pytest.approx(calculated["energies_ev"], abs=1e-4)
+
+
+def test_a_known_crystal_says_how_it_was_relaxed_and_keeps_the_isotopes_of_the_structure(engine, folder):
+    start = build_structure("AuCu3", "221-AB3", TYPES)
+    natural = relax_structure(start, engine, "cu3au", RELAX, TOLERANCE)
+    with h5py.File(folder / "kept/cu3au.h5") as kept:
+        record = json.loads(kept.attrs["record"])
+    for name in ("energy_ev_per_atom", "force_max_ev_per_angstrom", "pressure_gpa", "stress_max_gpa", "steps"):
+        assert natural.values[name] == record[name]
+    set_masses(start, {29: 64.9277897})  # copper-65
+    heavy = relax_structure(start, engine, "cu3au", RELAX, TOLERANCE)
+    assert "masses" not in natural.arrays
+    assert heavy.arrays["masses"][heavy.arrays["numbers"] == 29] == pytest.approx(64.9277897)
 
 
 def test_other_displacements_cells_and_structures_are_refused(engine, folder):

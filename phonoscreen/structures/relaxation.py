@@ -19,6 +19,7 @@ from scipy.linalg import expm, expm_frechet
 
 from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.formats.hidden_content import own_masses, set_masses
 from phonoscreen.structures.free_parameters import (
     free_coordinates,
     is_cubic,
@@ -35,6 +36,8 @@ _BULK_MODULUS = 60 / EV_PER_ANGSTROM3_IN_GPA
 _STIFFNESS = 5.0
 LIMITS = ("force_max_ev_per_angstrom", "stress_max_gpa", "steps_max")
 """Settings of a relaxation that ``relax`` takes."""
+KNOWN = ("force_max_ev_per_angstrom", "pressure_gpa", "stress_max_gpa", "steps")
+"""What an engine with ``relaxed`` says of a crystal that it knows, besides the energy."""
 _STEP_STRAIN = 0.04
 _STEP_ANGSTROM = 0.15
 
@@ -230,9 +233,9 @@ def relax_structure(
     before = classify(atoms, tolerance_angstrom)
     if hasattr(engine, "relaxed"):
         crystal, known = engine.relaxed(before.atoms, structure_id)
-        energy = known["energy_ev_per_atom"] * len(crystal)
-        left = (known[name] for name in ("force_max_ev_per_angstrom", "pressure_gpa", "stress_max_gpa", "steps"))
-        result = Relaxed(crystal, energy, *left, True)
+        set_masses(crystal, own_masses(before.atoms))
+        left = {name: known[name] for name in KNOWN}
+        result = Relaxed(crystal, known["energy_ev_per_atom"] * len(crystal), **left, converged=True)
     elif engine.relaxes:
 
         def evaluate(moved, step):
@@ -261,8 +264,8 @@ def relax_structure(
         "reference": engine.name,
     }
     if not result.converged:
-        left = f"{result.force_max_ev_per_angstrom:.4f} eV/angstrom and {result.stress_max_gpa:.3f} GPa"
-        return Outcome(values=values, status="not_converged", reason=f"{left} left after {result.steps} steps")
+        remainder = f"{result.force_max_ev_per_angstrom:.4f} eV/angstrom and {result.stress_max_gpa:.3f} GPa"
+        return Outcome(values=values, status="not_converged", reason=f"{remainder} left after {result.steps} steps")
     arrays = structure_arrays(after.atoms)
     if hasattr(engine, "own_supercells"):
         # Forces that others calculated are of their crystal, in its orientation, and of supercells along its vectors.
