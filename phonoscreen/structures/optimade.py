@@ -106,18 +106,15 @@ def conditions(request: Request, name: str | None) -> tuple[list[str], list[str]
 
 def _fetch(address, folder, always, besides, fields, request, pager):
     """Fetch a series with all conditions, or with the standard ones alone where the service refuses the others."""
-    for chosen in ([*always, *besides], always):
-        query = " AND ".join(chosen)
-        parameters = {"response_fields": fields, "page_limit": request.page_limit} | (
-            {"filter": query} if query else {}
-        )
-        try:
-            return fetch_series(pager, folder, address, parameters, "data_returned", optimade_id), query
-        except RequestRefused as error:
-            if error.status not in _CANNOT_FILTER or not besides or chosen == always:
-                raise
-            log.warning("%s; asked again without %s, which is applied here", error.what, " AND ".join(besides))
-    raise AssertionError("unreachable")
+    query = " AND ".join([*always, *besides])
+    parameters = {"response_fields": fields, "page_limit": request.page_limit} | ({"filter": query} if query else {})
+    try:
+        return fetch_series(pager, folder, address, parameters, "data_returned", optimade_id), query
+    except RequestRefused as error:
+        if error.http_status not in _CANNOT_FILTER or not besides:
+            raise
+        log.warning("%s; asked again without %s, which is applied here", error.what, " AND ".join(besides))
+    return _fetch(address, folder, always, [], fields, request, pager)
 
 
 def anonymous_formula(formula_type: str) -> str:

@@ -34,13 +34,13 @@ DOWNLOADS_OF_A_SERIES = 3
 
 
 class RequestRefused(StudyError):
-    """The service understood a request and refuses it; ``status`` is its HTTP status."""
+    """The service understood a request and refuses it; ``http_status`` says how."""
 
-    def __init__(self, status: int, answer: str, url: str) -> None:
-        self.status = status
+    def __init__(self, http_status: int, answer: str, url: str) -> None:
         text = " ".join(answer.split())[:300]
         fix = "check source.url and source.optimade in the settings"
-        super().__init__(f"HTTP {status}: {text}", where=url, fix=fix)
+        self.http_status = http_status
+        super().__init__(f"HTTP {http_status}: {text}", where=url, fix=fix)
 
 
 class Pager:
