@@ -178,7 +178,7 @@ def _headline(table, compared):
 def _classes(table):
     found, known, rows = by_class(table), table1(), []
     for name, row in found.iterrows():
-        theirs = known.loc[name] if name in known.index else None
+        theirs = known.loc[str(name)] if name in known.index else None
         rows.append([str(name), f"{row['screened']:,}", _percent(row["stable"], row["screened"]),
                      "" if theirs is None else _percent(theirs["stable"], theirs["unexplored"]),
                      f"{row['solved']:,}", _percent(row["ultralow"], row["solved"])])  # fmt: skip

@@ -6,6 +6,7 @@ Only files of finished shards are read, so that the command can run at any time 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -76,17 +77,17 @@ def progress(found: dict[str, dict[str, pandas.DataFrame]], shards: dict[str, in
     DataFrame with ``stage, shards, of_shards, structures``, a column for each status that occurs, and ``waiting``, the
     structures of the shards that are not there; the statuses and ``waiting`` sum to the manifest
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for stage, tables in found.items():
-        row = {"stage": stage, "shards": len(tables), "of_shards": len(shards)}
+        row: dict[str, Any] = {"stage": stage, "shards": len(tables), "of_shards": len(shards)}
         for table in tables.values():
             for status, n in table["status"].value_counts().items():
                 row[str(status)] = row.get(str(status), 0) + int(n)
         rows.append({**row, "waiting": sum(n for shard, n in shards.items() if shard not in tables)})
     table = pandas.DataFrame(rows).fillna(0)
-    numbers = [column for column in table if column != "stage"]
+    numbers = table.columns.drop("stage")
     table[numbers] = table[numbers].astype(int)
-    return table[[column for column in table if column != "waiting"] + ["waiting"]]
+    return table[[*table.columns.drop("waiting"), "waiting"]]
 
 
 def write_tables(found: dict[str, dict[str, pandas.DataFrame]], shards: dict[str, int], folder: Path) -> list[Path]:

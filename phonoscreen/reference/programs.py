@@ -69,12 +69,16 @@ class Code(Protocol):
 
     kind: str
     name: str
-    command: Sequence[str]
-    """Words that start the program in the folder of a calculation."""
-    command_elsewhere: Sequence[str]
-    """The same on a machine of the user's choice."""
     log: str
     """Name of the file that takes what the program prints."""
+
+    @property
+    def command(self) -> Sequence[str]:
+        """Words that start the program in the folder of a calculation."""
+
+    @property
+    def command_elsewhere(self) -> Sequence[str]:
+        """The same on a machine of the user's choice."""
 
     def identity(self, atoms: Atoms) -> Mapping[str, Any]:
         """Return what decides the numbers besides the crystal; neither commands nor remedies."""

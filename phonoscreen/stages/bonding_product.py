@@ -36,7 +36,8 @@ ENGINE = "gpaw"
 def in_order(compounds: pandas.DataFrame, structure_types: dict) -> list[dict[str, Any]]:
     """Return the compounds with their starting structures, every class in turn and small cells first."""
     rows: list[dict[str, Any]] = []
-    for row in compounds.drop_duplicates("structure_id").to_dict("records"):
+    named: list[Any] = compounds.drop_duplicates("structure_id").to_dict("records")
+    for row in named:
         atoms = build_structure(row["formula"], row["prototype"], structure_types)
         rows.append({**{str(key): value for key, value in row.items()}, "atoms": atoms,
                      "electrons": int(atoms.numbers.sum())})  # fmt: skip

@@ -7,6 +7,7 @@ other machine, and with ``collect`` it reads what was calculated there.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,10 +106,8 @@ def supercells(
         wanted = {"perfect": supercell}
         wanted |= {str(i): displaced_supercell(supercell, moves[i]) for i in range(int(counts[structure_id]))}
         for which, atoms in wanted.items():
-            label = f"{structure_id}/{which}"
-            found.append(
-                Piece(structure_id, which, len(atoms), cost, lambda a=atoms, name=label: engine.forces(a, name))
-            )
+            compute = functools.partial(engine.forces, atoms, f"{structure_id}/{which}")
+            found.append(Piece(structure_id, which, len(atoms), cost, compute))
     return found
 
 
@@ -181,6 +180,6 @@ def write_array(folder: str | Path, command: Sequence[str], log_name: str) -> in
 
 def summary(table: pandas.DataFrame) -> dict[str, Any]:
     """Return the number of calculations by status, and the first reasons of those that are not ok."""
-    counts = {name: int(count) for name, count in table["status"].value_counts().items()}
+    counts = {str(name): int(count) for name, count in table["status"].value_counts().items()}
     reasons = table.loc[table["status"] != "ok", "reason"].str.split("\n").str[0].value_counts()
     return {"calculations": len(table), **counts, "reasons": reasons.head(5).to_dict()}

@@ -89,15 +89,16 @@ def labelled(study: str | Path, calculations: str | Path, seed: int) -> Iterator
                     "energy_ev": float(about.loc[structure_id, "energy_ev_per_atom"] * row["n_atoms"]),
                     "pressure_gpa": float(about.loc[structure_id, "pressure_gpa"]),
                 }  # fmt: skip
-                found = [by_label.get(f"{structure_id}/{index}") for index in range(int(counts[structure_id]))]
-                if None in found:
-                    reason = f"{found.count(None)} of {len(found)} supercells are not calculated"
+                labels = [f"{structure_id}/{index}" for index in range(int(counts[structure_id]))]
+                found = [by_label[label] for label in labels if label in by_label]
+                if len(found) < len(labels):
+                    reason = f"{len(labels) - len(found)} of {len(labels)} supercells are not calculated"
                     yield {**record, "status": "not_converged", "reason": reason}, {}, origin
                     continue
                 yield {**record, "status": "ok", "reason": ""}, _arrays(group, found), origin
 
 
-def _arrays(group, found: list[Calculation]) -> dict[str, Any]:
+def _arrays(group: h5py.Group, found: list[Calculation]) -> dict[str, Any]:
     atoms, repetitions = read_atoms(group), group["repetitions"][()]
     supercell, moves = build_supercell(atoms, repetitions), group["displacements"][: len(found)]
     for move, one in zip(moves, found, strict=True):

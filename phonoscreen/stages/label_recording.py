@@ -7,6 +7,7 @@ the file. Each compound is kept in the folder when it is finished, so an interru
 """
 
 import argparse
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -101,7 +102,7 @@ def run(recorder: Recorder, pool: Path, structure_types: dict, folder: Path) -> 
         if path.exists() or formulas[row.structure_id].atoms is None:
             continue
         start = starting_structure(row.formula, row.prototype, structure_types)
-        outcome = attempt(lambda name, start=start: recorder.record(name, start), row.structure_id, STAGE)
+        outcome = attempt(functools.partial(recorder.record, atoms=start), row.structure_id, STAGE)
         record = {
             "structure_id": row.structure_id, "formula": row.formula, "prototype": row.prototype, "role": row.part,
             "status": outcome.status, "reason": outcome.reason, **outcome.values,

@@ -45,8 +45,8 @@ def draw(table: pandas.DataFrame, each: int, seed: int) -> pandas.DataFrame:
         If there are fewer of a kind.
     """
     solved = table[(table["status"] == "ok") & (table[KAPPA] > 0) & (table["part"] != "training")]
-    order = sorted(solved.index, key=lambda at: derive_seed(seed, solved.loc[at, "structure_id"], "confirmation"))
-    solved = solved.loc[order]
+    turn = [derive_seed(seed, str(structure_id), "confirmation") for structure_id in solved["structure_id"]]
+    solved = solved.iloc[numpy.argsort(turn, kind="stable")]
     low = solved[KAPPA] < ULTRALOW_W_PER_M_K
     kinds = [solved[low].head(each), solved[~low].head(each)]
     if min(map(len, kinds)) < each:

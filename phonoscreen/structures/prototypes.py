@@ -105,7 +105,7 @@ def classify(atoms: Atoms, tolerance_angstrom: float) -> Classified:
         If the geometry is refused by ``check_geometry``, or spglib finds no symmetry.
     """
     check_geometry(atoms)
-    given = Crystal(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, own_masses(atoms))
+    given = Crystal(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, atoms.get_masses())
     dataset, message = search_symmetry(given, tolerance_angstrom)
     if dataset is None:
         raise StudyError(f"spglib: {message or 'no symmetry found'}",

@@ -39,7 +39,7 @@ class ThirdOrderReach:
         for name in structure_types:
             self._types.setdefault("-".join(name.split("-")[:2]), []).append(name)
         self._structure_types = structure_types
-        self._known: dict[str, tuple[float, float]] = {}
+        self._known: dict[str, tuple[float, float, int]] = {}
 
     def angstrom(self, crystal: Crystal, space_group_number: int) -> float | None:
         """Return the cutoff of a primitive crystal, or None where its class is none of the structure types'.
