@@ -17,6 +17,7 @@ from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_th
 from phonoscreen.phonons.stability import check_stability
 from phonoscreen.stages.one_crystal import Choices, determine
 from tests import prototype_crystals as prototypes
+from tests.conftest import ROOT
 from tests.phonondb import fit_compound, in_phonopys_phase, of_today, phonopy_of_compound, read_compound, their_points
 from tests.small_study import run_script
 
@@ -212,7 +213,11 @@ def test_scripts_carry_a_shard_from_relaxed_cells_to_verdicts(tmp_path):
     }  # fmt: skip
     run_script(
         "build_symmetry_bases",
-        input={"arrays": [tmp_path / "relaxed.h5"], "records": [tmp_path / "relaxed.parquet"]},
+        input={
+            "arrays": tmp_path / "relaxed.h5",
+            "records": tmp_path / "relaxed.parquet",
+            "prototypes": ROOT / "resources" / "prototypes.yaml",
+        },
         output={"bases": tmp_path / "bases.h5", "assignment": tmp_path / "assignment.parquet"},
         params={"supercell": supercell, "orders": {"third_cutoff_angstrom": 4.2}},
     )

@@ -182,5 +182,5 @@ def test_outputs_and_variables_of_the_machine_are_among_what_a_rule_depends_on(t
         (tmp_path / "potpaw_PBE" / element / "POTCAR").write_text("")
         states.append(vasp_potentials({"VASP_PP_PATH": str(tmp_path)}))
     assert len(set(states)) == 4
-    vasp = {"model": "PBE", "command": "vasp", "cutoff_ev": 500, "k_spacing_relax_per_angstrom": 0.2}
-    assert machine_state({"engine": "vasp", "vasp": vasp}) == vasp_potentials()
+    reference = {"engine": "vasp", "mode": "run", "calculations": None}
+    assert machine_state(reference) == [vasp_potentials(), "run", None]

@@ -16,8 +16,9 @@ from phonoscreen.audit.records import read_records
 
 STAGES = (
     "relaxed", "bases", "supercells", "labels", "checked_labels", "predicted",
-    "force_constants/reference", "force_constants/predicted", "stability/reference", "stability/predicted",
-    "transport/reference", "transport/predicted", "bonding",
+    *(f"{stage}/{source}" for stage in ("force_constants", "stability", "transport")
+      for source in ("reference", "predicted")),
+    "bonding",
 )  # fmt: skip
 """Folders of the stages that go shard by shard, in the order of the flow."""
 MARK = "so_far"
