@@ -7,7 +7,7 @@ rule converge_transport:
             shard=SHARDS,
         ),
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        assignment="results/bases/assignment.parquet",
+        assignment=expand("results/bases/{shard}.parquet", shard=SHARDS),
     output:
         table="results/checks/convergence.parquet",
     log:

@@ -184,7 +184,8 @@ def test_the_small_case_is_planned_in_a_folder_of_its_own(tmp_path):
     shutil.copytree(ROOT / ".test/config", tmp_path / "config")
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
     command += ["--configfile", str(tmp_path / "config/config.yaml"), "--cores", "2", "-n", "--quiet", "rules"]
+    command += ["--", "all", "convergence"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.M))
-    assert jobs["train_member"] == "4" and jobs["write_summary"] == "1"
+    assert jobs["train_member"] == "4" and jobs["write_summary"] == jobs["converge_transport"] == "1"
