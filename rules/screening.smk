@@ -1,4 +1,4 @@
-"""The enumerated pool through all stages with the forces of a published model (docs/screening.md)."""
+"""The enumerated pool through all stages with the forces of a published model (docs/screen.md)."""
 
 SCREENED = config["screening"]
 BLOCKS = shard_names(SCREENED["blocks"])

@@ -1,4 +1,4 @@
-"""Settings of a screening of the whole pool (docs/screening.md)."""
+"""Settings of a screening of the whole pool (docs/screen.md)."""
 
 from phonoscreen.workflow.settings.fields import Section, Text, count, optional
 from phonoscreen.workflow.settings.study import Study
