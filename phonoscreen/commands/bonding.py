@@ -74,7 +74,7 @@ def _solved(arguments):
         if path.is_dir():
             packed = path / "CONTCAR.gz"
             text = gzip.open(packed, "rt").read() if packed.exists() else (path / "CONTCAR").read_text()
-            atoms: Any = read(StringIO(text), format="vasp")
+            atoms = read(StringIO(text), format="vasp")
         else:
             atoms = read(path)
     except Exception as error:  # the readers raise whatever a damaged file leads them to
