@@ -37,10 +37,10 @@ def dataset_items(
     shared = path, cutoff_angstrom, training["stress_weight"]
     if processes == 1:
         _open(*shared)
-        prepared = map(_prepare, tasks)
+        prepared = [_prepare(task) for task in tasks]
     else:
         with ProcessPoolExecutor(processes, initializer=_open, initargs=shared) as pool:
-            prepared = iter(list(pool.map(_prepare, tasks)))
+            prepared = list(pool.map(_prepare, tasks))
     arrays = [array for part in prepared for array in part]
     place_of = {place: number for number, place in enumerate(order)}
     return items, [arrays[place_of[place]] for place in range(len(items))]

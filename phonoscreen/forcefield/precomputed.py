@@ -250,17 +250,13 @@ def pair_constants(vectors: torch.Tensor, scales: torch.Tensor, cutoff_angstrom:
     def of_distance(distance):
         return radial_functions(distance, scales, RADIAL_FUNCTIONS, cutoff_angstrom)
 
-    radial, steep = torch.func.jvp(of_distance, (distances,), (torch.ones_like(distances),))
+    ones = torch.ones_like(distances)
+    radial, steep = torch.func.jvp(of_distance, (distances,), (ones,))[:2]
     tilts = []
-    for axis in range(3):
-        along = torch.zeros_like(vectors)
-        along[:, axis] = 1
-        values, slope = torch.func.jvp(
-            lambda moved: harmonics(moved / moved.norm(dim=1)[:, None]), (vectors,), (along,)
-        )
-        tilts.append(slope)
+    for along in torch.eye(3, dtype=vectors.dtype, device=vectors.device):
+        tilts.append(torch.func.jvp(_of_directions, (vectors,), (along.expand_as(vectors),))[1])
     return {
-        "radial": radial, "steep": steep, "harmonics": values, "tilts": torch.stack(tilts, dim=2),
+        "radial": radial, "steep": steep, "harmonics": _of_directions(vectors), "tilts": torch.stack(tilts, dim=2),
         "directions": vectors / distances[:, None], "vectors": vectors,
     }  # fmt: skip
 
@@ -308,8 +304,8 @@ class PrecomputedLoss(torch.nn.Module):
         def energy(moments):
             energies, charges = model.atomic_energies(moments, element)
             total = energies.sum()
-            if charges is None:
-                return total, (None, None)
+            if not model.long_range:
+                return total, (charges, charges)
             neutral = _neutral(charges, batch)
             waves = _structure_factors(neutral, batch)
             return total + ((waves[0] ** 2 + waves[1] ** 2) * batch["wave_weights"]).sum(), (neutral, waves)
@@ -330,7 +326,7 @@ class PrecomputedLoss(torch.nn.Module):
         outer = batch["vectors"][:, :, None] * pulls[:, None]
         sizes = batch["sizes"]
         virials = pulls.new_zeros(len(sizes), 3, 3).index_add(0, batch["owner"][batch["centres"]], outer)
-        if charges is not None:
+        if model.long_range:
             force, strain = _coulomb_derivatives(charges, waves, batch)
             forces, virials = forces + force, virials + strain
         return forces, virials / sizes[:, None, None]

@@ -63,19 +63,21 @@ class Replayed:
     """A function of the items of a batch; on a GPU it is captured as a CUDA graph at an empty batch, and replayed."""
 
     def __init__(self, function: Callable[[torch.Tensor], None], n_items: int, tables: Tables) -> None:
-        self.function, self.graph = function, None
+        self.function = function
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.items = torch.full((n_items,), len(tables.counts["atoms"]), dtype=torch.int64, device=tables.device)
 
-    def _capture(self):
+    def _capture(self) -> torch.cuda.CUDAGraph:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_STEPS):
                 self.function(self.items)
         torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self.function(self.items)
+        return graph
 
     def __call__(self, items: torch.Tensor) -> None:
         """Do it for a batch, (n_items,) as of ``pack``."""
@@ -83,7 +85,7 @@ class Replayed:
             self.function(items)
             return
         if self.graph is None:
-            self._capture()
+            self.graph = self._capture()
         self.items.copy_(items)
         self.graph.replay()
 
@@ -208,7 +210,7 @@ class _Run:
         losses, squares = self.stack.losses(weights, self.tables.batch(items, self.sizes))
         n_items = (items < len(self.tables.counts["atoms"])).sum().clamp(min=1)
         gradients = torch.autograd.grad(losses.sum() / n_items, list(weights.values()))
-        norms = sum((gradient**2).flatten(1).sum(dim=1) for gradient in gradients).sqrt()
+        norms = torch.stack([(gradient**2).flatten(1).sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
         factors = (GRADIENT_NORM_MAX / (norms + 1e-6)).clamp(max=1)
         for weight, gradient in zip(weights.values(), gradients, strict=True):
             weight.grad = gradient * factors.reshape(-1, *(1,) * (gradient.dim() - 1))

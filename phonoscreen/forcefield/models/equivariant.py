@@ -184,8 +184,8 @@ class EquivariantPotential(ForceModel):
             invariants.append(((couple @ outer) * mixed[third][0]).sum(dim=1))
         return torch.cat(invariants, dim=1)
 
-    def atomic_energies(self, moments: torch.Tensor, element: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the local energy of every atom, eV, and its charge (None without a long-ranged part).
+    def atomic_energies(self, moments: torch.Tensor, element: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the local energy of every atom, eV, and its charge (no numbers without a long-ranged part).
 
         The energy is a perceptron of all invariants and a sum of them. The coefficients of the sum, and the charge,
         depend on the element and on the scalar moments. The perceptron sees differences between compounds; the sum is
@@ -197,7 +197,7 @@ class EquivariantPotential(ForceModel):
         scaled = scaled * (1 + (scaled / SCALED_MAX) ** 2) ** -0.5
         context = torch.cat([element, scaled[:, : self.channels]], dim=1)
         linear = (self.coefficients(context) * centred / self.invariant_change).sum(dim=1) * centred.shape[1] ** -0.5
-        charges = CHARGE_SCALE * self.charges(context)[:, 0] if self.long_range else None
+        charges = CHARGE_SCALE * self.charges(context)[:, 0] if self.long_range else linear.new_zeros(0)
         return linear + self.network(torch.cat([scaled, element], dim=1))[:, 0], charges
 
     def _forces(self, batch):

@@ -129,4 +129,5 @@ def lobster(folder):
     from phonoscreen.bonding.lobster import read_lobster
 
     cohp = read_lobster(folder)
-    return cohp, bonding_and_antibonding(cohp)
+    known = {name: value for name, value in vars(cohp).items() if name != "spilling"}  # NaN: not among these files
+    return known, bonding_and_antibonding(cohp)
