@@ -25,6 +25,7 @@ from phonoscreen.stages.one_crystal import Choices, determine
 from phonoscreen.stages.stored_force_constants import StoredForceConstants
 from tests import prototype_crystals as prototypes
 from tests.benchmarks import polar_crystals
+from tests.conftest import ROOT
 from tests.phonondb import fit_compound, phonopy_of_compound, read_compound, their_points
 from tests.small_study import run_script
 from tests.supercell_files import supercell_order
@@ -220,7 +221,11 @@ def test_a_born_file_beside_collected_outputs_reaches_stability_and_conductivity
     paths = {name: tmp_path / name for name in ("relaxed.h5", "supercells.h5", "forces.h5", "bases.h5", "constants.h5")}
     run_script(
         "build_symmetry_bases",
-        input={"arrays": [paths["relaxed.h5"]], "records": [tmp_path / "relaxed.parquet"]},
+        input={
+            "arrays": paths["relaxed.h5"],
+            "records": tmp_path / "relaxed.parquet",
+            "prototypes": ROOT / "resources" / "prototypes.yaml",
+        },
         output={"bases": paths["bases.h5"], "assignment": tmp_path / "assignment.parquet"},
         params={"supercell": supercell, "orders": {"third_cutoff_angstrom": 3.5}},
     )
