@@ -63,7 +63,7 @@ rule screen_block:
     benchmark:
         "benchmarks/screen_block/{block}.tsv"
     conda:
-        "../envs/forcefield.yaml"
+        "../envs/checks.yaml"
     threads: 1
     resources:
         mem_mb=NEEDS.memory("screen_block"),

@@ -80,9 +80,9 @@ def top_levels() -> dict[str, set[str]]:
     }
 
 
-def scripts_of(family: str) -> dict[str, list[str]]:
-    """Return the files each script of an environment starts from: itself, and an engine where the rule takes one."""
-    found: dict[str, list[str]] = {}
+def scripts_of(family: str) -> dict[str, list[list[str]]]:
+    """Return the files of each engine that a script of an environment takes; none where its rule takes no engine."""
+    found: dict[str, list[list[str]]] = {}
     for name, body in _rules().items():
         (script,) = re.findall(r"\.\./(scripts/\w+\.py)", body)
         if "relaxing_environment(" in body and Path(relaxing_environment(PUBLISHED)).stem == family:
@@ -90,7 +90,7 @@ def scripts_of(family: str) -> dict[str, list[str]]:
         elif ENGINE.search(body):
             engines = [name for name in _engines() if Path(engine_environment({"engine": name})).stem == family]
             if engines:
-                found[script] = [engine_code({"reference": {"engine": engine}}) for engine in engines]
+                found[script] = [[engine_code({"reference": {"engine": engine}})] for engine in engines]
         elif family in re.findall(r"envs/(\w+)\.yaml", body):
             found[script] = []
     return found
@@ -111,8 +111,8 @@ def imported(family: str) -> set[str]:
     """Return the top-level names that the code of an environment imports, inside functions too."""
     modules: set[str] = set()
     for script, engines in scripts_of(family).items():
-        for engine in engines or [None]:
-            modules.update(modules_of(script, *([engine] if engine else [])))
+        for files in engines or [[]]:
+            modules.update(modules_of(script, *files))
     names: set[str] = set()
     for module in modules:
         for node in ast.walk(ast.parse((ROOT / module).read_text())):

@@ -32,6 +32,8 @@ ELSEWHERE = {  # imports inside functions that no rule of an environment without
     "phonoscreen/formats/displacements.py": {"phono3py"},  # files of phono3py are read by the commands alone
     "phonoscreen/formats/phono3py_constants.py": {"phono3py"},
     "phonoscreen/formats/phonopy_yaml.py": {"phono3py"},
+    "phonoscreen/formats/finite_differences.py": {"phono3py"},
+    "phonoscreen/formats/hiphive.py": {"hiphive"},  # containers are read without it
 }  # fmt: skip
 
 
