@@ -164,6 +164,22 @@ def test_force_sets_of_others_are_trained_on_and_those_left_out_have_a_reason(tm
         read_roles(tmp_path / "roles.csv")
 
 
+def test_members_are_trained_to_files_that_a_published_model_is_made_of(tmp_path):
+    from phonoscreen.forcefield.committee import Committee
+    from phonoscreen.stages.joint_training import train_members_together
+    from phonoscreen.stages.published_model import member_files, prepare_training
+
+    training = {**TRAINING, "epochs": 2, "held_out_fraction": 0.3}
+    prepare_training(LABELS, tmp_path, force_model=SETTINGS, training=training, seed=1, compounds_max=6)
+    train_members_together(tmp_path, 2, "cpu")
+    files = [member_files(tmp_path, member) for member in range(2)]
+    committee = Committee.load([weights for weights, _, _ in files], [settings for _, settings, _ in files], "cpu")
+    assert committee.has_energy
+    times = [path.stat().st_mtime_ns for path, _, _ in files]
+    train_members_together(tmp_path, 2, "cpu")  # done already
+    assert [path.stat().st_mtime_ns for path, _, _ in files] == times
+
+
 def test_the_command_refuses_force_sets_without_their_roles(tmp_path, capsys):
     from phonoscreen.__main__ import main
 
