@@ -95,7 +95,7 @@ def test_script_records_every_program_for_the_chosen_structures(samples, tmp_pat
         labels["salt/born_charges"], labels["salt/dielectric"] = CHARGES
     record = {"structure_id": "salt", "stage": "fit", "status": "ok", "reason": "", "n_supercell_atoms": 54}
     for name in ("records", "assignment"):
-        write_records([record], tmp_path / f"{name}.parquet")
+        write_records([record | ({"third_shell": 1} if name == "assignment" else {})], tmp_path / f"{name}.parquet")
     one, none = [files["labels.h5"]], tmp_path / "records.parquet"
     run_script(
         "cross_check_force_constants",
