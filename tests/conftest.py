@@ -49,3 +49,13 @@ def make_job(tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A library of VASP's potentials of Na and Cl with the first lines of theirs."""
+    for name in ("Na_pv", "Cl"):
+        (tmp_path / "pp/potpaw_PBE" / name).mkdir(parents=True)
+        (tmp_path / "pp/potpaw_PBE" / name / "POTCAR").write_text(f"  PAW_PBE {name} 19Sep2006\n secret numbers\n")
+    monkeypatch.setenv("VASP_PP_PATH", str(tmp_path / "pp"))
+    return tmp_path / "pp"

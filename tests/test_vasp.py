@@ -30,15 +30,6 @@ def salt():
     return atoms
 
 
-@pytest.fixture
-def library(tmp_path, monkeypatch):
-    for name in ("Na_pv", "Cl"):
-        (tmp_path / "pp/potpaw_PBE" / name).mkdir(parents=True)
-        (tmp_path / "pp/potpaw_PBE" / name / "POTCAR").write_text(f"  PAW_PBE {name} 19Sep2006\n secret numbers\n")
-    monkeypatch.setenv("VASP_PP_PATH", str(tmp_path / "pp"))
-    return tmp_path / "pp"
-
-
 def tags(folder):
     return dict(line.split(" = ") for line in (folder / "INCAR").read_text().splitlines())
 

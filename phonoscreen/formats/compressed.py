@@ -19,7 +19,8 @@ SUFFIXES = (".gz", ".xz", ".bz2")
 LARGEST_BYTES = 2**30
 """A text larger than this is not displacements and forces of one crystal."""
 
-_FAULTS = (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError)
+FAULTS = (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError)
+"""What reading a damaged compressed file raises."""
 
 
 def read_bytes(path: str | Path, largest: int = LARGEST_BYTES) -> bytes:
@@ -40,7 +41,7 @@ def read_bytes(path: str | Path, largest: int = LARGEST_BYTES) -> bytes:
         with _opened(path) as stream:
             while len(content) <= largest and (piece := stream.read(2**20)):
                 content += piece
-    except _FAULTS as error:
+    except FAULTS as error:
         raise StudyError(f"{path} cannot be read: {error or type(error).__name__}",
                          fix="check that the file is there and whole; copy it again") from error  # fmt: skip
     if len(content) > largest:
@@ -64,7 +65,7 @@ def first_text(path: str | Path, length: int = 4096) -> str:
     try:
         with _opened(path) as stream:
             return stream.read(length).decode("utf-8", errors="replace")
-    except _FAULTS as error:
+    except FAULTS as error:
         raise StudyError(f"{path} cannot be read: {error or type(error).__name__}",
                          fix="check that the file is there and whole; copy it again") from error  # fmt: skip
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.formats.compressed import find, plain_name
+from phonoscreen.formats.compressed import FAULTS, find, plain_name
 from phonoscreen.formats.displacements import DisplacedSupercells
 from phonoscreen.formats.fit_input import STRUCTURES, FitInput, read_fit_input
 from phonoscreen.formats.foreign import foreign
@@ -191,10 +191,6 @@ def _unpacked(path, workspace):
                 raise StudyError(f"{len(members)} files of {size / 2**20:.0f} MiB", where=str(path),
                                  fix="give the unpacked folder")  # fmt: skip
             packed.extractall(workspace, [one for one in members if one.isfile()], filter="data")
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (tarfile.TarError, ValueError, *FAULTS) as error:
         raise StudyError(f"the archive cannot be read: {str(error)[:200]}", where=str(path), fix=fix) from error
-    except Exception as error:
-        if type(error).__name__ in ("LZMAError", "error"):
-            raise StudyError(f"the archive is damaged: {error}", where=str(path), fix=fix) from error
-        raise
     return workspace

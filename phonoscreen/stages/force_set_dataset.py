@@ -78,37 +78,39 @@ def write_force_sets(
                 row["reason"] = str(error).splitlines()[0]
                 continue
             row["formula"] = formula_of(data.crystal.numbers)
-            row["reason"] = _left_out(data, row["formula"], excluded)
+            cubic = space_group(data.crystal, data.symmetry_tolerance_angstrom).number >= FIRST_CUBIC
+            row["reason"] = _left_out(data, cubic, cubic and row["formula"] in excluded)
             if not row["reason"]:
                 own_seed = derive_seed(seed, str(row["name"]), "force_sets")
-                shape = _write(store.create_group(row["name"]), data, floor_mev_per_angstrom, own_seed)
+                moves, forces = _chosen(data, SUPERCELLS_MAX[cubic], own_seed)
+                shape = _write(store.create_group(row["name"]), data, moves, forces, floor_mev_per_angstrom)
                 row["n_supercells"], row["n_environments"] = shape[0], shape[0] * shape[1]
         if not len(store):
             raise StudyError("no force set can be trained on", where=str(folder), fix="see the reasons in the table")
     return pandas.DataFrame(rows)
 
 
-def _is_cubic(data):
-    return space_group(data.crystal, data.symmetry_tolerance_angstrom).number >= FIRST_CUBIC
-
-
-def _left_out(data, formula, excluded):
+def _left_out(data, cubic, judges):
+    """Why a force set is not trained on; an empty text if it is."""
     unknown = set(data.crystal.numbers.tolist()) - set(SYMBOLS)
     if unknown:
         return f"elements with the atomic numbers {sorted(unknown)}, which the models do not know"
-    cubic = _is_cubic(data)
-    if cubic and formula in excluded:
+    if judges:
         return "a compound of this formula judges the model"
     if data.displacements.shape[1] > ATOMS_MAX[cubic]:
-        return f"{data.displacements.shape[1]} atoms"
+        return f"a supercell of {data.displacements.shape[1]} atoms, at most {ATOMS_MAX[cubic]} are trained on"
     return ""
 
 
-def _write(group, data, floor_mev_per_angstrom, seed):
-    moves, forces, most = data.displacements, data.forces, SUPERCELLS_MAX[_is_cubic(data)]
-    if len(moves) > most:
-        chosen = numpy.sort(numpy.random.default_rng(seed).permutation(len(moves))[:most])
-        moves, forces = moves[chosen], forces[chosen]
+def _chosen(data, most, seed):
+    """Displacements and forces of at most so many supercells."""
+    if len(data.displacements) <= most:
+        return data.displacements, data.forces
+    chosen = numpy.sort(numpy.random.default_rng(seed).permutation(len(data.displacements))[:most])
+    return data.displacements[chosen], data.forces[chosen]
+
+
+def _write(group, data, moves, forces, floor_mev_per_angstrom):
     square, floor = float((forces**2).mean()), 1e-3 * floor_mev_per_angstrom
     share = numpy.sqrt((moves**2).sum(axis=2).mean()) / USUAL_DISPLACEMENT_ANGSTROM
     weight = (square + floor**2) / (square + (floor * share) ** 2)
