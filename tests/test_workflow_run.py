@@ -239,7 +239,7 @@ def test_nothing_is_written_outside_the_declared_places(untouched):
     work = untouched.folder / "results/work"
     assert {path.name for path in work.iterdir()} <= {*PROTECTED, *(path.stem for path in (ROOT / "scripts").glob("*"))}
     kinds = {path.name.partition(".")[0] for job in work.glob("*/*") for path in job.iterdir()}
-    assert kinds <= {"kept", "settings", "calculations"}
+    assert kinds <= {"kept", "settings", "calculations", "division"}
 
 
 def test_the_report_of_snakemake_is_built_offline_and_holds_the_results(untouched):
