@@ -36,6 +36,9 @@ TABLES = [
     for name in ("status", "table1", "rounds", "force_errors", "phonons", "transport", "bonding")
 ]
 
+LAST_DIGITS = 1e-12
+"""A sum may end in another last digit (seen once, in one kappa of sixteen); a lost or doubled part is larger."""
+
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
@@ -138,7 +141,7 @@ def test_a_killed_study_ends_in_the_same_tables(killed, untouched):
             one, two = (
                 pandas.read_csv(s.folder / f"results/tables/{name}").drop(columns=drop) for s in (killed, untouched)
             )
-            pandas.testing.assert_frame_equal(one, two, check_exact=True, obj=name)
+            pandas.testing.assert_frame_equal(one, two, rtol=LAST_DIGITS, atol=0, obj=name)
 
 
 def test_a_finished_study_keeps_the_contracts(untouched):
