@@ -23,6 +23,7 @@ from ase.formula import Formula
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.crystal.pairs import periodic_pairs
 from phonoscreen.crystal.symmetry import search_symmetry
 from phonoscreen.formats.hidden_content import own_masses, set_masses
 from phonoscreen.structures.formulas import formula_of, parse_formula
@@ -165,9 +166,8 @@ def build_structure(formula: str, structure_type: str, structure_types: Mapping[
     expected = formula_of(Atoms([symbol for symbol, n in parts for _ in range(n)]).numbers)
     if formula_of(atoms.numbers) != expected:
         raise StudyError(f"the formula does not have the composition of {structure_type}", where=formula)
-    distances = atoms.repeat(3).get_all_distances(mic=True)
-    radii = covalent_radii[atoms.repeat(3).numbers]
-    numpy.fill_diagonal(distances, numpy.inf)
-    lattice_constant = float(((radii[:, None] + radii[None, :]) / distances).max())
+    one, other, vectors, _ = periodic_pairs(atoms.cell.array, atoms.get_scaled_positions(), 1.01)  # all neighbours
+    radii = covalent_radii[atoms.numbers]
+    lattice_constant = float(((radii[one] + radii[other]) / numpy.linalg.norm(vectors, axis=1)).max())
     atoms.set_cell(atoms.cell * lattice_constant, scale_atoms=True)
     return Atoms(numbers=atoms.numbers, cell=atoms.cell, scaled_positions=atoms.get_scaled_positions(), pbc=True)
