@@ -100,13 +100,13 @@ def _generate(symbol):
     """Make GPAW's double-zeta polarised basis again with another confinement, all shells of the data set included."""
     from gpaw.atom.basis import BasisMaker
 
-    maker = BasisMaker.from_symbol(symbol)
+    maker = BasisMaker.from_symbol(symbol, gtxt=StringIO())
     data = maker.valence_data
     shells = sorted((data.l_j[j], j) for j in range(len(data.n_j)) if data.n_j[j] > 0)
     shifts = [_shift_ev(symbol) if data.f_j[j] > 0 else CONFINED_SHIFT_EV for _, j in shells]
     polarisation = 1 if symbol in ALKALI_METALS and symbol not in WITH_OUTERMOST_P else None
     with redirect_stdout(StringIO()):
-        return maker.generate(jvalues=[j for _, j in shells], energysplit=shifts, l_pol=polarisation, txt=None)
+        return maker.generate(jvalues=[j for _, j in shells], energysplit=shifts, l_pol=polarisation, txt=StringIO())
 
 
 def _shell(description):

@@ -17,6 +17,7 @@ from phonoscreen.bonding.orbitals import Bands
 if TYPE_CHECKING:
     from phonoscreen.crystal.constants import Crystal
 
+FUNCTIONAL = "PBE"
 GRID_SPACING_ANGSTROM = 0.2
 FERMI_WIDTH_EV = 0.05
 DENSITY_MESH_ANGSTROM = 12.0  # number of k-points along an axis times the length of its lattice vector
@@ -66,7 +67,7 @@ def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = BANDS_MESH_ANGS
         atoms.calc = GPAW(
             mode="lcao",
             basis={symbol: basis_of(symbol) for symbol in set(symbols)},
-            xc="PBE",
+            xc=FUNCTIONAL,
             h=GRID_SPACING_ANGSTROM,
             kpts={"size": _mesh(crystal, min(DENSITY_MESH_ANGSTROM, min_length_angstrom)), "gamma": True},
             nbands="nao",

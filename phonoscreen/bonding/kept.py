@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import h5py
 import numpy
 
-from phonoscreen.bonding.cohp import Cohp, pairs_within
+from phonoscreen.bonding import gpaw_lcao
+from phonoscreen.bonding.cohp import STEP_EV, Cohp, pairs_within
 from phonoscreen.crystal.constants import Crystal
 
+METHOD_VERSION = 1
+"""Raised when an edit of the engine changes its numbers: what was kept before then counts no more."""
+CUTOFF_ANGSTROM = 6.0
 _DIGITS = 5  # of curves and strengths; half a digit of the last is far below what the engine resolves
 
 
-def store_cohp(group: h5py.Group, crystal: Crystal, cohp: Cohp, cutoff_angstrom: float = 6.0) -> None:
+def method() -> dict[str, Any]:
+    """Return what decides the numbers of the engine ``gpaw`` besides the crystal: two records of one method compare."""
+    return {
+        "engine": "gpaw",
+        "version": METHOD_VERSION,
+        "functional": gpaw_lcao.FUNCTIONAL,
+        "grid_spacing_angstrom": gpaw_lcao.GRID_SPACING_ANGSTROM,
+        "fermi_width_ev": gpaw_lcao.FERMI_WIDTH_EV,
+        "density_mesh_angstrom": gpaw_lcao.DENSITY_MESH_ANGSTROM,
+        "bands_mesh_angstrom": gpaw_lcao.BANDS_MESH_ANGSTROM,
+        "energy_step_ev": STEP_EV,
+        "cutoff_angstrom": CUTOFF_ANGSTROM,
+    }
+
+
+def store_cohp(group: h5py.Group, crystal: Crystal, cohp: Cohp, cutoff_angstrom: float = CUTOFF_ANGSTROM) -> None:
     """Write a crystal and its COHP, all pairs of one type of bond equal.
 
     Parameters
