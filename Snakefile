@@ -17,7 +17,6 @@ from phonoscreen.audit.remake import announce_call, unlock_command
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
 from phonoscreen.workflow.environment import prepare_jobs
 from phonoscreen.workflow.inputs import (
-    DFT_CODES,
     augmentation,
     bonding_program,
     engine_code,
@@ -53,7 +52,12 @@ from phonoscreen.workflow.resources import Needs
 from phonoscreen.workflow.settings.check import check_settings
 from phonoscreen.workflow.settings.files import check_files
 from phonoscreen.workflow.settings.study import Study
-from phonoscreen.workflow.shards import member_names, shard_names
+from phonoscreen.workflow.shards import (
+    jobs_per_shard,
+    member_names,
+    shard_names,
+    shared_stages,
+)
 
 min_version("9.27")
 
@@ -95,6 +99,8 @@ announce_storage(workflow.storage_settings)
 # Files that ship with the repository, as seen from the folder the study runs in.
 RESOURCES = os.path.relpath(ROOT / "resources")
 SHARDS = shard_names(config["shards"])
+# Jobs that share the calculations of a DFT code in a shard.
+SHARES = jobs_per_shard(config)
 MEMBERS = member_names(config["force_model"]["committee"])
 ROUNDS = range(config["active_learning"]["rounds_max"] + 1)
 LAST_ROUND = ROUNDS[-1]

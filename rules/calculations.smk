@@ -23,7 +23,7 @@ rule calculate_relaxations:
         symmetry_tolerance_angstrom=unwatched(
             config["filter"]["symmetry_tolerance_angstrom"]
         ),
-        jobs_per_shard=config["reference"]["jobs_per_shard"],
+        jobs_per_shard=SHARES,
         machine=machine_state(config["reference"]),
         how=how_to_calculate(config["reference"]),
         outputs=unwatched(output_folder(config, "reference")),
@@ -56,7 +56,7 @@ rule calculate_supercells:
         code=unwatched(code_of("scripts/calculate_supercells.py", ENGINE_CODE)),
         reference=unwatched(engine_settings(config["reference"], "supercell")),
         parts=config["reference"]["label"],
-        jobs_per_shard=config["reference"]["jobs_per_shard"],
+        jobs_per_shard=SHARES,
         machine=machine_state(config["reference"]),
         how=how_to_calculate(config["reference"]),
         outputs=unwatched(output_folder(config, "reference")),

@@ -106,27 +106,24 @@ def code_of_figure(wildcards):
 
 def calculations_of(stage, shards):
     """Shares of the calculations of some shards, each a job; none where another engine than a DFT code calculates."""
-    relaxing = stage == "relaxations" and config["relax"]["engine"] != "reference"
-    if relaxing or config["reference"]["engine"] not in DFT_CODES:
+    if stage not in shared_stages(config):
         return []
     return expand(
         "results/calculations/{stage}/{shard}-{batch}.parquet",
         stage=stage,
         shard=shards,
-        batch=range(config["reference"]["jobs_per_shard"]),
+        batch=range(SHARES),
     )
 
 
 def calculated_relaxations(wildcards):
     """Relaxations that several jobs share before the shard is relaxed; with one job it calculates itself."""
-    shared = config["reference"]["jobs_per_shard"] > 1
-    return calculations_of("relaxations", [wildcards.shard]) if shared else []
+    return calculations_of("relaxations", [wildcards.shard]) if SHARES > 1 else []
 
 
 def calculated_supercells(wildcards):
     """The same for the supercells of a shard."""
-    shared = config["reference"]["jobs_per_shard"] > 1
-    return calculations_of("supercells", [wildcards.shard]) if shared else []
+    return calculations_of("supercells", [wildcards.shard]) if SHARES > 1 else []
 
 
 def all_calculations(wildcards):

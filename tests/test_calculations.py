@@ -1,5 +1,6 @@
 """Calculations of DFT codes as units: none repeated, one remedy for each failure, shares, inputs for other machines."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from phonoscreen.audit.errors import MachineError
+from phonoscreen.reference import calculations
 from phonoscreen.reference.calculations import Calculation, CalculationStore, read_calculations
 from phonoscreen.reference.cost import divide, relative_cost
 from phonoscreen.reference.programs import CalculationError, ProgramEngine, end_of_job
@@ -119,6 +121,25 @@ def test_a_line_cut_short_or_changed_is_calculated_again_and_harms_no_other(tmp_
     assert len(read_calculations(path)) == 3
     path.write_bytes(text.replace(b"-1.0", b"-2.0", 1))
     assert len(read_calculations(path)) == 2
+
+
+def test_lines_that_name_no_group_are_read_and_only_those_asked_for(tmp_path, crystal, monkeypatch):
+    store = CalculationStore(tmp_path)
+    other = Atoms("KBr", positions=crystal.positions, cell=crystal.cell, pbc=True)
+    store.add(calculation(crystal))
+    store.add(calculation(other))
+    path = tmp_path / "calculations.jsonl"
+    documents = [line.split(" ", 2)[2] for line in path.read_text().splitlines()]
+    settings = {"engine": "fake", "cutoff_ev": 400.0}
+    read = []
+    original = calculations._calculation
+    monkeypatch.setattr(calculations, "_calculation", lambda document: read.append(1) or original(document))
+    again = CalculationStore(tmp_path)
+    assert (len(again), len(read)) == (2, 0)
+    assert again.find(settings, other) is not None and again.find(settings, other) is not None
+    assert len(read) == 1
+    path.write_text("".join(f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n" for text in documents))
+    assert CalculationStore(tmp_path).find(settings, crystal) is not None  # as earlier versions wrote them
 
 
 def test_a_success_is_preferred_to_a_failure(tmp_path, crystal):

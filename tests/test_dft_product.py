@@ -84,4 +84,4 @@ def test_the_kept_form_is_made_from_the_files_of_all_jobs(tmp_path):
     assert gather_calculations(tmp_path, tmp_path / "out/kept.jsonl") == 5
     assert len(read_calculations(tmp_path / "out/kept.jsonl")) == 5
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["kept.jsonl"]
-    json.loads((tmp_path / "out/kept.jsonl").read_text().splitlines()[0].partition(" ")[2])
+    json.loads((tmp_path / "out/kept.jsonl").read_text().splitlines()[0].split(" ", 2)[2])

@@ -13,6 +13,7 @@ from phonoscreen.workflow.forecast import describe, forecast
 from phonoscreen.workflow.plan import PlannedJob
 from phonoscreen.workflow.resources import COSTS, STEPS_OF_RELAXATION, Needs
 from phonoscreen.workflow.settings.check import check_settings
+from phonoscreen.workflow.shards import jobs_per_shard
 from tests.conftest import ROOT
 
 
@@ -103,6 +104,27 @@ def test_what_was_computed_before_is_taken_along_and_costs_nothing(tmp_path):
     forced = PlannedJob("relax_structures", one[0], 1, (), None, ("forced",))
     (asked,) = forecast(settings, [forced], tmp_path)
     assert asked.calculations == before.calculations
+
+
+def test_a_study_that_shares_its_calculations_has_at_most_three_hundred_jobs_for_them(tmp_path):
+    """Whatever the settings ask for; shares add up to the calculations, and the forecast says what was made of it."""
+    for asked, engine, given in (
+        (16, "reference", 3),
+        (1000, "published", 7),
+        (2, "reference", 2),
+        (1, "published", 1),
+    ):
+        settings = check_settings({"reference": {"jobs_per_shard": asked}, "relax": {"engine": engine}})
+        assert jobs_per_shard(settings) == given
+        shares = [Names(shard=one.shard, batch=str(number)) for one in SHARDS for number in range(given)]
+        (stage,) = forecast(settings, jobs("calculate_supercells", shares), tmp_path)
+        assert stage.calculations == pytest.approx(
+            3582 * (1 + Needs(settings, tmp_path).supercells("reference")), rel=0.02
+        )
+        text = describe(settings, [stage], tmp_path)
+        assert (f"{given} jobs share a shard" in text) == (given < asked)
+        assert f"calculate_supercells ({stage.longest_h:.0f} h)" in text  # one task needs days for each job
+    assert jobs_per_shard(check_settings({"shards": 9999, "reference": {"jobs_per_shard": 16}})) == 1
 
 
 @pytest.mark.parametrize("text", ["", "s\th:m:s\n", "s\tmax_rss\nNA\tNA\n", "junk"])

@@ -118,6 +118,27 @@ def test_a_run_leaves_the_hash_of_its_potentials_and_nothing_of_them(tmp_path, l
     assert b"secret numbers" not in everything
 
 
+def test_other_potentials_are_another_calculation_and_a_machine_without_any_takes_what_there_is(
+    tmp_path, library, salt, monkeypatch
+):
+    recorded(salt, tmp_path / "recorded.xml")
+    program, runs = tmp_path / "vasp.py", tmp_path / "runs"
+    copy = f"import shutil; shutil.copy({str(tmp_path / 'recorded.xml')!r}, 'vasprun.xml')"
+    program.write_text(f"{copy}; open({str(runs)!r}, 'a').write('r')")
+
+    def forces(**changes):
+        settings = {**SETTINGS, "command": f"{sys.executable} {program}", **changes}
+        make_engine(settings, 1, tmp_path / "run").forces(salt, "nacl/0")
+        return len(runs.read_text())
+
+    assert (forces(), forces()) == (1, 1)
+    other = library / "potpaw_PBE/Cl/POTCAR"
+    other.write_text(other.read_text().replace("19Sep2006", "06Sep2000"))
+    assert (forces(), forces()) == (2, 2)
+    monkeypatch.delenv("VASP_PP_PATH")
+    assert (forces(), forces(mode="collect")) == (2, 2)
+
+
 def test_inputs_for_another_machine_hold_no_potential_and_name_those_needed(tmp_path, library, salt, monkeypatch):
     settings = {**SETTINGS, "mode": "write_inputs", "command": None}
     engine = make_engine(settings, 1, tmp_path / "inputs")

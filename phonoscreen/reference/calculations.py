@@ -3,7 +3,8 @@
 A calculation is found by the settings that decide its numbers and by its crystal, within 1e-6 angstrom: neither an edit
 of the code, nor another division of the work among jobs, nor a rounding error of the last digit makes it again. Each
 job appends to one file of its own, a line per calculation with a digest of itself. A job that is killed leaves at most
-a line cut short, which is not read.
+a line cut short, which is not read. Of the half a million lines of a large study a job holds only those that it asks
+for: the second word of a line is the group of the calculation, its settings and elements.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from phonoscreen.audit.errors import StudyError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+POTENTIALS = "potcar_sha256"
+"""Of the settings: digest of the potentials, None where they are not known. It is compared where both know it."""
 
 SAME_ANGSTROM = 1e-6
 """Two crystals that differ by less are one calculation; forces then agree within about 1e-5 eV/angstrom."""
@@ -74,10 +78,10 @@ class CalculationStore:
     def __init__(self, folder: str | Path, writer: str = "calculations", others: Iterable[str | Path] = ()):
         self._folder, self._path = Path(folder), Path(folder) / f"{writer}.jsonl"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._groups: dict[str, list[Calculation]] = {}
+        self._groups: dict[str, list[Calculation | _Place]] = {}
         for path in (*map(Path, others), *sorted(self._folder.glob("*.jsonl"))):
-            for calculation in read_calculations(path):
-                self._groups.setdefault(calculation.group, []).append(calculation)
+            for group, place in _places(path):
+                self._groups.setdefault(group, []).append(place)
 
     def __len__(self) -> int:
         """Return the number of calculations."""
@@ -95,14 +99,22 @@ class CalculationStore:
         needs : results that a successful calculation must hold
         """
         found = [
-            one for one in self._groups.get(_group(settings, atoms.numbers), ())
-            if _distance_angstrom(one, atoms) <= SAME_ANGSTROM and (one.failure or set(needs) <= set(one.results))
+            one for one in self._read(_group(settings, atoms.numbers))
+            if _distance_angstrom(one, atoms) <= SAME_ANGSTROM and _same_potentials(one, settings)
+            and (one.failure or set(needs) <= set(one.results))
         ]  # fmt: skip
         return min(found, key=lambda one: bool(one.failure), default=None)
 
+    def _read(self, group: str) -> list[Calculation]:
+        """Return the calculations of a group, those of the files read when they are first asked for."""
+        read = [one if isinstance(one, Calculation) else one.read() for one in self._groups.get(group, ())]
+        if read:
+            self._groups[group] = list(read)
+        return read
+
     def add(self, calculation: Calculation) -> None:
         """Append a calculation; it is on the disk when this returns."""
-        line = json.dumps(_document(calculation), separators=(",", ":"))
+        line = f"{calculation.group} {json.dumps(_document(calculation), separators=(',', ':'))}"
         with open(self._path, "ab") as stream:
             if stream.tell() and not _ends_a_line(self._path):
                 stream.write(b"\n")  # a line that a killed process left
@@ -124,16 +136,46 @@ def read_calculations(path: str | Path) -> list[Calculation]:
     StudyError
         If there is no such file, or none of its lines is a calculation.
     """
+    return [place.read() for _, place in _places(path)]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a calculation stands in a file.
+
+    Parameters
+    ----------
+    path, start, length : of its JSON document, in bytes
+    """
+
+    path: Path
+    start: int
+    length: int
+
+    def read(self) -> Calculation:
+        with open(self.path, "rb") as stream:
+            stream.seek(self.start)
+            return _calculation(json.loads(stream.read(self.length)))
+
+
+def _places(path: str | Path) -> list[tuple[str, _Place]]:
+    """Return group and place of every sound line of a file."""
+    found, n_lines, start = [], 0, 0
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        with open(path, "rb") as stream:
+            for line in stream:
+                sha256, _, text = line.rstrip(b"\n").partition(b" ")
+                n_lines += bool(sha256)
+                if text and hashlib.sha256(text).hexdigest()[:16].encode() == sha256:
+                    document = text[text.index(b"{") :]
+                    place = _Place(Path(path), start + len(line.rstrip(b"\n")) - len(document), len(document))
+                    # Lines of earlier versions do not name their group.
+                    known = text[:16].decode() if document != text else _calculation(json.loads(document)).group
+                    found.append((known, place))
+                start += len(line)
     except OSError as error:
         raise StudyError(f"calculations cannot be read: {error.strerror}", where=str(path)) from error
-    found = []
-    for line in lines:
-        sha256, _, text = line.partition(b" ")
-        if text and hashlib.sha256(text).hexdigest()[:16].encode() == sha256:
-            found.append(_calculation(json.loads(text)))
-    if not found and sum(map(bool, lines)) > 1:
+    if not found and n_lines > 1:
         raise StudyError("no calculations in this file", where=str(path), fix="give a file of results/calculations")
     return found
 
@@ -165,8 +207,15 @@ def _plain(value):
     return numpy.array(rounded).reshape(array.shape).tolist()
 
 
+def _same_potentials(calculation, settings):
+    wanted = settings.get(POTENTIALS)
+    used = calculation.about.get(POTENTIALS) or calculation.settings.get(POTENTIALS)
+    return wanted is None or used is None or wanted == used
+
+
 def _group(settings, numbers):
-    text = json.dumps([dict(settings), [int(z) for z in numbers]], sort_keys=True)
+    exact = {name: value for name, value in settings.items() if name != POTENTIALS}
+    text = json.dumps([exact, [int(z) for z in numbers]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.formats.labelled import read_labelled
 from phonoscreen.reference.base import check_results
+from phonoscreen.reference.calculations import POTENTIALS
 from phonoscreen.reference.k_points import k_grid
 from phonoscreen.reference.programs import CalculationError, ProgramEngine, program_engine
 
@@ -135,10 +137,20 @@ class VaspCode:
         potentials = 'for name in $(cat POTCAR.spec); do cat "$VASP_PP_PATH/potpaw_PBE/$name/POTCAR"; done > POTCAR'
         self.command_elsewhere = ["{", f"{potentials} &&", *(self.command or ["srun", "vasp_std"]), "; }"]
         self._carried = settings.get("mode", "run") != "run"
+        self._potentials: dict[tuple[str, ...], str | None] = {}
 
     def identity(self, atoms: Atoms) -> dict[str, Any]:
-        """Return what decides the numbers besides the crystal."""
-        return self.settings
+        """Return what decides the numbers besides the crystal, with the sha256 of the potentials in their order.
+
+        Where another machine calculates, or the library lacks one, it is None: the outputs say what was used.
+        """
+        kinds = tuple(dict.fromkeys(atoms[_grouped(atoms)].symbols))
+        if kinds not in self._potentials:
+            self._potentials[kinds] = None
+            with suppress(StudyError, MachineError):
+                text = "" if self._carried else "".join(map(potcar, kinds))
+                self._potentials[kinds] = hashlib.sha256(text.encode()).hexdigest() if text else None
+        return {**self.settings, POTENTIALS: self._potentials[kinds]}
 
     def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
         """Write POSCAR (atoms grouped by element), INCAR, KPOINTS and POTCAR."""
@@ -178,7 +190,7 @@ class VaspCode:
             text = (folder / "POTCAR").read_text(errors="replace")
             titles = [line.strip() for line in text.splitlines() if line.strip().startswith("PAW")]
             found["potentials"] = titles
-            found["potcar_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+            found[POTENTIALS] = hashlib.sha256(text.encode()).hexdigest()
         if (folder / "vasprun.xml").exists():
             with open(folder / "vasprun.xml", errors="replace") as stream:
                 version = re.search(r'name="version"[^>]*>\s*([^<\s]+)', stream.read(4000))

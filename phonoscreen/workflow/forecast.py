@@ -16,8 +16,8 @@ from phonoscreen.audit.kept import PROTECTED
 from phonoscreen.audit.sealed import read_sealed
 from phonoscreen.audit.work import work_folder
 from phonoscreen.workflow.plan import PlannedJob, plan_study
-from phonoscreen.workflow.resources import COSTS, INITIAL, LAPTOP_DENSITY_ANGSTROM, Needs
-from phonoscreen.workflow.shards import shard_names
+from phonoscreen.workflow.resources import ATTEMPT_H, COSTS, INITIAL, LAPTOP_DENSITY_ANGSTROM, Needs
+from phonoscreen.workflow.shards import SHARES_MAX, jobs_per_shard, shard_names
 
 DISK_KB = {
     "relax_structures": 2.6, "displace_supercells": 20.4, "label_forces": 11.9, "label_selected": 4.4,
@@ -43,6 +43,7 @@ class Stage:
     calculations : of the reference engine, in the jobs to run
     core_hours, gpu_hours : of the jobs to run
     memory_gb : largest that one job is expected to use
+    longest_h : of the longest job to run
     disk_gb : of all products of the rule; measured where they exist
     files : number of products
     reasons : why Snakemake runs them
@@ -56,6 +57,7 @@ class Stage:
     core_hours: float = 0.0
     gpu_hours: float = 0.0
     memory_gb: float = 0.0
+    longest_h: float = 0.0
     disk_gb: float = 0.0
     files: int = 0
     reasons: set[str] = field(default_factory=set)
@@ -87,6 +89,7 @@ def forecast(config: dict[str, Any], jobs: Iterable[PlannedJob], folder: str | P
         if stage.expected_core_hours > 0:
             ratio = stage.used_core_hours / stage.expected_core_hours
             stage.core_hours, stage.gpu_hours = stage.core_hours * ratio, stage.gpu_hours * ratio
+            stage.longest_h *= ratio
     return [stage for stage in stages.values() if stage.jobs]
 
 
@@ -108,6 +111,7 @@ def _add(stage, job, needs, config, folder):
         stage.calculations += share * needs.calculations(job.rule, job.wildcards)
         stage.core_hours += hours * cores
         stage.gpu_hours += hours * gpus
+        stage.longest_h = max(stage.longest_h, hours)
         stage.reasons.update(job.reasons)
         return
     used = _benchmark(folder / job.benchmark) if job.benchmark else None
@@ -181,7 +185,7 @@ def describe(config: dict[str, Any], stages: Sequence[Stage], folder: str | Path
         lines += [f"  {rule}: {', '.join(reasons)}" for rule, reasons in why.items() if reasons]
     done = [stage for stage in stages if stage.done]
     lines += ["", "Done, expected and used:", *_used(done, engine)] if done else []
-    return "\n".join([*lines, "", *_remarks(config)])
+    return "\n".join([*lines, "", *_remarks(config, left)])
 
 
 def _to_run(stages, engine):
@@ -211,12 +215,20 @@ class _Shard:
     shard: str
 
 
-def _remarks(config):
-    """Return what the numbers leave out."""
+def _remarks(config, left):
+    """Return what the numbers leave out, and what they ask for that a cluster hardly gives."""
     lines = ["Core hours are wall time times cores asked for; files and disk are those of the results.",
              "Every structure is taken as stable, every round as full: both make it an upper bound."]  # fmt: skip
     if config["reference"]["engine"] in ("vasp", "gpaw"):
-        lines += ["Times of DFT are estimates until shards are done; its folders come on top of the disk."]
+        lines += ["Times of DFT are estimates until shards are done; its calculations come on top of the disk."]
+    asked, given = config["reference"]["jobs_per_shard"], jobs_per_shard(config)
+    if given < asked:
+        lines += [f"reference.jobs_per_shard is {asked}: {given} jobs share a shard, so that the study has at most "
+                  f"{SHARES_MAX} of them."]  # fmt: skip
+    long = [f"{stage.rule} ({stage.longest_h:.0f} h)" for stage in left if stage.longest_h > ATTEMPT_H]
+    if long:
+        lines += [f"Jobs longer than the {ATTEMPT_H} h of a first attempt: {', '.join(long)}. The next attempt of a "
+                  "shard goes on where it ended; more shards or more processes make the jobs shorter."]  # fmt: skip
     if config["force_model"]["device"] == "auto":
         lines += ["force_model.device is auto: no GPU is asked for, times are those of a CPU core."]
     return lines

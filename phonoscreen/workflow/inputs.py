@@ -9,6 +9,7 @@ from pathlib import Path
 
 from phonoscreen.formats.file_kinds import structure_files
 from phonoscreen.workflow.code import ROOT
+from phonoscreen.workflow.shards import DFT_CODES
 
 FIGURES = "phonoscreen/figures"
 # What DFT codes leave beside the outputs that are read; large, and of no effect.
@@ -88,10 +89,6 @@ def vasp_potentials(environment: Mapping[str, str] = os.environ) -> str:
     folder = Path(environment["VASP_PP_PATH"]) / "potpaw_PBE"
     names = sorted(path.parent.name for path in folder.glob("*/POTCAR"))
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16] if names else "no potpaw_PBE/*/POTCAR"
-
-
-DFT_CODES = ("vasp", "gpaw", "espresso")
-"""Engines that run a program of density functional theory for each calculation."""
 
 
 def engine_settings(reference: dict, purpose: str) -> dict:

@@ -24,6 +24,7 @@ class PlannedJob:
     outputs : files
     benchmark : its benchmark file, None for a rule without one
     reasons : why Snakemake would run it, empty if it would not
+    inputs : files
     """
 
     rule: str
@@ -32,6 +33,7 @@ class PlannedJob:
     outputs: tuple[str, ...]
     benchmark: str | None
     reasons: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
 
 def plan_study(options: Sequence[str]) -> tuple[dict[str, Any], list[PlannedJob]]:
@@ -101,4 +103,5 @@ def _planned(job, dag):
     reasons = tuple(dag.reason(job).get_names()) if dag.needrun(job) else ()
     benchmark = str(job.benchmark) if job.benchmark else None
     outputs = tuple(str(path) for path in job.output)
-    return PlannedJob(job.rule.name, job.wildcards, job.threads, outputs, benchmark, reasons)
+    inputs = tuple(str(path) for path in job.input)
+    return PlannedJob(job.rule.name, job.wildcards, job.threads, outputs, benchmark, reasons, inputs)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from phonoscreen.formats.file_kinds import structure_files
-from phonoscreen.workflow.shards import shard_names
+from phonoscreen.workflow.shards import DFT_CODES, jobs_per_shard, shard_names
 
 INITIAL = Path("results/structures/initial")
+ATTEMPT_H = 24
+"""Run time that the first attempt of a job asks for at most."""
 PAPER = 3182 + 77091
 """Structures of Table 1 of the paper, calculated by DFT and unexplored; assumed of a service until the manifest of a
 study says how many it has."""
@@ -119,7 +121,6 @@ _TRAINING = ("train_member", "train_point", "ablate_model", "replay_selection")
 _TRANSPORT = ("solve_bte", "check_supercells", "cross_check_transport", "converge_transport")
 _REFERENCE = ("relax_structures", "label_forces", "label_selected", "check_supercells")
 _SHARED = ("calculate_relaxations", "calculate_supercells")
-_DFT = ("vasp", "gpaw", "espresso")
 
 
 def expected_structures(source: dict) -> int:
@@ -173,7 +174,7 @@ class Needs:
 
         def minutes(wildcards, attempt):
             needed = 5 + math.ceil(TIME_MARGIN * self.seconds(rule, wildcards) / 60)
-            return attempt * min(needed, 1440)
+            return attempt * min(needed, 60 * ATTEMPT_H)
 
         return minutes
 
@@ -200,10 +201,10 @@ class Needs:
 
     def _runs_dft(self, rule):
         """Return whether the jobs of a rule run a DFT code; where others have calculated before, they only read."""
-        reference, shared = self._config["reference"], self._config["reference"]["jobs_per_shard"] > 1
+        reference, shared = self._config["reference"], jobs_per_shard(self._config) > 1
         relaxed_otherwise = rule == "relax_structures" and self._config["relax"]["engine"] != "reference"
         reads = relaxed_otherwise or (shared and rule in ("relax_structures", "label_forces"))
-        return reference["engine"] in _DFT and rule in (*_REFERENCE, *_SHARED) and not reads
+        return reference["engine"] in DFT_CODES and rule in (*_REFERENCE, *_SHARED) and not reads
 
     def matrix_mb(self) -> int:
         """Return the largest matrix of the full solution of the transport that stays in memory, in MB."""
@@ -243,7 +244,7 @@ class Needs:
         """Return how many calculations of the reference engine a job of a rule is expected to start."""
         engine = self._config["reference"]["engine"]
         made_elsewhere = engine in ("collected", "force_sets")
-        if rule not in (*_REFERENCE, *_SHARED) or made_elsewhere or (engine in _DFT) != self._runs_dft(rule):
+        if rule not in (*_REFERENCE, *_SHARED) or made_elsewhere or (engine in DFT_CODES) != self._runs_dft(rule):
             return 0.0
         return self.structures(rule, wildcards) * self._calculations_each(rule) / self._jobs(rule)
 
@@ -254,7 +255,7 @@ class Needs:
 
     def _jobs(self, rule):
         """Return how many jobs share the structures of a shard."""
-        return self._config["reference"]["jobs_per_shard"] if rule in _SHARED else 1
+        return jobs_per_shard(self._config) if rule in _SHARED else 1
 
     def _calculations_each(self, rule):
         """Return the calculations of a structure: steps of the relaxation, supercells and the undisplaced one."""

@@ -122,8 +122,8 @@ class Reference(Section):
     """Calculations of a DFT code: run here; only their inputs written; or collected from what was run on these inputs
     elsewhere."""
     jobs_per_shard: count(1, 1000) = 1
-    """Jobs that share the calculations of a DFT code in a shard, divided by their estimated cost; 1: the jobs of the
-    stages calculate themselves."""
+    """Jobs that share the calculations of a DFT code in a shard at most, divided by their estimated cost; a whole study
+    has 300 of them at most. 1: the jobs of the stages calculate themselves."""
     calculations: optional(Text) = None
     """File of finished calculations that somebody else made: what it holds is not calculated again."""
     vasp: Vasp = Vasp()
