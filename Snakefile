@@ -29,6 +29,7 @@ from phonoscreen.workflow.inputs import (
     model_settings,
     output_files,
     output_folder,
+    published_compounds,
     published_member,
     relaxation_limits,
     relaxing_code,

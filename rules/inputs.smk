@@ -80,6 +80,19 @@ def member_before(wildcards):
     return [f"{folder}/model.safetensors", f"{folder}/model.json"]
 
 
+def model_before(wildcards):
+    """Settings of the published model that round 0 begins with, if there is one."""
+    folder = config["training"]["pretrained"]
+    return [local(f"{folder}/model.json")] if folder else []
+
+
+def compounds_before(wildcards):
+    """List of the compounds that the published model has learned from which round 0 begins with, if there is one."""
+    return [
+        local(path) for path in published_compounds(config["training"]["pretrained"])
+    ]
+
+
 def forces_of(wildcards):
     """Forces of one source: reference labels, or the published model's."""
     folder = FORCES[wildcards.source]

@@ -20,6 +20,8 @@ rule write_summary:
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
         numbers=local(f"{RESOURCES}/published/numbers.yaml"),
         outdated="results/outdated.json",
+        pretrained=model_before,
+        compounds=compounds_before,
         contradictions=local(f"{RESOURCES}/published/contradictions.yaml"),
     output:
         markdown="results/summary.md",

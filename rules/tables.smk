@@ -98,6 +98,7 @@ rule tabulate_learning:
     input:
         manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        compounds=compounds_before,
         selections=expand("results/rounds/{round}/selection.parquet", round=ROUNDS[:-1]),
         convergences=expand(
             "results/rounds/{round}/convergence.json", round=ROUNDS[:-1]
@@ -152,6 +153,7 @@ rule tabulate_forces:
     input:
         manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        compounds=compounds_before,
         labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
         predicted=expand("results/predicted/{shard}.h5", shard=SHARDS),
         baselines="results/baselines/components.h5",
@@ -192,6 +194,7 @@ rule tabulate_phonons:
     input:
         manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        compounds=compounds_before,
         records_reference=expand(
             "results/stability/reference/{shard}.parquet", shard=SHARDS
         ),
@@ -231,6 +234,7 @@ rule tabulate_transport:
     input:
         manifest="results/structures/manifest.parquet",
         datasets=expand("results/rounds/{round}/dataset.parquet", round=ROUNDS),
+        compounds=compounds_before,
         relaxed=expand("results/relaxed/{shard}.h5", shard=SHARDS),
         relaxed_records=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
         records_reference=expand(

@@ -7,7 +7,7 @@ from phonoscreen.audit.shard import run_shard
 from phonoscreen.force_constants.settings import SupercellSettings
 from phonoscreen.reference.registry import engine_of
 from phonoscreen.stages.relaxing import relaxing_engine
-from phonoscreen.stages.supercell_size import compare_supercells, relaxed_primitive, small_structures
+from phonoscreen.stages.supercell_size import compare_supercells, not_possible, relaxed_primitive, small_structures
 from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.candidate import read_structures_by_id
 from phonoscreen.structures.prototypes import read_prototypes
@@ -16,15 +16,16 @@ from phonoscreen.structures.third_order_reach import ThirdOrderReach
 
 def main(job):
     structures = read_structures_by_id(job.input.structures)
-    chosen = job.params.structures
-    if chosen is None:
-        chosen = small_structures(pandas.read_parquet(job.input.manifest), job.params.seed)
+    asked, manifest = job.params.structures, pandas.read_parquet(job.input.manifest)
+    chosen = small_structures(manifest, job.params.seed) if asked is None else asked
     supercell = SupercellSettings.from_section(job.params.supercell)
     relaxing = relaxing_engine(job, job.params.reference_relax, folder="relax")
     reach = ThirdOrderReach(read_prototypes(job.input.prototypes)["structure_types"])
     engine = engine_of(job, folder="supercells")
 
     def check(structure_id):
+        if left_out := not_possible(engine):
+            return left_out
         atoms = relaxed_primitive(
             structures, structure_id, relaxing, job.params.relax, job.params.symmetry_tolerance_angstrom
         )

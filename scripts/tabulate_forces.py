@@ -9,7 +9,7 @@ from phonoscreen.audit.job import run_job
 
 def main(job):
     manifest = pandas.read_parquet(job.input.manifest)
-    untrained = validation_structures(manifest, trained_structures(job.input.datasets))
+    untrained = validation_structures(manifest, trained_structures(job.input.datasets, manifest, job.input.compounds))
     forces = job.input.labels, job.input.predicted, job.input.baselines, untrained
     write_tables(
         job.output,

@@ -9,7 +9,7 @@ from phonoscreen.audit.job import run_job
 
 def main(job):
     manifest = pandas.read_parquet(job.input.manifest)
-    untrained = validation_structures(manifest, trained_structures(job.input.datasets))
+    untrained = validation_structures(manifest, trained_structures(job.input.datasets, manifest, job.input.compounds))
     write_tables(
         job.output,
         rounds=round_table(job.input.datasets, job.input.selections, job.input.convergences, job.params.frames),

@@ -14,7 +14,8 @@ def main(job):
         "predicted": read_records(job.input.records_predicted),
     }
     arrays = {"reference": job.input.arrays_reference, "predicted": job.input.arrays_predicted}
-    manifest, trained = pandas.read_parquet(job.input.manifest), trained_structures(job.input.datasets)
+    manifest = pandas.read_parquet(job.input.manifest)
+    trained = trained_structures(job.input.datasets, manifest, job.input.compounds)
     phonons = phonon_table(manifest, records, arrays, trained)
     write_tables(job.output, phonons=phonons, dispersions=dispersion_table(inset_structures(phonons), arrays))
 

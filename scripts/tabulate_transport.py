@@ -19,7 +19,9 @@ def main(job):
     compounds = figure7_structures(manifest, read_records(job.input.relaxed_records))
     write_tables(
         job.output,
-        transport=transport_table(manifest, records, trained_structures(job.input.datasets)),
+        transport=transport_table(
+            manifest, records, trained_structures(job.input.datasets, manifest, job.input.compounds)
+        ),
         modes=mode_table(compounds, arrays),
         elements=element_table(job.input.relaxed, arrays, records),
     )

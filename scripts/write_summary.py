@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas
 
+from phonoscreen.analysis.beginning import beginning
 from phonoscreen.analysis.comparison import cohp_name, reference_name
 from phonoscreen.analysis.headline import headline, headline_table
 from phonoscreen.analysis.ledger import read_contradictions, read_numbers
@@ -29,6 +30,7 @@ def main(job):
         reference=reference,
         bonding_engine=cohp_name(job.params.bonding_engine),
         outdated=footnote(job.input.outdated, [getattr(job.input, name) for name in TABLES]),
+        beginning=beginning(job.input.pretrained, job.input.compounds, tables["phonons"]),
     )
     write_tables(job.output, headline=tables["headline"])
     Path(job.output.markdown).write_text(page.markdown(Path(job.output.markdown).parent))

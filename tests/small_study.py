@@ -312,7 +312,7 @@ def tabulate(results):
         return sorted(str(found) for found in (results / "rounds").glob(path))
 
     manifest = {"manifest": str(results / "structures/manifest.parquet")}
-    datasets = {"datasets": each("*/dataset.parquet")}
+    datasets = {"datasets": each("*/dataset.parquet"), "compounds": []}
     model = {"cutoff_angstrom": 5.0, "mesh_spacing_angstrom": 1.2, "width_over_spacing": 0.7, "frames": 3}
     stages = {
         stage: files(stage, "parquet")
@@ -404,6 +404,8 @@ def summarise(results, figures):
             "captions": [str(results / f"figures/{name}.md") for name in figures],
             "numbers": str(published / "numbers.yaml"),
             "outdated": str(results / "outdated.json"),
+            "pretrained": [],
+            "compounds": [],
             "contradictions": str(published / "contradictions.yaml"),
             "check_supercell_size": str(results / "checks/supercell_size.parquet"),
             "check_transport": str(results / "checks/transport.parquet"),

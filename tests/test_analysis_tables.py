@@ -9,10 +9,11 @@ import pandas
 import pytest
 from jsonschema import Draft202012Validator
 
+from phonoscreen.analysis.beginning import beginning
 from phonoscreen.analysis.comparison import OURS, pairs, pooled_errors, reference_name
 from phonoscreen.analysis.embedding import embed, structure_vector
 from phonoscreen.analysis.screening import screen
-from phonoscreen.analysis.tables import write_tables
+from phonoscreen.analysis.tables import trained_structures, write_tables
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.forcefield.density import DensityMesh
 from tests.small_study import ROOT, Names, tabulate, write_small_study
@@ -98,6 +99,20 @@ def test_element_means_are_means_over_atoms(study, tables):
                 values += list(group["msd_angstrom2"][()][cells[structure_id]["numbers"][()] == 17])
     row = tables["elements"].query("source == 'predicted' and element == 'Cl'").iloc[0]
     assert row["n_atoms"] == len(values) and row["msd_mean_angstrom2"] == pytest.approx(numpy.mean(values))
+
+
+def test_what_the_model_had_learned_before_counts_as_trained_on_and_is_said(tmp_path):
+    """Same reduced formula and space group, whatever the order of the elements; another polymorph was not seen."""
+    manifest = pandas.DataFrame(
+        {"structure_id": ["a", "b", "c"], "formula": ["NaCl", "NaCl", "KBr"], "space_group_number": [225, 221, 225]}
+    )
+    path = tmp_path / "compounds.csv"
+    path.write_text("formula,space_group_number,source\nClNa,225,labels\nNaN,221,labels\n")
+    assert trained_structures((), manifest, path) == {"a"} and trained_structures((), manifest) == set()
+    (tmp_path / "model.json").write_text('{"n_structures": 2, "label_engine": "universal potential X"}')
+    told = beginning([tmp_path / "model.json"], [path], manifest)
+    assert "universal potential X" in told and "1 of the 3 structures" in told
+    assert "not recorded" in beginning([tmp_path / "model.json"], [], manifest) and beginning([], [], manifest) == ""
 
 
 def test_force_errors_use_validation_structures_only(tables):

@@ -15,6 +15,7 @@ from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.stages.label_recording import Recorder, recorded, run
 from phonoscreen.stages.labels import label_supercells
+from phonoscreen.stages.supercell_size import not_possible
 from phonoscreen.structures.packed_labels import write_product
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.relaxation import relax_structure
@@ -70,6 +71,13 @@ def test_relaxed_crystals_and_forces_are_those_of_the_potential(engine, folder):
     assert labels["energies_ev"] == pytest.approx(calculated["energies_ev"], abs=1e-4)
 
 
+def test_a_larger_supercell_cannot_be_asked_for(engine):
+    """The check of the supercell's size is skipped with its reason, and is made where the reference calculates."""
+    left_out = not_possible(engine)
+    assert left_out.status == "skipped" and "calculates" in left_out.reason
+    assert not_possible(CalculatorEngine("ase", "emt", EMT())) is None
+
+
 def test_a_known_crystal_says_how_it_was_relaxed_and_keeps_the_isotopes_of_the_structure(engine, folder):
     start = build_structure("AuCu3", "221-AB3", TYPES)
     natural = relax_structure(start, engine, "cu3au", RELAX, TOLERANCE)
@@ -110,11 +118,37 @@ def test_further_crystals_come_from_labels_of_other_supercells(folder, tmp_path)
     start = build_structure("NiPd3", "221-AB3", TYPES)
     here = relax_structure(start, engine, "pd3ni", RELAX, TOLERANCE)
     assert here.status == "ok" and here.values["lattice_constant_angstrom"] > 3
-    with pytest.raises(StudyError, match="no labels are recorded"):
+    with pytest.raises(StudyError, match="atoms in another order or number"):
         engine.forces(start, "pd3ni/0")
     write_product([(*others[0][:2], {"engine": "another"})], tmp_path / "more.h5")
     with pytest.raises(StudyError, match="made with another"):
         make_engine({"engine": "recorded", "model": "emt", **files}, 1)
+
+
+def test_labels_made_for_training_serve_where_their_supercells_are_those_of_the_study(folder, tmp_path):
+    """They hold no undisplaced supercell: its forces are zero by symmetry, or it is refused."""
+    (_, _, origin), (record, arrays, _), *_ = recorded(folder / "pool.csv", folder / "kept", {"engine": "emt"})
+    own = {name: arrays[name][:-1] for name in ("displacements", "forces", "energies_ev", "stresses")}
+    record = {**record, "energy_ev": record["energy_ev_per_atom"] * len(arrays["numbers"])}
+    write_product([(record, {**arrays, **own}, origin)], tmp_path / "training.h5")
+    files = {"file": str(folder / "labels.h5"), "relaxed": str(tmp_path / "training.h5")}
+    first, second = (make_engine({"engine": "recorded", "model": "emt", **of}, 1) for of in (
+        files, {"file": files["relaxed"]}))  # fmt: skip
+    start = build_structure("NiPd3", "221-AB3", TYPES)
+    group = relax_structure(start, second, "pd3ni", RELAX, TOLERANCE).arrays | {
+        name: arrays[name] for name in ("repetitions", "displacements")}  # fmt: skip
+    labels, known = (label_supercells(one, "pd3ni", group, range(2)).arrays for one in (second, first))
+    assert numpy.array_equal(labels["forces"], known["forces"]) and not labels["residual_forces"].any()
+    assert numpy.abs(known["residual_forces"]).max() < 1e-6
+    moved = {
+        **arrays,
+        **own,
+        "scaled_positions": arrays["scaled_positions"] + 0.02 * (arrays["numbers"] == 28)[:, None],
+    }
+    write_product([(record, moved, origin)], tmp_path / "free.h5")
+    free = make_engine({"engine": "recorded", "model": "emt", "file": str(tmp_path / "free.h5")}, 1)
+    with pytest.raises(StudyError, match="symmetry leaves atoms free"):
+        label_supercells(free, "pd3ni", {**group, "scaled_positions": moved["scaled_positions"]}, [0])
 
 
 def test_a_file_that_is_none_of_these_is_refused(tmp_path):

@@ -21,6 +21,8 @@ def reference_name(engine: str, model: str) -> str:
         return f"DFT ({model}, {_CODES[engine]})"
     if engine in _POTENTIALS:
         return f"universal potential {_POTENTIALS[engine]} {model}"
+    if engine == "recorded":
+        return f"recorded labels of the universal potential {model}"
     of_others = {"collected": "collected outputs", "force_sets": "force sets of others"}
     return f"{of_others[engine]} ({model})" if engine in of_others else f"{engine} {model}"
 

@@ -40,6 +40,7 @@ def summarise(
     reference: str,
     bonding_engine: str,
     outdated: str = "",
+    beginning: str = "",
 ) -> Document:
     """Return the page.
 
@@ -53,6 +54,7 @@ def summarise(
     reference : name of the reference
     bonding_engine : program behind the COHP
     outdated : sentence on what was made with other settings or code, empty if nothing was
+    beginning : what the force model had learned before, see ``phonoscreen.analysis.beginning``
     """
     page = Document("Summary of the study")
     if outdated:
@@ -61,6 +63,8 @@ def summarise(
         f"**Reference of this study: {reference}.** Wherever a number, table or figure says reference, it is this. "
         f"The paper is Rodriguez et al., Communications Materials 4, 61 (2023); its reference is DFT (PBE)."
     )
+    if beginning:
+        page.paragraph(beginning)
     page.paragraph(f"Atomic masses: {STANDARD}; a structure file that gives masses of its own keeps them.")
     add_found(page, tables)
     _verdict(page, tables)

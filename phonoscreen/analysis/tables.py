@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
+import pandas
 from numpy.typing import NDArray
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.structures.formulas import composition
 
 if TYPE_CHECKING:
-    import pandas
-
     Paths = str | os.PathLike | Iterable[str | os.PathLike]
 
 IDENTITY = ["structure_id", "formula", "space_group_number", "formula_type", "prototype", "part"]
@@ -67,14 +67,28 @@ def with_identity(manifest: "pandas.DataFrame", table: "pandas.DataFrame") -> "p
     return joined[IDENTITY + order].sort_values(by, ignore_index=True)
 
 
-def trained_structures(datasets: "Paths") -> set[str]:
-    """Return the ids of all structures that entered any round's training data.
+def trained_structures(datasets: "Paths", manifest: "pandas.DataFrame", compounds: "Paths" = ()) -> set[str]:
+    """Return the ids of all structures that the force model has learned from.
 
     Parameters
     ----------
     datasets : paths ``rounds/{round}/dataset.parquet``
+    manifest : of the study
+    compounds : the list of compounds (``formula, space_group_number``) of the published model that round 0 began with,
+        where there is one; structures of the same reduced formula and space group count as trained on
     """
-    return set(read_records(datasets)["structure_id"]) if len(paths_of(datasets)) else set()
+    trained = set(read_records(datasets)["structure_id"]) if len(paths_of(datasets)) else set()
+    for path in paths_of(compounds):
+        rows: Any = pandas.read_csv(path, keep_default_na=False).itertuples()
+        known = {(_composition(row.formula), int(row.space_group_number)) for row in rows}
+        listed: Any = manifest.itertuples()
+        trained |= {row.structure_id for row in listed
+                    if (_composition(row.formula), int(row.space_group_number)) in known}  # fmt: skip
+    return trained
+
+
+def _composition(formula):
+    return frozenset(composition(formula).items())
 
 
 def validation_structures(manifest: "pandas.DataFrame", trained: Iterable[str]) -> set[str]:

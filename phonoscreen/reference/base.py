@@ -6,7 +6,8 @@ An engine has
 * ``name``, what every product says its reference is (a universal potential is never called DFT);
 * ``forces(atoms, label)``, energy in eV and forces (n_atoms, 3) in eV/angstrom of a displaced supercell;
 * ``evaluate(atoms, label)``, the same and the stress (3, 3) in eV/angstrom^3, for relaxation;
-* ``relaxes``, False where structures are taken as they are because only existing outputs are read.
+* ``relaxes``, False where structures are taken as they are because only existing outputs are read;
+* perhaps ``calculates``, False where forces are looked up, so that no supercell beyond the study's own has any.
 
 ``label`` is ``"<structure id>/<index of the supercell>"``, ``"<structure id>/perfect"`` for the undisplaced supercell
 or ``"<structure id>/relax-<step>"``: DFT codes run in a folder of that name, collected outputs are found by it.

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from phonoscreen.force_constants.settings import SupercellSettings
     from phonoscreen.reference.base import Engine
 
+LOOKED_UP = (
+    "the reference looks its forces up and calculates none, so that no larger supercell has any; a reference.engine "
+    "that calculates (sevennet, nequix) makes this check"
+)
 LONGER_ANGSTROM = 0.01
 """Supercell vectors of the larger supercell must exceed those of the study's own by at least this."""
 
@@ -50,6 +54,11 @@ def small_structures(manifest: "pandas.DataFrame", seed: int, count: int = 2) ->
     firsts = {prototype: structure_id for *_, structure_id, prototype in reversed(drawn)}
     order = [name for *_, name, prototype in drawn if firsts[prototype] == name]
     return (order + [name for *_, name, _ in drawn if name not in order])[:count]
+
+
+def not_possible(engine: "Engine") -> Outcome | None:
+    """Return why an engine cannot make this check, None where it can."""
+    return None if getattr(engine, "calculates", True) else Outcome(status="skipped", reason=LOOKED_UP)
 
 
 def relaxed_primitive(

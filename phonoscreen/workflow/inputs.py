@@ -221,6 +221,12 @@ def published_member(folder: str | None, member: int) -> list[str]:
     return [weights, f"{folder}/model.json"]
 
 
+def published_compounds(folder: str | None) -> list[str]:
+    """Return the list of the compounds that a published model has learned from; [] without a model, or a list."""
+    path = Path(folder or "", "compounds.csv")
+    return [str(path)] if folder and path.is_file() else []
+
+
 def training_settings(training: dict) -> dict:
     """Return the settings that decide a training.
 

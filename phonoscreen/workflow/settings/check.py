@@ -2,6 +2,8 @@
 
 import difflib
 import os
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +18,7 @@ MOST_VALUES = 10_000
 SHOWN_PROBLEMS = 20
 LOCATED = (
     ("source", "path"), ("relax", "published_model"), ("reference", "calculations"), ("training", "pretrained"),
+    ("reference", "recorded", "file"), ("reference", "recorded", "relaxed"),
 )  # fmt: skip
 """Paths that may be those of the repository."""
 UNITS = {
@@ -48,8 +51,9 @@ def check_settings(config: dict, model: type[BaseModel] = Study) -> dict:
         except ValidationError as error:
             problems = [_describe(problem, model) for problem in error.errors(include_url=False)]
         else:
-            for section, key in LOCATED:
-                settings[section][key] = _located(settings[section][key])
+            for *sections, key in LOCATED:
+                section = reduce(getitem, sections, settings)
+                section[key] = _located(section[key])
             problems = list(_contradictions(settings))
     if problems:
         problems = list(dict.fromkeys(problems))

@@ -106,7 +106,8 @@ class Recorded(Section):
     file: Text = "resources/labels/laptop_labels.h5"
     """Packed labels (``phonoscreen.stages.label_recording``)."""
     relaxed: optional(Text) = "resources/labels/teacher_labels.h5"
-    """Packed labels of other supercells: relaxed crystals of structures that are screened without labels."""
+    """Further packed labels: relaxed crystals of structures that are screened without labels, and forces where the
+    supercells are those of the study."""
 
 
 class Reference(Section):
