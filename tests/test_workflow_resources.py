@@ -92,6 +92,8 @@ def test_settings_reach_the_resources():
     on_gpu = needs(force_model={"device": "cuda"}, training={"processes": 4})
     assert (on_gpu.gpus("train_member"), on_gpu.gpus("predict_forces"), needs().gpus("train_member")) == (4, 1, 0)
     assert on_gpu.gpus("label_forces") == 0  # VASP
+    relaxed = needs(force_model={"device": "cuda"}, relax={"engine": "nequix"})
+    assert (relaxed.gpus("relax_structures"), relaxed.gpus("label_forces")) == (1, 0)
     tasks = needs(reference={"vasp": {"tasks": 16}})
     assert (tasks.tasks("label_forces"), tasks.tasks("solve_bte")) == (16, 1)
     assert needs(transport={"solver": "shengbte", "tasks": 8}).tasks("solve_bte") == 8

@@ -188,18 +188,21 @@ class Needs:
         """Return how many GPUs a job of a rule asks for: with ``force_model.device: cuda`` one for each process."""
         if self._config["force_model"]["device"] != "cuda" or rule in (*_SHARED, "list_calculations"):
             return 0
-        if rule in _REFERENCE and self._config["reference"]["engine"] not in ("sevennet", "nequix"):
+        engine = self._config["reference"]["engine"]
+        if rule == "relax_structures" and self._config["relax"]["engine"] != "reference":
+            engine = self._config["relax"]["engine"]
+        if rule in _REFERENCE and engine not in ("sevennet", "nequix"):
             return 0
         return self._config["training"]["processes"] if rule == "train_member" else 1
 
     def tasks(self, rule: str) -> int:
         """Return the MPI tasks that a job of a rule starts: of VASP or of ShengBTE, 1 where neither runs."""
         reference, transport = self._config["reference"], self._config["transport"]
-        if self._runs_dft(rule):
+        if self.runs_dft(rule):
             return reference[reference["engine"]]["tasks"]
         return transport["tasks"] if rule == "solve_bte" and transport["solver"] == "shengbte" else 1
 
-    def _runs_dft(self, rule):
+    def runs_dft(self, rule: str) -> bool:
         """Return whether the jobs of a rule run a DFT code; where others have calculated before, they only read."""
         reference, shared = self._config["reference"], jobs_per_shard(self._config) > 1
         relaxed_otherwise = rule == "relax_structures" and self._config["relax"]["engine"] != "reference"
@@ -211,7 +214,7 @@ class Needs:
         return math.ceil(1024 * self._config["transport"]["memory_gib"])
 
     def _extra_memory_mb(self, rule):
-        dft = self._runs_dft(rule)
+        dft = self.runs_dft(rule)
         processes = self._config["training"]["processes"] if rule == "train_member" else 1
         extra = self.matrix_mb() if rule in _TRANSPORT else 0
         return extra + DFT_MEMORY_MB * self.tasks(rule) * dft + COSTS[rule].memory_mb * (processes - 1)
@@ -222,7 +225,7 @@ class Needs:
             return measured * config["training"]["epochs"] / LAPTOP_EPOCHS / config["training"]["processes"]
         if rule in _TRANSPORT:  # pairs of wave vectors
             return measured * (config["transport"]["mesh_density_angstrom"] / LAPTOP_DENSITY_ANGSTROM) ** 6
-        if self._runs_dft(rule):
+        if self.runs_dft(rule):
             cell = rule in ("relax_structures", "calculate_relaxations")
             single = DFT_CELL_SECONDS if cell else DFT_SECONDS
             return single * self._calculations_each(rule) / self.tasks(rule) / self._jobs(rule)
@@ -244,7 +247,7 @@ class Needs:
         """Return how many calculations of the reference engine a job of a rule is expected to start."""
         engine = self._config["reference"]["engine"]
         made_elsewhere = engine in ("collected", "force_sets")
-        if rule not in (*_REFERENCE, *_SHARED) or made_elsewhere or (engine in DFT_CODES) != self._runs_dft(rule):
+        if rule not in (*_REFERENCE, *_SHARED) or made_elsewhere or (engine in DFT_CODES) != self.runs_dft(rule):
             return 0.0
         return self.structures(rule, wildcards) * self._calculations_each(rule) / self._jobs(rule)
 

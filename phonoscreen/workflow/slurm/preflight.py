@@ -1,10 +1,13 @@
 """What can be known to fail before anything is submitted: partitions, accounts, GPUs, memory, programs, potentials."""
 
+import csv
 import getpass
 import math
 import os
+import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +15,19 @@ from types import SimpleNamespace
 from typing import Any
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.workflow.resources import COSTS, Needs
+from phonoscreen.workflow.inputs import DFT_CODES
+from phonoscreen.workflow.resources import COSTS, INITIAL, Needs
 from phonoscreen.workflow.slurm.partitions import Limits, chosen
 from phonoscreen.workflow.slurm.queue import ask
 from phonoscreen.workflow.slurm.site import Site
 
-CALCULATING = ("relax_structures", "label_forces", "label_selected", "check_supercells")
-"""Rules that run the engine of the reference forces."""
+_OWN_COMMANDS = {"vasp": None, "gpaw": sys.executable, "espresso": "pw.x"}
+"""What an engine starts where its command is not set."""
+_POTENTIALS = {
+    "vasp": ("VASP_PP_PATH", "/potpaw_PBE", "*/POTCAR"),
+    "espresso": ("ESPRESSO_PSEUDO", "", "*.[uU][pP][fF]"),
+}
+"""Variable of the library of potentials, folder and files in it, whose names begin with the element."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +58,14 @@ def findings(
     partitions : limits by name; None where Slurm does not answer
     rules : names of the rules of the study
     """
-    found = [*_of_programs(config)]
+    needs, rules = Needs(dict(config)), sorted(set(rules) & set(COSTS))
+    found = [*_of_programs(needs, config, rules)]
     if partitions is None:
         return [Finding("Slurm does not answer (sinfo): start on a machine that can submit jobs"), *found]
     found += _of_account(site)
     gpu_rules: list[str] = []
     cpu_rules: list[str] = []
-    needs = Needs(dict(config))
-    for rule in sorted(set(rules) & set(COSTS)):
+    for rule in rules:
         (gpu_rules if needs.gpus(rule) else cpu_rules).append(rule)
     for gpu, names in ((False, cpu_rules), (True, gpu_rules)):
         name = chosen(site.partition_of(gpu=gpu))
@@ -101,24 +110,68 @@ def _of_account(site):
         yield Finding(f"{getpass.getuser()} may not use account {account}: name one of {listed} in site.yaml")
 
 
-def _of_programs(config):
+def _of_programs(needs, config, rules):
+    """Yield the programs and potentials that the jobs do not find, and the folders that are not there."""
     reference, transport = config["reference"], config["transport"]
-    engine = reference["engine"]
-    commands: dict[str, tuple[str, tuple[str, ...]]] = {}
-    if engine in ("vasp", "gpaw") and reference[engine].get("command"):
-        commands[f"reference.{engine}.command"] = (reference[engine]["command"], CALCULATING)
+    engine, calculating = reference["engine"], frozenset(rule for rule in rules if needs.runs_dft(rule))
+    commands: dict[str, tuple[str | None, frozenset[str]]] = {}
+    if engine in DFT_CODES and reference["mode"] == "run" and calculating:
+        given = reference[engine]["command"] or _OWN_COMMANDS[engine]
+        commands[f"reference.{engine}.command"] = (given, calculating)
+        yield from _of_potentials(config, calculating)
     if transport["solver"] == "shengbte":
-        commands["transport.command"] = (transport["command"], ("solve_bte",))
-    for key, (command, rules) in commands.items():
-        program = shlex.split(command)[0]
-        if shutil.which(program) is None:
-            yield Finding(f"{program} of {key} is not on the PATH: load its module before snakemake", frozenset(rules))
-    if engine == "vasp":
-        library = os.environ.get("VASP_PP_PATH")
-        if not library:
-            yield Finding("VASP_PP_PATH is not set: set it to the folder that holds potpaw_PBE", frozenset(CALCULATING))
-        elif not (Path(library) / "potpaw_PBE").is_dir():
-            yield Finding(f"VASP_PP_PATH: there is no folder {library}/potpaw_PBE", frozenset(CALCULATING))
+        commands["transport.command"] = (transport["command"], frozenset({"solve_bte"}))
+    for key, (command, users) in commands.items():
+        program = shlex.split(command)[0] if command else None
+        if program is None:
+            yield Finding(f"{key} is not set: name the command that starts the program", users)
+        elif shutil.which(program) is None:
+            yield Finding(f"{program} of {key} is not on the PATH: load its module before snakemake", users)
+    folders = {
+        "reference.collected.folder": (reference["collected"]["folder"], engine == "collected", "index_outputs"),
+        "bonding.outputs": (config["bonding"]["outputs"], config["bonding"]["engine"] == "lobster", "analyse_bonding"),
+    }
+    for key, (folder, used, rule) in folders.items():
+        if used and folder and not Path(folder).is_dir():
+            yield Finding(f"{key}: there is no folder {folder}", frozenset({rule}))
+
+
+def _of_potentials(config, calculating):
+    """Yield what is missing of the potentials of VASP or Quantum ESPRESSO, as far as the elements are known."""
+    engine = config["reference"]["engine"]
+    if engine not in _POTENTIALS:
+        return
+    variable, below, pattern = _POTENTIALS[engine]
+    library = (config["reference"][engine].get("potentials") or os.environ.get(variable, "")).partition(os.pathsep)[0]
+    if not library:
+        yield Finding(f"{variable} is not set: set it to the folder that holds the potentials{below}", calculating)
+        return
+    folder = Path(library + below)
+    if not folder.is_dir():
+        yield Finding(f"the potentials are not there: there is no folder {folder}", calculating)
+        return
+    having = {re.match("[A-Za-z]*", path.relative_to(folder).parts[0])[0].capitalize() for path in folder.glob(pattern)}
+    missing = sorted(elements_of(config["source"]) - having)
+    if missing:
+        yield Finding(f"{folder} has no potential of {', '.join(missing)} ({pattern})", calculating)
+
+
+def elements_of(source: Mapping[str, Any], folder: Path = Path()) -> set[str]:
+    """Return the elements of a study as far as they are known before its first job; empty if they are not.
+
+    Parameters
+    ----------
+    source : section ``source`` of the settings
+    folder : of the study
+    """
+    formulas: list[str] = []
+    written = sorted((folder / INITIAL).glob("*.extxyz"))
+    for path in written:
+        formulas += re.findall(r"(?m)^([A-Z][a-z]?) ", path.read_text())
+    if not written and source["kind"] == "pool" and (folder / (source["path"] or "")).is_file():
+        with open(folder / source["path"], newline="") as stream:
+            formulas += [row.get("formula") or "" for row in csv.DictReader(stream)]
+    return set(re.findall("[A-Z][a-z]?", " ".join(formulas)))
 
 
 def statement(found: Iterable[Finding]) -> str:
