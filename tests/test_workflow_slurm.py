@@ -13,7 +13,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.slurm import claims, queue
 from phonoscreen.workflow.slurm.partitions import read_partitions
 from phonoscreen.workflow.slurm.site import Site, read_site
-from phonoscreen.workflow.slurm.submission import identity_of, request_of
+from phonoscreen.workflow.slurm.submission import identity_of, needs_of, request_of
 
 SINFO = (
     "main*|64|256000|2-00:00:00|(null)\ngpu|32+|512000+|1-00:00:00|gpu:a100:4(S:0-1),shard:8\nshort|64|256000|30:00|gpu"
@@ -85,6 +85,28 @@ def test_a_job_is_recognised_by_its_work_settings_and_inputs_but_not_by_what_run
     assert identity_of(make_job(path, cutoff=4, code="x"), lambda rule: ["code"])[1] != digest
     path.write_text("other")
     assert identity_of(make_job(path, cutoff=3, code="x"), lambda rule: ["code"])[1] != digest
+
+
+def make_group(*members):
+    return SimpleNamespace(is_group=lambda: True, groupid="lattice", jobs=list(members))
+
+
+def test_the_jobs_of_a_group_run_one_after_another_in_one_job(tmp_path):
+    first = SimpleNamespace(resources={"mem_mb": 900, "runtime": 10, "slurm_partition": "short"}, threads=1)
+    second = SimpleNamespace(resources={"mem_mb": 400, "runtime": 20, "gpu": 1}, threads=2)
+    resources, threads = needs_of(make_group(first, second))
+    assert (resources, threads) == ({"mem_mb": 900, "runtime": 30, "gpu": 1, "slurm_partition": "short"}, 2)
+
+
+def test_what_is_left_of_a_group_is_known_as_that_group(tmp_path):
+    (tmp_path / "relaxed").write_text("a")
+    bases, supercells = make_job(tmp_path / "relaxed"), make_job(tmp_path / "bases")
+    bases.output, supercells.output = [tmp_path / "bases"], [tmp_path / "supercells"]
+    bases.rule, supercells.rule = SimpleNamespace(name="build"), SimpleNamespace(name="displace")
+    whole = identity_of(make_group(bases, supercells), lambda rule: [])
+    rest = identity_of(make_group(supercells), lambda rule: [])
+    assert whole[0] == rest[0] == "lattice:displace:shard=0001" and whole[1] != rest[1]
+    assert identity_of(make_group(supercells, bases), lambda rule: []) == whole
 
 
 def test_states_of_the_accounts_and_of_the_queue_are_put_together(monkeypatch):

@@ -25,7 +25,7 @@ from phonoscreen.workflow.slurm.partitions import partitions
 from phonoscreen.workflow.slurm.preflight import Finding, check_planned
 from phonoscreen.workflow.slurm.queue import ALIVE, QueuedJob, queued_jobs, states_of, why_ended
 from phonoscreen.workflow.slurm.site import read_site
-from phonoscreen.workflow.slurm.submission import Request, identity_of, request_of
+from phonoscreen.workflow.slurm.submission import Request, identity_of, needs_of, request_of
 
 PATIENCE_S = 900.0
 """So long a launcher tries again to submit a job when Slurm does not answer."""
@@ -70,7 +70,7 @@ class StudyExecutor(PluginExecutor):
         return f"{super().get_job_args(job)} --cores {self._request(job).cpus}"
 
     def _request(self, job: Any) -> Request:
-        return request_of(job.resources, job.threads, self._site, self._partitions)
+        return request_of(*needs_of(job), self._site, self._partitions)
 
     def run_job(self, job: Any) -> None:
         """Take over the job that does this work already, or submit one."""
@@ -85,7 +85,7 @@ class StudyExecutor(PluginExecutor):
         self._report_job_submission_threadsafe(SubmittedJobInfo(job, external_jobid=number, aux={"slurm_logfile": log}))
 
     def _log_pattern(self, job):
-        name = f"group_{job.name}" if job.is_group() else f"rule_{job.name}"
+        name = f"group_{job.groupid}" if job.is_group() else f"rule_{job.name}"
         wildcards = "" if job.is_group() else "_".join(map(str, job.wildcards)).replace("/", "_")
         folder = self.slurm_logdir / name / wildcards
         folder.mkdir(parents=True, exist_ok=True)

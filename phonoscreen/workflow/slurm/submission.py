@@ -68,8 +68,29 @@ def request_of(resources: Any, threads: int, site: Site, partitions: Mapping[str
     return request
 
 
+def needs_of(job: Any) -> tuple[Mapping[str, Any], int]:
+    """Return what a job asks for and its threads.
+
+    The jobs of a group run one after another in one Slurm job: it asks for the most that one of them does, and for the
+    time of all.
+    """
+    if not job.is_group():
+        return job.resources, job.threads
+    members = [dict(member.resources.items()) for member in job.jobs]
+    largest: dict[str, Any] = {}
+    for key in {key for member in members for key in member}:
+        values = [member[key] for member in members if member.get(key) is not None]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        largest[key] = max(numbers) if numbers else next(iter(values), None)
+    minutes = sum(member.get("runtime") or 0 for member in members)
+    return {**largest, "runtime": minutes}, max(member.threads for member in job.jobs)
+
+
 def identity_of(job: Any, unwatched: Callable[[str], Iterable[str]]) -> tuple[str, str]:
     """Return what a job works on, and a digest of the settings and inputs that it works with.
+
+    A group is known by the last of its products that nothing else in it reads: what is left of a group is still that
+    group.
 
     Parameters
     ----------
@@ -87,11 +108,15 @@ def identity_of(job: Any, unwatched: Callable[[str], Iterable[str]]) -> tuple[st
         params = {key: value for key, value in member.params._allitems() if key not in skip}
         content.append([member.rule.name, dict(member.wildcards_dict), params, _states(member.input)])
     if job.is_group():
-        work = f"{job.name}:{_digest([item[:2] for item in content])}"
-    else:
-        wildcards = ",".join(f"{key}={value}" for key, value in sorted(job.wildcards_dict.items()))
-        work = f"{job.rule.name}:{wildcards or 'all'}"
-    return work, _digest(content)
+        read = {str(path) for member in members for path in member.input}
+        last = [member for member in members if not read & set(map(str, member.output))]
+        return f"{job.groupid}:{max(map(_work_of, last))}", _digest(content)
+    return _work_of(job), _digest(content)
+
+
+def _work_of(job):
+    wildcards = ",".join(f"{key}={value}" for key, value in sorted(job.wildcards_dict.items()))
+    return f"{job.rule.name}:{wildcards or 'all'}"
 
 
 def _digest(content):
