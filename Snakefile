@@ -19,6 +19,9 @@ from phonoscreen.workflow.environment import prepare_jobs
 from phonoscreen.workflow.inputs import (
     augmentation,
     bonding_program,
+    charges_code,
+    charges_files,
+    charges_settings,
     engine_code,
     engine_environment,
     engine_settings,
@@ -161,6 +164,13 @@ include: "rules/calculations.smk"
 include: "rules/labels.smk"
 include: "rules/active_learning.smk"
 include: "rules/protection.smk"
+
+
+if config["charges"]["source"] != "reference":
+
+    include: "rules/charges.smk"
+
+
 include: "rules/force_constants.smk"
 include: "rules/transport.smk"
 include: "rules/convergence.smk"

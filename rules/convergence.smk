@@ -6,6 +6,7 @@ rule converge_transport:
             forces=FORCES[config["convergence"]["source"]],
             shard=SHARDS,
         ),
+        charges=charges_of("h5", SHARDS),
         supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
         assignment=expand("results/bases/{shard}.parquet", shard=SHARDS),
     output:

@@ -38,6 +38,8 @@ rule fit_force_constants:
     """Second- and third-order force constants of one shard from displaced supercells."""
     input:
         unpack(forces_of),
+        charges=charges_of_shard,
+        charges_records=charges_records_of_shard,
         supercells="results/supercells/{shard}.h5",
         assignment="results/bases/{shard}.parquet",
         bases="results/bases/{shard}.h5",

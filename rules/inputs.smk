@@ -102,6 +102,24 @@ def forces_of(wildcards):
     }
 
 
+def charges_of(kind, shards):
+    """Born charges of some shards (h5 or parquet), where the study has a stage for them."""
+    own = config["charges"]["source"] != "reference"
+    return (
+        expand("results/charges/{shard}.{kind}", shard=shards, kind=kind) if own else []
+    )
+
+
+def charges_of_shard(wildcards):
+    """Born charges of one shard."""
+    return charges_of("h5", [wildcards.shard])
+
+
+def charges_records_of_shard(wildcards):
+    """What became of the Born charges of one shard."""
+    return charges_of("parquet", [wildcards.shard])
+
+
 def tables_of(wildcards):
     """Tables one figure draws."""
     return {

@@ -5,6 +5,7 @@ rule tabulate_status:
         relaxed=expand("results/relaxed/{shard}.parquet", shard=SHARDS),
         assignment=expand("results/bases/{shard}.parquet", shard=SHARDS),
         supercells=expand("results/supercells/{shard}.parquet", shard=SHARDS),
+        charges=charges_of("parquet", SHARDS),
         labels=expand("results/labels/{shard}.parquet", shard=SHARDS),
         checked_labels=expand("results/checked_labels/{shard}.parquet", shard=SHARDS),
         predicted=expand("results/predicted/{shard}.parquet", shard=SHARDS),

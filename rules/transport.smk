@@ -32,6 +32,7 @@ rule check_supercells:
     input:
         structures="results/structures/candidates.extxyz",
         manifest="results/structures/manifest.parquet",
+        charges=charges_of("h5", SHARDS),
         model=[local(path) for path in relaxing_files(config)],
         prototypes=local(f"{RESOURCES}/prototypes.yaml"),
     output:
@@ -102,6 +103,7 @@ rule cross_check_transport:
 rule cross_check_force_constants:
     """A few structures of each source fitted again with hiphive and with symfc, to the same forces."""
     input:
+        charges=charges_of("h5", SHARDS),
         forces_reference=expand("results/labels/{shard}.h5", shard=SHARDS),
         forces_predicted=expand("results/predicted/{shard}.h5", shard=SHARDS),
         records_reference=expand(

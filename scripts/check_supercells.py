@@ -10,6 +10,7 @@ from phonoscreen.stages.relaxing import relaxing_engine
 from phonoscreen.stages.supercell_size import compare_supercells, not_possible, relaxed_primitive, small_structures
 from phonoscreen.stages.transport import transport_of
 from phonoscreen.structures.candidate import read_structures_by_id
+from phonoscreen.structures.own_charges import OwnCharges
 from phonoscreen.structures.prototypes import read_prototypes
 from phonoscreen.structures.third_order_reach import ThirdOrderReach
 
@@ -26,12 +27,12 @@ def main(job):
     def check(structure_id):
         if left_out := not_possible(engine):
             return left_out
-        atoms = relaxed_primitive(
-            structures, structure_id, relaxing, job.params.relax, job.params.symmetry_tolerance_angstrom
-        )
+        tolerance = job.params.symmetry_tolerance_angstrom
+        atoms = relaxed_primitive(structures, structure_id, relaxing, job.params.relax, tolerance)
         return compare_supercells(
             atoms, structure_id, engine, supercell, job.params.force_constants, transport_of(job),
             job.params.supercell["displacement_angstrom"], job.params.seed, reach,
+            OwnCharges(job.input.get("charges")),
         )  # fmt: skip
 
     run_shard(job, chosen, check, stage="check_supercells")

@@ -8,10 +8,13 @@ from phonoscreen.audit.shard import run_shard
 from phonoscreen.force_constants.fit import FitterPool
 from phonoscreen.force_constants.settings import FitSettings
 from phonoscreen.stages.force_constants import fit_structure
+from phonoscreen.structures.own_charges import OwnCharges, blocked_without
 
 
 def main(job):
-    upstream = read_records(job.input.forces_records)
+    own = job.input.get("charges_records")
+    upstream = blocked_without(read_records(job.input.forces_records), read_records(own) if own else None)
+    charges = OwnCharges(job.input.get("charges"))
     assigned = read_records(job.input.assignment).set_index("structure_id")
     settings = FitSettings.from_section(job.params.fit)
 
@@ -22,7 +25,7 @@ def main(job):
             def fit(structure_id):
                 return fit_structure(
                     pool, assigned.loc[structure_id], forces[structure_id], supercells[structure_id],
-                    job.params.learning_curve,
+                    charges, job.params.learning_curve,
                 )  # fmt: skip
 
             ids = list(upstream["structure_id"])

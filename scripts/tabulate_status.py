@@ -11,6 +11,7 @@ STAGES = {
     ("relax_structures", ""): "relaxed",
     ("build_symmetry_bases", ""): "assignment",
     ("displace_supercells", ""): "supercells",
+    ("calculate_charges", ""): "charges",
     ("label_forces", ""): "labels",
     ("check_labels", ""): "checked_labels",
     ("predict_forces", ""): "predicted",
@@ -26,13 +27,10 @@ STAGES = {
 
 def main(job):
     manifest = pandas.read_parquet(job.input.manifest)
-    records = {stage: read_records(getattr(job.input, name)) for stage, name in STAGES.items()}
-    timings = timing_table(
-        manifest,
-        records["displace_supercells", ""],
-        records["label_forces", ""],
-        records["predict_forces", ""],
-    )
+    there = {stage: job.input.get(name) for stage, name in STAGES.items()}  # charges are on request
+    records = {stage: read_records(paths) for stage, paths in there.items() if paths}
+    timed = (records[stage, ""] for stage in ("displace_supercells", "label_forces", "predict_forces"))
+    timings = timing_table(manifest, *timed)
     write_tables(job.output, status=status_counts(records, len(manifest)), timings=timings)
 
 

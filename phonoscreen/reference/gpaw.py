@@ -82,6 +82,7 @@ class GpawCode:
     """
 
     kind, log = "gpaw", "output.txt"
+    script = _RUN
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = {
@@ -121,8 +122,12 @@ class GpawCode:
             "numbers": atoms.numbers.tolist(), "cell": atoms.cell.tolist(), "positions": atoms.positions.tolist(),
             "parameters": self.parameters(atoms, remedy),
         }  # fmt: skip
-        (folder / "calculation.json").write_text(json.dumps(document))
-        (folder / "run.py").write_text(_RUN)
+        (folder / "calculation.json").write_text(json.dumps({**document, **self.further_inputs(atoms)}))
+        (folder / "run.py").write_text(self.script)
+
+    def further_inputs(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what ``run.py`` needs besides the crystal and the parameters."""
+        return {}
 
     def read(self, folder: Path, atoms: Atoms) -> dict[str, Any]:
         """Return energy, forces and stress; why there are none is looked for in what GPAW has printed."""
@@ -182,7 +187,11 @@ def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> Progr
     StudyError
         If it cannot calculate the functional.
     """
-    code = GpawCode(settings)
+    return run_with(GpawCode(settings), settings, folder)
+
+
+def run_with(code: GpawCode, settings: Mapping[str, Any], folder: str | Path) -> ProgramEngine:
+    """Return the engine of a code that runs GPAW; as ``make``."""
     if settings.get("mode", "run") == "run" and not settings.get("command"):
         _check_installed(settings["model"])
     return program_engine(code, settings, folder)

@@ -142,6 +142,11 @@ class ProgramEngine:
         MachineError
             If the machine failed, or the time of the job does not suffice for one more calculation.
         """
+        results = self.results_of(atoms, label)
+        return results["energy_ev"], results["forces"], results["stress"]
+
+    def results_of(self, atoms: Atoms, label: str) -> Mapping[str, Any]:
+        """Return all results of a calculation, as ``Calculation`` has them; errors as in ``evaluate``."""
         check_geometry(atoms, label)
         found = self._store.find(self._code.identity(atoms), atoms)
         if found is None or (found.failure and self._again):
@@ -152,7 +157,7 @@ class ProgramEngine:
                 str(found.about.get("message") or FAILURES.get(found.failure, found.failure)), failure=found.failure,
                 where=f"{label}, {self.name}", fix="other settings of the engine, or leave this structure out",
             )  # fmt: skip
-        return found.results["energy_ev"], found.results["forces"], found.results["stress"]
+        return found.results
 
     def _obtain(self, atoms, label):
         folder = self._folder.joinpath(*map(file_name, label.split("/")))

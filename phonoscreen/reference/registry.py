@@ -17,6 +17,9 @@ from phonoscreen.audit.work import WORK
 INPUTS = WORK / "inputs"
 """Inputs of calculations that are run elsewhere, a folder each below that of their structure."""
 
+CHARGES = "_charges"
+"""End of the name of the module that calculates Born charges with an engine."""
+
 if TYPE_CHECKING:
     from phonoscreen.audit.job import Job
     from phonoscreen.reference.base import Engine
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 def engines() -> list[str]:
     """Return the names of the engines there are: the modules of this package that have a function ``make``."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef make(" in path.read_text())
+    made = (path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef make(" in path.read_text())
+    return sorted(name for name in made if not name.endswith(CHARGES))
 
 
 def engine_of(job: Job, settings: Mapping[str, Any] | None = None, folder: str = "calculations") -> Engine:
@@ -56,7 +60,7 @@ def waiting_inputs(settings: Mapping[str, Any]) -> tuple[Path, list[str], str]:
     ----------
     settings : of a DFT code
     """
-    code = importlib.import_module(f"phonoscreen.reference.{settings['engine']}").code_of_settings(settings)
+    code = _module(settings).code_of_settings(settings)
     return INPUTS / "calculations", list(code.command_elsewhere), code.log
 
 
@@ -79,4 +83,9 @@ def make_engine(settings: Mapping[str, Any], threads: int, folder: str | Path | 
         raise StudyError(
             f"unknown reference engine {kind!r}", where="reference/engine", fix=f"use one of {', '.join(engines())}"
         )
-    return importlib.import_module(f"phonoscreen.reference.{kind}").make(settings, threads, folder)
+    return _module(settings).make(settings, threads, folder)
+
+
+def _module(settings):
+    ending = CHARGES if settings.get("charges") else ""
+    return importlib.import_module(f"phonoscreen.reference.{settings['engine']}{ending}")

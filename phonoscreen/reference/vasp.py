@@ -123,6 +123,8 @@ class VaspCode:
     """
 
     kind, log = "vasp", "vasp.log"
+    tags: Mapping[str, str] = {}
+    """Of INCAR, besides those of ``incar``."""
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = {
@@ -157,7 +159,7 @@ class VaspCode:
         given, change = self.settings, _REMEDIES[remedy]
         grouped = atoms[_grouped(atoms)]
         write(folder / "POSCAR", grouped, format="vasp", direct=True, sort=False)
-        tags = incar(given["cutoff_ev"], given["functional"], given["smearing_ev"], change)
+        tags = incar(given["cutoff_ev"], given["functional"], given["smearing_ev"], {**change, **self.tags})
         (folder / "INCAR").write_text(tags)
         centred = given["k_points"] == "gamma_centred" or remedy == "k_points"
         grid = " ".join(map(str, k_grid(atoms.cell, given["k_spacing_per_angstrom"])))
@@ -257,9 +259,14 @@ def make(settings: Mapping[str, Any], threads: int, folder: str | Path) -> Progr
     StudyError
         If no command is given.
     """
+    return run_with(VaspCode(settings), settings, folder)
+
+
+def run_with(code: VaspCode, settings: Mapping[str, Any], folder: str | Path) -> ProgramEngine:
+    """Return the engine of a code that runs VASP; as ``make``."""
     if settings.get("mode", "run") == "run" and not settings.get("command"):
         raise StudyError(
             "no VASP command", where="config reference.vasp.command",
             fix="set it, for example to 'mpirun -n {tasks} vasp_std'",
         )  # fmt: skip
-    return program_engine(VaspCode(settings), settings, folder)
+    return program_engine(code, settings, folder)

@@ -15,6 +15,7 @@ from phonoscreen.stages.force_constants import fit_arguments
 from phonoscreen.stages.refit import fit_task
 from phonoscreen.stages.transport import settings_of
 from phonoscreen.structures.labelled_supercells import read_labelled
+from phonoscreen.structures.own_charges import OwnCharges
 from phonoscreen.transport.solve import solve
 
 if TYPE_CHECKING:
@@ -41,14 +42,15 @@ def smallest_labelled(paths: "Iterable[str | os.PathLike]") -> list[str]:
 
 
 def converge_structures(
-    forces: "ShardFiles", supercells: "ShardFiles", shells: Mapping[str, int], force_constants: dict, transport: dict,
-    choices: dict,
+    forces: "ShardFiles", supercells: "ShardFiles", charges: OwnCharges, shells: Mapping[str, int],
+    force_constants: dict, transport: dict, choices: dict,
 ) -> list[dict]:  # fmt: skip
     """Vary the choices for each of the structures that ``convergence.structures`` names.
 
     Parameters
     ----------
     forces, supercells : ``ShardFiles`` of the labels or predictions, and of the displaced supercells
+    charges : of the study, where it has a stage for them
     shells : neighbour shells inside the third-order cutoff of each structure (``third_shell`` of the assignment)
     force_constants, transport : sections of the settings
     choices : section ``convergence``; without ``structures`` the one with the smallest supercell is taken
@@ -67,6 +69,7 @@ def converge_structures(
         wanted = smallest_labelled(dict.fromkeys(forces.values()))
     for structure_id in forces.in_order(wanted):
         data = read_labelled(forces.group(structure_id), supercells.group(structure_id))
+        data = charges.put_into(data, structure_id)
         own = {**force_constants, "third_shells": int(shells[structure_id])}
         found = convergence(data.crystal, data.repetitions, fit_arguments(data), own, transport, choices)
         rows += [{"structure_id": structure_id, "source": choices["source"], **row} for row in found]

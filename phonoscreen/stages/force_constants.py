@@ -12,6 +12,7 @@ from phonoscreen.force_constants.finite_displacements import complete_by_symmetr
 from phonoscreen.force_constants.learning_curve import learning_curve
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.structures.labelled_supercells import read_labelled
+from phonoscreen.structures.own_charges import OwnCharges
 from phonoscreen.structures.store import crystal_arrays
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def fit_structure(
     assigned: Mapping[str, Any],
     group: "h5py.Group",
     supercell: "h5py.Group",
+    own_charges: OwnCharges,
     with_learning_curve: bool = False,
 ) -> Outcome:
     """Fit the force constants of one structure.
@@ -42,6 +44,7 @@ def fit_structure(
     group : HDF5 group with ``forces`` and perhaps ``supercell_index``, ``committee_forces``, ``residual_forces``,
         ``born_charges`` and ``dielectric``
     supercell : HDF5 group with ``displacements`` and the primitive cell
+    own_charges : of the study, where it has a stage for them
     with_learning_curve : also fit to fewer supercells, see ``learning_curve``
 
     Returns
@@ -50,7 +53,7 @@ def fit_structure(
     """
     # A model gives forces on what the study displaced; supercells that others displaced are for labels alone.
     rows = slice(int(supercell.attrs.get("n_of_others", 0)) if "committee_forces" in group else 0, None)
-    data = read_labelled(group, supercell, rows)
+    data = own_charges.put_into(read_labelled(group, supercell, rows), supercell.name.strip("/"))
     crystal, samples = data.crystal, fit_arguments(data)
     committee = group["committee_forces"][:, rows] if "committee_forces" in group else None
     charges, single = samples["charges"], is_single(data.displacements)

@@ -34,6 +34,7 @@ from phonoscreen.phonons.dipoles import dipole_constants, dipole_forces
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
 from phonoscreen.stages.force_constants import fit_arguments
 from phonoscreen.structures.labelled_supercells import read_labelled
+from phonoscreen.structures.own_charges import OwnCharges
 
 if TYPE_CHECKING:
     import pandas
@@ -271,8 +272,8 @@ COLUMNS = (
 
 
 def compare_structures(
-    chosen: Iterable[str], forces: "ShardFiles", supercells: "ShardFiles", shells: Mapping[str, int],
-    force_constants: dict,
+    chosen: Iterable[str], forces: "ShardFiles", supercells: "ShardFiles", charges: OwnCharges,
+    shells: Mapping[str, int], force_constants: dict,
 ) -> list[dict]:  # fmt: skip
     """Compare this project's fit of some structures with that of every other program.
 
@@ -280,6 +281,7 @@ def compare_structures(
     ----------
     chosen : ids of the structures; those without forces are left out
     forces, supercells : ``ShardFiles`` of the labels or predictions, and of the displaced supercells
+    charges : of the study, where it has a stage for them
     shells : neighbour shells inside the third-order cutoff of each structure (``third_shell`` of the assignment)
     force_constants : section of the study's settings
 
@@ -290,6 +292,7 @@ def compare_structures(
     rows = []
     for structure_id in forces.in_order(chosen):
         data = read_labelled(forces.group(structure_id), supercells.group(structure_id))
+        data = charges.put_into(data, structure_id)
         own = {**force_constants, "third_shells": int(shells[structure_id])}
         arguments = (data.crystal, data.repetitions, fit_arguments(data), own)
         for program in PROGRAMS:

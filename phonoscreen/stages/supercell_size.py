@@ -17,6 +17,7 @@ from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.stages.refit import fit_task
 from phonoscreen.stages.transport import solve_structure
+from phonoscreen.structures.own_charges import OwnCharges
 from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.relaxation import LIMITS, relax
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
@@ -101,6 +102,7 @@ def compare_supercells(
     displacement_angstrom: float,
     seed: int,
     reach: ThirdOrderReach,
+    charges: OwnCharges,
 ) -> Outcome:
     """Solve a structure with the study's supercell and with the next larger one, both on reference forces.
 
@@ -114,6 +116,7 @@ def compare_supercells(
     displacement_angstrom : displacement of every atom
     seed : the study's seed
     reach : of the third order by structure type
+    charges : of the study, where it has a stage for them
 
     Returns
     -------
@@ -125,7 +128,7 @@ def compare_supercells(
     for name in ("study", "larger"):
         assigned, kappa = _solve(
             atoms, crystal, structure_id, engine, settings, force_constants, transport, displacement_angstrom, seed,
-            reach,
+            reach, charges,
         )  # fmt: skip
         values[f"repetitions_{name}"] = assigned["repetitions"]
         values[f"n_supercell_atoms_{name}"] = assigned["n_supercell_atoms"]
@@ -139,7 +142,17 @@ def compare_supercells(
 
 
 def _solve(
-    atoms, crystal, structure_id, engine, settings, force_constants, transport, displacement_angstrom, seed, reach
+    atoms,
+    crystal,
+    structure_id,
+    engine,
+    settings,
+    force_constants,
+    transport,
+    displacement_angstrom,
+    seed,
+    reach,
+    own_charges,
 ):
     """Return assignment and transport values of one supercell."""
     with h5py.File("bases", "w", driver="core", backing_store=False) as store:
@@ -152,6 +165,7 @@ def _solve(
     forces = [engine.forces(displaced_supercell(perfect, move), structure_id)[1] for move in moves]
     residual = engine.forces(perfect, structure_id)[1]
     charges = engine.charges(atoms, structure_id) if hasattr(engine, "charges") else None
+    charges = own_charges.of(structure_id, charges)
     if charges is not None:
         charges = check_charges(crystal, *charges)
     samples = {"displacements": moves, "forces": numpy.array(forces), "residual_forces": residual, "charges": charges}

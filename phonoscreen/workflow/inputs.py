@@ -124,6 +124,34 @@ def model_code(config: dict) -> str:
     return f"phonoscreen/forcefield/models/{config['force_model']['kind']}.py"
 
 
+CHARGES_CODES = ("gpaw", "vasp")
+"""Engines that calculate Born charges."""
+
+
+def charges_settings(config: dict) -> dict:
+    """Return the settings that decide the Born charges of a study; those of the reference where it calculates them."""
+    charges = config["charges"]
+    if charges["source"] != "calculated":
+        return {"source": charges["source"]}
+    engine = engine_settings(config["reference"], "supercell")
+    spacing = charges["k_spacing_per_angstrom"]
+    return {**engine, "source": "calculated", "charges": True, "k_spacing_per_angstrom": spacing}
+
+
+def charges_files(charges: dict) -> list[str]:
+    """Return the files that Born charges are read from: BORN and outputs of VASP in a folder per structure."""
+    if charges["source"] != "files":
+        return []
+    folder = Path(charges["folder"])
+    return sorted(str(path) for name in ("BORN*", "vasprun.xml*", "OUTCAR*") for path in folder.glob(f"*/{name}"))
+
+
+def charges_code(config: dict) -> list[str]:
+    """Return the file of the engine that calculates Born charges, of which alone the code counts there."""
+    calculated = config["charges"]["source"] == "calculated"
+    return [f"phonoscreen/reference/{config['reference']['engine']}_charges.py"] if calculated else []
+
+
 def relaxing_settings(config: dict) -> dict:
     """Return the settings of the engine that relaxes, as ``engine_settings`` does: ``relax.engine`` chooses it."""
     engine = config["relax"]["engine"]

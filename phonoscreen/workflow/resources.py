@@ -30,6 +30,8 @@ DFT_CELL_SECONDS = 300.0
 """Of one calculation of a primitive cell, in a relaxation (estimate)."""
 STEPS_OF_RELAXATION = 279 / 55
 """Calculations in the relaxation of a structure: 279 in that of the 55 compounds of ``profiles/laptop``."""
+DISPLACEMENTS_FOR_CHARGES = 30.0
+"""What Born charges and the dielectric tensor cost, in calculations of a primitive cell (estimate)."""
 FREE_PER_COMPONENT = 0.857
 """Free force constants for each force component of one supercell, mean of the same compounds."""
 LAPTOP_EPOCHS, LAPTOP_DENSITY_ANGSTROM = 30, 40
@@ -67,6 +69,7 @@ COSTS = {
     "displace_supercells": Cost(200, 10, "shard", 0.02, 0.3),
     "calculate_relaxations": Cost(700, 30, "shard", 0.02, 6.6),
     "calculate_supercells": Cost(2200, 30, "labelled", 0.02, 43.0),
+    "calculate_charges": Cost(700, 30, "shard", 0.02, 6.6),
     "list_calculations": Cost(300, 10, "study", 0.05, 0.01),
     "label_forces": Cost(2200, 30, "labelled", 0.02, 43.0),
     "label_selected": Cost(1600, 30, "selected", 0.02, 43.0),
@@ -119,7 +122,7 @@ COSTS = {
 
 _TRAINING = ("train_member", "train_point", "ablate_model", "replay_selection")
 _TRANSPORT = ("solve_bte", "check_supercells", "cross_check_transport", "converge_transport")
-_REFERENCE = ("relax_structures", "label_forces", "label_selected", "check_supercells")
+_REFERENCE = ("relax_structures", "calculate_charges", "label_forces", "label_selected", "check_supercells")
 _SHARED = ("calculate_relaxations", "calculate_supercells")
 
 
@@ -206,7 +209,8 @@ class Needs:
         """Return whether the jobs of a rule run a DFT code; where others have calculated before, they only read."""
         reference, shared = self._config["reference"], jobs_per_shard(self._config) > 1
         relaxed_otherwise = rule == "relax_structures" and self._config["relax"]["engine"] != "reference"
-        reads = relaxed_otherwise or (shared and rule in ("relax_structures", "label_forces"))
+        charges_of_files = rule == "calculate_charges" and self._config["charges"]["source"] != "calculated"
+        reads = relaxed_otherwise or charges_of_files or (shared and rule in ("relax_structures", "label_forces"))
         return reference["engine"] in DFT_CODES and rule in (*_REFERENCE, *_SHARED) and not reads
 
     def matrix_mb(self) -> int:
@@ -226,7 +230,7 @@ class Needs:
         if rule in _TRANSPORT:  # pairs of wave vectors
             return measured * (config["transport"]["mesh_density_angstrom"] / LAPTOP_DENSITY_ANGSTROM) ** 6
         if self.runs_dft(rule):
-            cell = rule in ("relax_structures", "calculate_relaxations")
+            cell = rule in ("relax_structures", "calculate_relaxations", "calculate_charges")
             single = DFT_CELL_SECONDS if cell else DFT_SECONDS
             return single * self._calculations_each(rule) / self.tasks(rule) / self._jobs(rule)
         return measured
@@ -246,7 +250,8 @@ class Needs:
     def calculations(self, rule: str, wildcards: Any) -> float:
         """Return how many calculations of the reference engine a job of a rule is expected to start."""
         engine = self._config["reference"]["engine"]
-        made_elsewhere = engine in ("collected", "force_sets")
+        of_files = rule == "calculate_charges" and self._config["charges"]["source"] != "calculated"
+        made_elsewhere = engine in ("collected", "force_sets") or of_files
         if rule not in (*_REFERENCE, *_SHARED) or made_elsewhere or (engine in DFT_CODES) != self.runs_dft(rule):
             return 0.0
         return self.structures(rule, wildcards) * self._calculations_each(rule) / self._jobs(rule)
@@ -264,6 +269,7 @@ class Needs:
         """Return the calculations of a structure: steps of the relaxation, supercells and the undisplaced one."""
         labels = 1 + self.supercells("reference")
         each = {"relax_structures": STEPS_OF_RELAXATION, "label_forces": labels, "label_selected": 2.0}
+        each |= {"calculate_charges": DISPLACEMENTS_FOR_CHARGES}
         each |= {"calculate_relaxations": STEPS_OF_RELAXATION, "calculate_supercells": labels}
         return each.get(rule, STEPS_OF_RELAXATION + 2 * labels)
 

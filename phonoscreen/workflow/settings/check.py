@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.code import ROOT
+from phonoscreen.workflow.inputs import CHARGES_CODES
 from phonoscreen.workflow.settings.describe import allowed, places_of, section_at
 from phonoscreen.workflow.settings.study import Study
 
@@ -163,6 +164,7 @@ def _contradictions(config):
             "name the folder of existing outputs",
         )
     yield from _of_calculations(config)
+    yield from _of_charges(config["charges"], reference["engine"])
     if reference["engine"] == "force_sets" and source["kind"] != "force_sets":
         yield (
             f"reference/engine is force_sets but source/kind is {source['kind']}",
@@ -170,6 +172,20 @@ def _contradictions(config):
         )
     if config["transport"]["solver"] == "shengbte" and not config["transport"]["command"]:
         yield "transport/solver is shengbte but transport/command is not set", "name your executable of ShengBTE"
+
+
+def _of_charges(charges, engine):
+    """Yield contradictions of the Born charges."""
+    if charges["source"] == "files" and not (charges["folder"] and Path(charges["folder"]).is_dir()):
+        yield (
+            f"charges/source is files but charges/folder {charges['folder'] or ''} is no folder",
+            "name a folder with a folder per structure id",
+        )
+    if charges["source"] == "calculated" and engine not in CHARGES_CODES:
+        yield (
+            f"charges/source is calculated, which reference/engine {engine} does not",
+            f"use reference/engine {' or '.join(CHARGES_CODES)}, or give files (charges/source: files)",
+        )
 
 
 def _of_calculations(config):

@@ -142,6 +142,19 @@ class MethodOfOrder(Section):
     fourth: Method = "least_squares"
 
 
+class Charges(Section):
+    """Born charges and dielectric tensors, which the long-range part of polar crystals needs."""
+
+    source: Literal["reference", "calculated", "files"] = "reference"
+    """Those that come with the reference forces, if any (BORN beside collected outputs, force sets); calculated by the
+    DFT code of the reference (gpaw or vasp) for every relaxed crystal; or files."""
+    folder: optional(Text) = None
+    """Folder with a folder per structure id that holds BORN, or vasprun.xml or OUTCAR of VASP with LEPSILON (source
+    files)."""
+    k_spacing_per_angstrom: number(0.05, 1) = 0.3
+    """Largest distance of k points (source calculated) [OWN]."""
+
+
 class ForceConstants(Section):
     """Force constants from displaced supercells."""
 
@@ -190,7 +203,7 @@ class Transport(Section):
     coherence_sum: Literal["cell_average", "bare"] = "cell_average"
     """Coherences averaged over the cell of each wave vector, or the bare sum that phono3py takes [OWN]."""
     non_analytic_correction: Switch = True
-    """Long-range dipoles where Born charges are known (a BORN file beside collected outputs) [OWN]."""
+    """Long-range dipoles where Born charges are known (section charges) [OWN]."""
     iterations_max: Natural = 500
     """Steps of the full solution."""
     iterations_tolerance: number(above=0, high=0.1) = 1e-5
@@ -241,7 +254,8 @@ class Bonding(Section):
 
 
 Stage = Literal[
-    "relax_structures", "build_symmetry_bases", "displace_supercells", "label_forces", "check_labels", "label_selected",
+    "relax_structures", "build_symmetry_bases", "displace_supercells", "calculate_charges", "label_forces",
+    "check_labels", "label_selected",
     "check_selected", "query_committee", "validate_round", "predict_forces", "fit_force_constants", "check_stability",
     "solve_bte", "check_supercells", "analyse_bonding", "predict_point",
 ]  # fmt: skip
@@ -263,6 +277,7 @@ class Study(Section):
     force_model: ForceModel = ForceModel()
     training: Training = Training()
     active_learning: ActiveLearning = ActiveLearning()
+    charges: Charges = Charges()
     force_constants: ForceConstants = ForceConstants()
     stability: Stability = Stability()
     transport: Transport = Transport()
