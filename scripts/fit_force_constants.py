@@ -25,7 +25,7 @@ def main(job):
             def fit(structure_id):
                 return fit_structure(
                     pool, assigned.loc[structure_id], forces[structure_id], supercells[structure_id],
-                    charges, job.params.learning_curve,
+                    job.params.learning_curve, charges,
                 )  # fmt: skip
 
             ids = list(upstream["structure_id"])

@@ -12,7 +12,7 @@ from phonoscreen.force_constants.finite_displacements import complete_by_symmetr
 from phonoscreen.force_constants.learning_curve import learning_curve
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.structures.labelled_supercells import read_labelled
-from phonoscreen.structures.own_charges import OwnCharges
+from phonoscreen.structures.own_charges import FROM_LABELS, OwnCharges
 from phonoscreen.structures.store import crystal_arrays
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def fit_structure(
     assigned: Mapping[str, Any],
     group: "h5py.Group",
     supercell: "h5py.Group",
-    own_charges: OwnCharges,
     with_learning_curve: bool = False,
+    own_charges: OwnCharges = FROM_LABELS,
 ) -> Outcome:
     """Fit the force constants of one structure.
 
@@ -44,8 +44,8 @@ def fit_structure(
     group : HDF5 group with ``forces`` and perhaps ``supercell_index``, ``committee_forces``, ``residual_forces``,
         ``born_charges`` and ``dielectric``
     supercell : HDF5 group with ``displacements`` and the primitive cell
-    own_charges : of the study, where it has a stage for them
     with_learning_curve : also fit to fewer supercells, see ``learning_curve``
+    own_charges : of the study, where it has a stage for them
 
     Returns
     -------

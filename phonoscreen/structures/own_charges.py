@@ -47,6 +47,10 @@ class OwnCharges:
         return replace(data, charges=self.of(structure_id, data.charges))
 
 
+FROM_LABELS = OwnCharges()
+"""For a study without such a stage."""
+
+
 def blocked_without(upstream: pandas.DataFrame, charges: pandas.DataFrame | None) -> pandas.DataFrame:
     """Return the records of the stage before, with those of ``calculate_charges`` in their place where it failed.
 
