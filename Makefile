@@ -15,7 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download
+.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -57,6 +57,11 @@ runs/labels/pool.csv: .venv/.complete resources/enumeration.yaml
 teacher-labels: .venv-nequix/.complete runs/labels/pool.csv
 	OMP_NUM_THREADS=1 .venv-nequix/bin/python -m phonoscreen.stages.label_library runs/labels/pool.csv \
 		runs/labels/chunks --compounds $(COMPOUNDS) $(if $(EXCLUDE),--exclude $(EXCLUDE))
+
+# COHP of the compounds of resources/bonding/compounds.csv with GPAW, one after another; goes on where it stopped.
+bonding-records: .venv/.complete
+	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen.stages.bonding_product resources/bonding/cohp.h5 \
+		runs/bonding resources/bonding/compounds.csv
 
 # The published model from the kept labels: five members one after another, goes on where it stopped, judged, published.
 published-model: .venv/.complete

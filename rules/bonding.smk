@@ -2,6 +2,7 @@ rule analyse_bonding:
     """Bonding and antibonding states from COHP for structures of one shard."""
     input:
         outputs=bonding_outputs,
+        records=bonding_records,
         relaxed="results/relaxed/{shard}.h5",
         relaxed_records="results/relaxed/{shard}.parquet",
         transport_records="results/transport/predicted/{shard}.parquet",
@@ -25,6 +26,7 @@ rule analyse_bonding:
         installed=bonding_program(config["bonding"]["engine"]),
         outputs=unwatched(config["bonding"]["outputs"]),
         structures_max=config["bonding"]["structures_max"],
+        budget_cpu_minutes=config["bonding"]["budget_cpu_minutes"],
         seed=config["seed"],
     script:
         "../scripts/analyse_bonding.py"

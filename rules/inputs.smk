@@ -38,6 +38,14 @@ def bonding_outputs(wildcards):
     return f"results/outputs/bonding/{wildcards.shard}.json"
 
 
+def bonding_records(wildcards):
+    """COHP that was calculated before, if the study takes any."""
+    bonding = config["bonding"]
+    if bonding["engine"] != "gpaw" or bonding["records"] is None:
+        return []
+    return [local(bonding["records"])]
+
+
 def labels_until(wildcards):
     """Labels of the rounds before this one."""
     return expand(

@@ -9,6 +9,7 @@ rule write_summary:
         transport="results/tables/transport.parquet",
         modes="results/tables/modes.parquet",
         bonding="results/tables/bonding.parquet",
+        bonds="results/tables/bonds.parquet",
         rounds="results/tables/rounds.parquet",
         round_errors="results/tables/round_errors.parquet",
         histories="results/tables/histories.parquet",

@@ -285,10 +285,11 @@ rule tabulate_transport:
 
 
 rule tabulate_bonding:
-    """Bonding and antibonding beside the predicted thermal conductivity."""
+    """Bonding and antibonding beside the predicted thermal conductivity, and the bonds of each structure."""
     input:
         manifest="results/structures/manifest.parquet",
         bonding=expand("results/bonding/{shard}.parquet", shard=SHARDS),
+        arrays=expand("results/bonding/{shard}.h5", shard=SHARDS),
         transport_predicted=expand(
             "results/transport/predicted/{shard}.parquet", shard=SHARDS
         ),
@@ -299,6 +300,13 @@ rule tabulate_bonding:
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "bonding"},
+        ),
+        bonds="results/tables/bonds.parquet",
+        bonds_csv=report(
+            "results/tables/bonds.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "bonds"},
         ),
     log:
         "logs/tabulate_bonding.log",

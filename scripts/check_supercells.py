@@ -31,8 +31,7 @@ def main(job):
         atoms = relaxed_primitive(structures, structure_id, relaxing, job.params.relax, tolerance)
         return compare_supercells(
             atoms, structure_id, engine, supercell, job.params.force_constants, transport_of(job),
-            job.params.supercell["displacement_angstrom"], job.params.seed, reach,
-            OwnCharges(job.input.get("charges")),
+            job.params.supercell["displacement_angstrom"], job.params.seed, reach, OwnCharges(job.input.get("charges")),
         )  # fmt: skip
 
     run_shard(job, chosen, check, stage="check_supercells")

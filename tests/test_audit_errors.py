@@ -169,13 +169,13 @@ def test_bonding_without_its_program_is_skipped_with_the_reason(tmp_path, monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "gpaw is not installed" in what_is_missing("gpaw") and not bonding_program("gpaw")
     assert what_is_missing("lobster") is None and bonding_program("lobster")
-    row = {"structure_id": "a", "part": "training", "prototype": "225-AB", "n_atoms": 2, "shard": "0000"}
-    pandas.DataFrame([row]).to_parquet(tmp_path / "m.parquet")
+    row = {"structure_id": "a", "formula": "NaCl", "part": "training", "prototype": "225-AB", "n_atoms": 2}
+    pandas.DataFrame([{**row, "shard": "0000"}]).to_parquet(tmp_path / "m.parquet")
     for name in ("r", "t"):
         record = {"structure_id": "a", "stage": "before", "status": "ok", "reason": ""}
         write_records([record], tmp_path / f"{name}.parquet")
     with h5py.File(tmp_path / "r.h5", "w") as store:
-        store.create_group("a")
+        store["a/cell"], store["a/scaled_positions"], store["a/numbers"] = numpy.eye(3), numpy.zeros((1, 3)), [11]
     inputs = {
         "manifest": "m.parquet",
         "relaxed_records": "r.parquet",
@@ -185,7 +185,7 @@ def test_bonding_without_its_program_is_skipped_with_the_reason(tmp_path, monkey
     run_script(
         "analyse_bonding", input={name: str(tmp_path / path) for name, path in inputs.items()},
         output={"arrays": str(tmp_path / "o.h5"), "records": str(tmp_path / "o.parquet")},
-        params={"engine": "gpaw", "outputs": None, "structures_max": 5, "seed": 0},
+        params={"engine": "gpaw", "outputs": None, "structures_max": 5, "budget_cpu_minutes": None, "seed": 0},
     )  # fmt: skip
     record = read_records(tmp_path / "o.parquet").iloc[0]
     assert record["status"] == "skipped" and "C compiler" in record["reason"]

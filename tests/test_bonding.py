@@ -20,7 +20,7 @@ from phonoscreen.bonding.cohp import (
 from phonoscreen.bonding.engines import find_cohp
 from phonoscreen.bonding.lobster import read_lobster, write_lobster
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
-from phonoscreen.bonding.selection import choose_structures
+from phonoscreen.bonding.selection import order_of_structures
 from phonoscreen.bonding.tetrahedra import states_below, tetrahedra_of
 from phonoscreen.bonding.xtb import solve_xtb
 from phonoscreen.crystal.constants import Crystal
@@ -134,24 +134,21 @@ def test_bad_input_gets_an_error(silicon, tmp_path):
         find_cohp(flat, "h", engine="tblite")
 
 
-def test_selection_takes_every_class_in_turn():
+def test_order_takes_every_class_in_turn():
     manifest = pandas.DataFrame(
         {"structure_id": list("abcdef"), "prototype": ["x"] * 4 + ["y"] * 2, "n_atoms": [2] * 4 + [3] * 2}
     )
-    chosen = choose_structures(manifest, 4, seed=1)
-    assert len(chosen) == 4 and set("ef") < chosen
-    assert chosen == choose_structures(manifest[::-1], 4, seed=1)
-    assert choose_structures(manifest, 2, seed=1) < chosen
-    first = choose_structures(manifest, 1, seed=1)
-    assert first < set("abcd")  # the class of small cells comes first
-    assert choose_structures(manifest, None, seed=1) == set("abcdef")
+    order = order_of_structures(manifest, seed=1)
+    assert set("ef") < set(order[:4]) and set(order) == set("abcdef")
+    assert order == order_of_structures(manifest[::-1], seed=1)
+    assert order[0] in "abcd"  # the class of small cells comes first
 
 
 @pytest.fixture
 def shard(silicon, tmp_path):
     """Inputs of the script: silicon twice, a structure whose conductivity failed, and one that did not relax."""
     ids = ["si-1", "si-2", "unsolved", "unrelaxed"]
-    manifest = pandas.DataFrame({"structure_id": ids, "prototype": "227-A", "n_atoms": 2})
+    manifest = pandas.DataFrame({"structure_id": ids, "formula": "Si", "prototype": "227-A", "n_atoms": 2})
     relaxed = manifest.assign(stage="relax_structures", status=["ok"] * 3 + ["failed"], reason=["", "", "", "no"])
     transport = manifest.assign(stage="solve_bte", status=["ok", "ok", "failed", "skipped"], reason=["", "", "a", "b"])
     paths = {name: str(tmp_path / name) for name in ("manifest", "relaxed", "relaxed_records", "transport_records")}
@@ -171,7 +168,13 @@ def test_script_records_every_structure(shard, make_job, monkeypatch, tmp_path, 
     job = make_job(
         input=shard,
         output={"arrays": "bonding.h5", "records": "bonding.parquet"},
-        params={"engine": "lobster", "outputs": str(tmp_path / "lobster"), "structures_max": None, "seed": 1},
+        params={
+            "engine": "lobster",
+            "outputs": str(tmp_path / "lobster"),
+            "structures_max": None,
+            "budget_cpu_minutes": None,
+            "seed": 1,
+        },
     )
     monkeypatch.setattr("phonoscreen.audit.job.run_job", lambda job, main: main(job))
     runpy.run_path(str(ROOT / "scripts/analyse_bonding.py"), init_globals={"snakemake": job})

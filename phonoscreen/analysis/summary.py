@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
+from phonoscreen.analysis.bonding import bonding_in_words
 from phonoscreen.analysis.classes import COUNTS
 from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.analysis.document import Document
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     import pandas
 
 TABLES = (
-    "table1", "status", "timings", "phonons", "transport", "modes", "bonding", "rounds", "round_errors", "histories",
-    "force_errors", "filter_records",
+    "table1", "status", "timings", "phonons", "transport", "modes", "bonding", "bonds", "rounds", "round_errors",
+    "histories", "force_errors", "filter_records",
 )  # fmt: skip
 """Tables that the page is made of, beside the headline numbers."""
 CHECKS = ("supercell_size", "transport", "force_constants")
@@ -78,8 +79,7 @@ def summarise(
     _checks(page, checks)
     _timings(page, tables["timings"], reference)
     page.heading("Bonding")
-    n = int((tables["bonding"]["status"] == "ok").sum())
-    page.paragraph(f"COHP from {bonding_engine}: {n} of {len(tables['bonding'])} structures.")
+    page.paragraph(bonding_in_words(tables["bonding"], tables["bonds"], bonding_engine))
     page.heading("Where the paper disagrees with itself")
     page.table(["first", "second", "note"], [[row["first"], row["second"], row["note"]] for row in contradictions])
     page.heading("Figures")

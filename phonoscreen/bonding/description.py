@@ -8,11 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ase import Atoms
-from ase.io import write
-
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.bonding.lobster import write_lobster
+from phonoscreen.bonding.lobster import write_contcar, write_lobster
 
 if TYPE_CHECKING:
     from phonoscreen.bonding.cohp import Cohp
@@ -35,13 +32,14 @@ class Description:
     condensed: dict[str, Any]
 
 
-def describe(cohp: Cohp, crystal: Crystal) -> Description:
+def describe(cohp: Cohp, crystal: Crystal, plot: str | Path | None = None) -> Description:
     """Run lobsterpy's automatic analysis on a COHP, with its own settings, through files as LOBSTER writes them.
 
     Parameters
     ----------
     cohp : with charges; without them all bonds are analysed, not those of cations to anions
     crystal : the crystal that it is of
+    plot : file for lobsterpy's plot of the relevant bonds, see ``describe_folder``
 
     Raises
     ------
@@ -51,13 +49,17 @@ def describe(cohp: Cohp, crystal: Crystal) -> Description:
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_lobster(cohp, folder)
-        atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
-        write(folder / "CONTCAR", atoms, format="vasp")
-        return describe_folder(folder)
+        write_contcar(crystal, folder / "CONTCAR")
+        return describe_folder(folder, plot)
 
 
-def describe_folder(folder: str | Path) -> Description:
+def describe_folder(folder: str | Path, plot: str | Path | None = None) -> Description:
     """Run lobsterpy's automatic analysis on a folder with CONTCAR, COHPCAR, ICOHPLIST and CHARGE.
+
+    Parameters
+    ----------
+    folder : of files that LOBSTER or ``write_lobster`` wrote
+    plot : file for lobsterpy's plot of the relevant bonds; with several inequivalent ions ``NAME-0.png`` and so on
 
     Raises
     ------
@@ -75,7 +77,10 @@ def describe_folder(folder: str | Path) -> Description:
             warnings.simplefilter("ignore")
             try:
                 found = Analysis.from_files(structure, strengths, curves, charges, which_bonds=which)
-                text = " ".join(Words(found).text)
+                words = Words(found)
+                text = " ".join(words.text)
+                if plot:
+                    words.plot_cohps(save=True, filename=str(plot), hide=True, ylim=[-15, 3])
             except Exception as error:  # lobsterpy raises whatever an unusual crystal leads it to
                 reason = f"{type(error).__name__}: {str(error)[:300]}"
                 continue

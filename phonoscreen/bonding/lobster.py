@@ -5,9 +5,12 @@ import re
 from pathlib import Path
 
 import numpy
+from ase import Atoms
+from ase.io import write
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.bonding.cohp import Cohp
+from phonoscreen.crystal.constants import Crystal
 
 _PAIR = re.compile(r"No\.(\d+):([A-Za-z]+)(\d+)->([A-Za-z]+)(\d+)\(")
 
@@ -156,6 +159,17 @@ def write_lobster(cohp: Cohp, folder: str | Path) -> None:
     (folder / "COHPCAR.lobster").write_text("\n".join(lines) + "\n")
     if cohp.mulliken is not None and cohp.loewdin is not None:
         _write_charges(cohp, folder / "CHARGE.lobster")
+
+
+def write_contcar(crystal: Crystal, path: str | Path) -> None:
+    """Write the crystal of a COHP as CONTCAR.
+
+    Coordinates are direct and without the noise of their last digits: an atom at -1e-17 is read back on the other side
+    of the cell, where the analysis of neighbours no longer finds the bonds that ICOHPLIST lists.
+    """
+    positions = numpy.round(crystal.scaled_positions, 10) + 0.0
+    write(path, Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=positions, pbc=True), format="vasp",
+          direct=True)  # fmt: skip
 
 
 def _write_charges(cohp, path):

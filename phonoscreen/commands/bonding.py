@@ -15,22 +15,27 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--engine", default="gpaw", choices=["gpaw", "tblite"], help="program that solves the electrons"
     )
+    parser.add_argument(
+        "--lobster-inputs", type=Path, metavar="FOLDER",
+        help="calculate nothing; write the inputs of VASP and LOBSTER to FOLDER/NAME (STRUCTURE may also be a file "
+        "results/relaxed/*.h5 of a study: a folder for each structure id, as bonding.outputs expects them)",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, help="folder to write (default: bonding_NAME)")
     parser.set_defaults(run=bonding)
 
 
 def bonding(arguments: argparse.Namespace) -> int:
     """Print the bonds and write curves, table, description and files that lobsterpy and pymatgen read."""
-    from ase.io import write
-
     from phonoscreen.bonding.cohp import bonding_and_antibonding, reconstructed_descriptors
     from phonoscreen.bonding.description import describe
-    from phonoscreen.bonding.lobster import write_lobster
+    from phonoscreen.bonding.lobster import write_contcar, write_lobster
 
-    atoms, crystal, cohp, engine = _solved(arguments)
+    if arguments.lobster_inputs:
+        return _write_inputs(arguments.structure, arguments.lobster_inputs)
+    crystal, cohp, engine = _solved(arguments)
     output = arguments.output or Path(f"bonding_{arguments.structure.stem}")
     write_lobster(cohp, output)
-    write(output / "CONTCAR", atoms, format="vasp")
+    write_contcar(crystal, output / "CONTCAR")
     rows = ["bond,length_angstrom,pairs,icohp_ev,engine,spilling"]
     for name, length, members in cohp.bond_types():
         strength = cohp.icohp_ev[members].mean()
@@ -40,7 +45,7 @@ def bonding(arguments: argparse.Namespace) -> int:
     (output / "bonds.csv").write_text("\n".join(rows) + "\n")
     ours, relevant = bonding_and_antibonding(cohp), reconstructed_descriptors(cohp)
     try:
-        words = describe(cohp, crystal).text
+        words = describe(cohp, crystal, output / "lobsterpy.png").text
     except StudyError as error:
         words = error.what
     lines = [
@@ -53,44 +58,79 @@ def bonding(arguments: argparse.Namespace) -> int:
     (output / "description.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     _draw(cohp, output / "cohp.pdf")
-    print(f"{output}: COHPCAR, ICOHPLIST and CHARGE.lobster, CONTCAR, bonds.csv, description.txt, cohp.pdf")
+    print(
+        f"{output}: COHPCAR, ICOHPLIST, CHARGE.lobster, CONTCAR, bonds.csv, description.txt, cohp.pdf, lobsterpy*.png"
+    )
     return 0
 
 
+def _write_inputs(path, folder):
+    """Write the inputs of VASP and LOBSTER for a crystal, or for all relaxed crystals of a shard of a study."""
+    from phonoscreen.audit.names import file_name
+    from phonoscreen.bonding.lobster_inputs import write_lobster_inputs
+    from phonoscreen.crystal.constants import Crystal
+
+    if path.suffix == ".h5":
+        import h5py
+
+        from phonoscreen.structures.store import read_crystal
+
+        try:
+            with h5py.File(path) as store:
+                crystals = {name: read_crystal(group) for name, group in store.items()}
+        except (OSError, KeyError) as error:
+            raise StudyError(
+                f"no relaxed crystals can be read: {error}", where=str(path), fix="name results/relaxed/SHARD.h5"
+            ) from error
+    else:
+        crystals = {path.stem: Crystal.from_ase(_read(path))}
+    refused = []
+    for name, crystal in crystals.items():
+        try:
+            write_lobster_inputs(crystal, folder / file_name(name), name)
+        except StudyError as error:
+            refused.append(f"{name}: {error.what}")
+    print("\n".join([*refused, f"{folder}: inputs of {len(crystals) - len(refused)} of {len(crystals)} crystals"]))
+    return 1 if refused else 0
+
+
 def _solved(arguments):
-    """Return atoms, crystal, COHP and the name of what it comes from."""
-    import gzip
-    from io import StringIO
-
-    from ase.io import read
-
+    """Return crystal, COHP and the name of what it comes from."""
     from phonoscreen.bonding.engines import find_cohp, what_is_missing
     from phonoscreen.bonding.lobster import read_lobster
     from phonoscreen.crystal.constants import Crystal
 
     path: Path = arguments.structure
-    atoms: Any
-    try:
-        if path.is_dir():
-            packed = path / "CONTCAR.gz"
-            text = gzip.open(packed, "rt").read() if packed.exists() else (path / "CONTCAR").read_text()
-            atoms = read(StringIO(text), format="vasp")
-        else:
-            atoms = read(path)
-    except Exception as error:  # the readers raise whatever a damaged file leads them to
-        raise StudyError(
-            f"no crystal can be read: {type(error).__name__}: {str(error)[:200]}", where=str(path),
-            fix="give a file of one crystal that ASE reads, or a folder of LOBSTER's outputs with CONTCAR",
-        ) from error  # fmt: skip
+    atoms = _read(path)
     crystal = Crystal.from_ase(atoms)
     if path.is_dir():
-        return atoms, crystal, read_lobster(path), "lobster"
+        return crystal, read_lobster(path), "lobster"
     missing = what_is_missing(arguments.engine)
     if missing:
         raise StudyError(missing, where=str(path), fix="install it, or take another --engine")
     if not atoms.cell.rank == 3:
         raise StudyError("the file has no lattice vectors", where=str(path), fix="give a crystal")
-    return atoms, crystal, find_cohp(crystal, path.stem, engine=arguments.engine), arguments.engine
+    return crystal, find_cohp(crystal, path.stem, engine=arguments.engine), arguments.engine
+
+
+def _read(path: Path) -> Any:
+    """Return the ``ase.Atoms`` of a file, or of the CONTCAR in a folder of LOBSTER's outputs."""
+    import gzip
+    from io import StringIO
+
+    from ase.io import read
+
+    try:
+        if not path.is_dir():
+            return read(path)
+        packed = path / "CONTCAR.gz"
+        text = gzip.open(packed, "rt").read() if packed.exists() else (path / "CONTCAR").read_text()
+        return read(StringIO(text), format="vasp")
+    except Exception as error:  # the readers raise whatever a damaged file leads them to
+        raise StudyError(
+            f"no crystal can be read: {type(error).__name__}: {str(error)[:200]}", where=str(path),
+            fix="give a file of one crystal that ASE reads, or a folder of LOBSTER's outputs with CONTCAR",
+        ) from error  # fmt: skip
 
 
 def _draw(cohp, path):

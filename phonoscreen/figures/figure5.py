@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.colors import LogNorm
 
-from phonoscreen.analysis.bonding import CORNER_ANTIBONDING_MIN, CORNER_BONDING_MAX, corner
+from phonoscreen.analysis.bonding import CORNER_ANTIBONDING_MIN, CORNER_BONDING_MAX, corner_in_words
 from phonoscreen.figures import style
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def draw(bonding: pandas.DataFrame, *, reference: str, cohp_engine: str) -> tupl
         f"({cohp_engine}), left the mean over all pairs of atoms, right a reconstruction of the paper's axes: the mean "
         "over the bonds above a tenth of the strongest ICOHP, with the corner that the paper singles out. "
         f"Coloured by the particle-like thermal conductivity from predicted forces ({len(solved)} solved). "
-        f"{_corner_in_words(known)} The force model learned from this reference: {reference}."
+        f"{corner_in_words(known)} The force model learned from this reference: {reference}."
     )
     return figure, caption
 
@@ -67,18 +67,3 @@ def _draw_map(axis, known, unit):
         s=1.3 * style.point_area(len(solved)), edgecolors="black",
         linewidths=0.3 if len(solved) <= style.MANY else 0, rasterized=len(solved) > style.MANY,
     )  # fmt: skip
-
-
-def _corner_in_words(known):
-    """Say what the corner holds, and name the structures in it that do not conduct poorly."""
-    inside = corner(known)
-    inside = inside[inside["kappa_p_w_per_m_k"] > 0].sort_values("kappa_p_w_per_m_k", ascending=False)
-    if not len(inside):
-        return "No solved structure lies in the corner."
-    above = inside[inside["kappa_p_w_per_m_k"] > 3]
-    named = ", ".join(f"{row.formula} ({row.kappa_p_w_per_m_k:.1f})" for row in above.head(5).itertuples())
-    exceptions = f"{len(above)} of them conduct better, in W/m/K: {named}" if len(above) else "none conducts better"
-    return (
-        f"The paper finds no structure above 3 W/m/K in the corner; here it holds {style.structures(len(inside))} and "
-        f"{exceptions}."
-    )

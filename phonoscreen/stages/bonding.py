@@ -2,16 +2,71 @@
 
 import json
 import time
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shard import Outcome
-from phonoscreen.bonding.cohp import Cohp, bonding_and_antibonding, reconstructed_descriptors
-from phonoscreen.bonding.description import describe
-from phonoscreen.bonding.engines import find_cohp
+from phonoscreen.bonding.cohp import bonding_and_antibonding, reconstructed_descriptors
+from phonoscreen.bonding.description import Description, describe
+from phonoscreen.bonding.engines import find_cohp, what_is_missing
+from phonoscreen.bonding.kept import KeptCohp, KeptRecords, method
+from phonoscreen.bonding.selection import left_out
 from phonoscreen.crystal.constants import Crystal
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Analyst:
+    """Decides for each structure of a study where its COHP comes from: a kept record, a calculation, or none.
+
+    Parameters
+    ----------
+    manifest : table of the whole study
+    settings : with ``engine, outputs, structures_max, budget_cpu_minutes, seed``
+    records : file of kept records, or none
+    """
+
+    def __init__(self, manifest: "pandas.DataFrame", settings: Any, records: str | None) -> None:
+        self._settings = settings
+        self._kept = KeptRecords(records) if records else None
+        rows = manifest[["structure_id", "formula", "prototype"]]
+        covered = self._kept.covered(rows.itertuples(index=False, name=None)) if self._kept else set()
+        self._prototypes = manifest.set_index("structure_id")["prototype"]
+        self._left_out = left_out(
+            manifest, settings.seed, structures_max=settings.structures_max,
+            budget_cpu_minutes=settings.budget_cpu_minutes, kept=covered,
+        )  # fmt: skip
+        self._covered, self._missing = covered, what_is_missing(settings.engine)
+
+    def analyse(self, crystal: Crystal, structure_id: str, has_conductivity: bool) -> Outcome:
+        """Return the outcome of one structure; only a calculation asks for its thermal conductivity.
+
+        Parameters
+        ----------
+        crystal : relaxed primitive cell
+        structure_id : str
+        has_conductivity : whether the predicted forces gave one
+        """
+        if structure_id in self._left_out:
+            return Outcome(status="skipped", reason=self._left_out[structure_id])
+        if self._kept and structure_id in self._covered:
+            kept, reason = self._kept.find(crystal, self._prototypes[structure_id])
+            if kept:
+                return outcome_of_record(kept)
+            if self._settings.budget_cpu_minutes is not None:
+                return Outcome(
+                    status="skipped",
+                    reason=f"{reason}; bonding.budget_cpu_minutes does not foresee its calculation (null: no limit)",
+                )
+        if not has_conductivity:
+            return Outcome(status="skipped", reason="no thermal conductivity from the predicted forces")
+        if self._missing:
+            return Outcome(status="skipped", reason=self._missing)
+        return analyse_structure(crystal, structure_id, self._settings.engine, self._settings.outputs)
 
 
 def analyse_structure(crystal: Crystal, structure_id: str, engine: str, outputs: str | None) -> Outcome:
@@ -31,6 +86,21 @@ def analyse_structure(crystal: Crystal, structure_id: str, engine: str, outputs:
     """
     begin = time.process_time()
     cohp = find_cohp(crystal, structure_id, engine=engine, outputs=outputs)
+    try:
+        analysis = _words(describe(cohp, crystal))
+    except StudyError as error:  # the numbers stand without it
+        analysis = {"description": error.what, "lobsterpy": ""}
+    return _outcome(cohp, analysis, engine, "calculated", time.process_time() - begin)
+
+
+def outcome_of_record(kept: KeptCohp) -> Outcome:
+    """Return a COHP that was calculated before, with the same values and arrays and its origin."""
+    found = kept.description
+    analysis = _words(found) if found else {"description": kept.no_description, "lobsterpy": ""}
+    return _outcome(kept.cohp, analysis, method()["engine"], kept.origin, kept.cpu_seconds)
+
+
+def _outcome(cohp, analysis, engine, origin, cpu_seconds):
     bonding, antibonding = bonding_and_antibonding(cohp)
     per_relevant_bond = reconstructed_descriptors(cohp)
     types = cohp.bond_types()
@@ -43,11 +113,12 @@ def analyse_structure(crystal: Crystal, structure_id: str, engine: str, outputs:
             "spilling": cohp.spilling,
             "minimal_basis": cohp.basis,
             "uncertain": "; ".join(cohp.all_warnings()),
-            **_analysis(cohp, crystal),
+            **analysis,
             "n_pairs": len(cohp.icohp_ev),
             "engine": engine,
+            "origin": origin,
             "icohp_strongest_ev": float(cohp.icohp_ev.min()),
-            "cpu_seconds": time.process_time() - begin,
+            "cpu_seconds": cpu_seconds,
         },
         arrays={
             "energies_ev": cohp.energies_ev,
@@ -61,10 +132,5 @@ def analyse_structure(crystal: Crystal, structure_id: str, engine: str, outputs:
     )
 
 
-def _analysis(cohp: Cohp, crystal: Crystal) -> dict[str, str]:
-    """Return lobsterpy's description and condensed analysis, or why there is none: the numbers stand without it."""
-    try:
-        found = describe(cohp, crystal)
-    except StudyError as error:
-        return {"description": error.what, "lobsterpy": ""}
+def _words(found: Description) -> dict[str, str]:
     return {"description": found.text, "lobsterpy": json.dumps(found.condensed, default=str)}

@@ -24,7 +24,7 @@ from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.audit.shipped import shipped
 from phonoscreen.bonding.engines import find_cohp
-from phonoscreen.bonding.kept import method, store_cohp
+from phonoscreen.bonding.kept import method, store_cohp, store_description
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.structures.packed_labels import read_product
@@ -36,7 +36,7 @@ RELAX = {"force_max_ev_per_angstrom": 0.001, "stress_max_gpa": 0.02, "steps_max"
 SYMMETRY_TOLERANCE_ANGSTROM = 0.01
 ENGINE = "gpaw"
 LABELS = ("resources/labels/laptop_labels.h5", "resources/labels/teacher_labels.h5")
-PACKAGES = ("gpaw", "gpaw-data", "ase", "numpy", "scipy")
+PACKAGES = ("gpaw", "gpaw-data", "ase", "numpy", "scipy", "pymatgen", "lobsterpy")
 
 
 def crystals_of(labels: Sequence[str | Path]) -> dict[str, tuple[Crystal, str]]:
@@ -111,7 +111,9 @@ def pack(rows: Sequence[Mapping[str, str]], folder: Path, path: str | Path) -> t
             part = folder / f"{row['structure_id']}.h5"
             if not part.exists():
                 continue
-            with h5py.File(part) as one:
+            with h5py.File(part, "a") as one:
+                if "reason" not in one.attrs and "description" not in one.attrs:
+                    store_description(one)
                 one.copy(one, store, name=row["structure_id"])
             failed += "reason" in store[row["structure_id"]].attrs
             solved += "reason" not in store[row["structure_id"]].attrs

@@ -245,6 +245,8 @@ class Needs:
             most = min(most, math.ceil(config["active_learning"]["select_max"] / len(self.shards)))
         if rule == "analyse_bonding" and config["bonding"]["structures_max"] is not None:
             most = min(most, math.ceil(config["bonding"]["structures_max"] / len(self.shards)))
+        if rule == "analyse_bonding" and config["bonding"]["budget_cpu_minutes"] is not None:
+            most = min(most, math.ceil(60 * config["bonding"]["budget_cpu_minutes"] / COSTS[rule].seconds_each))
         return most
 
     def calculations(self, rule: str, wildcards: Any) -> float:

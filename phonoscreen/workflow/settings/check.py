@@ -20,6 +20,7 @@ SHOWN_PROBLEMS = 20
 LOCATED = (
     ("source", "path"), ("relax", "published_model"), ("reference", "calculations"), ("training", "pretrained"),
     ("reference", "recorded", "file"), ("reference", "recorded", "relaxed"),
+    ("bonding", "records"),
 )  # fmt: skip
 """Paths that may be those of the repository."""
 UNITS = {

@@ -251,6 +251,10 @@ class Bonding(Section):
     """Folder of LOBSTER outputs, one folder per structure id."""
     structures_max: optional(Count) = None
     """Structures analysed; null: every stable one."""
+    budget_cpu_minutes: optional(number(0, MOST)) = None
+    """CPU time of all COHP calculations together, as estimated from the formulas; null: no limit."""
+    records: optional(Text) = None
+    """Packed COHP records (engine gpaw) that are taken where crystal and method agree; null: none."""
 
 
 Stage = Literal[
