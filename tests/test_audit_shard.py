@@ -12,6 +12,7 @@ import numpy
 import pandas
 import pytest
 
+from phonoscreen.audit import pieces
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.audit.shard import Outcome, run_shard
@@ -80,6 +81,34 @@ def test_a_killed_shard_continues_where_it_stopped(tmp_path):
     with h5py.File(tmp_path / "a.h5") as store:
         assert len(store) == 30
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "computed", "r.parquet"]
+
+
+def test_a_long_shard_keeps_few_files_and_goes_on_from_them(make_job, monkeypatch):
+    monkeypatch.setattr(pieces, "PACKED_AT", 4)
+    job, ids, computed, most, stop_at = make_job(output=OUTPUT), [str(n) for n in range(30)], [], 0, None
+
+    def compute(structure_id):
+        nonlocal most
+        most = max(most, sum(path.is_file() for path in job.work.rglob("*")))
+        if structure_id == stop_at:
+            raise KeyboardInterrupt
+        computed.append(structure_id)
+        return Outcome(values={"number": int(structure_id)}, arrays={"x": numpy.full(3, float(structure_id))})
+
+    for last in ("11", "22"):
+        stop_at = last
+        with pytest.raises(KeyboardInterrupt):
+            run_shard(job, ids, compute, stage="test")
+    packs = sorted((job.work / "outcomes.test").glob("pack.*.h5"))
+    assert len(packs) == 5
+    packs[1].write_bytes(packs[1].read_bytes()[:-1])  # damaged: its four structures are computed again
+    stop_at = None
+    run_shard(job, ids, compute, stage="test")
+    assert Counter(computed) == {i: 2 if i in "4567" else 1 for i in ids}
+    assert list(read_records(job.output.records)["number"]) == list(range(30))
+    with h5py.File(job.output.arrays) as store:
+        assert {name: store[name]["x"][0] for name in store} == {i: float(i) for i in ids}
+    assert most <= 2 * 30 / 4 + 2 * 4 and not job.work.exists()
 
 
 def test_outcomes_of_other_settings_are_not_reused(tmp_path, make_job):

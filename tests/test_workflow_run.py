@@ -28,6 +28,7 @@ from phonoscreen.audit.lineage import Lineage, describe
 from phonoscreen.audit.verify import verify_study
 from phonoscreen.stages.other_solvers import read_conductivity
 from tests.conftest import ROOT
+from tests.files_of_study import files_of_a_job, study_of_the_paper
 from tests.small_run import Study
 from tests.test_contracts import departures
 
@@ -146,6 +147,17 @@ def test_a_killed_study_ends_in_the_same_tables(killed, untouched):
 
 def test_a_finished_study_keeps_the_contracts(untouched):
     assert departures(untouched.folder / "results") == []
+
+
+def test_the_study_of_the_paper_submits_few_jobs_and_keeps_few_files(untouched):
+    """At most 1,500 jobs, and 10,000 files of each stage; those beside the products are counted in a finished study."""
+    jobs, products = study_of_the_paper(ROOT)
+    kept = files_of_a_job(untouched.folder)
+    assert set(jobs) - set(kept) <= {"download_structures"}
+    assert sum(jobs.values()) <= 1500
+    assert max(products[rule] + n * kept.get(rule, 3) for rule, n in jobs.items()) <= 10_000
+    structures = len(untouched.records("structures/manifest.parquet"))
+    assert kept["label_forces"] <= 3 + structures / 2, "nothing is kept in a file for each structure"
 
 
 def test_a_finished_study_has_nothing_to_do(untouched):

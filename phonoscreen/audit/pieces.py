@@ -13,11 +13,15 @@ import numpy
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.kept import KeptShard, Settings
+from phonoscreen.audit.packs import Packs
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.retry import Request
 from phonoscreen.audit.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("phonoscreen")
+
+PACKED_AT = 50
+"""So many single outcomes become one pack: a shard of 2,000 structures never has more than 180 files."""
 
 
 def pieces_of(job: Any, own_inputs: Callable[[str], Any] | None) -> "Pieces":
@@ -26,7 +30,7 @@ def pieces_of(job: Any, own_inputs: Callable[[str], Any] | None) -> "Pieces":
 
 
 class Pieces:
-    """Outcomes of single structures in the work folder of a job, each in two files with a digest.
+    """Outcomes of single structures in the work folder of a job, each in two files with a digest, or many in a pack.
 
     Parameters
     ----------
@@ -39,6 +43,8 @@ class Pieces:
         self._folder = Path(job.work) / folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self._request = Request(job.work)
+        self._packs = Packs(self._folder)
+        self._single: dict[str, dict] = {}
 
     def find(self, structure_id: str, is_blocked: bool) -> dict | None:
         """Return the record of a structure that is finished, None if there is none or it is damaged."""
@@ -71,7 +77,9 @@ class Pieces:
         with written_whole(path) as partial, h5py.File(partial, "w") as store:
             for structure_id in structure_ids:
                 source = self._arrays(structure_id)
-                if source.exists():
+                if not self._entry(structure_id).exists():
+                    self._packs.copy(structure_id, store)
+                elif source.exists():
                     with h5py.File(source) as piece:
                         piece.copy(structure_id, store)
 
@@ -84,10 +92,15 @@ class Pieces:
             Path(self._job.work).rmdir()
 
     def forget(self, structure_ids: Iterable[str]) -> None:
-        """Remove the outcomes of structures: the next try computes them again."""
+        """Remove the outcomes of structures, all of the job: the next try computes them again."""
+        self._packs.clear()
+        self._remove(structure_ids)
+
+    def _remove(self, structure_ids):
         for structure_id in structure_ids:
             self._entry(structure_id).unlink(missing_ok=True)
             self._arrays(structure_id).unlink(missing_ok=True)
+            self._single.pop(structure_id, None)
 
     def _conditions(self, record: dict) -> dict:
         """Return what else is written with a record: under which conditions it may be used again."""
@@ -103,14 +116,25 @@ class Pieces:
         return self._stem(structure_id).with_suffix(".h5")
 
     def _write(self, structure_id: str, entry: dict) -> None:
-        write_sealed({**entry, "arrays_sha256": _sha256(self._arrays(structure_id))}, self._entry(structure_id))
+        entry = {**entry, "arrays_sha256": _sha256(self._arrays(structure_id))}
+        write_sealed(entry, self._entry(structure_id))
+        self._note(structure_id, entry)
+
+    def _note(self, structure_id, entry):
+        """Count a single outcome; pack them when there are many."""
+        self._single[structure_id] = entry
+        if len(self._single) >= PACKED_AT:
+            arrays = {name: path for name in self._single if (path := self._arrays(name)).exists()}
+            self._packs.add(self._single, arrays)
+            self._remove(list(self._single))
 
     def _read(self, structure_id: str) -> dict | None:
         """Return what was written for a structure, None if there is nothing or it is damaged."""
         if not self._entry(structure_id).exists():
-            return None
+            return self._packs.find(structure_id)
         entry, arrays = read_sealed(self._entry(structure_id)), _sha256(self._arrays(structure_id))
         if entry and entry["record"]["structure_id"] == structure_id and entry["arrays_sha256"] == arrays:
+            self._note(structure_id, entry)
             return entry
         log.warning("%s: what an interrupted run left is damaged, computed again", structure_id)
         return None
