@@ -46,8 +46,9 @@ def write_lobster_inputs(crystal: Crystal, folder: str | Path, structure_id: str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            calculation = LobsterSet(Structure(crystal.cell, symbols, crystal.scaled_positions))
-            basis = Lobsterin.get_basis(calculation.structure, calculation.potcar_symbols)
+            structure = Structure(crystal.cell, symbols, crystal.scaled_positions)
+            calculation = LobsterSet(structure)
+            basis = Lobsterin.get_basis(structure, calculation.potcar_symbols)
             with written_together(folder) as partial:
                 calculation.write_input(str(partial), potcar_spec=True)
                 lobsterin = Lobsterin.standard_calculations_from_vasp_files(

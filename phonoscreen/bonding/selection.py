@@ -63,11 +63,7 @@ def left_out(
     reasons = {}
     spent, used = 0.0, 0
     for structure_id in order_of_structures(manifest, seed):
-        cost = (
-            0.0
-            if structure_id in kept
-            else cpu_seconds(rows.at[structure_id, "formula"], int(rows.at[structure_id, "n_atoms"]))
-        )
+        cost = costs[structure_id]
         if structures_max is not None and used >= structures_max:
             reasons[structure_id] = f"beyond bonding.structures_max = {structures_max}"
         elif cost and budget_cpu_minutes is not None and spent + cost > 60 * budget_cpu_minutes:
