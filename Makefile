@@ -15,7 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download
+.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download benchmark-gpaw
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -119,6 +119,10 @@ benchmark-download: .venv/.complete
 # All compounds of phonondb through the collection of force sets, beside phonopy. COMPOUNDS=40 takes fewer.
 benchmark-force-sets: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.force_sets $(COMPOUNDS)
+
+# Forces and lattice constants by GPAW at the default settings against tighter ones and all-electron values.
+benchmark-gpaw: .venv/.complete
+	$(BIN)/python -W ignore -m tests.benchmarks.gpaw_accuracy
 
 benchmark-polar-crystals: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.polar_crystals

@@ -20,6 +20,7 @@ rule write_summary:
         figures=expand("results/figures/{figure}.png", figure=FIGURES),
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
         numbers=local(f"{RESOURCES}/published/numbers.yaml"),
+        dft=local(f"{RESOURCES}/dft_comparison.yaml"),
         outdated="results/outdated.json",
         pretrained=model_before,
         compounds=compounds_before,

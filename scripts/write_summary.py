@@ -6,6 +6,7 @@ import pandas
 
 from phonoscreen.analysis.beginning import beginning
 from phonoscreen.analysis.comparison import cohp_name, reference_name
+from phonoscreen.analysis.dft_comparison import read_comparison
 from phonoscreen.analysis.headline import headline, headline_table
 from phonoscreen.analysis.ledger import read_contradictions, read_numbers
 from phonoscreen.analysis.summary import CHECKS, TABLES, summarise
@@ -29,6 +30,7 @@ def main(job):
         list(zip(job.input.figures, captions, strict=True)),
         reference=reference,
         bonding_engine=cohp_name(job.params.bonding_engine),
+        dft=read_comparison(job.input.dft),
         outdated=footnote(job.input.outdated, [getattr(job.input, name) for name in TABLES]),
         beginning=beginning(job.input.pretrained, job.input.compounds, tables["phonons"]),
     )

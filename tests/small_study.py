@@ -409,6 +409,7 @@ def summarise(results, figures):
             "figures": [str(results / f"figures/{name}.png") for name in figures],
             "captions": [str(results / f"figures/{name}.md") for name in figures],
             "numbers": str(published / "numbers.yaml"),
+            "dft": str(ROOT / "resources/dft_comparison.yaml"),
             "outdated": str(results / "outdated.json"),
             "pretrained": [],
             "compounds": [],

@@ -62,7 +62,10 @@ def test_a_study_without_structures_attempts_nothing_that_needs_them(tmp_path):
 def test_markdown_names_the_reference_and_never_calls_it_dft(written):
     text = Path(written[1]["markdown"]).read_text()
     assert "universal potential SevenNet 7net-0" in text
-    for line in text.splitlines():
+    before, _, after = text.partition("## Against true DFT")
+    section, _, rest = after.partition("\n## ")
+    assert "Not of this study" in section and "GPAW" in section
+    for line in (before + rest).splitlines():
         if "DFT" in line:
             assert "paper" in line, line
     for entry in read_numbers(NUMBERS):

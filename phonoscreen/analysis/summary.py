@@ -9,6 +9,7 @@ import numpy
 from phonoscreen.analysis.bonding import bonding_in_words
 from phonoscreen.analysis.classes import COUNTS
 from phonoscreen.analysis.comparison import OURS, pooled_errors
+from phonoscreen.analysis.dft_comparison import DftComparison, add_dft
 from phonoscreen.analysis.document import Document
 from phonoscreen.analysis.ranking import add_found
 from phonoscreen.analysis.wording import column_heading, number, published
@@ -40,6 +41,7 @@ def summarise(
     *,
     reference: str,
     bonding_engine: str,
+    dft: DftComparison,
     outdated: str = "",
     beginning: str = "",
 ) -> Document:
@@ -54,6 +56,7 @@ def summarise(
     figures : list of (PNG path, caption)
     reference : name of the reference
     bonding_engine : program behind the COHP
+    dft : what the study on true DFT found; not shown in a study on DFT
     outdated : sentence on what was made with other settings or code, empty if nothing was
     beginning : what the force model had learned before, see ``phonoscreen.analysis.beginning``
     """
@@ -73,6 +76,8 @@ def summarise(
     _left_out(page, tables["filter_records"])
     _classes(page, tables["table1"])
     _forces(page, tables)
+    if not reference.startswith("DFT"):
+        add_dft(page, dft)
     _stability(page, tables["phonons"])
     _mesh_errors(page, tables["transport"])
     _status(page, tables["status"])

@@ -37,6 +37,7 @@ SAME_ANGSTROM, SAME_EV_PER_ANGSTROM = 1e-4, 1e-3
 
 _COMPRESSED = (".gz", ".xz", ".bz2")
 _TEXT = (".out", ".pwo", ".castep", ".abo", ".txt")
+_BINARY = (".gpw", ".traj")
 
 
 @dataclass
@@ -58,7 +59,9 @@ class Calculation:
 
 
 def output_files(folder: str | Path) -> list[Path]:
-    """Files of a folder and its subfolders that hold forces; of a run of VASP its vasprun.xml before its OUTCAR.
+    """Files of a folder and its subfolders that hold forces.
+
+    Of a run of VASP its vasprun.xml is taken rather than its OUTCAR, of one of GPAW its .gpw rather than its text.
 
     Parameters
     ----------
@@ -80,7 +83,9 @@ def output_files(folder: str | Path) -> list[Path]:
         elif name.startswith("OUTCAR"):
             if not list(path.parent.glob("vasprun*.xml*")):
                 found.append(path)
-        elif name.endswith(_TEXT) and inspect_output(path).program:
+        elif path.suffix == ".txt" and path.with_suffix(".gpw").exists():
+            continue  # of a run of GPAW its restart file, which has all digits
+        elif name.endswith(_TEXT + _BINARY) and inspect_output(path).program:
             found.append(path)
     return found
 
@@ -108,14 +113,9 @@ def read_output_folder(
         If the crystal is not known, settings differ, two calculations contradict each other, or none is left.
     """
     frames, verdicts, programs = _frames(path)
-    kept = [n for n, one in enumerate(verdicts) if one.status == "ok"]
-    crystal = _crystal(path, [frames[n] for n in kept])
+    crystal = _crystal(path, [frames[n] for n in _usable(verdicts, path)])
     _of_one_supercell(crystal, frames, verdicts)
-    kept = [n for n, one in enumerate(verdicts) if one.status == "ok"]
-    if not kept:
-        reasons = "; ".join(f"{one.where}: {one.reason}" for one in verdicts[:3])
-        raise StudyError(f"none of {len(verdicts)} calculations can be used: {reasons}", where=str(path),
-                         fix="repeat these calculations")  # fmt: skip
+    kept = _usable(verdicts, path)
     good = [frames[n].atoms for n in kept]
     for atoms in good:
         stated = atoms.info.get("settings", {})
@@ -127,6 +127,16 @@ def read_output_folder(
         data.born, data.dielectric = read_born(born, data.crystal, crystal, TOLERANCE_ANGSTROM)
     settings = {name: str(value) for atoms in good for name, value in atoms.info.get("settings", {}).items()}
     return data, verdicts, " + ".join(sorted(programs)), settings
+
+
+def _usable(verdicts, path):
+    """Return which calculations can be used; refuse where none can, with the reasons of the first."""
+    kept = [n for n, one in enumerate(verdicts) if one.status == "ok"]
+    if not kept:
+        reasons = "; ".join(f"{one.where}: {one.reason}" for one in verdicts[:3])
+        raise StudyError(f"none of {len(verdicts)} calculations can be used: {reasons}", where=str(path),
+                         fix="repeat these calculations")  # fmt: skip
+    return kept
 
 
 def _frames(path):

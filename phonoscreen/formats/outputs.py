@@ -11,12 +11,16 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ase.io import ulm
 from ase.io.formats import open_with_compression
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD_BYTES = 20_000
+_ULM = "- of Ulm"
+_LOGO_OF_GPAW = r"^ \|__\|\|  \| \|\|/\\\| - \d"
+_TEXT_OF_GPAW = "ASE does not read the text output of this version of GPAW; give its .gpw file or a trajectory"
 CONVERGE = "converge this calculation (more electronic steps, other mixing), or remove it"
 
 
@@ -59,8 +63,13 @@ PROGRAMS = (
     Program("FHI-aims", "aims-output", r"Invoking FHI-aims", r"Have a nice day",
             r"SELF-CONSISTENCY CYCLE DID NOT CONVERGE"),
     Program("ABINIT", "abinit-out", r"\.Version\s+\S+\s+of ABINIT", r"Calculation completed",
-            r"was not enough SCF cycles to converge"),
-    Program("CASTEP", "castep-castep", r"CASTEP version", r"Total time\s*=", r"has not reached the groundstate"),
+            r"was not enough SCF cycles to converge",
+            {"plane-wave cutoff (hartree)": r"^\s*ecut\s+([\d.E+]+) +Hartree", "functional": r"\bixc[ =]+(-?\d+)",
+             "k points": r"^\s*ngkpt\s+(\d+\s+\d+\s+\d+)"}),
+    Program("CASTEP", "castep-castep", r"CASTEP version", r"Total time\s*=", r"has not reached the groundstate",
+            {"functional": r"using functional\s*:\s*(.+?)\s*$",
+             "plane-wave cutoff (eV)": r"plane wave basis set cut-off\s*:\s*([\d.]+)",
+             "k points": r"MP grid size for SCF calculation is\s+(\d+\s+\d+\s+\d+)"}),
 )  # fmt: skip
 
 VASPRUN_SETTINGS = {
@@ -117,11 +126,38 @@ def inspect_output(path: str | Path) -> OutputReport:
         head = stream.read(HEAD_BYTES).decode("utf-8", "replace")
     if "<modeling>" in head:
         return _vasprun(path)
+    if head.startswith(_ULM):
+        return _binary(path, head)
+    if re.search(_LOGO_OF_GPAW, head, re.M):
+        return OutputReport("GPAW", "gpaw-out", incomplete=_TEXT_OF_GPAW)
     for program in PROGRAMS:
         if re.search(program.signature, head, re.M):
             with open_with_compression(str(path), "rb") as stream:
                 return _text(program, stream.read().decode("utf-8", "replace"))
     return OutputReport()
+
+
+def _binary(path, head):
+    """Files of ASE's binary format: restart files of GPAW, which state settings, and trajectories."""
+    if head[len(_ULM) :].startswith("ASE-Trajectory"):
+        return OutputReport("ASE trajectory", "traj")
+    if not head[len(_ULM) :].lower().startswith("gpaw"):
+        return OutputReport()
+    report = OutputReport("GPAW", "gpw")
+    try:
+        with ulm.open(path) as reader:
+            parameters = reader.parameters.asdict()
+    except Exception as error:  # a damaged file; its reader raises anything
+        report.incomplete = f"its parameters cannot be read ({type(error).__name__})"
+        return report
+    mode, functional, grid = (parameters.get(name) or {} for name in ("mode", "xc", "kpts"))
+    stated = {
+        "functional": functional.get("name") if isinstance(functional, dict) else functional,
+        "plane-wave cutoff (eV)": mode.get("ecut") if isinstance(mode, dict) else None,
+        "k points": " ".join(map(str, grid["size"])) if isinstance(grid, dict) and "size" in grid else None,
+    }
+    report.settings = {name: _value([str(value)]) for name, value in stated.items() if value}
+    return report
 
 
 def _text(program, text):
