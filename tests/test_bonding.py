@@ -188,28 +188,6 @@ def test_script_records_every_structure(shard, make_job, monkeypatch, tmp_path, 
         assert store["si-1/cohp"].shape == (len(cohp.bond_types()), len(cohp.energies_ev))
 
 
-@pytest.fixture(scope="module")
-def carbon():
-    pytest.importorskip("gpaw", reason="GPAW is not installed: `make` installs it where there is a C compiler")
-    from phonoscreen.bonding.gpaw_lcao import solve_lcao
-
-    return solve_lcao(Crystal.from_ase(bulk("C", a=3.573)), min_length_angstrom=5.0)
-
-
-def test_gpaw_bands_are_orthonormal_on_the_whole_mesh(carbon):
-    products = carbon.coefficients[0].conj().transpose(0, 2, 1) @ carbon.overlap @ carbon.coefficients[0]
-    assert products == pytest.approx(numpy.broadcast_to(numpy.eye(products.shape[1]), products.shape), abs=1e-8)
-    assert len(carbon.kpoints) == numpy.prod(carbon.mesh)
-    assert carbon.n_electrons == 8 and carbon.minimal.sum() == 8
-
-
-def test_gpaw_bonds_of_one_kind_are_equal(carbon):
-    found = cohp_of_pairs(orthonormal_hamiltonian(carbon), cutoff_angstrom=2.0, mesh_density_angstrom=20)
-    assert 0 < found.spilling < 0.02
-    assert len(found.icohp_ev) == 4
-    assert found.icohp_ev == pytest.approx(-9.59, rel=0.25)  # LOBSTER; the mesh is coarse here
-
-
 def test_files_of_ours_are_described_by_lobsterpy(silicon, cohp):
     from phonoscreen.bonding.description import describe
 

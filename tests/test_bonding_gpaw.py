@@ -1,0 +1,116 @@
+"""The route through GPAW: bases that are extended, both spins, the command; on coarse meshes, so that it is fast."""
+
+import dataclasses
+import functools
+
+import numpy
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from phonoscreen.__main__ import main
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.bonding import engines
+from phonoscreen.bonding.cohp import cohp_of_pairs
+from phonoscreen.bonding.engines import cohp_of_bands
+from phonoscreen.bonding.gpaw_basis import minimal_shells, shells_of
+from phonoscreen.bonding.lobster import read_lobster
+from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
+from phonoscreen.crystal.constants import Crystal
+
+pytest.importorskip("gpaw", reason="GPAW is not installed: `make` installs it where there is a C compiler")
+
+
+@pytest.fixture(scope="module")
+def carbon():
+    from phonoscreen.bonding.gpaw_lcao import solve_lcao
+
+    return solve_lcao(Crystal.from_ase(bulk("C", a=3.573)), min_length_angstrom=5.0)
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """A coarse mesh for the curves; the same on both sides of each comparison."""
+    monkeypatch.setattr(engines, "cohp_of_pairs", functools.partial(cohp_of_pairs, mesh_density_angstrom=20))
+
+
+def test_gpaw_bands_are_orthonormal_on_the_whole_mesh(carbon):
+    products = carbon.coefficients[0].conj().transpose(0, 2, 1) @ carbon.overlap @ carbon.coefficients[0]
+    assert products == pytest.approx(numpy.broadcast_to(numpy.eye(products.shape[1]), products.shape), abs=1e-8)
+    assert len(carbon.kpoints) == numpy.prod(carbon.mesh)
+    assert carbon.n_electrons == 8 and carbon.minimal.sum() == 8
+
+
+def test_gpaw_bonds_of_one_kind_are_equal(carbon):
+    found = cohp_of_pairs(orthonormal_hamiltonian(carbon), cutoff_angstrom=2.0, mesh_density_angstrom=20)
+    assert 0 < found.spilling < 0.02
+    assert len(found.icohp_ev) == 4
+    assert found.icohp_ev == pytest.approx(-9.59, rel=0.25)  # LOBSTER; the mesh is coarse here
+
+
+def test_a_basis_without_the_symmetry_of_a_band_is_extended_by_the_next_shell(carbon):
+    whole = cohp_of_bands(carbon)
+    s_only = carbon.minimal & (numpy.cumsum(carbon.minimal) % 4 == 1)  # of s p p p of each atom
+    retried = cohp_of_bands(dataclasses.replace(carbon, minimal=s_only, extended=carbon.minimal))
+    assert (whole.basis, retried.basis) == ("minimal", "extended")
+    assert retried.icohp_ev == pytest.approx(whole.icohp_ev, abs=1e-10)
+    assert "extended by the next shell" in retried.all_warnings()[0] and "do not fit" in retried.all_warnings()[0]
+    with pytest.raises(StudyError, match="do not fit into 2 orbitals"):
+        cohp_of_bands(dataclasses.replace(carbon, minimal=s_only, extended=s_only))
+
+
+def test_a_basis_that_spills_is_extended_and_says_so(carbon, monkeypatch):
+    whole = cohp_of_bands(carbon)
+    monkeypatch.setattr(engines, "SPILLING_TOO_HIGH", whole.spilling / 2)
+    larger = numpy.ones_like(carbon.minimal)
+    retried = cohp_of_bands(dataclasses.replace(carbon, extended=larger))
+    assert retried.basis == "extended" and retried.spilling < 1e-6 < whole.spilling
+    assert "lie outside the minimal basis" in retried.all_warnings()[0]
+
+
+def test_equal_spins_give_what_one_spin_for_both_gives(carbon):
+    one = cohp_of_bands(carbon)
+    both = dataclasses.replace(
+        carbon, energies_ev=numpy.repeat(carbon.energies_ev, 2, 0), coefficients=numpy.repeat(carbon.coefficients, 2, 0)
+    )
+    two = cohp_of_bands(both)
+    assert two.icohp_ev == pytest.approx(one.icohp_ev, abs=1e-9)
+    assert two.curves == pytest.approx(one.curves, abs=1e-9)
+    assert two.spilling == pytest.approx(one.spilling)
+
+
+def test_a_rigid_exchange_field_within_the_gap_changes_no_bond(carbon):
+    """Both spins keep their four bands below the Fermi level, so no population of a pair changes."""
+    both = dataclasses.replace(
+        carbon,
+        energies_ev=numpy.concatenate([carbon.energies_ev - 0.5, carbon.energies_ev + 0.5]),
+        coefficients=numpy.repeat(carbon.coefficients, 2, 0),
+    )
+    assert cohp_of_bands(both).icohp_ev == pytest.approx(cohp_of_bands(carbon).icohp_ev, abs=1e-6)
+
+
+@pytest.mark.parametrize(("symbol", "extended"), [("Li", False), ("Ca", True), ("Zn", True), ("Te", False)])
+def test_the_next_shell_follows_from_the_element(symbol, extended):
+    minimal, larger = minimal_shells(symbol), minimal_shells(symbol, extended=True)
+    assert {shell for shell, held in shells_of(symbol).items() if held > 0} <= minimal <= larger
+    assert (larger > minimal) is extended
+
+
+def test_command_solves_a_crystal_and_prints_nothing_of_gpaw(tmp_path, capsys, monkeypatch):
+    import phonoscreen.bonding.gpaw_lcao as lcao
+
+    coarse_bands = functools.partial(lcao.solve_lcao, min_length_angstrom=8.0)
+    monkeypatch.setattr(lcao, "solve_lcao", coarse_bands)
+    write(tmp_path / "cscl.cif", bulk("CsCl", "cesiumchloride", a=4.2))
+    assert main(["bonding", str(tmp_path / "cscl.cif"), "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "Cl-Cs" in printed and "spilling" in printed and "(CN=8)" in printed
+    assert "Scalar-relativistic" not in printed and len(printed.splitlines()) < 25
+    assert {"cohp.pdf", "bonds.csv", "description.txt", "CHARGE.lobster", "CONTCAR"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+    assert list((tmp_path / "out").glob("lobsterpy*.png"))
+    found = read_lobster(tmp_path / "out")
+    nearest = found.distances_angstrom < 3.7
+    assert nearest.sum() == 8 and (found.icohp_ev[nearest] < -0.05).all()
+    assert found.mulliken.sum() == pytest.approx(0, abs=0.02) and numpy.ptp(found.mulliken) > 0.5

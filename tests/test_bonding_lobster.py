@@ -1,0 +1,154 @@
+"""The route through LOBSTER: inputs by pymatgen, outputs of its versions, lobsterpy on its files and on ours."""
+
+import gzip
+import json
+from types import SimpleNamespace
+
+import h5py
+import numpy
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from phonoscreen.__main__ import main
+from phonoscreen.audit.errors import StudyError
+from phonoscreen.bonding.cohp import Cohp, pairs_within
+from phonoscreen.bonding.description import describe_folder
+from phonoscreen.bonding.kept import read_cohp
+from phonoscreen.bonding.lobster import read_lobster, write_contcar, write_lobster
+from phonoscreen.bonding.lobster_inputs import FIRST_ENERGY_EV, write_lobster_inputs
+from phonoscreen.crystal.constants import Crystal
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def salt():
+    return Crystal.from_ase(bulk("NaCl", "rocksalt", a=5.69))
+
+
+@pytest.fixture
+def cohp(salt):
+    """Curves of bands at -12 and -2 eV whose strength falls with the distance; the numbers mean nothing else."""
+    atoms, translations, distances = pairs_within(salt.cell, salt.scaled_positions, salt.numbers, 4.5)
+    energies = numpy.arange(-15, 5.001, 0.1)
+    shape = numpy.exp(-((energies + 2) ** 2)) + numpy.exp(-((energies + 12) ** 2))
+    curves = -numpy.exp(-distances)[:, None] * shape
+    below = numpy.trapezoid(curves[:, energies <= 1e-6], energies[energies <= 1e-6], axis=1)
+    return Cohp(
+        energies, numpy.array(["Na", "Cl"])[atoms], atoms, translations, distances, curves, below,
+        numpy.zeros(len(atoms)), spilling=0.01, mulliken=numpy.array([0.8, -0.8]), loewdin=numpy.array([0.7, -0.7]),
+    )  # fmt: skip
+
+
+def older(folder):
+    """LOBSTER 3: no header in ICOHPLIST, no CHARGE."""
+    path = folder / "ICOHPLIST.lobster"
+    path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n")
+    (folder / "CHARGE.lobster").unlink()
+
+
+def newer(folder):
+    """LOBSTER 5.1 with spin: the strengths of both spins in one row, the curves of the second behind the first."""
+    path = folder / "ICOHPLIST.lobster"
+    header, *rows = path.read_text().splitlines()
+    halves = [row.rsplit(maxsplit=1) for row in rows]
+    rows = [f"{front} {float(value) / 2:12.6f} {float(value) / 2:12.6f}" for front, value in halves]
+    path.write_text("\n".join([header + "   ICOHP (at) eF   for spin  2", *rows]) + "\n")
+    path = folder / "COHPCAR.lobster"
+    title, numbers, *lines = path.read_text().splitlines()
+    fields = numbers.split()
+    names = [line for line in lines if line[:3] in ("Ave", "No.")]
+    values = [line.split() for line in lines[len(names) :]]
+    table = [[row[0], *2 * [f"{float(value) / 2:.6f}" for value in row[1:]]] for row in values]
+    numbers = " ".join([fields[0], "2", *fields[2:]])
+    path.write_text("\n".join([title, numbers, *names, *(" ".join(row) for row in table)]) + "\n")
+
+
+@pytest.mark.parametrize("version", [None, older, newer])
+def test_outputs_of_every_version_give_the_same(cohp, tmp_path, version):
+    write_lobster(cohp, tmp_path)
+    if version:
+        version(tmp_path)
+    found = read_lobster(tmp_path)
+    assert numpy.array_equal(found.translations, cohp.translations) and numpy.array_equal(found.atoms, cohp.atoms)
+    assert found.icohp_ev == pytest.approx(cohp.icohp_ev, abs=2e-5)
+    assert found.curves == pytest.approx(cohp.curves, abs=2e-5)
+    assert (found.mulliken is None) == (version is older)
+
+
+@pytest.mark.parametrize("title", ["LOBSTER v3.1.0", "LOBSTER v4.1.0 (g++ 7.5.0)", "LOBSTER v5.1.1 (g++ 11.4.0)"])
+def test_spilling_is_read_from_the_log_of_every_version(reference, cohp, tmp_path, title):
+    write_lobster(cohp, tmp_path)
+    with gzip.open(reference / "lobster/CsH/lobsterout.gz", "rt") as log:
+        text = log.read()
+    (tmp_path / "lobsterout").write_text(text.replace("LOBSTER v4.1.0 (g++ 7.5.0)", title))
+    assert read_lobster(tmp_path).spilling == pytest.approx(0.0301)
+
+
+def test_both_spins_of_lobster_are_summed(reference):
+    one, both = (read_lobster(reference / "lobster" / name) for name in ("NaCl", "NaCl_spin"))
+    assert both.icohp_ev == pytest.approx(one.icohp_ev, abs=2e-3)
+
+
+def test_inputs_are_those_of_a_calculation_that_lobster_can_read(salt, tmp_path):
+    from pymatgen.core import Structure
+    from pymatgen.io.lobster import Lobsterin
+    from pymatgen.io.vasp.inputs import Incar, Kpoints
+
+    write_lobster_inputs(salt, tmp_path / "nacl", "nacl")
+    names = {"INCAR", "KPOINTS", "POSCAR", "POTCAR.spec", "lobsterin"}
+    assert {path.name for path in (tmp_path / "nacl").iterdir()} == names
+    lobsterin = Lobsterin.from_file(str(tmp_path / "nacl/lobsterin"))
+    assert lobsterin["COHPstartEnergy"] == FIRST_ENERGY_EV < -90  # Mg 2p, the deepest that PAW data treat as valence
+    assert [line.split() for line in lobsterin["basisfunctions"]] == [["Na", "2p", "3s"], ["Cl", "3p", "3s"]]
+    incar = Incar.from_file(tmp_path / "nacl/INCAR")
+    assert incar["ISYM"] == 0 and incar["LWAVE"] and incar["NSW"] == 0 and incar["NBANDS"] >= 8
+    assert min(Kpoints.from_file(tmp_path / "nacl/KPOINTS").kpts[0]) >= 8
+    assert (tmp_path / "nacl/POTCAR.spec").read_text().split() == ["Na_pv", "Cl"]
+    volume = Structure.from_file(tmp_path / "nacl/POSCAR").volume
+    assert volume == pytest.approx(abs(numpy.linalg.det(salt.cell)))
+    strange = Crystal(salt.cell, salt.scaled_positions, numpy.array([11, 110]), salt.masses)
+    with pytest.raises(StudyError, match="no inputs of LOBSTER"):
+        write_lobster_inputs(strange, tmp_path / "strange", "strange")
+    assert not (tmp_path / "strange").exists()
+
+
+def test_command_writes_the_inputs_of_a_crystal_and_of_a_shard(salt, tmp_path, capsys):
+    write(tmp_path / "salt.cif", bulk("NaCl", "rocksalt", a=5.69))
+    assert main(["bonding", str(tmp_path / "salt.cif"), "--lobster-inputs", str(tmp_path / "in")]) == 0
+    with h5py.File(tmp_path / "0000.h5", "w") as store:
+        for name, numbers in (("good", [11, 17]), ("strange", [11, 110])):
+            group = store.create_group(name)
+            group["cell"], group["scaled_positions"], group["numbers"] = salt.cell, salt.scaled_positions, numbers
+    assert main(["bonding", str(tmp_path / "0000.h5"), "--lobster-inputs", str(tmp_path / "in")]) == 1
+    assert "inputs of 1 of 2 crystals" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"salt", "good"}
+
+
+def test_noise_of_the_coordinates_does_not_move_an_atom_to_the_other_side_of_the_cell(salt, cohp, tmp_path):
+    noisy = Crystal(salt.cell, salt.scaled_positions - [[2e-16, 0, 1e-17], [0, 0, 0]], salt.numbers, salt.masses)
+    write_lobster(cohp, tmp_path)
+    write_contcar(noisy, tmp_path / "CONTCAR")
+    found = describe_folder(tmp_path, tmp_path / "plot.png")
+    assert "Na1 has an octahedral (CN=6)" in found.text
+    assert (tmp_path / "plot.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("name", "record"), [("NaCl_comp_range", "nacl-225"), ("BeTe", "bete-216")])
+def test_lobsterpy_says_the_same_of_our_records_and_of_lobster(reference, name, record):
+    theirs = describe_folder(reference / "lobster" / name)
+    with h5py.File(ROOT / "resources/bonding/cohp.h5") as store:
+        ours = SimpleNamespace(
+            condensed=json.loads(store[record].attrs["lobsterpy"]), which_bonds=store[record].attrs["which_bonds"]
+        )
+        _, cohp = read_cohp(store[record])
+    assert ours.which_bonds == theirs.which_bonds == "cation-anion"
+    mine, other = ({site["ion"]: site for site in one.condensed["sites"].values()} for one in (ours, theirs))
+    assert set(mine) == set(other)
+    for ion, site in other.items():
+        assert mine[ion]["env"] == site["env"]
+        for partner, bond in site["bonds"].items():
+            same = mine[ion]["bonds"][partner]
+            assert same["number_of_bonds"] == bond["number_of_bonds"]
+            assert float(same["ICOHP_mean"]) == pytest.approx(float(bond["ICOHP_mean"]), rel=0.15)
+    assert not cohp.all_warnings()
