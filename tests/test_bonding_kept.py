@@ -161,4 +161,4 @@ def test_shipped_records_are_of_the_present_method_and_cover_the_laptop_pool():
     pool = pandas.read_csv(ROOT / "resources/laptop_pool.csv")
     rows = pool[["structure_id", "formula", "prototype"]].itertuples(index=False, name=None)
     covered = pool[pool["structure_id"].isin(records.covered(rows))]
-    assert len(covered) >= 20 and covered["prototype"].nunique() >= 9
+    assert len(covered) >= 45 and covered["prototype"].nunique() >= 12
