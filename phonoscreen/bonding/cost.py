@@ -8,7 +8,7 @@ from phonoscreen.bonding.gpaw_lcao import MAGNETIC
 from phonoscreen.structures.formulas import composition
 
 SECONDS, ATOMS_EXPONENT, VOLUME_EXPONENT = 66.0, 1.15, -0.57
-"""Least squares over the logarithms of the kept records (resources/bonding): they scatter by a factor of 1.8."""
+"""Least squares over the logarithms of the kept records (resources/bonding): they scatter by a factor of 1.9."""
 BOTH_SPINS = 10.0
 """Two spins, and many more steps to a converged density."""
 
