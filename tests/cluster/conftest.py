@@ -1,21 +1,33 @@
 """The real Slurm of the tests in this folder; they are skipped where ``make test-cluster`` does not start them."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 
 import pytest
 
 from tests.cluster.slurm import RealSlurm
-from tests.cluster.study import ClusterStudy
+from tests.cluster.study import STAGES, ClusterStudy
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
-    """A Slurm of one node with two CPUs."""
+def slurm():
+    """A Slurm of one node with two CPUs and two devices that stand for GPUs."""
     if "PHONOSCREEN_CLUSTER" not in os.environ:
         pytest.skip("needs a Slurm that is installed and started as root: make test-cluster")
-    with RealSlurm(tmp_path_factory.mktemp("slurm") / "daemons") as running:
+    folder = tempfile.mkdtemp(prefix="phonoscreen-slurm-")  # folders of pytest are closed to other accounts
+    with RealSlurm(folder) as running:
         yield running
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, slurm):
+    """Products of the study that ran on this machine, without Slurm and without faults, to its last table."""
+    study = ClusterStudy(tmp_path_factory.mktemp("undisturbed") / "study", slurm)
+    study.run_here("all")
+    return study.products(*STAGES)
 
 
 @pytest.fixture

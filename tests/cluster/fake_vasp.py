@@ -3,10 +3,11 @@
 Reads POSCAR in the current folder and writes vasprun.xml. Unlike neighbours rest at the distance in ``REST``, like ones
 at its square root of two. ``FAKE_VASP_RUNS`` names a file to which a run appends ``begun`` and ``done`` lines with its
 folder. ``FAKE_VASP_SECONDS`` is how long it takes; it ends not before the file ``FAKE_VASP_HOLD`` has gone; of the runs
-that find the file ``FAKE_VASP_HANG`` one never ends.
+that find the file ``FAKE_VASP_HANG`` one never ends, and of those that find ``FAKE_VASP_FAIL`` one ends with an error.
 """
 
 import os
+import sys
 import time
 
 import numpy
@@ -88,16 +89,16 @@ def mark(what):
         os.close(descriptor)
 
 
-def hang_if_told():
-    """Never end, if the file exists that ``FAKE_VASP_HANG`` names; of several runs one takes it away and hangs."""
-    path = os.environ.get("FAKE_VASP_HANG", "")
+def is_told(variable):
+    """Return whether the file exists that a variable names; of several runs one is told, and takes it away."""
+    path = os.environ.get(variable, "")
     try:
         os.rename(path, f"{path}.took")
     except OSError:
-        return
+        return False
     with open(f"{path}.taken", "w") as stream:
         stream.write(os.environ.get("SLURM_JOB_ID", "-"))
-    time.sleep(3600)
+    return True
 
 
 if __name__ == "__main__":
@@ -106,7 +107,10 @@ if __name__ == "__main__":
     kinds = set(symbols)
     rest = next(r for name, r in REST.items() if all(kind in name for kind in kinds))
     results = forces_and_stress(cell, scaled, symbols, rest)
-    hang_if_told()
+    if is_told("FAKE_VASP_FAIL"):
+        sys.exit("stand-in: told to fail")
+    if is_told("FAKE_VASP_HANG"):
+        time.sleep(3600)
     while os.path.exists(os.environ.get("FAKE_VASP_HOLD", "")):
         time.sleep(0.2)
     time.sleep(float(os.environ.get("FAKE_VASP_SECONDS", "0")))

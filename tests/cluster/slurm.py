@@ -14,8 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-PACKAGES = ["munge", "mariadb-server", "slurmdbd", "slurm-wlm"]
-CPUS, MEMORY_MB = 2, 24_000
+PACKAGES = ["munge", "mariadb-server", "slurmdbd", "slurm-wlm", "openmpi-bin", "libopenmpi-dev", "gcc", "tmux", "make"]
+PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "mpirun", "mpicc", "tmux", "make")
+MPI_HEADER = "*/openmpi/include/mpi.h"  # mpicc is there without it
+CPUS, MEMORY_MB, GPUS = 2, 24_000, 2
 ACCOUNT, PARTITION = "crystals", "main"
 
 SLURM = """\
@@ -58,9 +60,16 @@ AccountingStoragePass={folder}/munge.socket
 AccountingStoreFlags=job_comment
 AccountingStorageEnforce=associations
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+AccountingStorageTRES=gres/gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=2-00:00:00 State=UP
 PartitionName=short Nodes={host} MaxTime=00:30:00 State=UP
+"""
+# Devices that every machine has stand for two GPUs: Slurm counts them, and nothing computes on them.
+GRES = """\
+AutoDetect=off
+Name=gpu File=/dev/null
+Name=gpu File=/dev/zero
 """
 SLURMDBD = """\
 AuthType=auth/munge
@@ -84,7 +93,7 @@ DATABASE = "CREATE DATABASE slurm_accounts; GRANT ALL ON slurm_accounts.* TO 'sl
 def installed() -> bool:
     """Return whether every daemon is there."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    return all(shutil.which(name, path=path) for name in ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd"))
+    return all(shutil.which(name, path=path) for name in PROGRAMS) and any(Path("/usr/lib").glob(MPI_HEADER))
 
 
 def install() -> None:
@@ -109,7 +118,8 @@ class RealSlurm:
         }
 
     def __enter__(self):
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)  # other accounts read slurm.conf and reach munge's socket
         try:
             self._configure()
             self._start_database()
@@ -135,6 +145,10 @@ class RealSlurm:
         """Start slurmctld, at first or again; jobs are where they were."""
         self.start("slurmctld", "slurmctld", "-D")
         self._wait(lambda: "is UP" in (self.ask("scontrol", "ping") or ""), "slurmctld answers")
+
+    def add_user(self, name):
+        """Let an account of this machine submit jobs."""
+        self.change("sacctmgr", "-i", "add", "user", name, f"Account={ACCOUNT}")
 
     def start(self, name, *command):
         """Start a daemon in the foreground of a process of its own."""
@@ -166,7 +180,8 @@ class RealSlurm:
     def _configure(self):
         for name in ("state", "spool", "database"):
             (self.folder / name).mkdir()
-        words = {"host": self.host, "folder": self.folder, "cpus": CPUS, "memory": MEMORY_MB}
+        words = {"host": self.host, "folder": self.folder, "cpus": CPUS, "memory": MEMORY_MB, "gpus": GPUS}
+        (self.folder / "gres.conf").write_text(GRES)
         (self.folder / "slurm.conf").write_text(SLURM.format(**words))
         (self.folder / "slurmdbd.conf").write_text(SLURMDBD.format(**words))
         (self.folder / "slurmdbd.conf").chmod(0o600)

@@ -14,12 +14,21 @@ import pandas
 import yaml
 from ase.build import bulk
 from ase.io import write
+from snakemake.utils import update_config
 
 from tests.cluster.fake_vasp import REST
 from tests.conftest import ROOT
 from tests.small_study import copy_repository
 
 COMPOUNDS = ["NaCl", "KBr", "RbI", "MgO"]
+STAGES = ("structures", "relaxed", "supercells", "labels", "checked_labels", "tables")
+"""Folders of products that are compared; the tables gather all others."""
+SETTINGS = {
+    "shards": 2, "source": {"kind": "files", "path": "compounds"},
+    "filter": {"training_structures": 2, "validation_structures": 1},
+    "training": {"epochs": 2}, "active_learning": {"rounds_max": 0},
+}  # fmt: skip
+"""Changes of the settings of ``.test``: every stage runs, each in seconds."""
 FAKE = Path(__file__).with_name("fake_vasp.py")
 
 
@@ -32,23 +41,26 @@ class ClusterStudy:
     slurm : ``RealSlurm``
     seconds : how long one calculation of the stand-in takes
     settings : changes of the settings
+    command : that starts the stand-in
     """
 
-    def __init__(self, folder, slurm, *, seconds=0.0, settings=None):
+    def __init__(self, folder, slurm, *, seconds=0.0, settings=None, command=None):
         self.folder, self.slurm = Path(folder), slurm
         copy_repository(self.folder, leave_out=("tests/", "docs/"))
         (self.folder / "compounds").mkdir()
         for name in COMPOUNDS:
             write(self.folder / f"compounds/{name}.cif", bulk(name, "rocksalt", a=2.01 * REST[name]))
-        chosen = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
-        chosen |= {"shards": 2, "source": {"kind": "files", "path": "compounds"}}
-        chosen["filter"] = {"training_structures": 2, "validation_structures": 1}
-        command = f"{shlex.quote(sys.executable)} {shlex.quote(str(FAKE))}"
-        chosen["reference"] = {"engine": "vasp", "vasp": {"command": command}}
-        chosen["reference"]["label"] = ["training", "validation", "unexplored"]
-        for section, changes in (settings or {}).items():
-            chosen[section] = {**chosen.get(section, {}), **changes} if isinstance(changes, dict) else changes
-        (self.folder / "study.yaml").write_text(yaml.safe_dump(chosen))
+        self.settings = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
+        fake = f"{shlex.quote(sys.executable)} {shlex.quote(str(FAKE))}"
+        vasp = {"reference": {"engine": "vasp", "vasp": {"command": command or fake}}}
+        for changes in (
+            SETTINGS,
+            vasp,
+            {"reference": {"label": ["training", "validation", "unexplored"]}},
+            settings or {},
+        ):
+            update_config(self.settings, changes)
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(self.settings))
         self.runs_file = self.folder / "runs.txt"
         for symbol in ("Na_pv", "Cl", "K_sv", "Br", "Rb_sv", "I", "Mg", "O"):
             place = self.folder / "potentials/potpaw_PBE" / symbol
@@ -59,6 +71,7 @@ class ClusterStudy:
             "VASP_PP_PATH": str(self.folder / "potentials"),
             "FAKE_VASP_RUNS": str(self.runs_file),
             "FAKE_VASP_SECONDS": str(seconds),
+            "FAKE_VASP_FAIL": str(self.folder / "fail"),
             "FAKE_VASP_HANG": str(self.folder / "hang"),
             "FAKE_VASP_HOLD": str(self.folder / "hold"),
             "SBATCH_ACCOUNT": "crystals",
@@ -142,6 +155,11 @@ class ClusterStudy:
         path = self.folder / f"{name}.log"
         return path.read_text() if path.exists() else ""
 
+    def logs_say(self, words):
+        """Return whether a job of Slurm that failed, or is running, has printed some words."""
+        logs = (self.folder / ".snakemake/slurm_logs").rglob("*.log")
+        return any(words in path.read_text(errors="replace") for path in logs if path.exists())
+
     def products(self, *folders):
         """Return the content of the products of some stages, without times."""
         found = {}
@@ -149,11 +167,11 @@ class ClusterStudy:
             for path in sorted((self.folder / "results" / folder).glob("*")):
                 if path.suffix == ".h5":
                     found |= {f"{folder}/{path.name}:{key}": value for key, value in _arrays(path).items()}
-                elif path.suffix == ".parquet":
-                    table = pandas.read_parquet(path)
+                elif path.suffix in (".parquet", ".csv") and path.stem != "timings":
+                    table = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path, dtype=str)
                     kept = [column for column in table if "seconds" not in column]
                     found[f"{folder}/{path.name}"] = table[kept].to_csv()
-                elif path.is_file():
+                elif path.is_file() and path.stem != "timings":
                     found[f"{folder}/{path.name}"] = path.read_bytes()
         return found
 
