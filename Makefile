@@ -137,3 +137,4 @@ benchmark-transport: .venv/.complete
 
 benchmark-scale: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.scale
+	$(BIN)/python -W ignore -m tests.benchmarks.dft_at_scale

@@ -52,6 +52,14 @@ def declared(family: str) -> dict[str, str]:
     return found
 
 
+@functools.cache
+def _requires(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return version and requirements of an installed package."""
+    texts = [Requirement(text) for text in metadata.requires(name) or []]
+    wanted = [one.name for one in texts if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return metadata.version(name).partition("+")[0], tuple(map(canonicalize_name, wanted))  # 2.13.0+cpu and the like
+
+
 def closure(names) -> dict[str, str]:
     """Return the version of each package that some packages require, themselves included, as installed here.
 
@@ -64,11 +72,8 @@ def closure(names) -> dict[str, str]:
     while pending:
         name = pending.pop()
         if name not in found:
-            found[name] = metadata.version(name).partition("+")[0]  # 2.13.0+cpu and the like
-            for text in metadata.requires(name) or []:
-                requirement = Requirement(text)
-                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                    pending.append(canonicalize_name(requirement.name))
+            found[name], wanted = _requires(name)
+            pending.extend(wanted)
     return dict(sorted(found.items()))
 
 
@@ -113,16 +118,24 @@ def imported(family: str) -> set[str]:
     for script, engines in scripts_of(family).items():
         for files in engines or [[]]:
             modules.update(modules_of(script, *files))
-    names: set[str] = set()
-    for module in modules:
-        for node in ast.walk(ast.parse((ROOT / module).read_text())):
-            if isinstance(node, ast.Import):
-                names.update(alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - {"phonoscreen"}
+    return {name for module in modules for name in foreign_imports(module)}
 
 
+@functools.cache
+def foreign_imports(module: str) -> dict[str, bool]:
+    """Return the top-level modules that a file imports from elsewhere, and whether it imports them when it is read."""
+    tree = ast.parse((ROOT / module).read_text())
+    found: dict[str, bool] = {}
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for top in {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"phonoscreen"}:
+            found[top] = found.get(top, False) or node in tree.body
+    return found
+
+
+@functools.cache
 def allowed(family: str) -> set[str]:
     """Return the top-level modules that the packages of an environment and what they require install."""
     packages = set(closure(declared(family)))

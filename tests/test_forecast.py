@@ -147,9 +147,9 @@ def test_gpu_hours_are_counted_where_gpus_are_asked_for(tmp_path):
 
 def test_the_command_plans_a_study_and_refuses_what_snakemake_refuses(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    arguments = ["-s", str(ROOT / "Snakefile"), "--cores", "1", "transport"]
+    arguments = ["-s", str(ROOT / "Snakefile"), "--cores", "1"]
     pool = ["--config", f"source={{kind: pool, path: {ROOT / 'resources/pool.csv'}}}", "shards=2"]
-    assert main(["forecast", *arguments, *pool]) == 0
+    assert main(["forecast", *arguments, *pool, "--", "transport"]) == 0
     text = capsys.readouterr().out
     n_compounds = len((ROOT / "resources/pool.csv").read_text().splitlines()) - 1
     assert f"{n_compounds} structures" in text and "solve_bte" in text and not Path("results").exists()

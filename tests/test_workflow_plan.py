@@ -1,6 +1,5 @@
 """The plan of the study: complete, cheap, and each rule with what it needs."""
 
-import ast
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from phonoscreen.workflow.inputs import (
 from phonoscreen.workflow.shards import shard_names
 from tests.benchmarks.scale import measure, write_structures
 from tests.conftest import ROOT
+from tests.environments import foreign_imports
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -106,14 +106,10 @@ def check_environment(family, name, closures):
         for item in entry["pip"] if isinstance(entry, dict) else [entry]:
             packages.add(re.split("[=<>]", item)[0].lower())
     for module in sorted(set().union(*closures)):
-        tree = ast.parse((ROOT / module).read_text())
-        for node in ast.walk(tree):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"phonoscreen"}
-            for top in tops - (set() if node in tree.body else ELSEWHERE.get(module, set())):
-                package = NAMES.get(top, top).lower()
-                assert package in packages, f"{module} of rule {name} imports {top}, absent from envs/{family}.yaml"
+        for top, when_read in foreign_imports(module).items():
+            package = NAMES.get(top, top).lower()
+            known = package in packages or (not when_read and top in ELSEWHERE.get(module, set()))
+            assert known, f"{module} of rule {name} imports {top}, absent from envs/{family}.yaml"
 
 
 def test_planning_the_full_study_is_cheap_and_needs_nothing_but_the_clone(clone):

@@ -55,7 +55,7 @@ def plan_study(options: Sequence[str]) -> tuple[dict[str, Any], list[PlannedJob]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            _, arguments = parse_args([*options, "--dry-run"])
+            _, arguments = parse_args(["--dry-run", *options])  # targets may stand behind "--"
             with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
                 workflow = _workflow(api, arguments)
     except (Exception, SystemExit) as error:  # the settings, or the options: Snakemake has its own kinds of errors
