@@ -105,6 +105,8 @@ RESOURCES = os.path.relpath(ROOT / "resources")
 SHARDS = shard_names(config["shards"])
 # Jobs that share the calculations of a DFT code in a shard.
 SHARES = jobs_per_shard(config)
+# Those whose structures make the model; structures added later are in others.
+MODEL_SHARDS = SHARDS[: config["active_learning"]["shards"]]
 MEMBERS = member_names(config["force_model"]["committee"])
 ROUNDS = range(config["active_learning"]["rounds_max"] + 1)
 LAST_ROUND = ROUNDS[-1]

@@ -1,9 +1,11 @@
 rule assemble_dataset:
     """Training data of one round: all labels so far, split by structure."""
     input:
-        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
-        manifest="results/structures/manifest.parquet",
+        supercells=expand("results/supercells/{shard}.h5", shard=MODEL_SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=MODEL_SHARDS),
+        manifest=expand(
+            "results/structures/manifest/{shard}.parquet", shard=MODEL_SHARDS
+        ),
         selected_labels=labels_until,
     output:
         arrays="results/rounds/{round}/dataset.h5",
@@ -64,7 +66,7 @@ rule query_committee:
     input:
         supercells="results/supercells/{shard}.h5",
         records="results/supercells/{shard}.parquet",
-        manifest="results/structures/manifest.parquet",
+        manifest="results/structures/manifest/{shard}.parquet",
         weights=expand(
             "results/rounds/{{round}}/members/{member}/model.safetensors",
             member=MEMBERS,
@@ -96,9 +98,11 @@ rule query_committee:
 rule select_supercells:
     """Supercells that get a reference calculation, and whether active learning has converged."""
     input:
-        manifest="results/structures/manifest.parquet",
+        manifest=expand(
+            "results/structures/manifest/{shard}.parquet", shard=MODEL_SHARDS
+        ),
         uncertainty=expand(
-            "results/rounds/{{round}}/uncertainty/{shard}.parquet", shard=SHARDS
+            "results/rounds/{{round}}/uncertainty/{shard}.parquet", shard=MODEL_SHARDS
         ),
         selections=selections_until,
         convergence=convergence_until,
@@ -163,11 +167,13 @@ rule label_selected:
 rule check_selected:
     """The same check of all supercells selected in one round."""
     input:
-        labels=expand("results/rounds/{{round}}/labels/{shard}.h5", shard=SHARDS),
-        records=expand("results/rounds/{{round}}/labels/{shard}.parquet", shard=SHARDS),
-        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        assignment=expand("results/bases/{shard}.parquet", shard=SHARDS),
-        bases=expand("results/bases/{shard}.h5", shard=SHARDS),
+        labels=expand("results/rounds/{{round}}/labels/{shard}.h5", shard=MODEL_SHARDS),
+        records=expand(
+            "results/rounds/{{round}}/labels/{shard}.parquet", shard=MODEL_SHARDS
+        ),
+        supercells=expand("results/supercells/{shard}.h5", shard=MODEL_SHARDS),
+        assignment=expand("results/bases/{shard}.parquet", shard=MODEL_SHARDS),
+        bases=expand("results/bases/{shard}.h5", shard=MODEL_SHARDS),
     output:
         arrays="results/rounds/{round}/checked_labels.h5",
         records="results/rounds/{round}/checked_labels.parquet",
@@ -190,10 +196,12 @@ rule check_selected:
 rule validate_round:
     """Errors of one round's committee on structures that no round trains on."""
     input:
-        manifest="results/structures/manifest.parquet",
-        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
-        records=expand("results/checked_labels/{shard}.parquet", shard=SHARDS),
+        manifest=expand(
+            "results/structures/manifest/{shard}.parquet", shard=MODEL_SHARDS
+        ),
+        supercells=expand("results/supercells/{shard}.h5", shard=MODEL_SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=MODEL_SHARDS),
+        records=expand("results/checked_labels/{shard}.parquet", shard=MODEL_SHARDS),
         weights=expand(
             "results/rounds/{{round}}/members/{member}/model.safetensors",
             member=MEMBERS,

@@ -6,7 +6,7 @@ rule analyse_bonding:
         relaxed="results/relaxed/{shard}.h5",
         relaxed_records="results/relaxed/{shard}.parquet",
         transport_records="results/transport/predicted/{shard}.parquet",
-        manifest="results/structures/manifest.parquet",
+        manifest=manifest_for_bonding,
     output:
         arrays="results/bonding/{shard}.h5",
         records="results/bonding/{shard}.parquet",

@@ -37,7 +37,7 @@ rule calculate_supercells:
         supercells="results/supercells/{shard}.h5",
         supercell_records="results/supercells/{shard}.parquet",
         assignment="results/bases/{shard}.parquet",
-        manifest="results/structures/manifest.parquet",
+        manifest="results/structures/manifest/{shard}.parquet",
     output:
         table="results/calculations/supercells/{shard}-{batch}.parquet",
     log:

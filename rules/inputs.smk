@@ -46,6 +46,13 @@ def bonding_records(wildcards):
     return [local(bonding["records"])]
 
 
+def manifest_for_bonding(wildcards):
+    """What the choice of structures for COHP depends on: the whole study, or the shard where all are analysed."""
+    chosen = config["bonding"]["structures_max"] is not None
+    folder = "results/structures"
+    return f"{folder}/manifest{'' if chosen else f'/{wildcards.shard}'}.parquet"
+
+
 def labels_until(wildcards):
     """Labels of the rounds before this one."""
     return expand(

@@ -6,7 +6,7 @@ rule label_forces:
         supercells="results/supercells/{shard}.h5",
         supercell_records="results/supercells/{shard}.parquet",
         assignment="results/bases/{shard}.parquet",
-        manifest="results/structures/manifest.parquet",
+        manifest="results/structures/manifest/{shard}.parquet",
     output:
         arrays="results/labels/{shard}.h5",
         records="results/labels/{shard}.parquet",
@@ -63,9 +63,11 @@ rule check_labels:
 rule evaluate_baselines:
     """Universal potentials on the labelled supercells of structures outside the training part."""
     input:
-        supercells=expand("results/supercells/{shard}.h5", shard=SHARDS),
-        labels=expand("results/checked_labels/{shard}.h5", shard=SHARDS),
-        manifest="results/structures/manifest.parquet",
+        supercells=expand("results/supercells/{shard}.h5", shard=MODEL_SHARDS),
+        labels=expand("results/checked_labels/{shard}.h5", shard=MODEL_SHARDS),
+        manifest=expand(
+            "results/structures/manifest/{shard}.parquet", shard=MODEL_SHARDS
+        ),
     output:
         table="results/baselines/forces.parquet",
         components="results/baselines/components.h5",

@@ -6,7 +6,9 @@ PRODUCTS = [
     *expand("results/relaxed/{shard}.h5", shard=SHARDS),
     *expand("results/labels/{shard}.h5", shard=SHARDS),
     *expand(
-        "results/rounds/{round}/labels/{shard}.h5", round=ROUNDS[:-1], shard=SHARDS
+        "results/rounds/{round}/labels/{shard}.h5",
+        round=ROUNDS[:-1],
+        shard=MODEL_SHARDS,
     ),
     *expand(
         "results/rounds/{round}/members/{member}/model.safetensors",

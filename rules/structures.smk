@@ -47,6 +47,7 @@ rule filter_structures:
         offered="results/structures/offered.parquet",
         offered_csv="results/structures/offered.csv",
         initial=expand("results/structures/initial/{shard}.extxyz", shard=SHARDS),
+        of_shard=expand("results/structures/manifest/{shard}.parquet", shard=SHARDS),
     log:
         "logs/filter_structures.log",
     benchmark:

@@ -1,3 +1,10 @@
+rule manifest:
+    """Target: the manifest, which says what structures added to a finished study will cost."""
+    input:
+        "results/structures/manifest.parquet",
+    localrule: True
+
+
 rule structures:
     """Target: the manifest and the relaxed structures."""
     input:

@@ -1,13 +1,13 @@
 """Gather the labelled supercells of the training part and of all selections into one dataset."""
 
 from phonoscreen.audit.job import run_job
-from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.audit.records import read_manifest, write_table
 from phonoscreen.audit.shard_files import ShardFiles
 from phonoscreen.forcefield.dataset import assemble_dataset
 
 
 def main(job):
-    manifest = read_records(job.input.manifest)
+    manifest = read_manifest(job.input.manifest)
     training = set(manifest.structure_id[manifest.part == "training"])
     rounds = {}
     for path in job.input.get("selected_labels", []):  # results/rounds/{round}/…

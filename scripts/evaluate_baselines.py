@@ -5,13 +5,13 @@ import pandas
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.job import run_job
-from phonoscreen.audit.records import write_table
+from phonoscreen.audit.records import read_manifest, write_table
 from phonoscreen.reference.baselines import COLUMNS, evaluate_structure
 from phonoscreen.reference.potentials import make_baseline
 
 
 def main(job):
-    parts = pandas.read_parquet(job.input.manifest).set_index("structure_id")["part"]
+    parts = read_manifest(job.input.manifest).set_index("structure_id")["part"]
     rows = []
     with written_whole(job.output.components) as partial, h5py.File(partial, "w") as components:
         for model in job.params.baselines:

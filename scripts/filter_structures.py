@@ -17,19 +17,15 @@ from phonoscreen.structures.prototypes import read_prototypes
 
 def main(job):
     table = pandas.read_parquet(job.input.table)
+    classes = allowed_classes(job.params.filter["classes"], read_prototypes(job.input.prototypes)["classes"])
     manifest, records, primitive = build_manifest(
-        table,
-        read_structures_by_id(job.input.structures),
-        allowed_classes(job.params.filter["classes"], read_prototypes(job.input.prototypes)["classes"]),
-        job.params.filter,
-        job.params.shards,
-        job.params.seed,
-        job.threads,
-        read_division(job),
-    )
-    for path in job.output.initial:
-        rows = manifest[manifest["shard"] == Path(path).stem]
+        table, read_structures_by_id(job.input.structures), classes, job.params.filter, job.params.shards,
+        job.params.seed, job.threads, read_division(job),
+    )  # fmt: skip
+    for path, table_path in zip(job.output.initial, job.output.of_shard, strict=True):
+        rows = manifest[manifest["shard"] == Path(path).stem].reset_index(drop=True)
         write_structures({name: primitive[name] for name in rows["structure_id"]}, path)
+        write_table(rows, table_path)
     write_records(records, job.output.records)
     write_table(manifest, job.output.manifest)
     keep_division(job, manifest)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas
 
 from phonoscreen.audit.job import run_job
-from phonoscreen.audit.records import read_records, write_table
+from phonoscreen.audit.records import read_manifest, read_records, write_table
 from phonoscreen.forcefield.models.files import write_json
 from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
 
 
 def main(job):
-    manifest = read_records(job.input.manifest).set_index("structure_id")
+    manifest = read_manifest(job.input.manifest).set_index("structure_id")
     before = [json.loads(Path(path).read_text()) for path in job.input.get("convergence", [])]
     selections = [pandas.read_parquet(path) for path in job.input.get("selections", [])]
     taken = {pair for table in selections for pair in zip(table.structure_id, table.supercell_index)}

@@ -3,7 +3,7 @@
 import torch
 
 from phonoscreen.audit.job import run_job
-from phonoscreen.audit.records import read_records
+from phonoscreen.audit.records import read_manifest, read_records
 from phonoscreen.audit.shard import run_shard
 from phonoscreen.audit.shard_files import ShardFiles
 from phonoscreen.forcefield.committee import Committee
@@ -13,7 +13,7 @@ from phonoscreen.structures.labelled_supercells import read_labelled
 
 def main(job):
     torch.set_num_threads(job.threads)
-    manifest, upstream = read_records(job.input.manifest), read_records(job.input.records)
+    manifest, upstream = read_manifest(job.input.manifest), read_records(job.input.records)
     prototypes = manifest[manifest.part == "validation"].set_index("structure_id").prototype
     committee = Committee.load(job.input.weights, job.input.settings, job.resources.device)
 

@@ -166,6 +166,16 @@ def read_records(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
     return pandas.concat(tables, ignore_index=True)
 
 
+def read_manifest(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pandas.DataFrame:
+    """Return the manifest of a study, or of some of its shards, in the order of the structure ids.
+
+    Parameters
+    ----------
+    paths : a path or a list of paths
+    """
+    return read_records(paths).sort_values("structure_id", ignore_index=True)
+
+
 def _read(path: str | os.PathLike[str]) -> pandas.DataFrame:
     try:
         return pandas.read_parquet(path)

@@ -256,7 +256,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "forecast", help="what a study will need, before it runs", prefix_chars="+",
         description="All words after 'forecast' are those of a snakemake call: --profile slurm, --config, targets.",
     )  # fmt: skip
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="of a snakemake call, for example: --profile slurm transport")
+    parser.add_argument(
+        "options", nargs=argparse.REMAINDER, help="of a snakemake call, for example: --profile slurm transport"
+    )
     parser.set_defaults(run=run, usage=parser.format_help)
 
 

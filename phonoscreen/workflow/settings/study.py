@@ -132,6 +132,9 @@ class ActiveLearning(Section):
     """Structures per round [OWN]."""
     converged_change: number(0, 1) = 0.05
     """Rounds stop when the number recommended changes by less than this fraction [OWN]."""
+    shards: optional(count(1, 9999)) = None
+    """The first shards, whose structures are labelled, trained on and queried; null: all. Structures added later, in
+    further shards, are then predicted by the model as it is [OWN]."""
 
 
 class MethodOfOrder(Section):
