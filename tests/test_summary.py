@@ -9,6 +9,7 @@ import pandas
 import pytest
 import yaml
 
+from phonoscreen.analysis.dft_comparison import read_comparison
 from phonoscreen.analysis.document import Document
 from phonoscreen.analysis.headline import headline, headline_table
 from phonoscreen.analysis.ledger import read_contradictions, read_numbers
@@ -174,8 +175,11 @@ def test_the_summary_begins_with_what_is_out_of_date(tmp_path, written):
     )
     checks = dict.fromkeys(("supercell_size", "transport", "force_constants"))
     contradictions = read_contradictions(published / "contradictions.yaml")
+    dft = read_comparison(ROOT / "resources/dft_comparison.yaml")
     for sentence in ("Out of date below this: labels (code).", ""):
-        page = page_of(tables, checks, contradictions, [], reference="X", bonding_engine="Y", outdated=sentence)
+        page = page_of(
+            tables, checks, contradictions, [], reference="X", bonding_engine="Y", dft=dft, outdated=sentence
+        )
         text = page.markdown(tmp_path)
         assert ("--forcerun" in text or "start of every run" in text) == bool(sentence)
         assert text.index("Out of date") < text.index("Reference of this study") if sentence else True

@@ -25,11 +25,10 @@ RECORDS = [
 ]  # fmt: skip
 
 
-def command(heading):
-    """The command below a heading of the page."""
+def command(heading, number=0):
+    """A command below a heading of the page."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
-    (text,) = re.findall(r"```bash\n(.*?)\n```", section, re.S)
-    return shlex.split(text)
+    return shlex.split(re.findall(r"```bash\n(.*?)\n```", section, re.S)[number])
 
 
 def run(words, folder, *more):
@@ -73,13 +72,27 @@ def test_i_use_materials_project(tmp_path):
     service.shutdown()
 
 
+def test_i_run_vasp_elsewhere(tmp_path):
+    (tmp_path / "my_structures").mkdir()
+    write(tmp_path / "my_structures/salt.cif", bulk("NaCl", "rocksalt", a=5.6))
+    run(command("I run VASP elsewhere"), tmp_path, "shards=1", "supercell={min_length_angstrom: 7}")
+    inputs = tmp_path / "results/work/inputs/calculations"
+    listed = (inputs / "folders.txt").read_text().split()
+    assert {name.partition("/")[0] for name in listed} == {"salt"} and "salt/perfect" in listed
+    assert {path.name for path in (inputs / listed[0]).iterdir()} == {"INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"}
+    assert "GGA = PE" in (inputs / listed[0] / "INCAR").read_text()
+    assert (inputs / "array.sh").exists()
+    calculations = pandas.read_csv(tmp_path / "results/calculations/list.csv")
+    assert set(calculations["status"]) == {"missing"}
+
+
 @pytest.mark.parametrize("heading, rules", [("I run VASP elsewhere", ["index_outputs", "label_forces"])])
-def test_the_other_commands_plan_what_the_page_says(heading, rules, tmp_path):
+def test_outputs_that_were_made_in_another_way_are_found(heading, rules, tmp_path):
     (tmp_path / "my_structures").mkdir()
     (tmp_path / "my_outputs/salt").mkdir(parents=True)
     write(tmp_path / "my_structures/salt.cif", bulk("NaCl", "rocksalt", a=5.6))
     write(tmp_path / "my_outputs/salt/a.extxyz", make_model().snapshots())
-    planned = run(command(heading), tmp_path, "-n", "--quiet", "rules")
+    planned = run(command(heading, 1), tmp_path, "-n", "--quiet", "rules")
     assert all(rule in planned for rule in rules)
 
 

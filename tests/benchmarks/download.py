@@ -1,7 +1,8 @@
 """A large download from a service on this machine: time and memory until candidates are written.
 
 ``make benchmark-download`` asks for 100,000 records of two classes in pages of 1,000, as OQMD's interface sends them;
-another number may follow.
+another number may follow (RECORDS). Every tenth answer is a fault, in turn: HTTP 502, a page cut off in its body, half
+a page that ends as if it were whole; and once a page lacks an entry, so that its series is fetched again.
 """
 
 import json
@@ -32,6 +33,10 @@ RECORDS = {
                "delta_e": -2.9, "stability": 0.01},
 }  # fmt: skip
 
+FAULTY, FAULTS = 10, ("502", "cut off", "garbled")
+LACKING = 15
+"""Number of the answer that lacks an entry."""
+
 
 class Handler(BaseHTTPRequestHandler):
     """Answers any offset with records that differ in their ids."""
@@ -52,16 +57,24 @@ class Handler(BaseHTTPRequestHandler):
                 for n in range(first, min(first + size, count))]  # fmt: skip
         more = f"{address.path}?{urlencode({**query, 'offset': first + size})}" if first + size < count else None
         body = json.dumps({"data": data, "links": {"next": more}, "meta": {"data_available": count}}).encode()
-        self.send_response(200)
+        self.server.asked += 1
+        turn, rest = divmod(self.server.asked, FAULTY)
+        fault = FAULTS[turn % len(FAULTS)] if rest == 0 else ""
+        if fault == "garbled":
+            body = body[: len(body) // 2]
+        elif self.server.asked == LACKING:
+            body = json.dumps({"data": data[:-1], "links": {"next": more}, "meta": {"data_available": count}}).encode()
+        self.send_response(502 if fault == "502" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) // 2] if fault == "cut off" else body)
+        self.close_connection = fault == "cut off"
 
 
 def serve(count):
     """Serve for ever, on a port that the first line of the output names."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.count = count
+    server.count, server.asked = count, 0
     print(server.server_port, flush=True)
     server.serve_forever()
 
@@ -74,7 +87,7 @@ def main(count):
             folder, url = Path(name), f"http://127.0.0.1:{int(server.stdout.readline())}"
             request = Request(url, ["225-AB", "225-ABC2D6"], 0.0, 0.2, page_limit=1000)
             began = time.monotonic()
-            download("oqmd", request, folder / "pages", folder / "snapshot.parquet", Pager())
+            download("oqmd", request, folder / "pages", folder / "snapshot.parquet", Pager(wait_s=0.1))
             downloaded = time.monotonic()
             candidates = candidates_of_snapshot(folder / "snapshot.parquet", "oqmd", request)
             write_candidates(candidates, folder / "candidates.extxyz", folder / "candidates.parquet")

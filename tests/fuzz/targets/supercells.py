@@ -2,6 +2,7 @@
 
 import functools
 import tarfile
+from pathlib import Path
 
 import numpy
 from ase import Atoms
@@ -208,3 +209,21 @@ def collected_outputs(folder):
     crystal, engine = rocksalt()[0], CollectedEngine(folder)
     cell = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     return engine.forces(displaced(1), "nacl/0"), engine.charges(cell, "nacl")
+
+
+def dfpt_output(folder):
+    import ase.test
+
+    recorded = Path(ase.test.__file__).parent / "testdata/vasp/vasprun_dfpt.xml"
+    (folder / "vasprun.xml").write_bytes(recorded.read_bytes())
+
+
+@target(dfpt_output)
+def charges_of_vasp(folder):
+    from phonoscreen.crystal.constants import Crystal
+    from phonoscreen.formats.output_charges import read_charges
+
+    half = 2.72739551
+    cell = [[0, half, half], [half, 0, half], [half, half, 0]]
+    salt = Atoms("NaCl", cell=cell, scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], pbc=True)
+    return read_charges(folder / "vasprun.xml", Crystal.from_ase(salt))
