@@ -175,3 +175,34 @@ def test_settings_of_charges_contradict_what_cannot_be(tmp_path):
     found = charges_settings(config)
     assert (found["engine"], found["charges"], found["k_spacing_per_angstrom"]) == ("gpaw", True, 0.3)
     json.dumps(found)
+
+
+def test_the_stage_writes_charges_and_a_record_for_every_structure(tmp_path):
+    from phonoscreen.audit.records import read_records, write_records
+    from phonoscreen.structures.store import structure_arrays
+    from tests.small_study import run_script
+
+    (tmp_path / "my_charges/nacl-225").mkdir(parents=True)
+    (tmp_path / "my_charges/nacl-225/vasprun.xml").write_bytes(DFPT.read_bytes())
+    with h5py.File(tmp_path / "relaxed.h5", "w") as store:
+        for name, atoms in (("nacl-225", sodium_chloride()), ("mgo-225", bulk("MgO", "rocksalt", 4.2))):
+            for key, array in structure_arrays(atoms).items():
+                store[f"{name}/{key}"] = array
+    statuses = {"nacl-225": "ok", "mgo-225": "ok", "kcl-225": "not_converged"}
+    records = [{"structure_id": name, "stage": "relax_structures", "status": status,
+                "reason": "" if status == "ok" else "forces"} for name, status in statuses.items()]  # fmt: skip
+    write_records(records, tmp_path / "relaxed.parquet")
+    output = {"arrays": str(tmp_path / "charges.h5"), "records": str(tmp_path / "charges.parquet")}
+    inputs = {"relaxed": str(tmp_path / "relaxed.h5"), "relaxed_records": str(tmp_path / "relaxed.parquet")}
+    params = {"charges": {"source": "files"}, "folder": str(tmp_path / "my_charges")}
+    run_script("calculate_charges", input=inputs, output=output, params=params)
+    found = read_records(output["records"]).set_index("structure_id")
+    assert found["status"].to_dict() == {"nacl-225": "ok", "mgo-225": "ok", "kcl-225": "skipped"}
+    assert found.loc["nacl-225", "charges_from"] == "vasprun.xml"
+    assert "no BORN" in found.loc["mgo-225", "without_charges"]
+    charges = OwnCharges(output["arrays"])
+    assert charges.of("nacl-225", None)[0][0] == pytest.approx(1.1467 * numpy.eye(3), abs=2e-3)
+    assert charges.of("mgo-225", None) is None
+    # The statuses of the stage sum to its structures, and what goes on is not stopped by a crystal without charges.
+    forces = pandas.DataFrame({"structure_id": ["nacl-225", "mgo-225"], "stage": "x", "status": "ok", "reason": ""})
+    assert blocked_without(forces, read_records(output["records"]))["status"].tolist() == ["ok", "ok"]
