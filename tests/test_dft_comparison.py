@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy
 import pytest
 
-from phonoscreen.analysis.dft_comparison import add_dft, read_comparison, write_comparison
+from phonoscreen.analysis.dft_comparison import KNOWN, add_dft, read_comparison, write_comparison
 from phonoscreen.analysis.document import Document
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.stages.label_product import read_product
@@ -39,9 +39,10 @@ def test_the_comparison_is_of_the_kept_labels(comparison):
 def test_ten_compounds_of_six_classes_and_some_never_seen(comparison):
     compounds = comparison.compounds
     assert len(compounds) >= 10 and compounds["prototype"].nunique() >= 6
-    assert 4 <= (~compounds["trained"]).sum() <= len(compounds) - 4
+    counts = compounds["known"].value_counts()
+    assert set(counts.index) == set(KNOWN) and counts["never seen"] >= 3 and counts["fine-tuned on"] >= 4
     # Fine-tuning serves what it was not given, and the paper's three orders of magnitude are there.
-    unseen = compounds[~compounds["trained"]]
+    unseen = compounds[compounds["known"] == "never seen"]
     weights = unseen["n_components"]
     tuned, before = (
         numpy.sqrt((unseen[f"{name}_mev_per_angstrom"] ** 2 * weights).sum() / weights.sum())
@@ -53,16 +54,15 @@ def test_ten_compounds_of_six_classes_and_some_never_seen(comparison):
 
 def test_a_page_shows_what_is_known_and_calls_it_dft_by_its_name(comparison):
     text = shown(comparison)
-    assert "GPAW" in text and "never seen" in text and "trained on" in text
-    unseen = comparison.compounds[~comparison.compounds["trained"]]
-    alone = shown(replace(comparison, compounds=unseen))
-    assert "trained on" not in alone.split("| --- |")[-1]
+    assert "GPAW" in text and all(f"| {name} |" in text for name in KNOWN)
+    unseen = comparison.compounds[comparison.compounds["known"] == "never seen"]
+    assert "| fine-tuned on |" not in shown(replace(comparison, compounds=unseen))
 
 
 def test_the_page_on_dft_says_these_numbers(comparison):
     page = (ROOT / "docs/dft.md").read_text()
     for line in shown(comparison).splitlines():
-        if line.startswith("| never seen") or line.startswith("| trained on"):
+        if line.startswith(tuple(f"| {name}" for name in KNOWN)):
             assert line in page, "copy the lines of the summary's table to docs/dft.md"
 
 

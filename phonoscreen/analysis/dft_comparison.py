@@ -19,6 +19,7 @@ import yaml
 
 from phonoscreen.analysis.comparison import reference_name
 from phonoscreen.analysis.metrics import log_parity
+from phonoscreen.analysis.tables import trained_structures
 from phonoscreen.analysis.wording import number
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 COMMAND = "snakemake --profile dft"
 DIGITS = 5
+KNOWN = ("never seen", "known to the published model", "fine-tuned on")
+"""What the fine-tuned model had learned from before it was compared on a compound."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ class DftComparison:
     ----------
     reference : name of the DFT
     about : where it comes from: command, sha256 of calculations, labels and published model
-    compounds : DataFrame with ``structure_id, formula, prototype, trained, n_supercell_atoms, n_components,
+    compounds : DataFrame with ``structure_id, formula, prototype, known, n_supercell_atoms, n_components,
         force_rms_mev_per_angstrom, force_rmse_mev_per_angstrom, force_rmse_published_mev_per_angstrom,
         frequency_rmse_relative, kappa_p_reference_w_per_m_k, kappa_p_predicted_w_per_m_k, seconds_reference,
-        seconds_predicted``; NaN where a structure has no such value
+        seconds_predicted``; NaN where a structure has no such value; ``known`` is one of ``KNOWN``
     """
 
     reference: str
@@ -81,11 +84,11 @@ def add_dft(page: Document, comparison: DftComparison) -> None:
         f"Not of this study: {COMMAND}, whose reference is {comparison.reference}, kept in "
         f"resources/dft_comparison.yaml. {len(compounds)} compounds of {compounds['prototype'].nunique()} classes in "
         f"supercells of {compounds['n_supercell_atoms'].min()} to {compounds['n_supercell_atoms'].max()} atoms; the "
-        f"published model was fine-tuned on {int(compounds['trained'].sum())} of them. Both conductivities come from "
-        "these small supercells and few labels: they compare forces, and are no converged values."
+        f"published model was fine-tuned on {int((compounds['known'] == KNOWN[2]).sum())} of them. Both conductivities "
+        "come from these small supercells and few labels: they compare forces, and are no converged values."
     )
-    for trained, name in ((False, "never seen"), (True, "trained on")):
-        mine = compounds[compounds["trained"] == trained]
+    for name in KNOWN:
+        mine = compounds[compounds["known"] == name]
         if len(mine):
             page_rows.append([name, number(len(mine)), *_measures(mine)])
     headers = ["compounds", "number", "force RMSE, fine-tuned (meV/Å)", "the published model as it is (meV/Å)"]
@@ -127,7 +130,8 @@ def gather(study: str | Path, labels: str | Path, published: str | Path) -> DftC
         tables[name] = pandas.read_parquet(path)
     forces, settings = _force_errors(labels, {"force_rmse": Path(study) / "results/model", "published": published})
     identity = tables["phonons"].set_index("structure_id")
-    table = identity[["formula", "prototype", "trained", "frequency_rmse_relative"]].join(forces, how="inner")
+    table = identity[["formula", "prototype", "frequency_rmse_relative"]].join(forces, how="inner")
+    table.insert(2, "known", _known(Path(study), Path(published), tables["phonons"]).reindex(table.index))
     for source in ("reference", "predicted"):
         solved = tables["transport"].set_index("structure_id").query("source == @source")
         timed = tables["timings"].set_index("structure_id").query("source == @source")
@@ -140,6 +144,15 @@ def gather(study: str | Path, labels: str | Path, published: str | Path) -> DftC
     }  # fmt: skip
     reference = reference_name(settings["engine"], settings["functional"])
     return DftComparison(reference, about, table.reset_index())
+
+
+def _known(study, published, manifest):
+    """Which of ``KNOWN`` holds for each structure, by id."""
+    compounds = published / "compounds.csv"
+    before = trained_structures([], manifest, [str(compounds)])
+    tuned = trained_structures(sorted(map(str, (study / "results/rounds").glob("*/dataset.parquet"))), manifest)
+    words = [KNOWN[2] if name in tuned else KNOWN[name in before] for name in manifest["structure_id"]]
+    return pandas.Series(words, index=manifest["structure_id"])
 
 
 def _force_errors(labels, models):
