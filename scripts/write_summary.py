@@ -19,21 +19,19 @@ def main(job):
     reference = reference_name(job.params.engine, job.params.model)
     tables = {name: pandas.read_parquet(getattr(job.input, name)) for name in TABLES}
     settings = {name: getattr(job.params, name) for name in ("displacement_angstrom", "threshold_mev_per_angstrom")}
-    settings["reference"] = reference
-    tables["headline"] = headline_table(read_numbers(job.input.numbers), headline(tables, settings))
+    found = headline(tables, {**settings, "reference": reference})
+    tables["headline"] = headline_table(read_numbers(job.input.numbers), found)
     checks = {name: pandas.read_parquet(path) if (path := job.input.get(f"check_{name}")) else None for name in CHECKS}
     captions = [Path(path).read_text().strip() for path in job.input.captions]
     page = summarise(
-        tables,
-        checks,
-        read_contradictions(job.input.contradictions),
+        tables, checks, read_contradictions(job.input.contradictions),
         list(zip(job.input.figures, captions, strict=True)),
         reference=reference,
         bonding_engine=cohp_name(job.params.bonding_engine),
         dft=read_comparison(job.input.dft),
         outdated=footnote(job.input.outdated, [getattr(job.input, name) for name in TABLES]),
         beginning=beginning(job.input.pretrained, job.input.compounds, tables["phonons"]),
-    )
+    )  # fmt: skip
     write_tables(job.output, headline=tables["headline"])
     Path(job.output.markdown).write_text(page.markdown(Path(job.output.markdown).parent))
     Path(job.output.html).write_text(page.html())
