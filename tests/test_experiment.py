@@ -14,7 +14,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.experiment.forces import atom_errors, point_errors
 from phonoscreen.experiment.selection_trial import Oracle, replay
 from phonoscreen.experiment.subsets import compounds_to_predict, first_compounds, training_for_size, training_order
-from phonoscreen.forcefield.calibration import calibration_bins, calibration_factor, checked_factor
+from phonoscreen.forcefield.calibration import calibration_bins, calibration_factor, checked_factor, coverage_factor
 from phonoscreen.forcefield.pooled import pooled
 from phonoscreen.forcefield.selection import select
 from phonoscreen.workflow.experiment import curve_points, curve_sources
@@ -108,6 +108,22 @@ def test_the_factor_recovers_how_overconfident_a_committee_is_and_the_other_half
     assert facts["rank_correlation_structures"] > 0.9
     with pytest.raises(StudyError, match="does not disagree"):
         calibration_factor([0.0, 0.0], [1.0, 2.0])
+
+
+def test_the_factor_of_a_spread_covers_as_many_errors_as_a_normal_distribution_does():
+    """A spread a third of the error's standard deviation, and a tenth of the errors ten times as large."""
+    rng = numpy.random.default_rng(5)
+    spread = numpy.exp(rng.normal(-3, 0.6, 4000))
+    error = numpy.abs(3 * spread * rng.normal(size=4000))
+    names = [f"s{n}" for n in range(4000)]
+    facts = coverage_factor(spread, error, names, seed=1)
+    assert facts["factor"] == pytest.approx(3, rel=0.05) and facts["n_fitted"] + facts["n_checked"] == 4000
+    assert facts["within"] == pytest.approx(0.683, abs=0.03) and facts["within_raw"] == pytest.approx(0.261, abs=0.03)
+    few = numpy.where(rng.random(4000) < 0.1, 10 * error, error)
+    assert coverage_factor(spread, few, names, seed=1)["within"] == pytest.approx(0.683, abs=0.03)
+    unusable = numpy.where(numpy.arange(4000) < 3985, numpy.nan, spread)
+    with pytest.raises(StudyError, match="15 structures with a spread"):
+        coverage_factor(unusable, error, names, seed=1)
 
 
 def test_bins_hold_equal_counts_and_conserve_the_mean_squares():

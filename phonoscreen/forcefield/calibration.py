@@ -1,5 +1,7 @@
 """How far the disagreement of a committee tells its error, and the factor that makes it an error bar."""
 
+from collections.abc import Sequence
+
 import numpy
 import pandas
 from numpy.typing import ArrayLike
@@ -7,6 +9,9 @@ from scipy.stats import spearmanr
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
+
+WITHIN_ONE = 0.6827  # of a normal distribution lies within one standard deviation
+LEAST = 10  # structures in each half of those that a spread is calibrated on
 
 
 def calibration_factor(epsilon: ArrayLike, error: ArrayLike) -> float:
@@ -28,6 +33,43 @@ def calibration_factor(epsilon: ArrayLike, error: ArrayLike) -> float:
     if not (epsilon**2).sum() > 0:
         raise StudyError("the committee does not disagree", where="calibration_factor", fix="train different members")
     return float(numpy.sqrt((error**2).sum() / (epsilon**2).sum()))
+
+
+def coverage_factor(spread: ArrayLike, error: ArrayLike, names: Sequence[str], seed: int) -> dict[str, float]:
+    """Find the factor that makes a spread an error bar on half of the structures, and check it on the other half.
+
+    The factor is the 68.3 % quantile of error over spread: so many errors lie within one standard deviation of a normal
+    distribution, and a few large errors do not decide it.
+
+    Parameters
+    ----------
+    spread, error : (n,) standard deviation over the members and absolute error of each structure, one unit
+    names : (n,) ids, which divide the structures with the seed
+    seed : of the division
+
+    Returns
+    -------
+    dict: ``factor``; ``n_fitted, n_checked``, structures of the two halves; ``within_raw, within``, the part of the
+        checked ones whose error is at most one spread, and one spread times the factor
+
+    Raises
+    ------
+    StudyError
+        If a half has fewer than ten structures.
+    """
+    spread, error = numpy.asarray(spread, dtype=float), numpy.asarray(error, dtype=float)
+    usable = numpy.flatnonzero(numpy.isfinite(spread) & numpy.isfinite(error) & (spread > 0))
+    order = sorted(usable, key=lambda row: derive_seed(seed, names[row], "calibration"))
+    fitted, checked = order[: len(order) // 2], order[len(order) // 2 :]
+    if len(fitted) < LEAST:
+        raise StudyError(f"{len(usable)} structures with a spread and an error, {2 * LEAST} are needed",
+                         where="coverage_factor", fix="judge more compounds")  # fmt: skip
+    ratio = error / numpy.where(spread > 0, spread, numpy.nan)
+    factor = float(numpy.quantile(ratio[fitted], WITHIN_ONE))
+    return {
+        "factor": factor, "n_fitted": len(fitted), "n_checked": len(checked),
+        "within_raw": float((ratio[checked] <= 1).mean()), "within": float((ratio[checked] <= factor).mean()),
+    }  # fmt: skip
 
 
 def checked_factor(atoms: pandas.DataFrame, seed: int) -> dict[str, float]:

@@ -1,0 +1,61 @@
+"""The calibration of a published committee's spread: what judges, what is stored, and what a screening reads of it."""
+
+import json
+import shutil
+
+import h5py
+import numpy
+import pandas
+import pytest
+
+from phonoscreen.forcefield.models.files import read_model_json
+from phonoscreen.forcefield.publish import load_published
+from phonoscreen.stages.spread_calibration import Judge, calibrations, judge, lattice_constants, write_calibration
+from phonoscreen.structures.packed_labels import read_product
+from tests.conftest import ROOT
+
+
+def test_errors_of_the_logarithm_are_those_of_spreads_in_decades():
+    """Predictions off by factors drawn with twice the spread; unstable compounds do not count."""
+    rng = numpy.random.default_rng(3)
+    n = 600
+    spread = numpy.exp(rng.normal(-2.5, 0.4, n))
+    kappa = numpy.exp(rng.normal(1, 1, n))
+    table = pandas.DataFrame({
+        "structure_id": [f"s{k}" for k in range(n)], "status": "ok",
+        "status_reference": ["unstable" if k < 100 else "ok" for k in range(n)],
+        "lattice_constant_ratio": 1 + 0.01 * (-1.0) ** numpy.arange(n),
+    })  # fmt: skip
+    names = ("kappa_p_rta_w_per_m_k", "kappa_c_w_per_m_k", "p3_total_ps", "msd_max_angstrom2",
+             "heat_capacity_j_per_mol_k", "sound_velocity_m_per_s")  # fmt: skip
+    columns = ("kappa_p_rta_std_decades", "kappa_c_std_decades", "p3_total_std_decades", "msd_max_std_angstrom2",
+               "heat_capacity_std_j_per_mol_k", "sound_velocity_std_m_per_s")  # fmt: skip
+    for name, column in zip(names, columns, strict=True):
+        away = 2 * spread * rng.normal(size=n)
+        table[f"{name}_reference"], table[column] = kappa, spread
+        table[name] = kappa * 10**away if column.endswith("decades") else kappa + away
+    found = calibrations(table)
+    assert set(found) == set(columns)
+    for facts in found.values():
+        assert facts["factor"] == pytest.approx(2, rel=0.15) and facts["n_fitted"] + facts["n_checked"] == 500
+    assert lattice_constants(table)["median_percent"] == pytest.approx(1.0)
+
+
+def test_factors_stand_in_the_model_that_is_loaded_and_a_compound_is_judged_once(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "resources/model", folder)
+    write_calibration(folder, {"kappa_p_rta_std_decades": {"factor": 1.5}})
+    assert read_model_json(folder / "model.json")["calibration"] == {"kappa_p_rta_std_decades": 1.5}
+    committee, content = load_published(folder, "cpu")
+    assert json.loads((folder / "model.json").read_text())["calibration"] == content["calibration"]
+    _, labelled = read_product(ROOT / "resources/labels/teacher_labels.h5")
+    tests = [item for item in labelled if item[0]["role"] == "test" and item[1]]
+    smallest = min(tests, key=lambda item: item[1]["displacements"].size)
+    with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
+        table = judge([smallest], Judge(committee, content, bases), tmp_path / "table.csv")
+    row = table.iloc[0]
+    assert (
+        row["status_reference"] in ("ok", "unstable", "not_converged") and abs(row["lattice_constant_ratio"] - 1) < 0.05
+    )
+    again = judge([smallest], None, tmp_path / "table.csv")
+    pandas.testing.assert_frame_equal(again, table)
