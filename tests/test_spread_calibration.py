@@ -7,10 +7,18 @@ import h5py
 import numpy
 import pandas
 import pytest
+import yaml
 
 from phonoscreen.forcefield.models.files import read_model_json
 from phonoscreen.forcefield.publish import load_published
-from phonoscreen.stages.spread_calibration import Judge, calibrations, judge, lattice_constants, write_calibration
+from phonoscreen.stages.spread_calibration import (
+    HEADING,
+    Judge,
+    calibrations,
+    judge,
+    lattice_constants,
+    write_calibration,
+)
 from phonoscreen.structures.packed_labels import read_product
 from tests.conftest import ROOT
 
@@ -41,21 +49,37 @@ def test_errors_of_the_logarithm_are_those_of_spreads_in_decades():
     assert lattice_constants(table)["median_percent"] == pytest.approx(1.0)
 
 
+def test_the_published_factors_are_those_of_the_compounds_judged():
+    """Half of the never-seen compounds gives the factor; on the other half it covers what an error bar should."""
+    found = calibrations(pandas.read_csv(ROOT / "resources/model/judged.csv"))
+    content = read_model_json(ROOT / "resources/model/model.json")
+    for column, facts in found.items():
+        assert content["calibration"][column] == pytest.approx(facts["factor"], rel=1e-3), column
+    assert 0.60 <= found["kappa_p_rta_std_decades"]["within"] <= 0.76
+
+
 def test_factors_stand_in_the_model_that_is_loaded_and_a_compound_is_judged_once(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(ROOT / "resources/model", folder)
-    write_calibration(folder, {"kappa_p_rta_std_decades": {"factor": 1.5}})
+    facts = {"factor": 1.5, "within_raw": 0.5, "within": 0.68, "n_fitted": 10, "n_checked": 11}
+    lattice = {"compounds": 21, "median_percent": 0.4, "percentile_90_percent": 1.2}
+    for _ in range(2):
+        write_calibration(folder, {"kappa_p_rta_std_decades": facts}, lattice)
+    card = (folder / "README.md").read_text()
+    assert card.count("| 1.50 | 50 % | 68 % |") == 1 and card.count(HEADING) == 1 and "## Limits" in card
     assert read_model_json(folder / "model.json")["calibration"] == {"kappa_p_rta_std_decades": 1.5}
     committee, content = load_published(folder, "cpu")
     assert json.loads((folder / "model.json").read_text())["calibration"] == content["calibration"]
     _, labelled = read_product(ROOT / "resources/labels/teacher_labels.h5")
     tests = [item for item in labelled if item[0]["role"] == "test" and item[1]]
     smallest = min(tests, key=lambda item: item[1]["displacements"].size)
+    settings = yaml.safe_load((ROOT / "config.yaml").read_text())
     with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
-        table = judge([smallest], Judge(committee, content, bases), tmp_path / "table.csv")
+        table = judge([smallest], Judge(committee, content, settings, bases), tmp_path / "table.csv")
     row = table.iloc[0]
-    assert (
-        row["status_reference"] in ("ok", "unstable", "not_converged") and abs(row["lattice_constant_ratio"] - 1) < 0.05
-    )
+    assert row["status_reference"] in ("ok", "unstable", "not_converged")
+    assert abs(row["lattice_constant_ratio"] - 1) < 0.05
+    kept = pandas.read_csv(ROOT / "resources/model/judged.csv").set_index("structure_id").loc[row["structure_id"]]
+    assert kept["status"] == row["status"] and kept["status_reference"] == row["status_reference"]
     again = judge([smallest], None, tmp_path / "table.csv")
     pandas.testing.assert_frame_equal(again, table)

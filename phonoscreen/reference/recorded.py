@@ -48,6 +48,8 @@ class RecordedEngine:
     """
 
     kind, relaxes, calculates = "recorded", True, False
+    seconds = numpy.nan
+    """Time of a calculation: what looking it up takes says nothing of the potential."""
 
     def __init__(self, path: str | PathLike | None, relaxed: str | PathLike | None = None) -> None:
         origin, known = _read(path)

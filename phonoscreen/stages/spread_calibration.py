@@ -45,6 +45,15 @@ if TYPE_CHECKING:
 
 MESH_DENSITY_ANGSTROM = 30.0  # coarse, and the same for both sides
 SEED = 61
+HEADING, LIMITS = "## Calibration of the spread", "## Limits"
+EXPLANATION = """Compounds that no training saw, stable with the labels' forces and with the model's: how far their
+numbers are apart, over the standard deviation of the members. The factor is found on half of them; on the other half so
+many errors lie within one standard deviation, as it is and times the factor (an error bar: 68 %). The compounds are in
+`judged.csv`; `python -m phonoscreen.stages.spread_calibration LABELS judged.csv` continues it and computes this."""
+TABLE = """| spread | factor | within, as it is | within, times the factor | compounds: found on, checked on |
+| --- | --- | --- | --- | --- |"""
+LATTICE = """Lattice constants that the model relaxes to, against those of the labels, {compounds} compounds:
+{median_percent:.2f} % apart (median), {percentile_90_percent:.2f} % (90th percentile)."""
 
 
 class Judge:
@@ -125,7 +134,7 @@ def judge(labelled: list, judge: Judge, path: Path) -> pandas.DataFrame:
         if record["structure_id"] not in done:
             rows.append(judge.row(record, arrays))
             with written_whole(path) as partial:
-                pandas.DataFrame(rows).to_csv(partial, index=False)
+                pandas.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
             print(f"{len(rows)} of {len(labelled)}: {record['structure_id']}", flush=True)
     return pandas.read_csv(path, na_values=[""], keep_default_na=False)
 
@@ -156,11 +165,28 @@ def lattice_constants(table: pandas.DataFrame) -> dict[str, float]:
     return {"compounds": len(away), "median_percent": away.median(), "percentile_90_percent": away.quantile(0.9)}
 
 
-def write_calibration(folder: Path, found: dict[str, dict[str, float]]) -> None:
-    """Put the factors into the ``model.json`` of a published model, with its digest."""
+def write_calibration(folder: Path, found: dict[str, dict[str, float]], lattice: dict[str, float]) -> None:
+    """Put the factors into the ``model.json`` of a published model, with its digest, and the comparison on its card.
+
+    Parameters
+    ----------
+    folder : of the published model
+    found : of ``calibrations``
+    lattice : of ``lattice_constants``
+    """
     content = read_model_json(folder / "model.json")
     content["calibration"] = {column: facts["factor"] for column, facts in found.items()}
     write_model_json(content, folder / "model.json")
+    card = folder / "README.md"
+    before, _, after = card.read_text().partition(LIMITS)
+    rows = [
+        f"| `{column}` | {facts['factor']:.2f} | {100 * facts['within_raw']:.0f} % | {100 * facts['within']:.0f} % | "
+        f"{facts['n_fitted']}, {facts['n_checked']} |"
+        for column, facts in found.items()
+    ]
+    table = "\n".join([TABLE, *rows])
+    part = f"{HEADING}\n\n{EXPLANATION}\n\n{table}\n\n{LATTICE.format(**lattice)}\n\n"
+    card.write_text(before.split(HEADING)[0] + part + LIMITS + after)
 
 
 def main() -> None:
@@ -180,10 +206,10 @@ def main() -> None:
     chosen = [item for item in labelled if item[0]["role"] == "test" and item[1]][:: arguments.every]
     with h5py.File("bases", "w", driver="core", backing_store=False) as bases, threadpool_limits(1):
         table = judge(chosen, Judge(committee, content, settings, bases), arguments.table)
-    found = calibrations(table)
-    print(json.dumps({"calibration": found, "lattice constants": lattice_constants(table)}, indent=1))
+    found, lattice = calibrations(table), lattice_constants(table)
+    print(json.dumps({"calibration": found, "lattice constants": lattice}, indent=1))
     if arguments.write:
-        write_calibration(folder, found)
+        write_calibration(folder, found, lattice)
 
 
 if __name__ == "__main__":
