@@ -1,5 +1,6 @@
 """What jobs ask Slurm for, how they are recognised, and claims: without a Slurm (make test-cluster has a real one)."""
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.slurm import claims, queue
+from phonoscreen.workflow.slurm.executor import StudyExecutor
 from phonoscreen.workflow.slurm.partitions import read_partitions
 from phonoscreen.workflow.slurm.site import Site, read_site
 from phonoscreen.workflow.slurm.submission import identity_of, needs_of, request_of
@@ -192,3 +194,16 @@ def test_a_job_claims_what_its_snakemake_call_names(here, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID")
     claims.claim_work(["--target-jobs", "other:"])
     assert len(list(claims.held())) == 2
+
+
+def test_a_launcher_that_lists_no_rules_says_all_the_same_why_a_job_ended(caplog, tmp_path):
+    """The profile's ``quiet: rules`` hides what Snakemake itself prints about a job that failed."""
+    executor = object.__new__(StudyExecutor)
+    executor.logger, reported = logging.getLogger("launcher"), []
+    executor._unwatched = lambda rule: []
+    executor.report_job_error = reported.append
+    info = SimpleNamespace(job=make_job(tmp_path / "input"))
+    executor._report_end(info, "SLURM job 7 ended: out of time.")
+    (record,) = caplog.records
+    assert record.getMessage() == "fit:shard=0001: SLURM job 7 ended: out of time."
+    assert record.levelno == logging.ERROR and not hasattr(record, "event") and reported == [info]

@@ -78,7 +78,8 @@ class StudyExecutor(PluginExecutor):
             log = self._log_pattern(job)
             number, words = self._find_or_submit(job, log)
         except Exception as error:
-            self._report_job_error_threadsafe(SubmittedJobInfo(job), f"the job could not be submitted: {error}\n")
+            self.logger.error(f"{job.name}: the job could not be submitted: {error}")
+            self._report_job_error_threadsafe(SubmittedJobInfo(job), "")
             return
         log = log.with_name(log.name.replace("%j", number))
         self.logger.info(f"Job {job.jobid} {words} {number} (log: {log}).")
@@ -160,14 +161,20 @@ class StudyExecutor(PluginExecutor):
                 self._drop_log(info)
             elif state is None and states is not None and self._is_forgotten(number):
                 self._seen_to_end.add(number)
-                self.report_job_error(info, msg=f"Slurm does not know job {number} any more. ")
+                self._report_end(info, f"Slurm does not know job {number} any more. ")
             elif state is None or state in ALIVE:
                 yield info
             else:
                 self._seen_to_end.add(number)
                 log = (info.aux or {}).get("slurm_logfile")
                 msg = f"SLURM job {number} ended: {why_ended(number, state, log)}. {self._what_next(info.job)}"
-                self.report_job_error(info, msg=msg, aux_logs=[str(log)])
+                self._report_end(info, f"{msg}(log: {log})")
+
+    def _report_end(self, info, words):
+        """Say why a job ended, and report its error; of that the profile's ``quiet: rules`` shows nothing."""
+        work, _ = identity_of(info.job, self._unwatched)
+        self.logger.error(f"{work}: {words}")
+        self.report_job_error(info)
 
     def _is_forgotten(self, number):
         self._missing[number] = self._missing.get(number, 0) + 1
