@@ -99,8 +99,8 @@ def add_found(page: "Document", tables: Mapping[str, pandas.DataFrame]) -> None:
         page.paragraph(
             f"The {min(SHOWN, len(good))} lowest of {len(good)} conductivities from predicted forces, in W/m/K at "
             f"{good['temperature_k'].iloc[0]:g} K. ×/÷ is the standard deviation of log10 κ_p over the members of the "
-            "committee that could be solved, as a factor; members that are unstable by their own force constants are "
-            "counted. Files of a structure: phonoscreen export ID --source predicted."
+            "committee that could be solved, as a factor and uncalibrated; members unstable by their own force "
+            "constants are counted. Files of a structure: phonoscreen export ID --source predicted."
         )
         page.table(
             ["structure", "formula", "class", "trained on", "κ_p", "κ_c", "κ_p with reference forces", "committee"],
