@@ -36,7 +36,7 @@ def test_a_study_whose_launchers_die_submits_no_work_twice(make_study, undisturb
     second = study.launch("labels", name="second")
     study.wait_for(lambda: study.said("second").count("work of an earlier launcher's SLURM job") == 2, "two jobs found")
     study.hold(False)
-    study.wait_for(lambda: "rule label_forces" in study.said("second"), "the labels are submitted")
+    study.wait_for(lambda: "rule_label_forces" in study.said("second"), "the labels are submitted")
     study.hold()
     study.wait_for_run("label_forces")
     os.kill(second.pid, signal.SIGHUP)
@@ -46,7 +46,7 @@ def test_a_study_whose_launchers_die_submits_no_work_twice(make_study, undisturb
 
     study.run("--unlock")
     third = study.run("all")
-    assert "rule label_forces" not in third, "what has ended alone is taken as it is"
+    assert "rule_label_forces" not in third, "what has ended alone is taken as it is"
     check(study, undisturbed)
     reports = [comment for _, _, comment in study.jobs() if comment.startswith("report:")]
     assert len(reports) == 1 and not [c for _, _, c in study.jobs() if c.startswith(("tabulate", "draw", "write"))]
