@@ -58,7 +58,7 @@ def coverage_factor(spread: ArrayLike, error: ArrayLike, names: Sequence[str], s
         If a half has fewer than ten structures.
     """
     spread, error = numpy.asarray(spread, dtype=float), numpy.asarray(error, dtype=float)
-    usable = numpy.flatnonzero(numpy.isfinite(spread) & numpy.isfinite(error) & (spread > 0))
+    usable = numpy.flatnonzero(numpy.isfinite(spread) & numpy.isfinite(error) & (spread > 0)).tolist()
     order = sorted(usable, key=lambda row: derive_seed(seed, names[row], "calibration"))
     fitted, checked = order[: len(order) // 2], order[len(order) // 2 :]
     if len(fitted) < LEAST:

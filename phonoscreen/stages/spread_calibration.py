@@ -128,7 +128,7 @@ def judge(labelled: list, judge: Judge, path: Path) -> pandas.DataFrame:
     judge : ``Judge``
     path : CSV
     """
-    rows = pandas.read_csv(path, keep_default_na=False).to_dict("records") if path.exists() else []
+    rows: list[Any] = pandas.read_csv(path, keep_default_na=False).to_dict("records") if path.exists() else []
     done = {row["structure_id"] for row in rows}
     for record, arrays in labelled:
         if record["structure_id"] not in done:
@@ -162,7 +162,8 @@ def calibrations(table: pandas.DataFrame, seed: int = SEED) -> dict[str, dict[st
 def lattice_constants(table: pandas.DataFrame) -> dict[str, float]:
     """Return number, median and 90th percentile (per cent) of the deviation of the relaxed lattice constants."""
     away = 100 * (table["lattice_constant_ratio"].dropna().astype(float) - 1).abs()
-    return {"compounds": len(away), "median_percent": away.median(), "percentile_90_percent": away.quantile(0.9)}
+    median, high = float(away.median()), float(away.quantile(0.9))
+    return {"compounds": len(away), "median_percent": median, "percentile_90_percent": high}
 
 
 def write_calibration(folder: Path, found: dict[str, dict[str, float]], lattice: dict[str, float]) -> None:

@@ -150,7 +150,8 @@ def _of_potentials(config, calculating):
     if not folder.is_dir():
         yield Finding(f"the potentials are not there: there is no folder {folder}", calculating)
         return
-    having = {re.match("[A-Za-z]*", path.relative_to(folder).parts[0])[0].capitalize() for path in folder.glob(pattern)}
+    names = [path.relative_to(folder).parts[0] for path in folder.glob(pattern)]
+    having = {re.split("[^A-Za-z]", name)[0].capitalize() for name in names}
     missing = sorted(elements_of(config["source"]) - having)
     if missing:
         yield Finding(f"{folder} has no potential of {', '.join(missing)} ({pattern})", calculating)
