@@ -48,9 +48,9 @@ def bonding_records(wildcards):
 
 def manifest_for_bonding(wildcards):
     """What the choice of structures for COHP depends on: the whole study, or the shard where all are analysed."""
-    chosen = config["bonding"]["structures_max"] is not None
-    folder = "results/structures"
-    return f"{folder}/manifest{'' if chosen else f'/{wildcards.shard}'}.parquet"
+    if config["bonding"]["structures_max"] is not None:
+        return "results/structures/manifest.parquet"
+    return f"results/structures/manifest/{wildcards.shard}.parquet"
 
 
 def labels_until(wildcards):
