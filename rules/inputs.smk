@@ -48,7 +48,11 @@ def bonding_records(wildcards):
 
 def manifest_for_bonding(wildcards):
     """What the choice of structures for COHP depends on: the whole study, or the shard where all are analysed."""
-    if config["bonding"]["structures_max"] is not None:
+    bonding = config["bonding"]
+    if (
+        bonding["structures_max"] is not None
+        or bonding["budget_cpu_minutes"] is not None
+    ):
         return "results/structures/manifest.parquet"
     return f"results/structures/manifest/{wildcards.shard}.parquet"
 
