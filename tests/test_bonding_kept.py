@@ -115,7 +115,7 @@ def test_an_edit_that_may_change_numbers_asks_for_a_new_version_of_the_method():
 PINNED = (
     1,
     {
-        "cohp": "f6cafb95",
+        "cohp": "75ee9749",
         "engines": "7f13f9b2",
         "gpaw_basis": "c8fa68bc",
         "gpaw_lcao": "ed9145f2",

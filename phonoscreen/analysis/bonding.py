@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from phonoscreen.analysis.tables import take, with_identity
-from phonoscreen.bonding.cohp import RELEVANT_SHARE
+from phonoscreen.bonding.relevance import RELEVANT_SHARE
 
 if TYPE_CHECKING:
     import pandas

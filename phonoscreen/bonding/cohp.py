@@ -20,6 +20,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.bonding.relevance import RELEVANT_SHARE
 from phonoscreen.bonding.tetrahedra import states_below, tetrahedra_of
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.mesh import automatic_mesh, build_mesh
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from phonoscreen.bonding.orbitals import OrbitalHamiltonian
 
 STEP_EV = 0.02
-RELEVANT_SHARE = 0.1  # of the strongest ICOHP, from which on a bond counts as relevant; lobsterpy's default
 KJ_PER_MOL = 96.48533212  # of one eV
 HIGHEST_ENERGY_EV = 10.0  # of the curves, above the Fermi level
 SAME_DISTANCE_ANGSTROM = 0.01  # pairs of the same elements closer in length than this are one type of bond
