@@ -26,7 +26,7 @@ def shown(comparison):
 
 
 def test_the_comparison_is_of_the_kept_labels(comparison):
-    assert comparison.about["labels_sha256"] == file_sha256(LABELS), "run python -m phonoscreen.analysis.dft_comparison"
+    assert comparison.about["labels_sha256"] == file_sha256(LABELS), "run python -m phonoscreen.analysis.dft_gathering"
     labelled = {record["structure_id"]: arrays for record, arrays in read_product(LABELS)[1] if arrays}
     compounds = comparison.compounds.set_index("structure_id")
     assert set(compounds.index) == set(labelled)
