@@ -152,3 +152,34 @@ def test_lobsterpy_says_the_same_of_our_records_and_of_lobster(reference, name, 
             assert same["number_of_bonds"] == bond["number_of_bonds"]
             assert float(same["ICOHP_mean"]) == pytest.approx(float(bond["ICOHP_mean"]), rel=0.15)
     assert not cohp.all_warnings()
+
+
+def test_command_takes_crystals_by_the_door_of_every_command(tmp_path, capsys):
+    """A site that two elements share is refused, and a folder without a crystal; nothing is calculated for a part."""
+    (tmp_path / "shared.cif").write_text(SHARED_SITE)
+    (tmp_path / "outputs").mkdir()
+    for name, words in (("shared.cif", "occup"), ("outputs", "CONTCAR")):
+        assert main(["bonding", str(tmp_path / name), "--lobster-inputs", str(tmp_path / "inputs")]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "inputs").exists()
+
+
+SHARED_SITE = """data_shared
+_cell_length_a 4.2
+_cell_length_b 4.2
+_cell_length_c 4.2
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Cs1 Cs 0 0 0 0.5
+Rb1 Rb 0 0 0 0.5
+Cl1 Cl 0.5 0.5 0.5 1
+"""

@@ -3,6 +3,7 @@
 import json
 
 import numpy
+import pandas
 import pytest
 import torch
 from ase.build import bulk
@@ -155,6 +156,7 @@ def test_force_sets_of_others_are_trained_on_and_those_left_out_have_a_reason(tm
     table = write_force_sets(folder, names, tmp_path / "sets.h5", excluded={formula_of([13])},
                              floor_mev_per_angstrom=20, seed=1).set_index("name")  # fmt: skip
     assert table.n_supercells.to_dict() == {"cu": 4, "al": 0}
+    assert table.space_group_number.to_dict() == {"cu": 225, "al": 225}
     assert "judges" in table.reason["al"]
     items, arrays = dataset_items(tmp_path / "sets.h5", ["training"], 5.0, TRAINING)
     assert len(items) == 4
@@ -167,7 +169,7 @@ def test_force_sets_of_others_are_trained_on_and_those_left_out_have_a_reason(tm
 def test_members_are_trained_to_files_that_a_published_model_is_made_of(tmp_path):
     from phonoscreen.forcefield.committee import Committee
     from phonoscreen.stages.joint_training import train_members_together
-    from phonoscreen.stages.published_model import member_files, prepare_training
+    from phonoscreen.stages.published_model import learned_compounds, member_files, prepare_training
 
     training = {**TRAINING, "epochs": 2, "held_out_fraction": 0.3}
     prepare_training(LABELS, tmp_path, force_model=SETTINGS, training=training, seed=1, compounds_max=6)
@@ -175,6 +177,12 @@ def test_members_are_trained_to_files_that_a_published_model_is_made_of(tmp_path
     files = [member_files(tmp_path, member) for member in range(2)]
     committee = Committee.load([weights for weights, _, _ in files], [settings for _, settings, _ in files], "cpu")
     assert committee.has_energy
+    dataset, learned = pandas.read_parquet(tmp_path / "dataset.parquet"), learned_compounds(tmp_path)
+    assert set(learned.formula) == set(dataset[dataset.split != "test"].formula) and len(learned) == 6
+    used = pandas.DataFrame({"formula": ["Cu", "Al"], "space_group_number": 225, "n_supercells": [4, 0]})
+    used.to_parquet(tmp_path / "force_sets.parquet")
+    more = learned_compounds(tmp_path)
+    assert more[more.source == "force sets"].formula.tolist() == ["Cu"] and len(more) == 7
     times = [path.stat().st_mtime_ns for path, _, _ in files]
     train_members_together(tmp_path, 2, "cpu")  # done already
     assert [path.stat().st_mtime_ns for path, _, _ in files] == times

@@ -303,7 +303,6 @@ def products(folder):
 def test_every_kind_of_product_is_known_when_it_is_damaged(untouched, monkeypatch, damage):
     """By the next job that reads it, or, where none does, by ``phonoscreen verify``; with rule and command."""
     monkeypatch.chdir(untouched.folder)
-    monkeypatch.delenv("PHONOSCREEN_CALL", raising=False)  # of a study that another test planned in this process
     kinds = products(Path())
     readers = {path: document for document in Lineage().jobs.values() for path in document["inputs"]}
     contents = {path: Path(path).read_bytes() for path in kinds}

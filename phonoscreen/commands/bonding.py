@@ -2,9 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from phonoscreen.audit.errors import StudyError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -108,29 +111,22 @@ def _solved(arguments):
     missing = what_is_missing(arguments.engine)
     if missing:
         raise StudyError(missing, where=str(path), fix="install it, or take another --engine")
-    if not atoms.cell.rank == 3:
-        raise StudyError("the file has no lattice vectors", where=str(path), fix="give a crystal")
     return crystal, find_cohp(crystal, path.stem, engine=arguments.engine), arguments.engine
 
 
-def _read(path: Path) -> Any:
-    """Return the ``ase.Atoms`` of a file, or of the CONTCAR in a folder of LOBSTER's outputs."""
-    import gzip
-    from io import StringIO
+def _read(path: Path) -> "Atoms":
+    """Return the atoms of a file, or of the CONTCAR in a folder of LOBSTER's outputs."""
+    from phonoscreen.formats.compressed import find
+    from phonoscreen.formats.structure_files import read_crystal
 
-    from ase.io import read
-
-    try:
-        if not path.is_dir():
-            return read(path)
-        packed = path / "CONTCAR.gz"
-        text = gzip.open(packed, "rt").read() if packed.exists() else (path / "CONTCAR").read_text()
-        return read(StringIO(text), format="vasp")
-    except Exception as error:  # the readers raise whatever a damaged file leads them to
+    if not path.is_dir():
+        return read_crystal(path)
+    contcar = find(path, "CONTCAR")
+    if contcar is None:
         raise StudyError(
-            f"no crystal can be read: {type(error).__name__}: {str(error)[:200]}", where=str(path),
-            fix="give a file of one crystal that ASE reads, or a folder of LOBSTER's outputs with CONTCAR",
-        ) from error  # fmt: skip
+            "no CONTCAR beside LOBSTER's outputs", where=str(path), fix="put the crystal of the calculation there"
+        )
+    return read_crystal(contcar)
 
 
 def _draw(cohp, path):

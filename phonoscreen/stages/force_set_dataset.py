@@ -63,13 +63,15 @@ def write_force_sets(
 
     Returns
     -------
-    pandas.DataFrame with ``name, formula, n_supercells, n_environments, reason``; what is left out has a reason
+    pandas.DataFrame with ``name, formula, space_group_number`` (0 where it could not be read), ``n_supercells,
+        n_environments, reason``; what is left out has a reason
     """
     rows = []
     with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.attrs["engine"], store.attrs["model"] = "force_sets", "DFT"
         for name in names:
-            row = {"name": name.name.split(".")[0], "formula": "", "n_supercells": 0, "n_environments": 0, "reason": ""}
+            row = {"name": name.name.split(".")[0], "formula": "", "space_group_number": 0}
+            row |= {"n_supercells": 0, "n_environments": 0, "reason": ""}
             rows.append(row)
             try:
                 with tempfile.TemporaryDirectory() as workspace:
@@ -78,7 +80,8 @@ def write_force_sets(
                 row["reason"] = str(error).splitlines()[0]
                 continue
             row["formula"] = formula_of(data.crystal.numbers)
-            cubic = space_group(data.crystal, data.symmetry_tolerance_angstrom).number >= FIRST_CUBIC
+            number = space_group(data.crystal, data.symmetry_tolerance_angstrom).number
+            row["space_group_number"], cubic = number, number >= FIRST_CUBIC
             row["reason"] = _left_out(data, cubic, cubic and row["formula"] in excluded)
             if not row["reason"]:
                 own_seed = derive_seed(seed, str(row["name"]), "force_sets")

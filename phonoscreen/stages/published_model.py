@@ -258,10 +258,31 @@ def publish(
         dataset_path=folder / "dataset.h5", validation=validation, code=code, licence=LICENCE,
         notes=NOTES.format(virial=100 * validation.virial_rmse_relative.median(), others=_others(folder)),
     )  # fmt: skip
+    learned_compounds(folder).to_csv(fresh / "compounds.csv", index=False)
     if target.exists():
         shutil.rmtree(target)
     fresh.rename(target)
     return content
+
+
+def learned_compounds(folder: Path) -> pandas.DataFrame:
+    """Return the compounds of a training, those held out to judge its epochs included.
+
+    Parameters
+    ----------
+    folder : of the training
+
+    Returns
+    -------
+    DataFrame ``formula, space_group_number, source``, the last "labels" or "force sets"
+    """
+    labels = pandas.read_parquet(folder / "dataset.parquet").query("split != 'test'")
+    tables = [labels.assign(space_group_number=labels.prototype.str.split("-").str[0].astype(int), source="labels")]
+    if (folder / "force_sets.parquet").exists():
+        used = pandas.read_parquet(folder / "force_sets.parquet").query("n_supercells > 0")
+        tables.append(used.assign(source="force sets"))
+    columns = ["formula", "space_group_number", "source"]
+    return pandas.concat(tables)[columns].drop_duplicates(columns[:2]).sort_values(columns[:2], ignore_index=True)
 
 
 def _others(folder):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def plan_study(options: Sequence[str]) -> tuple[dict[str, Any], list[PlannedJob]
 
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), _own_environment():
             _, arguments = parse_args(["--dry-run", *options])  # targets may stand behind "--"
             with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
                 workflow = _workflow(api, arguments)
@@ -66,6 +67,17 @@ def plan_study(options: Sequence[str]) -> tuple[dict[str, Any], list[PlannedJob]
         rest = said.getvalue().partition(HEAD)[2].splitlines()[1:]
         print(HEAD, *itertools.takewhile(lambda line: line.startswith("  "), rest), sep="\n", file=sys.stderr)
     return workflow.config, [_planned(job, workflow.dag) for job in workflow.dag.jobs]
+
+
+@contextlib.contextmanager
+def _own_environment():
+    """Take back what a Snakefile sets for its jobs: it is not for the program that only plans them."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _workflow(api, arguments):

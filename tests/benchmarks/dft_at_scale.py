@@ -226,7 +226,7 @@ class Simulation:
         self._running: dict[int, Attempt] = {}
         self.told = Told(len(self._jobs))
 
-    def run(self, kills: list[float] = [], seed: int = 0) -> Told:  # noqa: B006
+    def run(self, kills: Sequence[float] = (), seed: int = 0) -> Told:
         """Simulate the study to its end, with a kill at each of some times in seconds."""
         rng, ready = numpy.random.default_rng(seed), deque(n for n, count in enumerate(self._open) if not count)
         events = [(time, 0, -1) for time in kills]
