@@ -20,7 +20,6 @@ from phonoscreen.workflow.inputs import (
     augmentation,
     bonding_program,
     charges_code,
-    charges_files,
     charges_settings,
     engine_code,
     engine_environment,
@@ -127,7 +126,7 @@ wildcard_constraints:
     batch=r"\d+",
     member=r"\d+",
     source=r"[a-z0-9_-]+",
-    kind="reference|bonding",
+    kind="reference|bonding|charges",
     figure="|".join(FIGURES),
 
 

@@ -1,7 +1,7 @@
 rule calculate_charges:
     """Born charges and dielectric tensors of the relaxed crystals of one shard."""
     input:
-        files=[local(path) for path in charges_files(config["charges"])],
+        outputs=charges_outputs,
         relaxed="results/relaxed/{shard}.h5",
         relaxed_records="results/relaxed/{shard}.parquet",
     output:

@@ -38,6 +38,13 @@ def bonding_outputs(wildcards):
     return f"results/outputs/bonding/{wildcards.shard}.json"
 
 
+def charges_outputs(wildcards):
+    """List of the files that hold Born charges of the structures of one shard, if there are any to read."""
+    if output_folder(config, "charges") is None:
+        return []
+    return f"results/outputs/charges/{wildcards.shard}.json"
+
+
 def bonding_records(wildcards):
     """COHP that was calculated before, if the study takes any."""
     bonding = config["bonding"]

@@ -24,7 +24,7 @@ from phonoscreen.reference.registry import engines, make_engine
 from phonoscreen.reference.vasp_charges import VaspCharges
 from phonoscreen.stages.charges import CalculatedCharges, ChargesOfFiles, find_charges
 from phonoscreen.structures.own_charges import OwnCharges, blocked_without
-from phonoscreen.workflow.inputs import charges_files, charges_settings
+from phonoscreen.workflow.inputs import charges_settings, output_files, output_folder
 from phonoscreen.workflow.settings.check import check_settings
 
 DFPT = Path(ase.test.__file__).parent / "testdata/vasp/vasprun_dfpt.xml"
@@ -133,7 +133,8 @@ def test_a_crystal_without_a_gap_has_no_charges_and_says_so():
 def test_files_of_a_folder_serve_each_structure(tmp_path):
     (tmp_path / "nacl-225").mkdir()
     (tmp_path / "nacl-225/vasprun.xml").write_bytes(DFPT.read_bytes())
-    assert charges_files({"source": "files", "folder": tmp_path}) == [str(tmp_path / "nacl-225/vasprun.xml")]
+    config = {"charges": {"source": "files", "folder": str(tmp_path)}}
+    assert output_files(output_folder(config, "charges")) == [str(tmp_path / "nacl-225/vasprun.xml")]
     source = ChargesOfFiles(tmp_path)
     found = find_charges(source, "nacl-225", sodium_chloride())
     assert found.values["charges_from"] == "vasprun.xml"

@@ -69,13 +69,15 @@ def output_folder(config: dict, kind: str) -> str | None:
     Parameters
     ----------
     config : the settings of the study
-    kind : ``"reference"`` or ``"bonding"``
+    kind : ``"reference"``, ``"bonding"`` or ``"charges"``
     """
     if kind == "reference" and config["reference"]["engine"] == "force_sets":
         return FORCE_SETS
     if kind == "reference":
         collected = config["reference"]["engine"] == "collected"
         return config["reference"]["collected"]["folder"] if collected else None
+    if kind == "charges":
+        return config["charges"]["folder"] if config["charges"]["source"] == "files" else None
     return config["bonding"]["outputs"] if config["bonding"]["engine"] == "lobster" else None
 
 
@@ -136,14 +138,6 @@ def charges_settings(config: dict) -> dict:
     engine = engine_settings(config["reference"], "supercell")
     spacing = charges["k_spacing_per_angstrom"]
     return {**engine, "source": "calculated", "charges": True, "k_spacing_per_angstrom": spacing}
-
-
-def charges_files(charges: dict) -> list[str]:
-    """Return the files that Born charges are read from: BORN and outputs of VASP in a folder per structure."""
-    if charges["source"] != "files":
-        return []
-    folder = Path(charges["folder"])
-    return sorted(str(path) for name in ("BORN*", "vasprun.xml*", "OUTCAR*") for path in folder.glob(f"*/{name}"))
 
 
 def charges_code(config: dict) -> list[str]:
