@@ -306,9 +306,9 @@ def test_every_kind_of_product_is_known_when_it_is_damaged(untouched, monkeypatc
     kinds = products(Path())
     readers = {path: document for document in Lineage().jobs.values() for path in document["inputs"]}
     contents = {path: Path(path).read_bytes() for path in kinds}
-    others = dict(zip(kinds, [*list(kinds)[1:], next(iter(kinds))]))
     for path, document in kinds.items():
-        Path(path).write_bytes(DAMAGES[damage](contents[path], contents[others[path]]))
+        other = next(content for content in contents.values() if content != contents[path])
+        Path(path).write_bytes(DAMAGES[damage](contents[path], other))
         try:
             reader = readers.get(path, {"rule": "verify", "inputs": [path]})
             with pytest.raises(StudyError) as error:
