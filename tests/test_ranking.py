@@ -59,6 +59,17 @@ def test_the_summary_begins_with_the_lowest_conductivities_and_counts_what_drops
     assert "| 5 |" in agreement["| never seen"] and "| 5 |" in agreement["| trained on"]
 
 
+def test_a_conductivity_that_most_of_the_committee_cannot_confirm_is_named_and_not_ranked():
+    tables = study()
+    lowest = (tables["transport"]["structure_id"] == "s11") & (tables["transport"]["source"] == "predicted")
+    tables["transport"].loc[lowest, ["members_solved", "members_unstable"]] = [2.0, 3.0]
+    page = Document("study")
+    add_found(page, tables)
+    text = page.markdown(".")
+    assert "no majority of the committee could be solved: 1 of 11 structures (s11)" in text
+    assert not any(line.startswith("| s11") for line in text.splitlines())
+
+
 def test_a_study_that_found_nothing_says_so():
     tables = study()
     tables["transport"] = tables["transport"][tables["transport"]["source"] == "reference"]

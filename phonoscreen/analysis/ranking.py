@@ -25,6 +25,17 @@ def ranked(table: pandas.DataFrame) -> pandas.DataFrame:
     return good.sort_values(["kappa_w_per_m_k", "structure_id"], ignore_index=True)
 
 
+def doubted_by_committee(table: pandas.DataFrame) -> pandas.Series:
+    """Return which rows half of the committee or more cannot confirm: members unstable by themselves, or failed.
+
+    A conductivity from the committee's mean forces may exist where most members find the crystal unstable; it is no
+    find. Rows whose members were not asked are not doubted.
+    """
+    solved = table["members_solved"].astype(float)
+    others = table["members_unstable"].astype(float) + table["members_failed"].astype(float)
+    return solved <= others
+
+
 def with_factor(kappa: float, decades: float | None) -> str:
     """Return a conductivity with the factor within which it is expected: ``1.2 (×/÷ 1.3)``."""
     if decades is None or pandas.isna(decades):
@@ -94,7 +105,9 @@ def add_found(page: "Document", tables: Mapping[str, pandas.DataFrame]) -> None:
     """
     page.heading("Structures found")
     transport = tables["transport"]
-    good = ranked(transport[transport["source"] == "predicted"])
+    solved = ranked(transport[transport["source"] == "predicted"])
+    doubted = doubted_by_committee(solved)
+    good = solved[~doubted]
     if len(good):
         page.paragraph(
             f"The {min(SHOWN, len(good))} lowest of {len(good)} conductivities from predicted forces, in W/m/K at "
@@ -108,6 +121,11 @@ def add_found(page: "Document", tables: Mapping[str, pandas.DataFrame]) -> None:
         )
     else:
         page.paragraph("No structure has a conductivity from predicted forces.")
+    if doubted.any():
+        page.paragraph(
+            f"Not ranked, for no majority of the committee could be solved: {doubted.sum()} of {len(solved)} "
+            f"structures ({_named(solved.loc[doubted, 'structure_id'])}). Their conductivities stand in the tables."
+        )
     for sentence in _dropped(tables["phonons"]):
         page.paragraph(sentence)
     _agreement(page, transport)
@@ -138,17 +156,21 @@ def _members(row):
     return ", ".join(words)
 
 
+def _named(ids):
+    names = [str(name) for name in ids]
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+
+
 def _dropped(phonons):
     """Return sentences that count the structures that are stable with one source of forces only."""
     sentences, known = [], ["ok", "unstable", "not_converged"]
     both = phonons[phonons["status_reference"].isin(known) & phonons["status_predicted"].isin(known)]
     for kept, lost in (("reference", "predicted"), ("predicted", "reference")):
         mine = both[(both[f"status_{kept}"] == "ok") & (both[f"status_{lost}"] != "ok")]
-        ids = [str(name) for name in mine["structure_id"]]
-        named = ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
+        named = f" ({_named(mine['structure_id'])})" if len(mine) else ""
         sentences.append(
-            f"Stable with {kept} forces only, and in no comparison of conductivities: {len(ids)} of {len(both)} "
-            f"structures{f' ({named})' if ids else ''}."
+            f"Stable with {kept} forces only, and in no comparison of conductivities: {len(mine)} of {len(both)} "
+            f"structures{named}."
         )
     return sentences
 
