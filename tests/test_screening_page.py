@@ -5,7 +5,7 @@ import pandas
 import pytest
 from ase.calculators.emt import EMT
 
-from phonoscreen.analysis.screening_page import by_class, coherences, elements, filters, page
+from phonoscreen.analysis.screening_page import by_class, coherences, elements, extremes, filters, page
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.stages.screening_confirmation import compare, compared_of, confirm, counts, draw, sentences
@@ -27,6 +27,7 @@ def table():
             "status": numpy.where(unstable, "unstable", "ok"), "verdict": numpy.where(unstable, "unstable", "stable"),
             "kappa_p_w_per_m_k": numpy.where(unstable, numpy.nan, (msd / 0.1) ** -2.0),
             "kappa_c_w_per_m_k": numpy.where(unstable, numpy.nan, 0.1), "kappa_p_error_decades": 0.1, "seconds": 1.0,
+            "members_solved": 5.0,
             "msd_max_angstrom2": msd,
             "msd_by_element_angstrom2": [None if bad else f"Na {m:.4g} Cl 0.02" for m, bad in zip(msd, unstable)],
         }
@@ -43,6 +44,16 @@ def test_a_conductivity_that_follows_the_displacement_is_filtered_without_error(
     msd, found = filters(table)["own"]
     assert msd == pytest.approx(0.1, rel=1e-6)
     assert (found.precision, found.recall) == (1.0, 1.0)
+
+
+def test_extremes_are_what_most_members_solve_lowest_first(table):
+    table.loc[38, "members_solved"] = 2.0
+    found, doubted = extremes(table, 3)
+    total = (found["kappa_p_w_per_m_k"] + found["kappa_c_w_per_m_k"]).tolist()
+    assert doubted == 1 and total == sorted(total) and len(found) == 6
+    assert found["structure_id"].tolist()[:2] == ["s37", "s36"] and found["structure_id"].iloc[-1] == "s0"
+    everything, _ = extremes(table, 100)
+    assert len(everything) == 29
 
 
 def test_coherences_and_elements_by_hand(table):

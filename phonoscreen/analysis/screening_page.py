@@ -13,6 +13,7 @@ import pandas
 import yaml
 
 from phonoscreen.analysis.compounds import FIGURE7, rows_of
+from phonoscreen.analysis.ranking import with_factor
 from phonoscreen.analysis.screening import FilterCounts, Line, Scale, count_filter
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -23,7 +24,7 @@ from phonoscreen.stages.screening_product import read_product
 KAPPA, WAVES, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2"
 RANGES = {"low": (0.0, 1.0), "medium": (1.0, 10.0), "high": (10.0, numpy.inf)}
 RANGE_WORDS = {"low": "κ_p < 1", "medium": "κ_p 1–10", "high": "κ_p > 10"}
-ELEMENTS_SHOWN = 12
+ELEMENTS_SHOWN, EXTREMES = 12, 12
 
 
 def published() -> dict[str, float]:
@@ -88,6 +89,18 @@ def coherences(table: pandas.DataFrame) -> dict[str, tuple[int, float]]:
     return found
 
 
+def extremes(table: pandas.DataFrame, number: int = EXTREMES) -> tuple[pandas.DataFrame, int]:
+    """Return the structures of lowest and highest conductivity that most members solve, and how many others there are.
+
+    The size of the committee is the largest number of members that solved a structure.
+    """
+    solved = solved_of(table)
+    confirmed = 2 * solved["members_solved"] > solved["members_solved"].max()
+    order = (solved[KAPPA] + solved[WAVES])[confirmed].sort_values(kind="stable").index
+    shown = order if len(order) <= 2 * number else order[:number].append(order[-number:])
+    return solved.loc[shown], int((~confirmed).sum())
+
+
 def elements(table: pandas.DataFrame) -> pandas.DataFrame:
     """Return the mean square displacement of each element, mean over the structures that hold it (figure S4).
 
@@ -130,8 +143,8 @@ def page(table: pandas.DataFrame, origin: dict, compared: pandas.DataFrame | Non
     compared : structures recomputed with the potential (``phonoscreen confirm --write``), or None
     """
     sections = [
-        _head(table, origin), _headline(table, compared), _classes(table), _filters(table), _coherences(table),
-        _elements(table), "## Three compounds (figure 7)\n\nW/m/K, 300 K.\n\n"
+        _head(table, origin), _headline(table, compared), _extremes(table), _classes(table),
+        _filters(table), _coherences(table), _elements(table), "## Three compounds (figure 7)\n\nW/m/K, 300 K.\n\n"
         + _markdown(["compound", "here", "paper, predicted", "paper, DFT"], three_compounds(table)), _repeat(),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
@@ -173,6 +186,21 @@ def _headline(table, compared):
     if numpy.isfinite(spread):
         rows.append(["expected error of log10 κ from the committee, median", f"{spread:.2f}", ""])
     return "## In numbers\n\n" + _markdown(["", "here", "paper"], rows)
+
+
+def _extremes(table):
+    found, doubted = extremes(table)
+    rows = [
+        [row["formula"], row["class"], with_factor(row[KAPPA], row["kappa_p_error_decades"]), f"{row[WAVES]:.2g}",
+         f"{row['members_solved']:.0f}"]
+        for row in found.to_dict("records")
+    ]  # fmt: skip
+    return (
+        f"## Structures found\n\nThe {EXTREMES} lowest and the {EXTREMES} highest κ_p + κ_c, W/m/K, where more than "
+        f"half of the committee's members solve the crystal by themselves ({doubted:,} structures with a conductivity "
+        "are left out by that). ×/÷: expected error as a factor.\n\n"
+        + _markdown(["formula", "class", "κ_p", "κ_c", "members that solve it"], rows)
+    )
 
 
 def _classes(table):
