@@ -167,7 +167,10 @@ class _TrainingData:
     def __init__(self, dataset, model, training):
         self.dataset = dataset
         self.weights = dataset.weights(training["relative_floor_mev_per_angstrom"])
-        self.training, self.held_out = dataset.cells("training"), dataset.supercells("held_out")
+        # strained cells teach stress; a model without energy has none, and of their forces most vanish by symmetry
+        strained = hasattr(model, "virials")
+        self.training = dataset.cells("training") if strained else dataset.supercells("training")
+        self.held_out = dataset.supercells("held_out")
         self.prepared = PreparedSupercells(
             lambda item: prepare_item(model, dataset, item, self.weights[item[0]], training["stress_weight"]),
             CACHE_BYTES,

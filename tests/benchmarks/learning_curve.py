@@ -1,0 +1,186 @@
+"""Learning curves on the kept labels: errors on compounds that no training saw against the compounds trained on.
+
+``python -m tests.benchmarks.learning_curve LABELS FOLDER`` trains one member of each model on the first 100, 316, 1,000
+and on all compounds of the kept labels. All points are judged on the same test compounds, and their epochs on the same
+held-out ones. An interrupted training goes on at its last epoch; a point that is done is not computed again.
+``--record FILE`` writes the points as YAML, ``--draw FILE`` the figure, which is drawn from the recorded points alone.
+"""
+
+import argparse
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy
+import pandas
+import torch
+import yaml
+
+from phonoscreen.audit.atomic import written_whole
+from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.records import write_table
+from phonoscreen.experiment.figures import colours_of, words
+from phonoscreen.experiment.measures import PAPER_SIZE
+from phonoscreen.experiment.subsets import training_for_size
+from phonoscreen.figures import style
+from phonoscreen.forcefield.committee import Committee
+from phonoscreen.forcefield.member import train_to_files
+from phonoscreen.stages.label_dataset import write_label_dataset
+from phonoscreen.stages.published_model import errors_on_test_compounds, member_files
+from phonoscreen.workflow.inputs import model_settings, training_settings
+from phonoscreen.workflow.settings.check import check_settings
+
+SEED = 1
+SIZES = (100, 316, 1000, 0)  # 0: all
+SETTINGS = Path(__file__).with_name("learning_curve.yaml")
+RECORDED = Path("resources/learning_curve.yaml")
+
+
+def settings_of(kind: str) -> tuple[dict, dict]:
+    """Return the settings of a model and of its training on all compounds."""
+    sections = check_settings(yaml.safe_load(SETTINGS.read_text())[kind])
+    return model_settings(sections["force_model"]), training_settings(sections["training"])
+
+
+def write_subset(whole: Path, path: Path, size: int) -> pandas.DataFrame:
+    """Write the data set with its first ``size`` compounds to train on (0: all); return its table.
+
+    The compounds left out stay in the file under the split ``unused``, which nothing reads.
+    """
+    table = pandas.read_parquet(whole.with_suffix(".parquet"))
+    unused = table.index[table.split == "training"][size or None :]
+    table.loc[unused, "split"] = "unused"
+    with written_whole(path) as partial:
+        shutil.copyfile(whole, partial)
+        with h5py.File(partial, "r+") as store:
+            for structure_id in table.structure_id[unused]:
+                store[structure_id].attrs["split"] = "unused"
+    return table
+
+
+def point(labels: Path, folder: Path, kind: str, size: int) -> dict[str, Any]:
+    """Train what is not trained yet of a point, and return its row."""
+    whole, own = folder / "dataset.h5", folder / f"{kind}-{size or 'all'}"
+    row_path = own / "point.json"
+    if row_path.exists():
+        return json.loads(row_path.read_text())
+    model, training = settings_of(kind)
+    own.mkdir(parents=True, exist_ok=True)
+    if not whole.with_suffix(".parquet").exists():
+        table = write_label_dataset(labels, whole, held_out_fraction=training["held_out_fraction"], seed=SEED)
+        write_table(table, whole.with_suffix(".parquet"))
+    table = write_subset(whole, own / "dataset.h5", size)
+    counts = table[table.split == "training"]
+    largest = int(table.split.isin(["training", "unused"]).sum())
+    training = training_for_size(training, len(counts), largest)
+    weights, described, history = member_files(own, 0)
+    if not history.exists():
+        train_to_files(
+            own / "dataset.h5", model, training, weights=weights, model=described, history=history, seed=SEED,
+            member=0, round_number=0, key="member0", device="cpu", progress=own / "member0.csv",
+        )  # fmt: skip
+    judged = errors_on_test_compounds(Committee.load([weights], [described], "cpu"), table, own / "dataset.h5")
+    write_table(judged, own / "test.parquet")
+    row = {"model": kind, "compounds": len(counts), "supercells": int(counts.n_supercells.sum())}
+    row |= _training_facts(pandas.read_parquet(history), training) | errors(judged)
+    row_path.write_text(json.dumps(row, indent=1) + "\n")
+    (own / "dataset.h5").unlink()
+    return row
+
+
+def _training_facts(history, training):
+    """How long a member was trained, and when it was best."""
+    best = history.loc[history.held_out_rmse_relative.idxmin()]
+    return {
+        "epochs": len(history), "epochs_planned": int(training["epochs"]), "best_epoch": int(best.epoch) + 1,
+        "held_out_mev_per_angstrom": round(float(best.held_out_rmse_mev_per_angstrom), 1),
+        "held_out_relative": round(float(best.held_out_rmse_relative), 3),
+        "held_out_relative_last": round(float(history.held_out_rmse_relative.iloc[-1]), 3),
+        "training_relative_at_best": round(float(best.training_rmse_relative), 3),
+        "training_wall_seconds": round(float(history.seconds.sum())),
+    }  # fmt: skip
+
+
+def errors(judged: pandas.DataFrame) -> dict[str, Any]:
+    """Return the errors on the test compounds: over all force components, and over compounds."""
+    squares = [list(json.loads(one).values()) for one in judged.squares_by_element]
+    error, size, count = numpy.sum([numpy.sum(one, axis=0) for one in squares], axis=0)
+    return {
+        "test_compounds": len(judged),
+        "test_mev_per_angstrom": round(1e3 * float((error / count) ** 0.5), 1),
+        "test_mev_per_angstrom_median": round(float(judged.force_rmse_mev_per_angstrom.median()), 1),
+        "test_relative_to_all": round(float((error / size) ** 0.5), 4),
+        "test_relative_mean": round(float(judged.force_rmse_relative.mean()), 4),
+        "test_relative_median": round(float(judged.force_rmse_relative.median()), 4),
+    }
+
+
+def record(rows: list[dict[str, Any]], labels: Path, path: Path) -> None:
+    """Write the points with their origin."""
+    about = {
+        "command": f"python -m tests.benchmarks.learning_curve {labels} FOLDER --record {path}",
+        "labels_sha256": file_sha256(labels), "seed": SEED, "settings": yaml.safe_load(SETTINGS.read_text()),
+        "judged_on": "the test compounds of the labels, which no training saw; one member of each model",
+    }  # fmt: skip
+    ordered = sorted(rows, key=lambda row: (row["model"], row["compounds"]))
+    with written_whole(path) as partial:
+        partial.write_text(yaml.safe_dump({"about": about, "points": ordered}, sort_keys=False, width=120))
+
+
+QUANTITIES = {
+    "test_mev_per_angstrom": "force RMSE (meV Å$^{-1}$)",
+    "test_relative_mean": "RMSE / RMS, mean over compounds",
+    "test_relative_median": "RMSE / RMS, median over compounds",
+}
+
+
+def draw(recorded: Path, path: Path) -> None:
+    """Draw the recorded points."""
+    points = pandas.DataFrame(yaml.safe_load(recorded.read_text())["points"])
+    figure, axes = style.new_figure(style.DOUBLE, 68, columns=len(QUANTITIES))
+    colours = colours_of(points["model"].unique())
+    for axis, letter, (quantity, label) in zip(axes[0], "abc", QUANTITIES.items()):
+        style.panel(axis, letter)
+        for model, group in points.sort_values("compounds").groupby("model"):
+            axis.plot(group["compounds"], group[quantity], "o-", color=colours[model], markersize=4, label=words(model))
+        if quantity == "test_mev_per_angstrom":
+            axis.scatter(
+                [PAPER_SIZE], [29.3], marker="*", s=45, color=style.ORANGE, zorder=4, label="paper, against DFT"
+            )
+        axis.set(xlabel="compounds trained on", ylabel=label, xscale="log", yscale="log")
+        style.log_ticks(axis.xaxis, *axis.get_xlim())
+        style.log_ticks(axis.yaxis, *axis.get_ylim())
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=6)
+    figure.savefig(path, dpi=200)
+
+
+def main() -> None:
+    """Train and judge the points, record and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("labels", type=Path, help="kept labels, for example resources/labels/teacher_labels.h5")
+    parser.add_argument("folder", type=Path, help="of the trainings; an interrupted one goes on")
+    kinds = ("elemental_sdnnff", "equivariant")
+    parser.add_argument("--models", nargs="+", choices=kinds, default=kinds, help="models (both)")
+    parser.add_argument(
+        "--compounds", nargs="+", type=int, default=SIZES, metavar="N", help="to train on; 0: all (100 316 1000 0)"
+    )
+    parser.add_argument("--record", type=Path, metavar="FILE", help="YAML of all points done so far in the folder")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help=f"figure, from --record or {RECORDED}")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for size in arguments.compounds:
+        for kind in arguments.models:
+            print(json.dumps(point(arguments.labels, arguments.folder, kind, size)), flush=True)
+    if arguments.record:
+        rows = [json.loads(path.read_text()) for path in sorted(arguments.folder.glob("*/point.json"))]
+        record(rows, arguments.labels, arguments.record)
+    if arguments.draw:
+        draw(arguments.record or RECORDED, arguments.draw)
+
+
+if __name__ == "__main__":
+    main()
