@@ -51,7 +51,7 @@ def write_subset(whole: Path, path: Path, size: int) -> pandas.DataFrame:
     The compounds left out stay in the file under the split ``unused``, which nothing reads.
     """
     table = pandas.read_parquet(whole.with_suffix(".parquet"))
-    unused = table.index[table.split == "training"][size or None :]
+    unused = table.index[table.split == "training"][size if size else len(table) :]
     table.loc[unused, "split"] = "unused"
     with written_whole(path) as partial:
         shutil.copyfile(whole, partial)
