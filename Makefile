@@ -116,9 +116,9 @@ benchmark-phonondb: .venv/.complete
 benchmark-download: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.download $(RECORDS)
 
-# All compounds of phonondb through the collection of force sets, beside phonopy. COMPOUNDS=40 takes fewer.
+# All compounds of phonondb through the collection of force sets, beside phonopy; continues where it was stopped. COMPOUNDS=40 takes fewer.
 benchmark-force-sets: .venv/.complete
-	$(BIN)/python -W ignore -m tests.benchmarks.force_sets $(COMPOUNDS)
+	$(BIN)/python -W ignore -m tests.benchmarks.phonondb_collection $(COMPOUNDS)
 
 # Forces and lattice constants by GPAW at the default settings against tighter ones and all-electron values.
 benchmark-gpaw: .venv/.complete
