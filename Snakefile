@@ -8,11 +8,11 @@ from snakemake.utils import min_version
 # The library beside this file, whatever else is installed.
 sys.path.insert(0, str(workflow.current_basedir))
 
+from phonoscreen.audit.errors import announce_accepted
 from phonoscreen.audit.integrity import check_before_start
-from phonoscreen.audit.kept import UNWATCHED, announce_asked
 from phonoscreen.audit.outdated import find_outdated, statement
+from phonoscreen.audit.protected import UNWATCHED, announce_asked
 from phonoscreen.audit.provenance import announce_storage
-from phonoscreen.audit.records import announce_accepted
 from phonoscreen.audit.remake import announce_call, unlock_command
 from phonoscreen.workflow.code import ROOT, code_of, keep_facts
 from phonoscreen.workflow.environment import prepare_jobs

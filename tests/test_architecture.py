@@ -1,6 +1,9 @@
 """The floors of the library: imports point down only, between packages and between files."""
 
 import ast
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -126,3 +129,14 @@ def test_scripts_are_thin():
         if (n := len(path.read_text().splitlines())) > LONGEST_SCRIPT
     ]
     assert not long, "\n".join(long)
+
+
+def test_the_snakefiles_import_nothing_heavy():
+    """They are read again in every job of a cluster, and by launchers that hold Snakemake alone."""
+    texts = [path.read_text() for path in (ROOT / "Snakefile", *sorted((ROOT / "profiles").glob("*/Snakefile")))]
+    names = {name for text in texts for name in re.findall(r"^ *from (phonoscreen[\w.]+) import", text, re.M)}
+    names -= {"phonoscreen.workflow.slurm.executor"}  # of the launcher alone; Slurm's plugin itself needs pandas
+    code = f"import sys, importlib\nfor name in {sorted(names)}: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(names) > 15
+    assert not {"numpy", "pandas", "h5py", "scipy", "torch", "ase", "requests"} & set(done.stdout.split())

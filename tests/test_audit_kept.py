@@ -10,7 +10,7 @@ import h5py
 import numpy
 import pytest
 
-from phonoscreen.audit import kept
+from phonoscreen.audit import kept, protected
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.outdated import find_outdated, footnote, state, statement
 from phonoscreen.audit.provenance import write_provenance
@@ -26,7 +26,7 @@ SETTINGS = {"code": "c1", "reference": {"engine": "sevennet", "model": "7net-0"}
 def study(tmp_path, monkeypatch):
     """A folder with the labels of one shard: what is asked, and which structures were computed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(kept.VARIABLE, raising=False)
+    monkeypatch.delenv(protected.VARIABLE, raising=False)
     Path("results/labels").mkdir(parents=True)
     study = SimpleNamespace(inputs={"a": 1.0, "b": 2.0, "c": 3.0}, computed=[], broken=set(), skipped=set())
 
@@ -211,21 +211,21 @@ def test_the_rules_leave_unwatched_what_the_products_keep():
     """The two lists agree: in the Snakefile by ``unwatched``, in the job by ``UNWATCHED``."""
     from tests.test_workflow_plan import rules
 
-    for name, names in kept.UNWATCHED.items():
+    for name, names in protected.UNWATCHED.items():
         marked = {line.partition("=")[0].strip() for line in rules()[name].splitlines() if "=unwatched(" in line}
         assert marked - {"outputs", "how"} == set(names)  # where calculations come from decides no number
-    assert set(kept.UNWATCHED) == set(kept.PROTECTED)
+    assert set(protected.UNWATCHED) == set(protected.PROTECTED)
 
 
 def test_what_is_forced_by_name_is_known_to_the_jobs(monkeypatch):
-    monkeypatch.delenv(kept.VARIABLE, raising=False)
-    assert not kept.is_asked("label_forces", ["x.h5"])
+    monkeypatch.delenv(protected.VARIABLE, raising=False)
+    assert not protected.is_asked("label_forces", ["x.h5"])
     call = SimpleNamespace(forcerun=["label_forces", "y.h5"], forceall=False)
-    kept.announce_asked(forced_names(call))
-    assert kept.is_asked("label_forces", ["x.h5"]) and kept.is_asked("train_member", ["y.h5"])
-    assert not kept.is_asked("train_member", ["x.h5"])
-    kept.announce_asked(forced_names(SimpleNamespace(**{**vars(call), "forceall": True})))
-    assert kept.is_asked("train_member", ["x.h5"])
+    protected.announce_asked(forced_names(call))
+    assert protected.is_asked("label_forces", ["x.h5"]) and protected.is_asked("train_member", ["y.h5"])
+    assert not protected.is_asked("train_member", ["x.h5"])
+    protected.announce_asked(forced_names(SimpleNamespace(**{**vars(call), "forceall": True})))
+    assert protected.is_asked("train_member", ["x.h5"])
 
 
 def test_parameters_that_are_not_watched_are_known():

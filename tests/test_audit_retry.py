@@ -12,8 +12,16 @@ import numpy
 import pytest
 
 from phonoscreen.__main__ import main
-from phonoscreen.audit.errors import FAILURES, MachineError, StudyError, culprit, engine_blamed
-from phonoscreen.audit.records import ACCEPTED, announce_accepted, read_records, write_records
+from phonoscreen.audit.errors import (
+    ACCEPTED,
+    FAILURES,
+    MachineError,
+    StudyError,
+    announce_accepted,
+    culprit,
+    engine_blamed,
+)
+from phonoscreen.audit.records import read_records, write_records
 from phonoscreen.audit.retry import find_repeats, leave_request
 from phonoscreen.audit.shard import Outcome, run_shard
 from phonoscreen.stages.labels import label_supercells

@@ -23,8 +23,8 @@ from ase.io import read, write
 from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import check_inputs
-from phonoscreen.audit.kept import PROTECTED
 from phonoscreen.audit.lineage import Lineage, describe
+from phonoscreen.audit.protected import PROTECTED
 from phonoscreen.audit.verify import verify_study
 from phonoscreen.stages.other_solvers import read_conductivity
 from tests.conftest import ROOT

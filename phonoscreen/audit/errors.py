@@ -8,9 +8,11 @@ another structure would mend (``phonoscreen retry``).
 """
 
 import errno
+import json
+import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,17 @@ FAILURES = {
     "machine": "a disk, a network, memory or an installation",
 }
 """What a failed record can be to blame on, in words."""
+ACCEPTED = "PHONOSCREEN_ACCEPTED"  # stages in which a shard may fail as a whole, handed down to the jobs of a study
+
+
+def announce_accepted(stages: Iterable[str]) -> None:
+    """Keep for the jobs of this study in which stages a shard may fail as a whole."""
+    os.environ[ACCEPTED] = json.dumps(list(stages))
+
+
+def is_accepted(stage: str) -> bool:
+    """Return whether a shard of a stage may fail as a whole in the running study."""
+    return stage in json.loads(os.environ.get(ACCEPTED, "[]"))
 
 
 class _NamedError(Exception):

@@ -11,7 +11,8 @@ from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import check_inputs
-from phonoscreen.audit.kept import is_asked, keep_whole, restore_whole
+from phonoscreen.audit.kept import keep_whole, restore_whole
+from phonoscreen.audit.protected import is_asked
 from phonoscreen.audit.provenance import write_provenance
 from phonoscreen.audit.work import work_folder
 
@@ -29,7 +30,7 @@ class Job:
     rule : name of the rule
     key : digest of rule, wildcards, params and inputs; equal keys mean equal outcomes
     work : folder for everything that is no output, see ``phonoscreen.audit.work``
-    asked : whether the product was asked for by name, see ``phonoscreen.audit.kept``
+    asked : whether the product was asked for by name, see ``phonoscreen.audit.protected``
     made_with : for the expensive rules, the settings and code that made the product: list of dicts with ``settings,
         structures, seconds``; None for the others
     """

@@ -2,19 +2,17 @@
 
 Labels, relaxed structures, members and the published model cost nearly all of a study. Snakemake deletes the outputs of
 a job before it starts, and it starts a job whenever one above it in the plan has run, so that an edit far from a label
-could delete it. What the rules in ``PROTECTED`` have computed is therefore kept a second time, in the folder of
-``phonoscreen.audit.work``: structure by structure for the rules that run over shards, as a whole for the others. A job
-takes along what was computed from the same inputs, with whatever settings and code, and computes what is new. It
-computes again what other settings or other code have made only if its rule (or its output) stands after
+could delete it. What the rules in ``phonoscreen.audit.protected`` have computed is therefore kept a second time, in the
+folder of ``phonoscreen.audit.work``: structure by structure for the rules that run over shards, as a whole for the
+others. A job takes along what was computed from the same inputs, with whatever settings and code, and computes what
+is new. It computes again what other settings or other code have made only if its rule (or its output) stands after
 ``--forcerun``, or with ``--forceall``. ``phonoscreen.audit.outdated`` lists what was made otherwise than it would be
 made now.
 """
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +21,9 @@ import numpy
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import machine_named
-from phonoscreen.audit.provenance import file_sha256, product_name
+from phonoscreen.audit.protected import UNWATCHED, WHOLE
+from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.sealed import read_sealed, write_sealed
-
-VARIABLE = "PHONOSCREEN_ASKED"  # what the running study was asked for by name, handed down to its jobs
-EVERYTHING = "*"
-PROTECTED = {
-    "relax_structures": "relaxed structures",
-    "label_forces": "labels",
-    "label_selected": "labels of selected supercells",
-    "train_member": "members of the committee",
-    "publish_model": "published model",
-}
-"""The rules of the expensive products, with the words for what they make."""
-WHOLE = ("train_member", "publish_model")
-"""Those of them that do not go structure by structure."""
-UNWATCHED = {
-    "relax_structures": ("code", "reference", "relax", "symmetry_tolerance_angstrom"),
-    "label_forces": ("code", "reference"),
-    "label_selected": ("code", "reference"),
-    "train_member": ("code", "force_model", "training", "seed"),
-    "publish_model": ("code", "licence"),
-}
-"""Parameters of these rules whose change is said, and recomputes nothing until it is asked for."""
-
-
-def announce_asked(names: Iterable[str]) -> None:
-    """Keep what this snakemake call forces by name, rules and files, for its jobs."""
-    os.environ[VARIABLE] = json.dumps(sorted(set(map(str, names))))
-
-
-def is_asked(rule: str, outputs: Iterable[str]) -> bool:
-    """Return whether the running study was asked by name to compute a product anew."""
-    names = set(json.loads(os.environ.get(VARIABLE, "[]")))
-    return bool(names & {EVERYTHING, rule, *map(str, outputs), *map(product_name, outputs)})
 
 
 def settings_of(job: Any) -> dict | None:

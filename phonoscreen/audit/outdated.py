@@ -8,8 +8,8 @@ from typing import Any
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.integrity import read_record
-from phonoscreen.audit.kept import PROTECTED
 from phonoscreen.audit.lineage import read_provenance
+from phonoscreen.audit.protected import PROTECTED
 from phonoscreen.audit.provenance import FOLDER, has_storage, product_name
 from phonoscreen.audit.remake import forcerun_command
 

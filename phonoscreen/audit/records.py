@@ -3,7 +3,6 @@
 For each stage the statuses sum to the manifest, so every count of the study is a count of records.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +12,8 @@ from typing import Any
 import pandas
 
 from phonoscreen.audit.atomic import written_whole
-from phonoscreen.audit.errors import FAILURES, StudyError, culprit, machine_named
+from phonoscreen.audit.errors import FAILURES, StudyError, culprit, is_accepted, machine_named
 
-ACCEPTED = "PHONOSCREEN_ACCEPTED"  # stages in which a shard may fail as a whole, handed down to the jobs of a study
 STATUSES = ("ok", "unstable", "not_converged", "skipped", "failed")
 REQUIRED = ("structure_id", "stage", "status", "reason")
 WHOLE = "whole_numbers"
@@ -94,7 +92,7 @@ def refuse_common_failure(records: Sequence[dict[str, Any]], stage: str) -> None
     reasons = count_reasons(tried, examples=1)
     if len(tried) < 2 or len(reasons) > 1 or any(record["status"] != "failed" for record in tried):
         return
-    if stage in json.loads(os.environ.get(ACCEPTED, "[]")):
+    if is_accepted(stage):
         return
     (_, _, count, ids), blame = reasons[0], _failure(tried[0])
     raise StudyError(
@@ -104,11 +102,6 @@ def refuse_common_failure(records: Sequence[dict[str, Any]], stage: str) -> None
         f"the result: accept_failed_shards: [{stage}] in the settings (--config 'accept_failed_shards=[{stage}]')",
         blame=blame,
     )
-
-
-def announce_accepted(stages: Iterable[str]) -> None:
-    """Keep for the jobs of this study in which stages a shard may fail as a whole."""
-    os.environ[ACCEPTED] = json.dumps(list(stages))
 
 
 def count_reasons(

@@ -63,8 +63,9 @@ def run_shard(
         the machine is to blame
     stage : name of the stage in the records
     upstream : records (DataFrame) of the stage before; structures not ok there are recorded as ``skipped``
-    own_inputs : for the rules in ``phonoscreen.audit.kept.PROTECTED``: function of a structure id that returns a digest
-        of what the outcome of this structure depends on besides settings and code; None for one that costs nothing
+    own_inputs : for the rules in ``phonoscreen.audit.protected.PROTECTED``: function of a structure id that returns a
+        digest of what the outcome of this structure depends on besides settings and code; None for one that costs
+        nothing
 
     Returns
     -------

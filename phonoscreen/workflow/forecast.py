@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phonoscreen.audit.kept import PROTECTED
+from phonoscreen.audit.protected import PROTECTED
 from phonoscreen.audit.sealed import read_sealed
 from phonoscreen.audit.work import work_folder
 from phonoscreen.workflow.plan import PlannedJob, plan_study

@@ -24,7 +24,7 @@ def current_settings(workflow: Any, names: Mapping[str, Iterable[str]]) -> dict[
     Parameters
     ----------
     workflow : Snakemake's workflow, with these rules
-    names : of the parameters that make their products, by rule (``phonoscreen.audit.kept.UNWATCHED``)
+    names : of the parameters that make their products, by rule (``phonoscreen.audit.protected.UNWATCHED``)
 
     Returns
     -------
