@@ -109,7 +109,7 @@ def count_reasons(
 ) -> list[tuple[str, str, int, list[str]]]:
     """Count the reasons of the records that are not ok, the most frequent first.
 
-    Reasons that differ in numbers, quoted words or the name of another structure count as one.
+    Reasons that differ in numbers, quoted words or the names of structures count as one.
 
     Parameters
     ----------
@@ -125,7 +125,9 @@ def count_reasons(
     for row in rows:
         if row["status"] != "ok":
             first = str(row["reason"]).splitlines()[0] if row["reason"] else ""
-            kind = re.sub(r"'[^']*'|(?<![\w.-])-?\d+(\.\d+)?(e[+-]?\d+)?(?![\w-])", "…", first)
+            named = rf"(?<![\w.-]){re.escape(str(row['structure_id']))}(?![\w-])"
+            kind = re.sub(named, "…", first)
+            kind = re.sub(r"'[^']*'|(?<![\w.-])-?\d+(\.\d+)?(e[+-]?\d+)?(?![\w-])", "…", kind)
             kind = re.sub(r"(same structure as) \S+", r"\1 another", kind)
             groups.setdefault((row["status"], kind), []).append(row)
     counted = []
