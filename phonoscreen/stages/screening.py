@@ -127,7 +127,8 @@ class Screening:
         crystal = Crystal.from_ase(atoms)
         assigned = self._assigner.assign(crystal)
         progress.values |= {key: assigned[key] for key in ASSIGNED}
-        samples, values = self.forces.samples(name, atoms, assigned, self._displacements(name, assigned))
+        displacements = self._displacements(progress.values, assigned)
+        samples, values = self.forces.samples(name, atoms, assigned, displacements)
         progress.values |= {**values, "n_supercells": len(samples["displacements"])}
         fitter = self._fitters.fitter(assigned["basis_key"])
         fitted = fitter.fit(crystal, **samples)
@@ -136,8 +137,15 @@ class Screening:
         progress.task = task_of(crystal, fitter.basis, fitted, samples["charges"], transport)
         return phonons(progress, transport)
 
-    def _displacements(self, name, assigned):
-        rng = numpy.random.default_rng(derive_seed(self.settings["seed"], name, "displacements"))
+    def _displacements(self, known, assigned):
+        """Displacements drawn for a compound, not for an id: one crystal gives the same numbers under any name.
+
+        Structures stand in the standard primitive cell here, so that neither the cell nor the orientation of a file
+        changes them.
+        """
+        rng = numpy.random.default_rng(
+            derive_seed(self.settings["seed"], known["formula"], known["class"], "displacements")
+        )
         length = self.settings["supercell"]["displacement_angstrom"]
         return random_displacements(int(assigned[self.forces.count]), assigned["n_supercell_atoms"], length, rng)
 
