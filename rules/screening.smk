@@ -18,7 +18,8 @@ def published_model(wildcards):
     folder = Path(SCREENED["model"])
     if not folder.is_absolute() and not folder.is_dir():
         folder = ROOT / folder
-    return [f"{folder}/model.json", *sorted(map(str, folder.glob("*.safetensors")))]
+    # Forces depend on the weights alone: what model.json says of them may change, such as their calibration.
+    return [ancient(f"{folder}/model.json"), *sorted(map(str, folder.glob("*.safetensors")))]
 
 
 rule order_pool:
@@ -94,6 +95,7 @@ rule gather_screening:
         records=expand("results/screening/blocks/{block}.parquet", block=FIRST_BLOCKS),
         origins=expand("results/screening/blocks/{block}.json", block=FIRST_BLOCKS),
         pool="results/screening/pool.parquet",
+        model=lambda wildcards: str(published_model(wildcards)[0]),
     output:
         table="results/screening/screening.parquet",
     log:

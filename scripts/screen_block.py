@@ -18,10 +18,9 @@ def main(job):
     settings = {**job.params.settings, "transport": {**job.params.settings["transport"]}}
     pool = pandas.read_parquet(job.input.pool)
     rows = pool[pool["block"] == int(job.wildcards.block)].set_index("structure_id", drop=False)
-    folder = Path(job.input.model[0]).parent
-    committee, content = load_published(folder, job.resources.device)
+    committee, content = load_published(Path(job.input.model[0]).parent, job.resources.device)
     types = read_prototypes(job.input.prototypes)["structure_types"]
-    with BlockScreening(committee, content, folder, settings, types) as screening:
+    with BlockScreening(committee, content, settings, types) as screening:
         run_shard(job, list(rows.index), lambda name: screening.solve(rows.loc[name]), stage="screen_block")
         write_origin(job.output.origin, screening.origin, job.params.code)
 

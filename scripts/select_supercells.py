@@ -7,7 +7,7 @@ import pandas
 
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_manifest, read_records, write_table
-from phonoscreen.forcefield.models.files import write_json
+from phonoscreen.forcefield.models.model_json import write_json
 from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
 
 

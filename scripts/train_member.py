@@ -11,7 +11,7 @@ import torch
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import write_table
 from phonoscreen.forcefield.member import train_to_files
-from phonoscreen.forcefield.models.files import read_model_json, write_model_json
+from phonoscreen.forcefield.models.model_json import read_model_json, write_model_json
 from phonoscreen.forcefield.training import HISTORY
 
 

@@ -24,7 +24,7 @@ from phonoscreen.forcefield.calculator import ForceModelCalculator
 from phonoscreen.forcefield.committee import Committee, Lookahead, uncertainty
 from phonoscreen.forcefield.dataset import assemble_dataset
 from phonoscreen.forcefield.member import train_to_files
-from phonoscreen.forcefield.models.files import FORMAT_WITHOUT_DIGEST, write_json, write_model_json
+from phonoscreen.forcefield.models.model_json import FORMAT_WITHOUT_DIGEST, write_json, write_model_json
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.predict import predict_files
 from phonoscreen.forcefield.publish import load_published, publish_model

@@ -16,6 +16,7 @@ from phonoscreen.__main__ import main
 from phonoscreen.analysis.ranking import lines_of_ranking
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.seeds import derive_seed
+from phonoscreen.audit.shard import Outcome
 from phonoscreen.audit.shipped import shipped
 from phonoscreen.commands import screen as command
 from phonoscreen.force_constants.fit import FitterPool
@@ -31,7 +32,7 @@ from phonoscreen.stages.labels import label_supercells
 from phonoscreen.stages.screening import Progress, Screening, transport_of
 from phonoscreen.stages.screening_forces import ModelForces
 from phonoscreen.stages.screening_sources import read_candidates
-from phonoscreen.stages.screening_table import COLUMNS, row_of, table_of
+from phonoscreen.stages.screening_table import COLUMNS, row_of, table_of, with_error
 from phonoscreen.stages.stored_force_constants import StoredForceConstants
 from phonoscreen.stages.transport import Task, solve_structure
 from phonoscreen.structures.candidate import Candidate
@@ -128,6 +129,13 @@ def test_an_interrupted_screening_goes_on_and_gives_the_same_table(metals, tmp_p
     _, again = run(tmp_path, metals)
     assert "(kept" not in capsys.readouterr().out.split("lowest")[0]
     assert again["kappa_p_w_per_m_k"].tolist() == pytest.approx(whole["kappa_p_w_per_m_k"].tolist(), rel=0.05)
+
+
+def test_a_row_that_was_kept_gets_the_error_of_a_calibration_made_since():
+    row = row_of({"kappa_p_rta_std_decades": 0.1}, Outcome(), {})
+    assert (row["kappa_p_error_decades"], row["calibrated"]) == (0.1, False)
+    later = with_error(row, {"kappa_p_rta_std_decades": 2.0})
+    assert (later["kappa_p_error_decades"], later["calibrated"]) == (0.2, True) and list(later) == list(row)
 
 
 def test_other_settings_and_foreign_folders_are_refused(metals, tmp_path, capsys):
@@ -242,12 +250,15 @@ class ScaledMetal:
         return numpy.zeros((len(self.members), data.n_atoms, 3))
 
 
+SCALED = {"kind": "scaled", "settings": {}, "members": ["m"], "members_sha256": {"m": "0"}}
+
+
 def test_members_that_are_unstable_are_counted_and_no_part_of_the_spread(tmp_path):
     """Forces times s: frequencies with sqrt(s); the member of negative forces is unstable."""
     settings = command._settings(_Arguments(tmp_path))
     spreads = {}
     for factors in ((1.0, 1.1, 1.2), (1.0, 1.1, 1.2, -0.2)):
-        forces = ModelForces(ScaledMetal(factors), {"kind": "scaled", "elements": [13]}, "0")
+        forces = ModelForces(ScaledMetal(factors), {**SCALED, "elements": [13]})
         forces.engine = CalculatorEngine("ase", "emt", EMT())
         progress = Progress()
         with h5py.File("bases", "w", driver="core", backing_store=False) as bases:

@@ -89,7 +89,10 @@ def test_confirmed_ones_are_counted(table, tmp_path):
     compared.to_csv(tmp_path / "compared.csv", index=False)
     assert counts(compared_of(tmp_path / "compared.csv")) == counted
     assert sentences(counted)[0].startswith("2 of 4 structures predicted below 1 W/m/K are confirmed")
-    text = page(table, {"pool_structures": 400, "forces": "a model", "forces_digest": "ab" * 32}, compared)
+    text = page(
+        table, {"pool_structures": 400, "forces": "a model", "networks": "ab" * 32, "calibration": {}}, compared
+    )
+    assert "uncalibrated" in text and "not those that `resources/model` holds" in text
     assert "2 of 4 (50.0 %)" in text and "36 of 67 (53.7 %)" in text and "not among them" in text
 
 

@@ -8,11 +8,23 @@ import pandas
 import pytest
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_records
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json, write_model_json
+from phonoscreen.stages.republishing import to_run_again
 from phonoscreen.stages.screening_order import order_pool
-from phonoscreen.stages.screening_product import KEPT, gather, read_product, rounded, write_origin, write_product
-from phonoscreen.stages.screening_table import row_of
+from phonoscreen.stages.screening_product import (
+    KEPT,
+    calibrate,
+    gather,
+    named_by_networks,
+    read_product,
+    rounded,
+    write_origin,
+    write_product,
+)
+from phonoscreen.stages.screening_table import SPREAD, row_of
 from tests.conftest import ROOT
 
 CLASSES = {"225-AB": 60, "225-ABC2": 300, "221-AB3": 37, "221-AB3-ReO3": 3}
@@ -54,7 +66,7 @@ def blocks(tmp_path, digests=("a", "a")):
             values = {"structure_id": name, "formula": "NaCl", "kappa_p_w_per_m_k": 1.23456789, "n_supercell_atoms": 54}
             records.append({**row_of(values, outcome, {}), "stage": "screen_block", "part": "unexplored"})
         write_records(records, tmp_path / f"{number:04d}.parquet")
-        write_origin(tmp_path / f"{number:04d}.json", {"forces_digest": digest, "settings": {"seed": 1}}, "code")
+        write_origin(tmp_path / f"{number:04d}.json", {"networks": digest, "settings": {"seed": 1}}, "code")
     return [sorted(tmp_path.glob("0*.parquet")), sorted(tmp_path.glob("0*.json")), tmp_path / "pool.parquet"]
 
 
@@ -65,12 +77,61 @@ def test_the_product_holds_every_row_once_with_its_origin(tmp_path):
     assert list(found["structure_id"]) == ["one", "two", "three", "four"]
     assert set(found) <= set(KEPT) and found.loc[1, "why"] == "imaginary"
     assert found["kappa_p_w_per_m_k"].to_numpy() == pytest.approx([1.235] * 4, rel=1e-6)
-    assert (known["forces_digest"], known["structures"], known["pool_structures"]) == ("a", 4, 4)
+    assert (known["networks"], known["structures"], known["pool_structures"]) == ("a", 4, 4)
 
 
 def test_blocks_of_two_models_are_not_mixed(tmp_path):
-    with pytest.raises(StudyError, match="another forces_digest"):
+    with pytest.raises(StudyError, match="another networks"):
         gather(*blocks(tmp_path, ("a", "b")))
+
+
+PUBLISHED = {
+    "kind": "equivariant", "settings": {"channels": 4}, "members": ["m0", "m1"],
+    "members_sha256": {"m0": "0" * 64, "m1": "1" * 64}, "calibration": {SPREAD: 2.5},
+}  # fmt: skip
+
+
+def test_what_names_the_networks_are_settings_and_weights_in_their_order():
+    name = networks_digest(PUBLISHED)
+    assert networks_digest({**PUBLISHED, "calibration": {}, "licence": "MIT", "code": "0"}) == name
+    assert networks_digest({**PUBLISHED, "members_sha256": {"m0": "0" * 64, "m1": "2" * 64}}) != name
+    assert networks_digest({**PUBLISHED, "settings": {"channels": 5}}) != name
+    assert networks_digest({**PUBLISHED, "members": ["m1", "m0"]}) != name
+
+
+def test_spreads_become_error_bars_where_the_networks_are_those_that_were_calibrated():
+    table = pandas.DataFrame({SPREAD: [0.1, None]})
+    found, origin = calibrate(table, {"networks": networks_digest(PUBLISHED)}, PUBLISHED)
+    assert found["kappa_p_error_decades"].to_numpy() == pytest.approx([0.25, numpy.nan], nan_ok=True)
+    assert origin["calibration"] == {SPREAD: 2.5}
+    again, _ = calibrate(found, origin, {**PUBLISHED, "calibration": {SPREAD: 3.0}})  # a product, calibrated anew
+    assert again["kappa_p_error_decades"][0] == pytest.approx(0.3)
+    for other in ({**PUBLISHED, "settings": {}}, {**PUBLISHED, "calibration": {}}):
+        left, known = calibrate(found, origin, other)
+        assert left["kappa_p_error_decades"][0] == pytest.approx(0.1) and known["calibration"] == {}
+
+
+def test_older_blocks_are_named_by_their_networks_with_the_model_that_screened(tmp_path):
+    write_model_json(PUBLISHED, tmp_path / "model.json")
+    older = {"forces_digest": file_sha256(tmp_path / "model.json"), "settings": {}}
+    assert named_by_networks(older, tmp_path) == {"networks": networks_digest(PUBLISHED), "settings": {}}
+    for folder in (None, tmp_path / "missing"):
+        with pytest.raises(StudyError, match="--screened-with"):
+            named_by_networks(older, folder)
+    write_model_json({**PUBLISHED, "calibration": {}}, tmp_path / "model.json")
+    with pytest.raises(StudyError, match="--screened-with"):
+        named_by_networks(older, tmp_path)
+
+
+def test_the_products_of_the_repository_are_of_the_networks_that_it_publishes():
+    published = networks_digest(read_model_json(ROOT / "resources/model/model.json"))
+    table, origin = read_product(ROOT / "resources/screening/screening.parquet")
+    assert origin["networks"] == published
+    factor = origin["calibration"][SPREAD]
+    both = table.dropna(subset=[SPREAD, "kappa_p_error_decades"])
+    assert len(both) > 100
+    assert (both["kappa_p_error_decades"] / both[SPREAD]).to_numpy() == pytest.approx(factor, rel=2e-3)
+    assert to_run_again(ROOT / "resources/model", ROOT / "resources/labels/teacher_labels.h5") == []
 
 
 def test_no_blocks_and_other_files_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""The calibration of a published committee's spread: what judges, what is stored, and what a screening reads of it."""
+"""A published model beside its labels, the calibration of its spread, and what a screening reads of it."""
 
 import json
 import shutil
@@ -9,16 +9,11 @@ import pandas
 import pytest
 import yaml
 
-from phonoscreen.forcefield.models.files import read_model_json
+from phonoscreen.analysis.model_comparison import Judge, judge, summary
+from phonoscreen.forcefield.models.model_json import read_model_json, write_model_json
 from phonoscreen.forcefield.publish import load_published
-from phonoscreen.stages.spread_calibration import (
-    HEADING,
-    Judge,
-    calibrations,
-    judge,
-    lattice_constants,
-    write_calibration,
-)
+from phonoscreen.stages.republishing import keep_judgement, networks_of, to_run_again
+from phonoscreen.stages.spread_calibration import HEADING, calibrations, lattice_constants, write_calibration
 from phonoscreen.structures.packed_labels import read_product
 from tests.conftest import ROOT
 
@@ -61,6 +56,7 @@ def test_the_published_factors_are_those_of_the_compounds_judged():
 def test_factors_stand_in_the_model_that_is_loaded_and_a_compound_is_judged_once(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(ROOT / "resources/model", folder)
+    before = networks_of(folder)
     facts = {"factor": 1.5, "within_raw": 0.5, "within": 0.68, "n_fitted": 10, "n_checked": 11}
     lattice = {"compounds": 21, "median_percent": 0.4, "percentile_90_percent": 1.2}
     for _ in range(2):
@@ -68,6 +64,7 @@ def test_factors_stand_in_the_model_that_is_loaded_and_a_compound_is_judged_once
     card = (folder / "README.md").read_text()
     assert card.count("| 1.50 | 50 % | 68 % |") == 1 and card.count(HEADING) == 1 and "## Limits" in card
     assert read_model_json(folder / "model.json")["calibration"] == {"kappa_p_rta_std_decades": 1.5}
+    assert networks_of(folder) == before  # the same networks, whatever is said of them
     committee, content = load_published(folder, "cpu")
     assert json.loads((folder / "model.json").read_text())["calibration"] == content["calibration"]
     _, labelled = read_product(ROOT / "resources/labels/teacher_labels.h5")
@@ -83,3 +80,43 @@ def test_factors_stand_in_the_model_that_is_loaded_and_a_compound_is_judged_once
     assert kept["status"] == row["status"] and kept["status_reference"] == row["status_reference"]
     again = judge([smallest], None, tmp_path / "table.csv")
     pandas.testing.assert_frame_equal(again, table)
+
+
+def test_the_same_networks_keep_their_judgement_when_published_again_and_others_do_not(tmp_path):
+    source, labels = ROOT / "resources/model", ROOT / "resources/labels/teacher_labels.h5"
+    known = read_model_json(source / "model.json")
+    for name in ("same", "other"):
+        fresh = tmp_path / name
+        fresh.mkdir()
+        shutil.copyfile(source / "README.md", fresh / "README.md")
+        sha256 = known["members_sha256"] if name == "same" else {**known["members_sha256"], known["members"][0]: "0"}
+        write_model_json(
+            {**{key: known[key] for key in known if key != "calibration"}, "members_sha256": sha256},
+            fresh / "model.json",
+        )
+        assert len(to_run_again(fresh, labels)) == 1
+        keep_judgement(source, fresh)
+    assert read_model_json(tmp_path / "same/model.json")["calibration"] == pytest.approx(known["calibration"], rel=1e-3)
+    assert (tmp_path / "same/judged.csv").read_bytes() == (source / "judged.csv").read_bytes()
+    assert to_run_again(tmp_path / "same", labels) == []
+    assert not (tmp_path / "other/judged.csv").exists()
+    assert "model_comparison" in to_run_again(tmp_path / "other", labels)[0]
+
+
+def test_the_summary_counts_verdicts_and_conductivities_by_hand():
+    table = pandas.DataFrame({
+        "reason": [None] * 4 + ["no basis"], "status_reference": ["ok", "ok", "unstable", "unstable", None],
+        "status": ["ok", "unstable", "ok", "unstable", None],
+        "force_rmse_mev_per_angstrom": [10.0, 20.0, 10.0, 20.0, numpy.nan],
+        "force_rms_mev_per_angstrom": [100.0] * 4 + [numpy.nan],
+        "frequency_rmse_relative": [0.02, 0.04, 0.1, 0.2, numpy.nan],
+        "kappa_p_w_per_m_k_reference": [10.0, 1.0, numpy.nan, numpy.nan, numpy.nan],
+        "kappa_p_w_per_m_k": [20.0, numpy.nan, 3.0, numpy.nan, numpy.nan],
+    })  # fmt: skip
+    found = summary(table)
+    assert (found["compounds"], found["judged"], found["stable with the labels"]) == (5, 4, 2)
+    assert found["stable: precision %"] == found["stable: recall %"] == 50.0
+    assert found["force RMSE, meV/angstrom"] == pytest.approx(250**0.5)
+    assert found["force RMSE / RMS, mean over compounds, %"] == pytest.approx(15)
+    assert found["the same of the stable ones, mean %"] == pytest.approx(3)
+    assert found["with both conductivities"] == 1 and found["log10 kappa MAE"] == pytest.approx(numpy.log10(2))

@@ -14,6 +14,7 @@ from phonoscreen.analysis.dft_comparison import COMMAND, KNOWN, DftComparison, w
 from phonoscreen.analysis.tables import trained_structures
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json
 from phonoscreen.forcefield.publish import load_published
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.stages.label_product import read_product
@@ -51,8 +52,8 @@ def gather(study: str | Path, labels: str | Path, published: str | Path) -> DftC
         table[f"seconds_{source}"] = timed["seconds_per_supercell"].astype(float)
     about = {
         "command": COMMAND, "settings": settings, "labels_sha256": file_sha256(labels),
-        "published_model_sha256": file_sha256(Path(published) / "model.json"),
-        "fine_tuned_model_sha256": file_sha256(Path(study) / "results/model/model.json"),
+        "published_networks": networks_digest(read_model_json(Path(published) / "model.json")),
+        "fine_tuned_networks": networks_digest(read_model_json(Path(study) / "results/model/model.json")),
     }  # fmt: skip
     reference = reference_name(settings["engine"], settings["functional"])
     return DftComparison(reference, about, table.reset_index())

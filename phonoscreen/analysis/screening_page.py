@@ -18,8 +18,10 @@ from phonoscreen.analysis.screening import FilterCounts, Line, Scale, count_filt
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shipped import shipped
+from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json
 from phonoscreen.stages.screening_confirmation import compared_of, counts
 from phonoscreen.stages.screening_product import read_product
+from phonoscreen.stages.screening_table import SPREAD
 
 KAPPA, WAVES, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2"
 RANGES = {"low": (0.0, 1.0), "medium": (1.0, 10.0), "high": (10.0, numpy.inf)}
@@ -143,7 +145,7 @@ def page(table: pandas.DataFrame, origin: dict, compared: pandas.DataFrame | Non
     compared : structures recomputed with the potential (``phonoscreen confirm --write``), or None
     """
     sections = [
-        _head(table, origin), _headline(table, compared), _extremes(table), _classes(table),
+        _head(table, origin), _headline(table, origin, compared), _extremes(table), _classes(table),
         _filters(table), _coherences(table), _elements(table), "## Three compounds (figure 7)\n\nW/m/K, 300 K.\n\n"
         + _markdown(["compound", "here", "paper, predicted", "paper, DFT"], three_compounds(table)), _repeat(),
     ]  # fmt: skip
@@ -157,13 +159,19 @@ def _head(table, origin):
 
 {len(table):,} of the {whole:,} structures of the enumerated pool ([structures](structures.md)), every class in its
 proportion, each from formula to conductivity at 300 K with the forces of one model: {origin["forces"]}
-(sha256 of its `model.json`: {origin["forces_digest"][:16]}…), which learned from a universal potential, not from DFT.
+(networks {origin["networks"][:16]}…, {_published(origin)}), which learned from a universal potential, not from DFT.
 {hours:.1f} CPU hours, {seconds.mean():.2f} CPU s per structure (median {seconds.median():.2f}); the whole pool:
 {hours * whole / len(table):.1f} CPU hours. This page is made from the table `resources/screening/screening.parquet`,
 one row per structure."""
 
 
-def _headline(table, compared):
+def _published(origin):
+    """Whether the networks that screened are those that the repository publishes, in words."""
+    same = networks_digest(read_model_json(shipped("resources/model/model.json"))) == origin["networks"]
+    return "those of `resources/model`" if same else "not those that `resources/model` holds now"
+
+
+def _headline(table, origin, compared):
     paper, solved = published(), solved_of(table)
     stable = (table["verdict"] == "stable").sum()
     rows = [
@@ -184,7 +192,9 @@ def _headline(table, compared):
         )
     spread = solved["kappa_p_error_decades"].median()
     if numpy.isfinite(spread):
-        rows.append(["expected error of log10 κ from the committee, median", f"{spread:.2f}", ""])
+        factor = origin["calibration"].get(SPREAD)
+        what = f"times its calibration factor {factor:.2f}" if factor else "uncalibrated: no error bar"
+        rows.append([f"spread of log10 κ over the members, {what}, median", f"{spread:.2f}", ""])
     return "## In numbers\n\n" + _markdown(["", "here", "paper"], rows)
 
 

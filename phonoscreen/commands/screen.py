@@ -171,13 +171,10 @@ def _forces(arguments, settings, files):
         return screening_forces.EngineForces(engine, digest)
     import torch
 
-    from phonoscreen.audit.provenance import file_sha256
     from phonoscreen.forcefield.publish import default_model_path, load_published
 
     torch.set_num_threads(1)  # small crystals: threads of their own would only wait
-    model = Path(arguments.model or default_model_path())
-    committee, content = load_published(model, arguments.device)
-    return screening_forces.ModelForces(committee, content, file_sha256(model / "model.json"))
+    return screening_forces.ModelForces(*load_published(arguments.model or default_model_path(), arguments.device))
 
 
 def _write_extras(wanted, settings, folder, candidate, progress):

@@ -56,7 +56,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from phonoscreen.stages import joint_training, published_model
+    from phonoscreen.stages import joint_training, published_model, republishing
     from phonoscreen.workflow.code import code_of
     from phonoscreen.workflow.inputs import model_settings, training_settings
 
@@ -80,6 +80,7 @@ def train(arguments: argparse.Namespace) -> int:
     code = code_of(f"phonoscreen/forcefield/{trainer}.py")
     published_model.publish(arguments.folder, files, target, code, arguments.test_labels)
     print(f"{target}: {len(files)} members; {published_model.summary(arguments.folder)}")
+    print(*republishing.to_run_again(target, arguments.test_labels or arguments.labels), sep="\n")
     return 0
 
 

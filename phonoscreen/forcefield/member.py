@@ -9,7 +9,8 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import write_table
 from phonoscreen.forcefield import distributed
 from phonoscreen.forcefield.dataset import Dataset
-from phonoscreen.forcefield.models.files import load_model, save_model, write_json
+from phonoscreen.forcefield.models.files import load_model, save_model
+from phonoscreen.forcefield.models.model_json import write_json
 from phonoscreen.forcefield.training import train_member
 
 

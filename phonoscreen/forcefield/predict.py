@@ -20,6 +20,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.forcefield.committee import batches, uncertainty
+from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods, atoms_neighbourhoods
 from phonoscreen.forcefield.publish import load_published
 from phonoscreen.formats.structure_files import iterate_snapshots
@@ -116,7 +117,8 @@ def _predict(committee, waiting, structures, records, done, batch_environments):
 def _key(committee, model, paths):
     """Return what tells one run from another: precision, model and contents of the files."""
     try:
-        inputs = [str(committee.members[0].dtype), file_sha256(Path(model) / "model.json"), *map(file_sha256, paths)]
+        networks = networks_digest(read_model_json(Path(model) / "model.json"))
+        inputs = [str(committee.members[0].dtype), networks, *map(file_sha256, paths)]
     except OSError as error:
         raise StudyError(f"a file cannot be read: {error}", where="predict", fix="check its name") from error
     return hashlib.sha256(" ".join([*inputs, *map(str, paths)]).encode()).hexdigest()[:16]

@@ -16,7 +16,8 @@ from phonoscreen.audit.shipped import shipped
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
-from phonoscreen.forcefield.models.files import load_model, read_model_json, write_model_json
+from phonoscreen.forcefield.models.files import load_model
+from phonoscreen.forcefield.models.model_json import read_model_json, write_model_json
 from phonoscreen.forcefield.neighbourhoods import atoms_neighbourhoods
 from phonoscreen.forcefield.pooled import pooled_rms
 from phonoscreen.forcefield.validation import errors_by

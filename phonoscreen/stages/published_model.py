@@ -20,13 +20,15 @@ from phonoscreen.forcefield.checkpoint import read_checkpoint
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import STRAINED, Dataset
 from phonoscreen.forcefield.member import train_to_files
-from phonoscreen.forcefield.models.files import save_model, write_json
+from phonoscreen.forcefield.models.files import save_model
+from phonoscreen.forcefield.models.model_json import write_json
 from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.publish import publish_model
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.validation import force_errors, squares_by_element
 from phonoscreen.stages.force_set_dataset import read_roles, write_force_sets
 from phonoscreen.stages.label_dataset import write_label_dataset
+from phonoscreen.stages.republishing import keep_judgement
 
 log = logging.getLogger("phonoscreen")
 
@@ -230,6 +232,9 @@ def publish(
 ) -> dict:
     """Judge members on the test compounds and publish them; returns ``model.json``'s contents.
 
+    Where the same networks were published before, their comparison with the labels and the calibration that comes from
+    it are kept; of other networks nothing is kept (``phonoscreen.stages.republishing``).
+
     Parameters
     ----------
     folder : of the training
@@ -259,6 +264,7 @@ def publish(
         notes=NOTES.format(virial=100 * validation.virial_rmse_relative.median(), others=_others(folder)),
     )  # fmt: skip
     learned_compounds(folder).to_csv(fresh / "compounds.csv", index=False)
+    keep_judgement(target, fresh)
     if target.exists():
         shutil.rmtree(target)
     fresh.rename(target)

@@ -2,12 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.shard import Outcome, attempt
 from phonoscreen.stages.label_library import starting_structure
 from phonoscreen.stages.screening import Progress, Screening
@@ -28,24 +26,21 @@ class BlockScreening:
     ----------
     committee : ``phonoscreen.forcefield.committee.Committee`` of the published model
     content : its ``model.json``
-    folder : where it is published
     settings : sections of the settings, see ``phonoscreen.stages.screening.Screening``
     structure_types : mapping of ``resources/prototypes.yaml``
 
     Attributes
     ----------
-    origin : dict of what every row depends on besides the code: digest of the model, settings
+    origin : dict of what every row depends on besides the code: what names the networks, settings
     """
 
-    def __init__(
-        self, committee: "Committee", content: dict, folder: str | Path, settings: dict, structure_types: Mapping
-    ) -> None:
-        forces = ModelForces(committee, content, file_sha256(Path(folder) / "model.json"))
+    def __init__(self, committee: "Committee", content: dict, settings: dict, structure_types: Mapping) -> None:
+        forces = ModelForces(committee, content)
         self._bases = h5py.File("bases", "w", driver="core", backing_store=False)
         self._screening = Screening(forces, settings, self._bases, structure_types)
         self._types, self._calibration = structure_types, forces.calibration
         self._fixed = {"forces": forces.name, "forces_digest": forces.digest}
-        self.origin = {"forces": forces.name, "forces_digest": forces.digest, "settings": settings}
+        self.origin = {"forces": forces.name, "networks": forces.digest, "settings": settings}
 
     def __enter__(self) -> "BlockScreening":
         return self

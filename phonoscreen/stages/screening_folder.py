@@ -24,7 +24,7 @@ from phonoscreen.audit.records import write_table
 from phonoscreen.audit.sealed import read_sealed, write_sealed
 from phonoscreen.audit.shard import Outcome, attempt
 from phonoscreen.stages.screening import Progress, atoms_of
-from phonoscreen.stages.screening_table import row_of, table_of
+from phonoscreen.stages.screening_table import row_of, table_of, with_error
 
 if TYPE_CHECKING:
     from phonoscreen.stages.screening import Screening
@@ -181,7 +181,7 @@ def screen(
             key = folder.key(candidate, screening.content(name))
             kept, note = folder.kept(name, key, wanted), "kept"
             if kept is not None:
-                row = kept
+                row = with_error(kept, calibration)  # the model may have been calibrated since
             else:
                 row, written = _compute(candidate, screening, folder, fixed, calibration, write_extras)
                 with machine_named(f"{name}, stage {STAGE}"):

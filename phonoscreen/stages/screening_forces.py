@@ -14,6 +14,7 @@ from phonoscreen.crystal.constants import Crystal
 from phonoscreen.force_constants.settings import OrderSettings
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.engine import CommitteeEngine
+from phonoscreen.forcefield.models.model_json import networks_digest
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.fit_input import FitInput, read_fit_input
 from phonoscreen.phonons.dipoles import check_charges
@@ -40,14 +41,13 @@ class ModelForces:
     ----------
     committee : ``phonoscreen.forcefield.committee.Committee``
     content : its ``model.json``
-    digest : of the model's files
     """
 
     count = "n_network"
     """Column of the assignment that says how many supercells there are."""
 
-    def __init__(self, committee: "Committee", content: dict, digest: str) -> None:
-        self.committee, self.content, self.digest = committee, content, digest
+    def __init__(self, committee: "Committee", content: dict) -> None:
+        self.committee, self.content, self.digest = committee, content, networks_digest(content)
         self.name = f"{content['kind']} model of {len(committee.members)} members"
         self.engine = CommitteeEngine(committee, self.name)
         self.calibration = content.get("calibration", {})

@@ -1,7 +1,9 @@
 """The table of a screening as a data product: one row per structure, its origin in the file.
 
 ``python -m phonoscreen.stages.screening_product FOLDER FILE`` gathers the blocks that are complete in the folder
-``results/screening`` of a screening, whether or not the others are still to come.
+``results/screening`` of a screening, whether or not the others are still to come. Spreads are made error bars by the
+calibration of the published model if its networks are those that screened; FOLDER may be a product, whose calibration
+is then renewed.
 """
 
 import argparse
@@ -19,7 +21,9 @@ from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256, packages
 from phonoscreen.audit.records import read_records
-from phonoscreen.stages.screening_table import COLUMNS
+from phonoscreen.audit.shipped import shipped
+from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json
+from phonoscreen.stages.screening_table import COLUMNS, SPREAD
 
 LEFT_OUT = (
     "reason", "forces", "forces_digest", "temperature_k", "calibrated", "iterations", "repetitions", "n_supercells",
@@ -37,6 +41,9 @@ DIGITS = 4
 """Significant digits of a number."""
 
 REASON_LENGTH = 60
+
+NAMES = ("networks", "forces_digest")
+"""What names the model of a block: its networks; older blocks have the sha256 of its ``model.json`` instead."""
 
 
 def write_origin(path: str | Path, origin: dict, code: str) -> None:
@@ -67,7 +74,7 @@ def gather(
     first: dict[str, Any] = {}
     for path, origin in found.items():
         first = first or origin
-        other = [name for name in ("forces_digest", "settings", "code") if origin[name] != first[name]]
+        other = [name for name in (*NAMES, "settings", "code") if origin.get(name) != first.get(name)]
         if other:
             raise StudyError(f"the block has another {other[0]} than the first one", where=str(path),
                              fix="snakemake --profile screening makes it again")  # fmt: skip
@@ -76,6 +83,48 @@ def gather(
     table = table.iloc[numpy.argsort(places.loc[table["structure_id"]].to_numpy(), kind="stable")]
     origin = {**first, "pool_sha256": file_sha256(pool), "structures": len(table), "pool_structures": len(order)}
     return table.reset_index(drop=True), origin
+
+
+def named_by_networks(origin: dict, folder: Path | None) -> dict:
+    """Return an origin that names the networks that screened.
+
+    Parameters
+    ----------
+    origin : of a block or a product
+    folder : of the model that screened; needed where the origin has the sha256 of its ``model.json`` instead
+
+    Raises
+    ------
+    StudyError
+        If it has that, and the folder is not given or of another model.
+    """
+    if "networks" in origin:
+        return origin
+    known, path = origin["forces_digest"], folder / "model.json" if folder else None
+    if path is None or not path.is_file() or file_sha256(path) != known:
+        raise StudyError(
+            f"the screening names its model by the sha256 of its model.json, {known[:16]}…, which is not that of "
+            f"{path or 'a folder given'}", where="screening_product",
+            fix="give the folder of the model that screened with --screened-with",
+        )  # fmt: skip
+    named = {name: value for name, value in origin.items() if name != "forces_digest"}
+    return {**named, "networks": networks_digest(read_model_json(path))}
+
+
+def calibrate(table: pandas.DataFrame, origin: dict, published: dict) -> tuple[pandas.DataFrame, dict]:
+    """Return rows whose expected errors are those that the calibration of a published model gives, and their origin.
+
+    Parameters
+    ----------
+    table : with the column ``SPREAD``
+    origin : with ``networks``
+    published : ``model.json`` of a published model; of other networks than those that screened, or never calibrated,
+        it leaves the spread as it is, uncalibrated
+    """
+    same = networks_digest(published) == origin["networks"]
+    factors = {SPREAD: published["calibration"][SPREAD]} if same and SPREAD in published.get("calibration", {}) else {}
+    errors = table[SPREAD].astype(float) * factors.get(SPREAD, 1.0)
+    return table.assign(kappa_p_error_decades=errors), {**origin, "calibration": factors}
 
 
 def write_product(table: pandas.DataFrame, origin: dict, path: str | Path) -> None:
@@ -87,7 +136,8 @@ def write_product(table: pandas.DataFrame, origin: dict, path: str | Path) -> No
     origin : what they come from
     path : Parquet file
     """
-    table = table.assign(why=table["reason"].fillna("").str.split("\n").str[0].str[:REASON_LENGTH])
+    if "reason" in table:
+        table = table.assign(why=table["reason"].fillna("").str.split("\n").str[0].str[:REASON_LENGTH])
     table = table[[name for name in KEPT if name in table]].copy()
     for name in table.columns[table.dtypes == "float64"]:
         table[name] = rounded(table[name].to_numpy()).astype("float32")
@@ -126,17 +176,29 @@ def read_product(path: str | Path) -> tuple[pandas.DataFrame, dict]:
 
 
 def main() -> None:
-    """Gather the complete blocks of a screening."""
+    """Gather the complete blocks of a screening, or renew the calibration of a product."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="results/screening of a screening")
+    parser.add_argument("folder", type=Path, help="results/screening of a screening, or a product")
     parser.add_argument("file", type=Path, help="Parquet file to write")
+    parser.add_argument("--model", type=Path, help="published model that calibrates (the one of the repository)")
+    parser.add_argument("--screened-with", type=Path, metavar="FOLDER", help="model that screened, for older blocks")
     arguments = parser.parse_args()
-    records = sorted((arguments.folder / "blocks").glob("[0-9]*.parquet"))
-    origins = [path.with_suffix(".json") for path in records]
-    table, origin = gather(records, origins, arguments.folder / "pool.parquet")
+    if arguments.folder.is_file():
+        table, origin = read_product(arguments.folder)
+    else:
+        records = sorted((arguments.folder / "blocks").glob("[0-9]*.parquet"))
+        origins = [path.with_suffix(".json") for path in records]
+        table, origin = gather(records, origins, arguments.folder / "pool.parquet")
+    published = arguments.model / "model.json" if arguments.model else shipped("resources/model/model.json")
+    named = named_by_networks(origin, arguments.screened_with)
+    table, origin = calibrate(table, named, read_model_json(published))
     arguments.file.parent.mkdir(parents=True, exist_ok=True)
     write_product(table, origin, arguments.file)
-    print(f"{len(table)} of {origin['pool_structures']} structures, {arguments.file.stat().st_size / 1e6:.2f} MB")
+    factor = (
+        f"error bars: spread times {origin['calibration'][SPREAD]:.2f}" if origin["calibration"] else "uncalibrated"
+    )
+    size = f"{arguments.file.stat().st_size / 1e6:.2f} MB"
+    print(f"{len(table)} of {origin['pool_structures']} structures, {size}; {factor}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ COLUMNS = {
     "status": "ok, unstable, not_converged or failed",
     "reason": "why not ok",
     "forces": "name of the model or potential, or of the folder of forces",
-    "forces_digest": "sha256 of the model, empty for potentials and forces on disk",
+    "forces_digest": "sha256 of the networks (settings, weights) of the model, empty for potentials and forces on disk",
     "relaxed": "whether cell and free coordinates were relaxed",
     "lattice_constant_angstrom": "of the relaxed conventional cube; empty unless cubic",
     "volume_angstrom3": "of the relaxed primitive cell",
@@ -99,10 +99,20 @@ def row_of(values: Mapping[str, Any], outcome: "Outcome", calibration: Mapping[s
     if unknown:
         raise ValueError(f"no columns of the table: {sorted(unknown)}")
     row: dict[str, Any] = dict.fromkeys(COLUMNS) | {name: _plain(value) for name, value in values.items()}
-    row |= {"status": outcome.status, "reason": outcome.reason, "calibrated": SPREAD in calibration}
-    if row[SPREAD] is not None:
-        row["kappa_p_error_decades"] = calibration.get(SPREAD, 1.0) * row[SPREAD]
-    return row
+    return with_error({**row, "status": outcome.status, "reason": outcome.reason}, calibration)
+
+
+def with_error(row: Mapping[str, Any], calibration: Mapping[str, float]) -> dict[str, Any]:
+    """Return a row with the expected error of the conductivity that a calibration makes of its spread.
+
+    Parameters
+    ----------
+    row : with the column ``SPREAD``, None where it is not known
+    calibration : dict from a column of a spread to the factor that makes it an error bar
+    """
+    spread = row[SPREAD]
+    error = None if spread is None else calibration.get(SPREAD, 1.0) * spread
+    return {**row, "kappa_p_error_decades": error, "calibrated": SPREAD in calibration}
 
 
 def _plain(value):

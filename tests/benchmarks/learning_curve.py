@@ -61,8 +61,8 @@ def write_subset(whole: Path, path: Path, size: int) -> pandas.DataFrame:
     return table
 
 
-def point(labels: Path, folder: Path, kind: str, size: int) -> dict[str, Any]:
-    """Train what is not trained yet of a point, and return its row."""
+def point(labels: Path, folder: Path, kind: str, size: int, epochs: int | None = None) -> dict[str, Any]:
+    """Train what is not trained yet of a point, and return its row; ``epochs`` as for the option."""
     whole, own = folder / "dataset.h5", folder / f"{kind}-{size or 'all'}"
     row_path = own / "point.json"
     if row_path.exists():
@@ -75,7 +75,7 @@ def point(labels: Path, folder: Path, kind: str, size: int) -> dict[str, Any]:
     table = write_subset(whole, own / "dataset.h5", size)
     counts = table[table.split == "training"]
     largest = int(table.split.isin(["training", "unused"]).sum())
-    training = training_for_size(training, len(counts), largest)
+    training = {**training, "epochs": epochs} if epochs else training_for_size(training, len(counts), largest)
     weights, described, history = member_files(own, 0)
     if not history.exists():
         train_to_files(
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument(
         "--compounds", nargs="+", type=int, default=SIZES, metavar="N", help="to train on; 0: all (100 316 1000 0)"
     )
+    parser.add_argument("--epochs", type=int, metavar="N", help="of every point (those of the settings)")
     parser.add_argument("--record", type=Path, metavar="FILE", help="YAML of all points done so far in the folder")
     parser.add_argument("--draw", type=Path, metavar="FILE", help=f"figure, from --record or {RECORDED}")
     arguments = parser.parse_args()
@@ -174,7 +175,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for size in arguments.compounds:
         for kind in arguments.models:
-            print(json.dumps(point(arguments.labels, arguments.folder, kind, size)), flush=True)
+            print(json.dumps(point(arguments.labels, arguments.folder, kind, size, arguments.epochs)), flush=True)
     if arguments.record:
         rows = [json.loads(path.read_text()) for path in sorted(arguments.folder.glob("*/point.json"))]
         record(rows, arguments.labels, arguments.record)

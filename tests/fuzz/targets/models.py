@@ -53,7 +53,7 @@ def model(folder):
 def model_sealed_again(folder):
     """Altered by somebody who wrote the hashes anew."""
     from phonoscreen.audit.provenance import file_sha256
-    from phonoscreen.forcefield.models.files import write_model_json
+    from phonoscreen.forcefield.models.model_json import write_model_json
 
     try:
         content = json.loads((folder / "model.json").read_bytes())
