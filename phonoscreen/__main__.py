@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from phonoscreen.audit.atomic import leave_files_unlocked
 from phonoscreen.audit.errors import MachineError, StudyError
 
 COMMANDS = {
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done, 1: the answer is no, 2: the request cannot be met, 141: nobody reads the output any more.
     """
+    leave_files_unlocked()
     argv = sys.argv[1:] if argv is None else argv
     wanted = argv[0] if argv and argv[0] in COMMANDS else None
     parser = argparse.ArgumentParser(

@@ -8,7 +8,8 @@ import pytest
 from ase.build import bulk
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.reference.nequix import GRAPHS, NequixEngine, find_weights, padded_shape
+from phonoscreen.formats.weights import find_weights
+from phonoscreen.reference.nequix import GRAPHS, NequixEngine, padded_shape
 
 MODEL = "nequix-oam-1-pft"
 

@@ -127,3 +127,24 @@ def test_memory_and_time_beyond_the_partition_are_said_and_stop_nothing(find):
     assert "main has 30 minutes of run time" in found[1].words and "label_forces" in found[1].rules
     assert statement(found).startswith("On this cluster:\n  note : partition main")
     check_planned(found, COSTS)
+
+
+def test_threads_beyond_a_node_or_the_site_are_said_and_stop_nothing(find):
+    processes = {"training.processes": 65}
+    assert find({"training.processes": 64}) == []
+    (found,) = find(processes)
+    assert "partition main has 64 CPUs at most" in found.words and "training.processes is 65" in found.words
+    assert found.rules == {"train_member"} and not found.stops
+    (found,) = find({"training.processes": 8}, Site(threads_max=4))
+    assert "has 4 CPUs at most" in found.words
+
+
+def test_weights_that_no_job_can_download_are_asked_for_where_there_is_a_network(find, monkeypatch, tmp_path):
+    monkeypatch.setenv("PHONOSCREEN_WEIGHTS", str(tmp_path))
+    (found,) = find({"relax.engine": "nequix"})
+    assert found.stops and found.rules == {"relax_structures"}
+    assert "python -m phonoscreen.formats.weights nequix-oam-1-pft" in found.words and str(tmp_path) in found.words
+    (found,) = find({"reference.engine": "nequix"})
+    assert found.rules == CALCULATING
+    (tmp_path / "nequix-oam-1-pft.nqx").touch()
+    assert find({"reference.engine": "nequix"}) == []

@@ -12,7 +12,7 @@ import pytest
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.slurm import claims, queue
-from phonoscreen.workflow.slurm.executor import StudyExecutor
+from phonoscreen.workflow.slurm.executor import StudyExecutor, refuse_arrays
 from phonoscreen.workflow.slurm.partitions import read_partitions
 from phonoscreen.workflow.slurm.site import Site, read_site
 from phonoscreen.workflow.slurm.submission import identity_of, needs_of, request_of
@@ -46,6 +46,8 @@ def test_the_numbers_of_a_rule_reach_slurm_beside_those_of_the_site():
     assert "--gpus=2" in on_a_gpu and "--partition=gpu" in on_a_gpu
     chosen = request_of({"mem_mb": 700, "slurm_partition": "short"}, 1, site, None).options
     assert chosen.index("--partition=short") > chosen.index("--partition=main"), "sbatch takes the last one"
+    account = {"mem_mb": 700, "runtime": 12, "slurm_account": "crystals"}  # --default-resources slurm_account=crystals
+    assert {"--mem=700M", "--time=12", "--account=crystals"} <= set(request_of(account, 1, Site(), None).options)
 
 
 def test_a_job_asks_for_no_more_than_a_node_of_its_partition_has_and_says_so():
@@ -207,3 +209,9 @@ def test_a_launcher_that_lists_no_rules_says_all_the_same_why_a_job_ended(caplog
     (record,) = caplog.records
     assert record.getMessage() == "fit:shard=0001: SLURM job 7 ended: out of time."
     assert record.levelno == logging.ERROR and not hasattr(record, "event") and reported == [info]
+
+
+def test_an_array_whose_jobs_no_later_launcher_could_find_is_refused():
+    refuse_arrays(SimpleNamespace(array_jobs=None))
+    with pytest.raises(StudyError, match="(?s)--slurm-array-jobs all.*leave the option out"):
+        refuse_arrays(SimpleNamespace(array_jobs="all"))

@@ -58,3 +58,12 @@ def written_together(folder: str | os.PathLike) -> Iterator[Path]:
                 os.replace(path, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def leave_files_unlocked() -> None:
+    """Let HDF5 take no locks on files: network file systems often refuse them, and a job could not even read.
+
+    None is needed: a file gets its name when it is complete, and is never written again. Whoever has set the variable
+    of HDF5 keeps it.
+    """
+    os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")

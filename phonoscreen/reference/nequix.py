@@ -5,9 +5,7 @@ The package ``nequix`` holds the model (environment ``envs/nequix.yaml``). Two t
 shapes, because JAX compiles anew for each, and the convolution is ``phonoscreen.reference.tensor_convolution``.
 """
 
-import hashlib
 import os
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,74 +14,14 @@ import numpy
 from ase import Atoms
 from numpy.typing import NDArray
 
-from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.geometry import check_geometry
+from phonoscreen.formats.weights import find_weights
 from phonoscreen.reference.base import check_results
 from phonoscreen.reference.tensor_convolution import Paths, convolve, convolve_derivative, make_paths
 
-_REVISION = "9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28"
-_URL = f"https://github.com/atomicarchitects/nequix/raw/{_REVISION}/models/"
-# sha256 of the weights that are known; a file of another content is refused.
-WEIGHTS = {
-    "nequix-oam-1-pft": "4ce693d68886512aab50c84ea2400efd68163e11155f7c7babe98e695177e809",
-    "nequix-mp-1-pft": "a88aeaed71fd447572dc57af21d469207d7737b85a6dbb66f8c38156f175c5f1",
-}
 EDGES_LEAST, EDGES_RATIO, EDGES_PER_NODE = 512, 1.5, 32
 GRAPHS = 8
-
-
-def find_weights(model: str, path: str | None = None) -> Path:
-    """Return the file of the weights, verified.
-
-    Parameters
-    ----------
-    model : name in ``WEIGHTS``
-    path : file of the weights; None takes ``<model>.nqx`` from the folder that the variable ``PHONOSCREEN_WEIGHTS``
-        names, or without it from the user's cache (``$XDG_CACHE_HOME/phonoscreen/weights``), downloaded on first use
-
-    Raises
-    ------
-    StudyError
-        If the model is unknown, the file does not exist or cannot be downloaded, or its sha256 is another one.
-    """
-    if model not in WEIGHTS:
-        raise StudyError(
-            f"no Nequix model {model!r}", where="config reference.nequix.model", fix=f"use one of {', '.join(WEIGHTS)}"
-        )
-    given = os.environ.get("PHONOSCREEN_WEIGHTS")
-    folder = Path(given) if given else _cache() / "weights"
-    file = Path(path) if path else folder / f"{model}.nqx"
-    if not file.is_file():
-        if path or given:
-            raise StudyError(
-                f"no file {file}", where=f"weights of {model}",
-                fix="correct PHONOSCREEN_WEIGHTS or --weights, or leave it out: the weights are then downloaded",
-            )  # fmt: skip
-        _download(f"{_URL}{model}.nqx", file)
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != WEIGHTS[model]:
-        raise StudyError(
-            f"the file has sha256 {found[:16]}…, {model} has {WEIGHTS[model][:16]}…", where=str(file),
-            fix="remove the file: the weights are downloaded again; or put the right file there",
-        )  # fmt: skip
-    return file
-
-
-def _cache():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phonoscreen"
-
-
-def _download(url, file):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with written_whole(file, shared=True) as partial:
-            urllib.request.urlretrieve(url, partial)
-    except OSError as error:
-        raise StudyError(
-            f"the weights cannot be downloaded: {error}", where=url,
-            fix="download them elsewhere and let the variable PHONOSCREEN_WEIGHTS name their folder",
-        ) from error  # fmt: skip
 
 
 def padded_shape(n_nodes: int, n_edges: int) -> tuple[int, int]:
@@ -104,7 +42,7 @@ class NequixEngine:
     Parameters
     ----------
     model : name of the weights
-    weights : file of the weights, or None (see ``find_weights``)
+    weights : file of the weights, or None (see ``phonoscreen.formats.weights``)
 
     Raises
     ------

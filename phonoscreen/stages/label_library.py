@@ -303,7 +303,8 @@ def main() -> None:
     parser.add_argument("--prototypes", default=shipped("resources/prototypes.yaml"))
     parser.add_argument("--table1", default=shipped("resources/published/table1.yaml"))
     arguments = parser.parse_args()
-    from phonoscreen.reference.nequix import WEIGHTS, NequixEngine
+    from phonoscreen.formats.weights import WEIGHTS
+    from phonoscreen.reference.nequix import NequixEngine
 
     shares = read_shares(arguments.table1)
     total = sum(shares.values())

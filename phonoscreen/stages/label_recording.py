@@ -136,8 +136,8 @@ def main() -> None:
     arguments = parser.parse_args()
     import yaml
 
+    from phonoscreen.formats.weights import WEIGHTS
     from phonoscreen.reference.named import engine_of_name
-    from phonoscreen.reference.nequix import WEIGHTS
 
     weights = WEIGHTS.get(arguments.potential, "")
     settings = yaml.safe_load(arguments.settings.read_text())

@@ -2,6 +2,8 @@
 
 import os
 
+from phonoscreen.audit.atomic import leave_files_unlocked
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -19,3 +21,4 @@ def prepare_jobs(root: str | os.PathLike) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     for variable in THREADS:
         os.environ.setdefault(variable, "1")
+    leave_files_unlocked()

@@ -15,6 +15,8 @@ import threading
 import time
 from pathlib import Path
 
+from tests.cluster.slurm import PATIENCE_S
+
 ROWS, COLUMNS = 200, 250
 
 
@@ -105,22 +107,22 @@ class Terminal:
         self._mark = len(self.text)
         os.write(self._descriptor, text.encode())
 
-    def run(self, block, *, fails=False, seconds=120):
+    def run(self, block, *, fails=False):
         """Type the lines of a block, wait until the last one has ended, and return what the screen showed."""
         self._count += 1
         start = len(self.text)
         self.type(f"{block}\n")
         self.type(f'echo "ended-$?-{self._count}"\n')
-        status = self.wait_for(rf"ended-(\d+)-{self._count}\b", seconds, start)
+        status = self.wait_for(rf"ended-(\d+)-{self._count}\b", start)
         shown = self.text[start:]
         assert (status != "0") == fails, f"{block}\nended with {status}:\n{shown[-4000:]}"
         return shown
 
-    def wait_for(self, pattern, seconds=120, start=None):
+    def wait_for(self, pattern, start=None):
         """Wait until the screen has shown a pattern since something was typed, and return its last group."""
-        end, start = time.monotonic() + seconds, self._mark if start is None else start
+        end, start = time.monotonic() + PATIENCE_S, self._mark if start is None else start
         while not (found := re.search(pattern, self.text[start:])):
-            assert time.monotonic() < end, f"waited {seconds} s for {pattern}:\n{self.text[-4000:]}"
+            assert time.monotonic() < end, f"waited for {pattern}:\n{self.text[-4000:]}"
             time.sleep(0.2)
         return found.groups()[-1] if found.groups() else found.group()
 

@@ -23,19 +23,25 @@ def slurm():
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, slurm):
+def first_folder(tmp_path_factory):
+    """Where the undisturbed study goes; later studies take its compiled kernels."""
+    return tmp_path_factory.mktemp("undisturbed") / "study"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(first_folder, slurm):
     """Products of the study that ran on this machine, without Slurm and without faults, to its last table."""
-    study = ClusterStudy(tmp_path_factory.mktemp("undisturbed") / "study", slurm)
+    study = ClusterStudy(first_folder, slurm)
     study.run_here("all")
     return study.products(*STAGES)
 
 
 @pytest.fixture
-def make_study(tmp_path, slurm):
+def make_study(tmp_path, slurm, first_folder):
     """Return a function that makes a study in a folder of its own."""
 
     def make(name="study", **choices):
-        return ClusterStudy(tmp_path / name, slurm, **choices)
+        return ClusterStudy(tmp_path / name, slurm, compiled=first_folder, **choices)
 
     return make
 

@@ -19,6 +19,9 @@ PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "mpirun", "
 MPI_HEADER = "*/openmpi/include/mpi.h"  # mpicc is there without it
 CPUS, MEMORY_MB, GPUS = 2, 24_000, 2
 ACCOUNT, PARTITION = "crystals", "main"
+PATIENCE_S = 3600
+"""So long a test waits for something: it ends those that would never end, and measures nothing, so that a busy machine
+fails none."""
 
 SLURM = """\
 ClusterName=loopback
@@ -204,7 +207,7 @@ class RealSlurm:
         self._wait(lambda: self.ask(*client, "SELECT 1") is not None, "MariaDB answers")
         self.change(*client, DATABASE)
 
-    def _wait(self, is_so, words, seconds=60):
+    def _wait(self, is_so, words, seconds=300):
         end = time.monotonic() + seconds
         while not is_so():
             if time.monotonic() > end:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from ase.io import write
 from snakemake.utils import update_config
 
 from tests.cluster.fake_vasp import REST
+from tests.cluster.slurm import PATIENCE_S
 from tests.conftest import ROOT
 from tests.small_study import copy_repository
 
@@ -42,11 +44,14 @@ class ClusterStudy:
     seconds : how long one calculation of the stand-in takes
     settings : changes of the settings
     command : that starts the stand-in
+    compiled : folder of an earlier study, whose compiled kernels are taken along beside those of the repository
     """
 
-    def __init__(self, folder, slurm, *, seconds=0.0, settings=None, command=None):
+    def __init__(self, folder, slurm, *, seconds=0.0, settings=None, command=None, compiled=None):
         self.folder, self.slurm = Path(folder), slurm
         copy_repository(self.folder, leave_out=("tests/", "docs/"))
+        for repository in (ROOT, compiled or ROOT):
+            self._take_kernels(repository)
         (self.folder / "compounds").mkdir()
         for name in COMPOUNDS:
             write(self.folder / f"compounds/{name}.cif", bulk(name, "rocksalt", a=2.01 * REST[name]))
@@ -78,6 +83,18 @@ class ClusterStudy:
             "PYTHONNOUSERSITE": "1",
         }
 
+    def _take_kernels(self, repository):
+        """Take compiled kernels along: compiling them is a fifth of the CPU time of such a study.
+
+        Numba knows them by size and time of their source, so that the copy of it gets the same time.
+        """
+        for path in (repository / "phonoscreen").rglob("__pycache__/*.nb[ic]"):
+            place = self.folder / path.relative_to(repository)
+            source = path.parents[1] / f"{path.name.split('.')[0]}.py"
+            place.parent.mkdir(exist_ok=True)
+            shutil.copy(path, place)
+            shutil.copystat(source, place.parents[1] / source.name)
+
     def command(self, *arguments, profile="slurm"):
         """Return the command of a launcher; it asks Slurm every two seconds."""
         options = ["--profile", profile, "--configfile", "study.yaml"]
@@ -96,7 +113,12 @@ class ClusterStudy:
     def run(self, *arguments, fails=False):
         """Run a launcher to its end and return what it says."""
         done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=900
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
         said = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, said[-6000:]
@@ -115,11 +137,11 @@ class ClusterStudy:
         rows = [line.split("|") for line in text.splitlines()]
         return [(i, state, comment) for i, state, place, comment in rows if os.path.realpath(place) == str(self.folder)]
 
-    def wait_for(self, is_so, words, seconds=300):
+    def wait_for(self, is_so, words):
         """Wait until something is so."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         while not (found := is_so()):
-            assert time.monotonic() < end, f"waited {seconds} s until {words}\n{self.said()[-3000:]}"
+            assert time.monotonic() < end, f"waited until {words}\n{self.said()[-3000:]}"
             time.sleep(0.3)
         return found
 

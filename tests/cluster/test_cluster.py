@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from tests.cluster.slurm import PATIENCE_S
 from tests.cluster.study import STAGES
 
 
@@ -82,7 +83,7 @@ def test_jobs_that_lack_time_memory_or_disk_or_are_cancelled_go_on_and_the_reaso
     study.hold(False)
     study.slurm.stop("slurmctld")
     study.slurm.start_controller()
-    study.wait_for(lambda: "out of time" in study.said(), "the time of the job is over", seconds=240)
+    study.wait_for(lambda: "out of time" in study.said(), "the time of the job is over")
     study.slurm.change("scontrol", "update", f"NodeName={study.slurm.host}", "State=DRAIN", "Reason=test")
     study.wait_for(lambda: not study.jobs("RUNNING,COMPLETING"), "what ran on the drained node has ended")
     study.hold()
@@ -92,7 +93,7 @@ def test_jobs_that_lack_time_memory_or_disk_or_are_cancelled_go_on_and_the_reaso
     study.hold(False)
     study.wait_for(lambda: study.logs_say("No space left on device"), "a job says that the disk is full")
     filler.unlink()
-    assert launcher.wait(timeout=900) == 0, study.said()[-4000:]
+    assert launcher.wait(timeout=PATIENCE_S) == 0, study.said()[-4000:]
     check(study, undisturbed)
     said = study.said()
     assert "ended: cancelled" in said and "out of time: 00:01:00 were asked for" in said

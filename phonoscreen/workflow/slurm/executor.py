@@ -21,6 +21,7 @@ from snakemake_executor_plugin_slurm import Executor as PluginExecutor
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
+from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.slurm.partitions import partitions
 from phonoscreen.workflow.slurm.preflight import Finding, check_planned
 from phonoscreen.workflow.slurm.queue import ALIVE, QueuedJob, queued_jobs, states_of, why_ended
@@ -47,6 +48,28 @@ def use_study_executor(found: Sequence[Finding]) -> None:
     plugin.executor = StudyExecutor
 
 
+def refuse_arrays(settings: Any) -> None:
+    """Refuse the option of the plugin that submits through another door than ``run_job``.
+
+    The jobs of an array would be known by the work of the first, and could not ask for more at another attempt.
+
+    Parameters
+    ----------
+    settings : of the executor, as the plugin reads them
+
+    Raises
+    ------
+    StudyError
+        If arrays are asked for.
+    """
+    if settings.array_jobs:
+        raise StudyError(
+            f"--slurm-array-jobs {settings.array_jobs}: a job of an array cannot be found again by a later launcher",
+            where="before the first job: nothing was submitted",
+            fix="leave the option out; jobs of several structures each are few (docs/operations.md)",
+        )
+
+
 class StudyExecutor(PluginExecutor):
     """Executor of the jobs of a study, see the module."""
 
@@ -54,6 +77,7 @@ class StudyExecutor(PluginExecutor):
 
     def __post_init__(self, test_mode: bool = False) -> None:
         super().__post_init__(test_mode)
+        refuse_arrays(self.workflow.executor_settings)
         check_planned(self.found, (job.rule.name for job in self.workflow.dag.needrun_jobs() if not job.is_local))
         self._site, self._partitions = read_site(), partitions()
         self._seen_to_end: set[str] = set()

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.formats.weights import place_of
 from phonoscreen.workflow.inputs import DFT_CODES
 from phonoscreen.workflow.resources import COSTS, INITIAL, Needs
 from phonoscreen.workflow.slurm.partitions import Limits, chosen
@@ -63,6 +64,7 @@ def findings(
     if partitions is None:
         return [Finding("Slurm does not answer (sinfo): start on a machine that can submit jobs"), *found]
     found += _of_account(site)
+    found += _of_weights(config, rules)
     gpu_rules: list[str] = []
     cpu_rules: list[str] = []
     for rule in rules:
@@ -75,6 +77,7 @@ def findings(
             found.append(Finding(f"{words}: name one of {known} in site.yaml", frozenset(names)))
         elif names:
             found += _of_partition(needs, names, partitions[name])
+            found += _of_cpus(names, partitions[name], site, config["training"]["processes"])
     return found
 
 
@@ -97,6 +100,13 @@ def _of_partition(needs, rules, limits):
             yield Finding(f"{ends} (wanted)", frozenset(more), stops=False)
 
 
+def _of_cpus(rules, limits, site, processes):
+    most = min(limits.cpus, site.threads_max or limits.cpus)
+    if "train_member" in rules and processes > most:
+        words = f"a job of partition {limits.partition} has {most} CPUs at most, which is what train_member gets"
+        yield Finding(f"{words}; training.processes is {processes}", frozenset({"train_member"}), stops=False)
+
+
 def _largest(needs, of):
     return max(of(SimpleNamespace(shard=shard), 1) for shard in needs.shards)
 
@@ -108,6 +118,19 @@ def _of_account(site):
     if account and known and account not in known:
         listed = ", ".join(sorted(known))
         yield Finding(f"{getpass.getuser()} may not use account {account}: name one of {listed} in site.yaml")
+
+
+def _of_weights(config, rules):
+    """Yield the weights of a universal potential that jobs would download: nodes of a cluster seldom have a network."""
+    reference, relaxing, users = config["reference"], config["relax"]["engine"], set()
+    if reference["engine"] == "nequix":
+        users |= {"label_forces", "label_selected", "check_supercells"}
+    if "nequix" in (relaxing, reference["engine"] if relaxing == "reference" else ""):
+        users.add("relax_structures")
+    model = reference["nequix"]["model"]
+    if users & set(rules) and not place_of(model).is_file():
+        fetch = f"fetch them where there is a network: python -m phonoscreen.formats.weights {model}"
+        yield Finding(f"the weights of {model} are not in {place_of(model).parent}: {fetch}", frozenset(users))
 
 
 def _of_programs(needs, config, rules):
