@@ -38,12 +38,17 @@ def undisturbed(first_folder, slurm):
 
 @pytest.fixture
 def make_study(tmp_path, slurm, first_folder):
-    """Return a function that makes a study in a folder of its own."""
+    """Return a function that makes a study in a folder of its own; what still runs of it is ended after the test."""
+
+    made = []
 
     def make(name="study", **choices):
-        return ClusterStudy(tmp_path / name, slurm, compiled=first_folder, **choices)
+        made.append(ClusterStudy(tmp_path / name, slurm, compiled=first_folder, **choices))
+        return made[-1]
 
-    return make
+    yield make
+    for study in made:
+        study.close()
 
 
 @pytest.fixture

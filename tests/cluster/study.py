@@ -48,7 +48,7 @@ class ClusterStudy:
     """
 
     def __init__(self, folder, slurm, *, seconds=0.0, settings=None, command=None, compiled=None):
-        self.folder, self.slurm = Path(folder), slurm
+        self.folder, self.slurm, self._launchers = Path(folder), slurm, []
         copy_repository(self.folder, leave_out=("tests/", "docs/"))
         for repository in (ROOT, compiled or ROOT):
             self._take_kernels(repository)
@@ -105,10 +105,20 @@ class ClusterStudy:
     def launch(self, *arguments, name="launcher"):
         """Start a launcher and return its process."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
+            launcher = subprocess.Popen(
                 self.command(*arguments), cwd=self.folder, env=self.environment, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
+        self._launchers.append(launcher)
+        return launcher
+
+    def close(self):
+        """End what still runs of the study, so that a test that failed leaves nothing behind."""
+        for launcher in self._launchers:
+            launcher.kill()
+            launcher.wait()
+        for number, _, _ in self.jobs("PENDING,RUNNING"):
+            self.slurm.ask("scancel", number)
 
     def run(self, *arguments, fails=False):
         """Run a launcher to its end and return what it says."""
