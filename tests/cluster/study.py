@@ -141,10 +141,16 @@ class ClusterStudy:
         done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
-    def jobs(self, states="all"):
-        """Return number, state and comment of this study's jobs in Slurm."""
-        text = self.slurm.ask("squeue", "-h", f"--states={states}", "--format=%i|%T|%Z|%k") or ""
-        rows = [line.split("|") for line in text.splitlines()]
+    def jobs(self, states=None):
+        """Return number, state and comment of this study's jobs in some states; None: of all that were ever submitted.
+
+        The controller forgets jobs that have ended some minutes ago, the accounts do not.
+        """
+        command = ["squeue", "-h", f"--states={states}", "--format=%i|%T|%Z|%k"]
+        if states is None:
+            command = ["sacct", "--noheader", "--parsable2", "--allocations", "--allusers", "--starttime=now-7days"]
+            command.append("--format=JobID,State,WorkDir,Comment")
+        rows = [line.split("|") for line in (self.slurm.ask(*command) or "").splitlines()]
         return [(i, state, comment) for i, state, place, comment in rows if os.path.realpath(place) == str(self.folder)]
 
     def wait_for(self, is_so, words):
