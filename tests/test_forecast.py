@@ -1,6 +1,8 @@
 """The forecast of a study: what it counts follows from the paper, the settings and what was measured."""
 
 import copy
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,17 @@ import yaml
 from phonoscreen.__main__ import main
 from phonoscreen.audit.records import write_records
 from phonoscreen.audit.sealed import write_sealed
+from phonoscreen.audit.work import name_of
 from phonoscreen.workflow.forecast import describe, forecast
 from phonoscreen.workflow.plan import PlannedJob
-from phonoscreen.workflow.resources import COSTS, STEPS_OF_RELAXATION, Needs
+from phonoscreen.workflow.resources import (
+    COSTS,
+    DFT_CELL_SECONDS,
+    DISPLACEMENTS_FOR_CHARGES,
+    PAPER,
+    STEPS_OF_RELAXATION,
+    Needs,
+)
 from phonoscreen.workflow.settings.check import check_settings
 from phonoscreen.workflow.shards import jobs_per_shard
 from tests.conftest import ROOT
@@ -75,6 +85,59 @@ def test_what_was_measured_corrects_what_is_left(tmp_path):
     assert after.core_hours == pytest.approx(3 * before.core_hours * 38 / 40, rel=1e-3)
     text = describe(settings, [after], tmp_path)
     assert "Done, expected and used" in text and "Why:" in text and "output files have to be generated" in text
+
+
+def write_settings(folder, rule, wildcards, settings, made_with=None):
+    """Write the provenance of a job with the settings that it had."""
+    path = folder / f"results/provenance/{rule}/{name_of(wildcards)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"settings": settings, "made_with": made_with}))
+
+
+@pytest.mark.parametrize("mesh, least", [(40.0, 1), (20.0, 50)])
+def test_a_change_costs_what_its_jobs_used_before_scaled_from_the_settings_of_then(tmp_path, mesh, least):
+    """Another temperature runs the same jobs again; a mesh twice as dense has 64 times the pairs of wave vectors."""
+    settings, rule = check_settings({"transport": {"mesh_density_angstrom": 40, "temperature_k": 600}}), "solve_bte"
+    waiting = [Names(shard=one.shard, source="predicted") for one in SHARDS]
+    for number, one in enumerate(waiting):
+        write_benchmark(tmp_path, rule, number, 7200)
+        then = {"transport": {"mesh_density_angstrom": mesh, "temperature_k": 300, "imaginary_threshold_thz": 0.1}}
+        write_settings(tmp_path, rule, one, then)
+    (stage,) = forecast(settings, jobs(rule, waiting), tmp_path)
+    before = Needs(check_settings({"transport": {"mesh_density_angstrom": mesh}}), tmp_path)
+    factor = Needs(settings, tmp_path).seconds(rule, waiting[0]) / before.seconds(rule, waiting[0])
+    assert stage.to_run == 40 and stage.done == 0 and least <= factor <= 64
+    assert stage.core_hours == pytest.approx(40 * 2 * factor, rel=1e-2)
+    line = next(line for line in describe(settings, [stage], tmp_path).splitlines() if "solve_bte" in line)
+    assert float(line.split()[3].replace(",", "")) == pytest.approx(stage.core_hours, rel=6e-3), "what it prints"
+
+
+def test_what_another_engine_needed_says_nothing_and_what_was_taken_along_counts_as_it_was(tmp_path):
+    settings, one = check_settings({}), Names(shard="0000")
+    (before,) = forecast(settings, jobs("label_forces", [one]), tmp_path)
+    write_benchmark(tmp_path, "label_forces", 0, 36)
+    write_settings(tmp_path, "label_forces", one, {"reference": {"engine": "sevennet"}})
+    (other,) = forecast(settings, jobs("label_forces", [one]), tmp_path)
+    assert other.core_hours == before.core_hours
+    kept = [{"settings": {}, "structures": 9, "seconds": 5e5}, {"settings": {}, "structures": 1, "seconds": 4e5}]
+    write_settings(tmp_path, "label_forces", one, {"reference": {"engine": "vasp"}}, kept)
+    (same,) = forecast(settings, jobs("label_forces", [one]), tmp_path)
+    tasks = Needs(settings, tmp_path).tasks("label_forces")
+    assert same.core_hours == pytest.approx(9e5 / 3600 * tasks), "36 s were for taking them along"
+
+
+def test_born_charges_have_a_line_of_their_own_where_they_are_calculated(tmp_path):
+    """Each crystal is worth thirty calculations of its cell; charges from files and of the labels cost none."""
+    settings = {"reference": {"engine": "vasp"}, "charges": {"source": "calculated"}}
+    (stage,) = forecast(check_settings(settings), jobs("calculate_charges", SHARDS), tmp_path)
+    n = 40 * math.ceil(PAPER / 40)
+    assert stage.calculations == pytest.approx(DISPLACEMENTS_FOR_CHARGES * PAPER, rel=40 / PAPER)
+    assert stage.core_hours == pytest.approx(n * DISPLACEMENTS_FOR_CHARGES * DFT_CELL_SECONDS / 3600, rel=1e-2)
+    assert "calculate_charges" in describe(check_settings(settings), [stage], tmp_path)
+    (tmp_path / "my_charges").mkdir()
+    from_files = {"charges": {"source": "files", "folder": str(tmp_path / "my_charges")}}
+    (stage,) = forecast(check_settings(from_files), jobs("calculate_charges", SHARDS), tmp_path)
+    assert stage.calculations == 0 and stage.core_hours < 200
 
 
 def test_finished_jobs_say_how_many_calculations_there_were_and_how_large_the_products_are(tmp_path):

@@ -1,11 +1,11 @@
 """What a study will need, before anything is submitted, and what it has needed so far.
 
 The plan comes from Snakemake, the cost of a job from ``phonoscreen.workflow.resources``. The benchmark files of
-finished jobs correct it: the jobs of a rule that are left are taken to differ from the table as those that are done.
+finished jobs correct it: the jobs of a rule that are left are taken to differ from the table as those that were run,
+with the settings that these had, do. That holds for jobs that are to run again too.
 """
 
 import argparse
-import csv
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from typing import Any
 from phonoscreen.audit.protected import PROTECTED
 from phonoscreen.audit.sealed import read_sealed
 from phonoscreen.audit.work import work_folder
+from phonoscreen.workflow.past_jobs import PastJobs, read_benchmark
 from phonoscreen.workflow.plan import PlannedJob, plan_study
 from phonoscreen.workflow.resources import ATTEMPT_H, COSTS, INITIAL, LAPTOP_DENSITY_ANGSTROM, Needs
 from phonoscreen.workflow.shards import SHARES_MAX, jobs_per_shard, shard_names
@@ -48,6 +49,7 @@ class Stage:
     files : number of products
     reasons : why Snakemake runs them
     done, expected_core_hours, used_core_hours, used_memory_gb, used_calculations : of the jobs that are done
+    correction : used over expected core hours of every job that has ever ended, 1 if none has
     """
 
     rule: str
@@ -66,6 +68,17 @@ class Stage:
     used_core_hours: float = 0.0
     used_memory_gb: float = 0.0
     used_calculations: int = 0
+    _expected_ever: float = 0.0
+    _used_ever: float = 0.0
+
+    def add_measured(self, expected: float, used: float) -> None:
+        """Add the core hours of a job that has ended, whether or not it is to run again."""
+        self._expected_ever, self._used_ever = self._expected_ever + expected, self._used_ever + used
+
+    @property
+    def correction(self) -> float:
+        """What the expected core hours are multiplied with."""
+        return self._used_ever / self._expected_ever if self._expected_ever > 0 else 1.0
 
 
 def forecast(config: dict[str, Any], jobs: Iterable[PlannedJob], folder: str | Path = ".") -> list[Stage]:
@@ -82,14 +95,14 @@ def forecast(config: dict[str, Any], jobs: Iterable[PlannedJob], folder: str | P
     list of ``Stage``, one for each rule that starts jobs of its own, in the order of their cost table
     """
     needs, stages = Needs(config, folder), {rule: Stage(rule) for rule in COSTS}
+    past = PastJobs(config, needs, Path(folder))
     for job in jobs:
         if job.rule in COSTS:
             _add(stages[job.rule], job, needs, config, Path(folder))
+            stages[job.rule].add_measured(*past.core_hours(job))
     for stage in stages.values():
-        if stage.expected_core_hours > 0:
-            ratio = stage.used_core_hours / stage.expected_core_hours
-            stage.core_hours, stage.gpu_hours = stage.core_hours * ratio, stage.gpu_hours * ratio
-            stage.longest_h *= ratio
+        stage.core_hours, stage.gpu_hours = stage.core_hours * stage.correction, stage.gpu_hours * stage.correction
+        stage.longest_h *= stage.correction
     return [stage for stage in stages.values() if stage.jobs]
 
 
@@ -114,7 +127,7 @@ def _add(stage, job, needs, config, folder):
         stage.longest_h = max(stage.longest_h, hours)
         stage.reasons.update(job.reasons)
         return
-    used = _benchmark(folder / job.benchmark) if job.benchmark else None
+    used = read_benchmark(folder / job.benchmark) if job.benchmark else None
     if used is not None:
         stage.done += 1
         stage.expected_core_hours += hours * cores
@@ -130,16 +143,6 @@ def _kept(job, folder):
     place = folder / work_folder(job.rule, dict(job.wildcards.items())) / "kept.json"
     entries = (read_sealed(place) or {}).get("entries", {})
     return sum(entry["record"]["status"] != "failed" for entry in entries.values())
-
-
-def _benchmark(path: Path) -> tuple[float, float] | None:
-    """Return wall time (s) and largest memory (MB) in a benchmark file of Snakemake; None if there is none."""
-    try:
-        with open(path, newline="") as stream:
-            row = list(csv.DictReader(stream, delimiter="\t"))[-1]
-        return float(row["s"]), float(row["max_rss"]) if row["max_rss"] not in ("NA", "-") else 0.0
-    except (OSError, LookupError, ValueError, TypeError):
-        return None
 
 
 def _calculations_of(job, folder):
