@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import ase.test
 import h5py
@@ -11,7 +12,7 @@ import pandas
 import pytest
 import yaml
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, make_supercell
 from ase.io import read
 
 from phonoscreen.audit.errors import StudyError
@@ -79,6 +80,77 @@ def test_charges_of_vasp_are_those_that_it_printed():
         read_charges(DFPT, other)
     swapped = Crystal(crystal.cell, crystal.scaled_positions[::-1].copy(), crystal.numbers[::-1].copy(), crystal.masses)
     assert read_charges(DFPT, swapped)[0] == pytest.approx(born[::-1])
+
+
+def printed_by_vasp():
+    """Born charges of all atoms and dielectric tensor as the recorded file has them."""
+    root = ElementTree.parse(DFPT).getroot()
+    numbers = [[float(word) for word in v.text.split()] for v in root.findall(".//array[@name='born_charges']/set/v")]
+    dielectric = root.find(".//varray[@name='epsilon']").findall("v")
+    return numpy.array(numbers).reshape(2, 3, 3), numpy.array([[float(x) for x in v.text.split()] for v in dielectric])
+
+
+def write_outcar(path, atoms, born, dielectric, ionic=False):
+    """An OUTCAR of VASP as short as readers allow, its blocks laid out as VASP prints them."""
+    ruler = " -------------------------------------"
+    rows = [f"{'':6}{' '.join(f'{x:12.9f}' for x in vector)}{'':6}{' '.join(f'{x:12.9f}' for x in vector)}"
+            for vector in atoms.cell.array]  # fmt: skip
+    tensor = [ruler, *(f"{'':6}{' '.join(f'{x:12.6f}' for x in row)}" for row in dielectric), ruler, ""]
+    charges = [
+        line
+        for n, one in enumerate(born, 1)
+        for line in (f" ion {n:4d}", *(f"{k:5d} {' '.join(f'{x:12.5f}' for x in row)}" for k, row in enumerate(one, 1)))
+    ]
+    places = [" ".join(f"{x:13.5f}" for x in [*position, 0, 0, 0]) for position in atoms.positions]
+    symbols = list(dict.fromkeys(atoms.get_chemical_symbols()))
+    counts = "".join(f"{atoms.get_chemical_symbols().count(symbol):4d}" for symbol in symbols)
+    other = [line.replace(" 2.", " 9.") for line in tensor]
+    further = [" MACROSCOPIC STATIC DIELECTRIC TENSOR IONIC CONTRIBUTION ", *other] if ionic else []
+    path.write_text("\n".join([
+        " vasp.6.3.2 27Jun22", *(f" POTCAR:    PAW_PBE {symbol} 01Jan2000" for symbol in symbols * 2),
+        f"   ions per type = {counts}", "",
+        f"   number of dos      NEDOS =    301   number of ions     NIONS =  {len(atoms):5d}",
+        "--------------------------------------- Iteration      1(   1)  ---------------------------------------",
+        " MACROSCOPIC STATIC DIELECTRIC TENSOR (including local field effects in DFT)", *tensor,
+        " BORN EFFECTIVE CHARGES (in e, cummulative output)", ruler, *charges, ruler, "",
+        *further,
+        "      direct lattice vectors                 reciprocal lattice vectors", *rows, "",
+        " POSITION                                       TOTAL-FORCE (eV/Angst)", ruler, *places, ruler, "",
+        "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)", f" {ruler}", "  free  energy   TOTEN  =       -6.0 eV", "",
+        "  energy  without entropy=       -6.0  energy(sigma->0) =       -6.0",
+        " General timing and accounting informations for this job:", "",
+    ]))  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", ["primitive", "conventional"])
+def test_charges_are_taken_with_every_digit_from_either_output_of_vasp(cell, tmp_path):
+    crystal, (printed, tensor) = Crystal.from_ase(sodium_chloride()), printed_by_vasp()
+    mean = numpy.trace(printed[0] - printed[1]) / 6 * numpy.eye(3)  # cubic, and the sum of both is zero
+    born, dielectric = read_charges(DFPT, crystal)
+    assert born == pytest.approx(numpy.array([mean, -mean]), abs=1e-12)
+    assert dielectric == pytest.approx(numpy.trace(tensor) / 3 * numpy.eye(3), abs=1e-12)
+    atoms = sodium_chloride()
+    if cell == "conventional":
+        atoms = make_supercell(atoms, [[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+    # The ions in the order of VASP's file: by species, as POSCAR had them.
+    atoms = atoms[numpy.argsort(-atoms.numbers, kind="stable")]
+    each = {number: printed[k] for k, number in enumerate(sodium_chloride().numbers)}
+    for ionic in (False, True):  # phonons beside the charges: an ionic part follows, which is not the electronic one
+        write_outcar(tmp_path / "OUTCAR", atoms, [each[number] for number in atoms.numbers], tensor, ionic)
+        born, dielectric = read_charges(tmp_path / "OUTCAR", crystal)
+        assert born == pytest.approx(numpy.array([mean, -mean]), abs=1e-5)  # five digits in OUTCAR
+        assert dielectric == pytest.approx(numpy.trace(tensor) / 3 * numpy.eye(3), abs=1e-5)
+
+
+def test_charges_of_fewer_atoms_or_without_the_symmetry_of_the_crystal_are_refused(tmp_path):
+    crystal, (printed, tensor) = Crystal.from_ase(sodium_chloride()), printed_by_vasp()
+    write_outcar(tmp_path / "OUTCAR", sodium_chloride(), printed[:1], tensor)
+    with pytest.raises(StudyError, match=r"holds no Born charges[\s\S]*LEPSILON"):
+        read_charges(tmp_path / "OUTCAR", crystal)
+    skewed = printed + numpy.diag([0.5, 0, 0])
+    write_outcar(tmp_path / "OUTCAR", sodium_chloride(), skewed, tensor)
+    with pytest.raises(StudyError, match="do not belong together"):
+        read_charges(tmp_path / "OUTCAR", crystal)
 
 
 def test_an_output_without_charges_is_refused_with_the_remedy():

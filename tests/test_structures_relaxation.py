@@ -74,6 +74,23 @@ def test_lattice_constant_of_lennard_jones_from_any_start(argon, start):
     assert abs(result.pressure_gpa) < 0.001
 
 
+def test_energies_of_plane_waves_that_are_not_smooth_do_not_stop_the_search(argon):
+    """Energies of NaCl at 400 eV jump by 0.1 meV from volume to volume, also against the stress."""
+    asked = []
+
+    def rough(atoms, step):
+        energy, forces, stress = argon.evaluate(atoms)
+        asked.append(atoms.cell.volume)
+        return energy + 1e-4 * (step + numpy.sin(1e3 * atoms.cell.volume)), forces, stress
+
+    smooth = relax(
+        bulk("Ar", "fcc", a=5.3), lambda atoms, step: argon.evaluate(atoms), tolerance_angstrom=0.01, **LIMITS
+    )
+    found = relax(bulk("Ar", "fcc", a=5.3), rough, tolerance_angstrom=0.01, **LIMITS)
+    assert found.converged and len(asked) == smooth.steps
+    assert found.atoms.cell.volume == pytest.approx(smooth.atoms.cell.volume, rel=1e-9)
+
+
 CRYSTALS = {
     "cubic": (bulk("Ar", "fcc", a=5.3), 1),
     "wurtzite": (bulk("ZnO", "wurtzite", a=3.25, c=5.2), 2),

@@ -38,6 +38,8 @@ LIMITS = ("force_max_ev_per_angstrom", "stress_max_gpa", "steps_max")
 """Settings of a relaxation that ``relax`` takes."""
 KNOWN = ("force_max_ev_per_angstrom", "pressure_gpa", "stress_max_gpa", "steps")
 """What an engine with ``relaxed`` says of a crystal that it knows, besides the energy."""
+_NOISE_EV, _ROUGHNESS_EV = 2e-6, 1e-3
+"""Per atom: of energies in single precision, and of plane waves whose number changes with the volume."""
 _STEP_STRAIN = 0.04
 _STEP_ANGSTROM = 0.15
 
@@ -129,7 +131,8 @@ def relax(
     """Relax the cell and the free coordinates of a crystal, its space group kept.
 
     BFGS on the symmetric strains and the mode amplitudes, scaled to unit curvature at the start, with limited steps; a
-    step that raises the energy is halved.
+    step that raises the energy is halved. The energy of plane waves is not smooth, because another volume has another
+    number of waves: where the slope along the step falls, a rise of 1 meV per atom is no rise.
 
     Parameters
     ----------
@@ -180,11 +183,11 @@ def _descend(family, variables, hessian, evaluate, force_max_ev_per_angstrom, st
             if not 0.25 < ratio < 4:
                 raise StudyError(f"the volume became {ratio:.2f} times the start", fix="check the starting structure")
             energy_new, forces_new, stress_new = evaluate(trial, steps)
-            # Energies in single precision carry noise of about 1e-6 eV per atom.
-            if energy_new <= energy + 2e-6 * n_atoms:
+            slope_new = family.gradient(variables + step, trial, forces_new, stress_new)
+            flatter = abs(slope_new @ step) < abs(slope @ step)
+            if energy_new <= energy + (_ROUGHNESS_EV if flatter else _NOISE_EV) * n_atoms:
                 break
             step = step / 2
-        slope_new = family.gradient(variables + step, trial, forces_new, stress_new)
         hessian = _updated(hessian, step, slope_new - slope)
         variables, moved = variables + step, trial
         energy, forces, stress, slope = energy_new, forces_new, stress_new, slope_new
