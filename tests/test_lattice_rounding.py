@@ -22,7 +22,7 @@ from phonoscreen.force_constants.judgement import is_displaced
 from phonoscreen.force_constants.settings import OrderSettings
 from phonoscreen.force_constants.sum_rules import RotationalSumRules
 from phonoscreen.formats.control import read_control
-from phonoscreen.formats.displacements import read_snapshots
+from phonoscreen.formats.displacements import DisplacedSupercells, read_snapshots
 from phonoscreen.formats.shengbte import write_control
 from phonoscreen.phonons.dipoles import dipole_forces
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
@@ -285,3 +285,18 @@ def test_noise_beyond_the_tolerance_is_named_with_the_group_it_hides(tmp_path, c
     assert "--symmetry-tolerance 0.001" in captured.err
     assert main([*arguments, "--symmetry-tolerance", "1e-3"]) == 0
     assert json.loads(capsys.readouterr().out)["space_group"] == "Pm-3m"
+
+
+def test_a_refusal_names_the_symmetry_that_rounding_hides(tmp_path):
+    """Few digits in a POSCAR beside FORCE_SETS: displaced atoms no longer stand for their equivalents."""
+    crystal, moves = prototypes.perovskite(), numpy.zeros((4, 40, 3))
+    for number, (atom, axis) in enumerate([(0, 0), (1, 2), (2, 0), (2, 1)]):
+        moves[number, atom, axis] = 0.01
+    forces = dipole_forces(springs(crystal, (2, 2, 2), 1.0, 3.0), moves)
+    crystal.scaled_positions = crystal.scaled_positions + [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1.0e-4]]
+    data = DisplacedSupercells(crystal, (2, 2, 2), moves, forces, symmetry_tolerance_angstrom=1e-5)
+    with pytest.raises(StudyError, match="never displaced") as refused:
+        determine(data, Choices())
+    assert "would be Pm-3m" in refused.value.fix and "give --symmetry-tolerance 0.001" in refused.value.fix
+    data.crystal, data.symmetry_tolerance_angstrom = primitive_crystal(crystal, 1e-3), 1e-3
+    assert determine(data, Choices()).report["space_group"] == "Pm-3m"

@@ -130,8 +130,19 @@ def _by_pairs(data, choices):
 
 
 def _of_one_supercell(data, choices):
-    """Force constants from the data of one supercell."""
-    report, warnings = _symmetry(data.crystal, data.symmetry_tolerance_angstrom)
+    """Force constants from the data of one supercell; a refusal names the symmetry that rounding hides, if any does."""
+    report, hidden = _symmetry(data.crystal, data.symmetry_tolerance_angstrom)
+    try:
+        return _found(data, choices, report, list(hidden))
+    except StudyError as error:
+        if not hidden:
+            raise
+        fix = "; ".join([*hidden, *filter(None, [error.fix])])
+        raise StudyError(error.what, where=error.where, fix=fix, blame=error.blame) from error
+
+
+def _found(data, choices, report, warnings):
+    """Force constants from the data of one supercell, with a report and warnings that are begun already."""
     report["repetitions"] = " ".join(str(n) for n in data.repetitions)
     charges = check_charges(data.crystal, data.born, data.dielectric) if data.born is not None else None
     pairs = build_basis(data.crystal, data.repetitions, (None,))
