@@ -30,7 +30,7 @@ def main(job):
         bonding_engine=cohp_name(job.params.bonding_engine),
         dft=read_comparison(job.input.dft),
         outdated=footnote(job.input.outdated, [getattr(job.input, name) for name in TABLES]),
-        beginning=beginning(job.input.pretrained, job.input.compounds, tables["phonons"]),
+        beginning=beginning(job.input.pretrained, job.input.compounds, tables["phonons"], reference),
     )  # fmt: skip
     write_tables(job.output, headline=tables["headline"])
     Path(job.output.markdown).write_text(page.markdown(Path(job.output.markdown).parent))

@@ -109,10 +109,14 @@ def test_what_the_model_had_learned_before_counts_as_trained_on_and_is_said(tmp_
     path = tmp_path / "compounds.csv"
     path.write_text("formula,space_group_number,source\nClNa,225,labels\nNaN,221,labels\n")
     assert trained_structures((), manifest, path) == {"a"} and trained_structures((), manifest) == set()
-    (tmp_path / "model.json").write_text('{"n_structures": 2, "label_engine": "universal potential X"}')
-    told = beginning([tmp_path / "model.json"], [path], manifest)
-    assert "universal potential X" in told and "1 of the 3 structures" in told
-    assert "not recorded" in beginning([tmp_path / "model.json"], [], manifest) and beginning([], [], manifest) == ""
+    (tmp_path / "model.json").write_text('{"n_structures": 2, "label_engine": "7net-x (a universal potential)"}')
+    model, same = [tmp_path / "model.json"], "recorded labels of the universal potential 7net-x"
+    told = beginning(model, [path], manifest, same)
+    assert "7net-x (a universal potential)" in told and "1 of the 3 structures" in told and "other labels" not in told
+    assert "not recorded" in beginning(model, [], manifest, same) and beginning([], [], manifest, same) == ""
+    assert "other labels than the study's own, which are of universal potential SevenNet 7net-l3i5" in beginning(
+        model, [path], manifest, reference_name("sevennet", "7net-l3i5")
+    )
 
 
 def test_force_errors_use_validation_structures_only(tables):

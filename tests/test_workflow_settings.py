@@ -238,6 +238,8 @@ def test_a_users_value_goes_on_top_of_the_profile(tmp_path):
     assert planned("--configfile", "mine.yaml") == plain
     assert planned("--config", "transport={temperature_k: 600}") == plain
     assert planned("--config", "shards=3") > plain
+    # a potential that calculates, in place of labels recorded for another one: all labels are its own
+    assert planned("--config", "reference={engine: sevennet}") == plain
 
 
 def test_settings_named_in_messages_and_documents_exist(config):

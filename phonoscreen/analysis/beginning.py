@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from phonoscreen.analysis.tables import Paths
 
 
-def beginning(models: "Paths", compounds: "Paths", manifest: "pandas.DataFrame") -> str:
+def beginning(models: "Paths", compounds: "Paths", manifest: "pandas.DataFrame", reference: str) -> str:
     """Return sentences on the published model that round 0 begins with, empty where there is none.
 
     Parameters
@@ -20,6 +20,7 @@ def beginning(models: "Paths", compounds: "Paths", manifest: "pandas.DataFrame")
     models : path of its ``model.json``, or nothing
     compounds : path of the list of compounds that it has learned from, or nothing
     manifest : table with ``structure_id, formula, space_group_number`` of all structures of the study
+    reference : name of the reference of the study (``phonoscreen.analysis.comparison.reference_name``)
     """
     models, compounds = paths_of(models), paths_of(compounds)
     if not models:
@@ -29,6 +30,11 @@ def beginning(models: "Paths", compounds: "Paths", manifest: "pandas.DataFrame")
         f"**The force model begins with a published one** ({Path(models[0]).parent.name}: {content['n_structures']:,} "
         f"structures with labels of {content['label_engine']}). "
     )
+    if content["label_engine"].split(" ")[0] not in reference:
+        text += (
+            f"Those are other labels than the study's own, which are of {reference}: what the model learned before "
+            "disagrees with what the rounds teach it and with what it is compared with here. "
+        )
     if not compounds:
         return text + (
             "Which compounds it has learned from is not recorded: wherever this page says trained on or never seen, "
