@@ -4,16 +4,17 @@ import os
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 
 import pytest
 
-from tests.cluster.slurm import RealSlurm
+from tests.cluster.slurm import PATIENCE_S, RealSlurm
 from tests.cluster.study import STAGES, ClusterStudy
 
 
 @pytest.fixture(scope="session")
 def slurm():
-    """A Slurm of one node with two CPUs and two devices that stand for GPUs."""
+    """A Slurm of one node with four CPUs and two devices that stand for GPUs."""
     if "PHONOSCREEN_CLUSTER" not in os.environ:
         pytest.skip("needs a Slurm that is installed and started as root: make test-cluster")
     folder = tempfile.mkdtemp(prefix="phonoscreen-slurm-")  # folders of pytest are closed to other accounts
@@ -30,10 +31,20 @@ def first_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def undisturbed(first_folder, slurm):
-    """Products of the study that ran on this machine, without Slurm and without faults, to its last table."""
+    """Return a function of the products of the study that runs here, without Slurm and without faults, to its end.
+
+    It runs beside the first test that wants it; the function waits.
+    """
     study = ClusterStudy(first_folder, slurm)
-    study.run_here("all")
-    return study.products(*STAGES)
+    running = study.start_here("all")
+
+    @cache
+    def products():
+        assert running.wait(timeout=PATIENCE_S) == 0, study.said("here")[-6000:]
+        return study.products(*STAGES)
+
+    yield products
+    study.close()
 
 
 @pytest.fixture

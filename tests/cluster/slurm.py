@@ -17,7 +17,8 @@ from pathlib import Path
 PACKAGES = ["munge", "mariadb-server", "slurmdbd", "slurm-wlm", "openmpi-bin", "libopenmpi-dev", "gcc", "tmux", "make"]
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "mpirun", "mpicc", "tmux", "make")
 MPI_HEADER = "*/openmpi/include/mpi.h"  # mpicc is there without it
-CPUS, MEMORY_MB, GPUS = 2, 24_000, 2
+CPUS, MEMORY_MB, GPUS = 4, 24_000, 2
+"""As Slurm is told, whatever the machine has: much of a test is waiting."""
 ACCOUNT, PARTITION = "crystals", "main"
 PATIENCE_S = 3600
 """So long a test waits for something: it ends those that would never end, and measures nothing, so that a busy machine

@@ -104,13 +104,24 @@ class ClusterStudy:
 
     def launch(self, *arguments, name="launcher"):
         """Start a launcher and return its process."""
+        return self._start(self.command(*arguments), name)
+
+    def _start(self, command, name):
         with (self.folder / f"{name}.log").open("ab") as log:
-            launcher = subprocess.Popen(
-                self.command(*arguments), cwd=self.folder, env=self.environment, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        self._launchers.append(launcher)
-        return launcher
+            started = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self._launchers.append(started)
+        return started
+
+    def submit_again(self, number):
+        """Submit the script of a job once more, as a launcher would that finds nothing; return the number."""
+        script = self.folder / "again.sh"
+        self.slurm.change("scontrol", "write", "batch_script", number, str(script))
+        options = [f"--chdir={self.folder}", f"--output={self.folder}/.snakemake/slurm_logs/%j.log", "--comment=again"]
+        command = ["sbatch", "--parsable", *options, "--mem=800M", "--time=60", str(script)]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     def close(self):
         """End what still runs of the study, so that a test that failed leaves nothing behind."""
@@ -134,12 +145,10 @@ class ClusterStudy:
         assert (done.returncode != 0) == fails, said[-6000:]
         return said
 
-    def run_here(self, *arguments):
-        """Run the study on this machine, without Slurm."""
+    def start_here(self, *arguments, name="here"):
+        """Start to run the study on this machine, without Slurm, and return the process."""
         options = ["--configfile", "study.yaml", "--quiet", "all", "--cores", "2", *arguments]
-        command = [sys.executable, "-m", "snakemake", *options]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+        return self._start([sys.executable, "-m", "snakemake", *options], name)
 
     def jobs(self, states=None):
         """Return number, state and comment of this study's jobs in some states; None: of all that were ever submitted.

@@ -13,20 +13,25 @@ from tests.cluster.study import STAGES
 
 def check(study, undisturbed):
     """Compare a study with the undisturbed one, to its last table; no calculation was done twice, no claim is left."""
-    assert {"tables/transport.csv", "tables/headline.csv", "tables/status.csv"} <= set(undisturbed)
-    products = study.products(*STAGES)
-    assert set(products) == set(undisturbed)
-    assert not [name for name, content in undisturbed.items() if products[name] != content]
+    wanted, products = undisturbed(), study.products(*STAGES)
+    assert {"tables/transport.csv", "tables/headline.csv", "tables/status.csv"} <= set(wanted)
+    assert set(products) == set(wanted)
+    assert not [name for name, content in wanted.items() if products[name] != content]
     assert not study.finished_twice()
     assert not list((study.folder / ".snakemake/phonoscreen_claims").iterdir()), "a claim has outlived its job"
 
 
 def test_a_study_whose_launchers_die_submits_no_work_twice(make_study, undisturbed):
-    """SIGKILL, a second launcher at once, an end of a job while no launcher runs, SIGHUP; what the pages says to do."""
+    """SIGKILL, a second launcher at once, a second job on one shard, jobs that end while no launcher runs, SIGHUP."""
     study = make_study()
     study.hold()
     first = study.launch("labels", name="first")
-    study.wait_for_run("relax_structures")
+    number = study.wait_for_run("relax_structures")[0]
+    double = study.submit_again(number)
+    study.wait_for(
+        lambda: study.logs_say(f"waiting for Slurm job {number}, which works on relax"), "two jobs, one shard"
+    )
+    study.slurm.change("scancel", double)
     said = study.run("labels", fails=True)
     assert "which still runs: one launcher at a time" in said
     os.kill(first.pid, signal.SIGKILL)

@@ -128,6 +128,6 @@ def test_the_page_for_operators_is_followed_word_for_word(study, undisturbed):
     login.run(START)
     login.run(block("phonoscreen lineage results/figures/figure4.pdf"))
     assert typed == set(BLOCKS), "these are typed by nobody"
-    tables = {name: content for name, content in undisturbed.items() if name.startswith("tables/")}
+    tables = {name: content for name, content in undisturbed().items() if name.startswith("tables/")}
     assert study.products("tables") == tables
     assert not study.finished_twice()
