@@ -15,7 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-cluster test-storage test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download benchmark-gpaw
+.PHONY: run test test-cluster test-storage test-environments test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download benchmark-gpaw
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -71,14 +71,17 @@ published-model: .venv/.complete
 test-nequix: .venv-nequix/.complete
 	.venv-nequix/bin/python -m pytest tests/test_reference_nequix.py
 
-# Products in an object storage: the plugin of Snakemake and a real S3 server on this machine.
-.venv-storage/.complete: envs/storage-requirements.txt
+# Products in an object storage: the plugin of Snakemake and a real S3 server on this machine, the whole small study through
+# them. Beside the packages of .venv stand those that only this needs; where both have one, theirs is taken.
+.venv-storage/.complete: .venv/.complete envs/storage-requirements.txt
 	$(PYTHON) -m venv .venv-storage
-	.venv-storage/bin/python -m pip install --quiet --no-deps -r envs/storage-requirements.txt
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$(.venv-storage/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/study.pth
+	.venv-storage/bin/python -m pip install --quiet --no-deps --ignore-installed -r envs/storage-requirements.txt
 	touch $@
 
 test-storage: .venv-storage/.complete
-	.venv-storage/bin/python -m pytest tests/test_storage.py
+	PHONOSCREEN_STORAGE=1 .venv-storage/bin/python -m pytest tests/test_storage.py
 
 # The experiment on force models, in a folder of its own; continues where it stopped. SCALE=3 takes three times the compounds (at most 7).
 SCALE ?= 1
@@ -93,6 +96,24 @@ experiment-models: .venv/.complete
 # Its models against real DFT forces, found through PHONOSCREEN_REFERENCE.
 experiment-dft: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.real_dft --models $(EXPERIMENT)/results/experiment
+
+# Snakemake's conda code path: a launcher that holds Snakemake alone makes the environments from their files and a channel
+# of packages made of the locked wheels, and runs every rule of the small study in its own.
+WHEELS := runs/environments/wheels
+.venv-launcher/.complete: envs/launcher-requirements.txt
+	$(PYTHON) -m venv .venv-launcher
+	.venv-launcher/bin/python -m pip install --quiet --no-deps -r envs/launcher-requirements.txt
+	touch $@
+
+$(WHEELS)/.complete: .venv/.complete $(wildcard envs/locks/*.txt)
+	mkdir -p $(WHEELS)
+	cat envs/locks/*.txt | sort --unique > $(WHEELS)/locked.txt
+	GPAW_CONFIG=$(CURDIR)/envs/gpaw_siteconfig.py $(BIN)/python -m pip wheel --quiet --no-deps \
+		-r $(WHEELS)/locked.txt -w $(WHEELS) pip
+	touch $@
+
+test-environments: .venv/.complete .venv-launcher/.complete $(WHEELS)/.complete
+	PHONOSCREEN_ENVIRONMENTS=1 $(BIN)/python -m pytest tests/test_conda_environments.py
 
 lint: .venv/.complete
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -22,6 +23,22 @@ COMPOUNDS = [
 ]  # fmt: skip
 SETTINGS = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
 SETTINGS["source"] = {"kind": "files", "path": "compounds"}  # with faulty ones among them
+
+
+SMALLER = """
+filter: {training_structures: 2, validation_structures: 1}
+training: {epochs: 2, epochs_later_rounds: 1}
+"""
+"""What a study of four compounds changes in the settings of ``.test``."""
+
+
+def write_smaller_study(folder):
+    """Write settings and pool of the study of ``.test`` with four compounds; return the options that name them."""
+    shutil.copytree(ROOT / ".test/config", folder / "config")
+    lines = (folder / "config/pool.csv").read_text().splitlines(keepends=True)
+    (folder / "config/pool.csv").write_text("".join(lines[:5]))
+    (folder / "config/smaller.yaml").write_text(SMALLER)
+    return ["--configfile", "config/config.yaml", "config/smaller.yaml", "--cores", "2", "--keep-going"]
 
 
 class Study:

@@ -1,5 +1,6 @@
 """Products in an object storage: a real server on this machine, the plugin of Snakemake, damaged objects refused."""
 
+import io
 import os
 import shutil
 import socket
@@ -10,12 +11,14 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas
 import pytest
 
 from phonoscreen.audit import provenance
 from phonoscreen.audit.integrity import check_inputs
 from phonoscreen.audit.provenance import announce_storage, product_name, record_path, write_provenance
 from tests.conftest import ROOT
+from tests.small_run import write_smaller_study
 
 KEYS = {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "test", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "test",
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
@@ -116,3 +119,48 @@ def test_a_study_keeps_its_products_in_the_storage_and_refuses_a_damaged_object(
     client.put_object(Bucket="study", Key=key, Body=content[:-1] + bytes([content[-1] ^ 1]))
     refused = snakemake("--force")
     assert refused.returncode and "results/structures/candidates.parquet: its content has changed" in refused.stderr
+
+
+OF_THE_FOLDER = {"provenance", "work"}
+"""Folders of results that stay on a disk: records of integrity, and what a killed job goes on from."""
+
+
+def products(folder):
+    """Return the paths of the files in the results of a study."""
+    return {str(path.relative_to(folder)) for path in (folder / "results").rglob("*") if path.is_file()}
+
+
+def same_table(path, content):
+    """Return whether a table on the disk equals one of the storage, times and the last digit of a sum apart."""
+    one, two = pandas.read_csv(path), pandas.read_csv(io.BytesIO(content))
+    if path.name == "timings.csv":
+        return list(one) == list(two) and len(one) == len(two)
+    drop = [column for column in one if "seconds" in column]
+    try:
+        pandas.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop), rtol=1e-12, atol=0)
+    except AssertionError:
+        return False
+    return True
+
+
+@pytest.mark.skipif("PHONOSCREEN_STORAGE" not in os.environ, reason="make test-storage")
+def test_the_whole_study_through_the_storage_ends_in_the_tables_of_a_study_on_a_disk(tmp_path, bucket):
+    """Every stage reads and writes objects."""
+    client, address = bucket
+    options = ["--default-storage-provider", "s3", "--default-storage-prefix", "s3://study/whole",
+               "--storage-s3-endpoint-url", address]  # fmt: skip
+    disk, storage = tmp_path / "disk", tmp_path / "storage"
+    for place, more in ((disk, []), (storage, options)):
+        place.mkdir()
+        snakemake = [sys.executable, "-m", "snakemake", "all", "-s", str(ROOT / "Snakefile"), "--directory", str(place)]
+        command = [*snakemake, *write_smaller_study(place), *more]
+        done = subprocess.run(command, cwd=place, env={**os.environ, **KEYS}, capture_output=True, text=True)
+        assert done.returncode == 0, f"{place.name}: {(done.stdout + done.stderr)[-3000:]}"
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="study", Prefix="whole/results/")
+    stored = {entry["Key"].removeprefix("whole/") for page in pages for entry in page["Contents"]}
+    expected = {path for path in products(disk) if path.split("/")[1] not in OF_THE_FOLDER}
+    assert expected <= stored and len(expected) > 100
+    assert {path.split("/")[1] for path in products(storage)} <= OF_THE_FOLDER
+    tables = sorted(path for path in expected if path.startswith("results/tables/") and path.endswith(".csv"))
+    contents = {path: client.get_object(Bucket="study", Key=f"whole/{path}")["Body"].read() for path in tables}
+    assert len(tables) > 12 and [path for path in tables if not same_table(disk / path, contents[path])] == []

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,29 @@ def test_a_new_round_runs_that_round_and_what_the_published_model_decides(finish
     assert len(found["query_committee"]) == 2 and len(found["train_member"]) == 5, "one round, two shards, five members"
     assert {"publish_model", "predict_forces", "solve_bte"} <= set(found)
     assert not set(found) & {"relax_structures", "build_symmetry_bases", "displace_supercells", "label_forces"}
+
+
+@pytest.mark.parametrize(
+    "change, rule",
+    [
+        (["transport={temperature_k: 600}"], "solve_bte"),
+        (["training={epochs: 7}"], "train_member"),
+        (["active_learning={rounds_max: 8}"], "predict_forces"),
+    ],
+)
+def test_a_change_is_listed_with_a_cost_that_follows_from_what_the_jobs_used_before(finished, change, rule):
+    """Every benchmark file says two hours: what runs again costs two hours for each job."""
+    forced = ["--forcerun", "train_member"] if rule == "train_member" else []
+    config, jobs = plan_study([*forced, *options(2, *change)])
+    again = [job for job in jobs if job.rule == rule and job.reasons]
+    for job in jobs:
+        if job.benchmark and job.rule == rule:
+            Path(job.benchmark).parent.mkdir(parents=True, exist_ok=True)
+            Path(job.benchmark).write_text("s\tmax_rss\n7200\t100\n")
+    stages = {stage.rule: stage for stage in forecast(config, jobs)}
+    line = next(line for line in describe(config, list(stages.values())).splitlines() if line.startswith(f"  {rule} "))
+    assert len(again) >= 2 and stages[rule].core_hours == pytest.approx(2 * len(again), rel=1e-2)
+    assert line.split()[1] == str(len(again)) and float(line.split()[3]) == pytest.approx(2 * len(again), rel=6e-3)
 
 
 def test_an_added_structure_runs_in_its_new_shard_and_in_what_gathers_all_shards(finished):

@@ -4,7 +4,8 @@
 
 A copy of the repository gets a manifest and initial structures of that many synthetic crystals and, for the run without
 work, every product of the plan as a small file with its record. Prints CPU seconds, memory and lines of output of: the
-plan of a new study, the plan of a finished one, a run without work, and the forecast of a changed temperature.
+plan and the forecast of a new study, the plan of a finished one, a run without work, the forecast of a changed
+temperature, and that of one per cent more structures in a shard of their own; then what the last costs of the first.
 """
 
 import argparse
@@ -36,7 +37,7 @@ import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(done.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6, done.stdout.count(chr(10)))
-print(done.stdout[-3000:])
+print(done.stdout[-6000:])
 """
 
 
@@ -69,8 +70,21 @@ def write_structures(folder: Path, n_structures: int, n_shards: int) -> int:
     return len(costs)
 
 
-def finish(folder: Path, options: list[str]) -> int:
-    """Write every product of the plan as a small file with its record and return how many jobs there are."""
+def add_structures(folder: Path, n_structures: int, n_shards: int, options: list[str]) -> list[str]:
+    """Add a shard of structures to a finished study and return the settings of the study that has it."""
+    more = Path(tempfile.mkdtemp(prefix="phonoscreen-more-"))
+    try:
+        write_structures(more, n_structures, 1)
+        shutil.copy(more / INITIAL / "0000.extxyz", folder / INITIAL / f"{n_shards:04d}.extxyz")
+    finally:
+        shutil.rmtree(more)
+    grown = ["--config", f"shards={n_shards + 1}", f"active_learning={{shards: {n_shards}}}"]
+    finish(folder, [*options, *grown], only="filter_structures")
+    return grown
+
+
+def finish(folder: Path, options: list[str], only: str | None = None) -> int:
+    """Write every product of the plan, or of one rule, as a small file with its record; return the number of jobs."""
     there = Path.cwd()
     os.chdir(folder)
     provenance.packages = provenance.outside_environment = dict  # looked up once a job: a third of a second
@@ -78,6 +92,8 @@ def finish(folder: Path, options: list[str]) -> int:
         _, jobs = plan_study(options)
         now = time.time()
         for job in jobs:
+            if only not in (None, job.rule):
+                continue
             for path in job.outputs:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 if not Path(path).exists():
@@ -102,6 +118,12 @@ def measure(folder: Path, *command: str) -> tuple[float, float, int, str]:
     return float(seconds), float(gigabytes), int(lines), text
 
 
+def core_hours(text: str) -> float:
+    """Return the core hours of all rules in the text of a forecast."""
+    line = next(line for line in text.splitlines() if line.startswith("  together"))
+    return float(line.split()[3].replace(",", ""))
+
+
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, int, str]]:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -118,19 +140,24 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, in
 def _measure_all(folder, options):
     snakemake, profile = [sys.executable, "-m", "snakemake"], ["--profile", options.profile]
     local = [*profile, "--executor", "local", "--cores", "1"]
-    n = write_structures(folder, options.structures, yaml.safe_load((folder / "config.yaml").read_text())["shards"])
-    found = {"plan of a new study": measure(folder, *snakemake, *profile, "-n")}
+    n_shards = yaml.safe_load((folder / "config.yaml").read_text())["shards"]
+    n = write_structures(folder, options.structures, n_shards)
+    forecast = [sys.executable, "-m", "phonoscreen", "forecast", *profile]
+    found = {"plan of a new study": measure(folder, *snakemake, *profile, "-n"),
+             "forecast of a new study": measure(folder, *forecast)}  # fmt: skip
     jobs = finish(folder, profile)
     measure(folder, *snakemake, *local, "--touch", "--quiet", "all")
     found["plan of a finished study"] = measure(folder, *snakemake, *profile, "-n")
     found["run without work"] = measure(folder, *snakemake, *local)
-    phonoscreen = [sys.executable, "-m", "phonoscreen", "forecast", *profile]
-    found["forecast of another temperature"] = measure(
-        folder, *phonoscreen, "--config", "transport={temperature_k: 600}"
-    )
+    found["forecast of another temperature"] = measure(folder, *forecast, "--config", "transport={temperature_k: 600}")
+    grown = add_structures(folder, n // 100, n_shards, profile)
+    measure(folder, *snakemake, *local, "--touch", "--quiet", "all", *grown, "--", "manifest")
+    found["forecast of one per cent more"] = measure(folder, *forecast, *grown)
     print(f"{n} structures, {jobs} jobs")
     for name, (seconds, gigabytes, lines, _) in found.items():
         print(f"{name}: {seconds:.1f} CPU s, {gigabytes:.2f} GB, {lines} lines of output")
+    whole, more = (core_hours(found[f"forecast of {name}"][3]) for name in ("a new study", "one per cent more"))
+    print(f"one per cent more structures: {more:,.0f} of {whole:,.0f} core-h, {100 * more / whole:.2f} %")
     return found
 
 
