@@ -98,7 +98,8 @@ experiment-dft: .venv/.complete
 	$(BIN)/python -m tests.benchmarks.real_dft --models $(EXPERIMENT)/results/experiment
 
 # Snakemake's conda code path: a launcher that holds Snakemake alone makes the environments from their files and a channel
-# of packages made of the locked wheels, and runs every rule of the small study in its own.
+# of packages made of the locked wheels, and runs every rule of the small study in its own. pip must find PyTorch as built for
+# CPUs: the locks name no libraries of CUDA.
 WHEELS := runs/environments/wheels
 .venv-launcher/.complete: envs/launcher-requirements.txt
 	$(PYTHON) -m venv .venv-launcher
@@ -106,6 +107,7 @@ WHEELS := runs/environments/wheels
 	touch $@
 
 $(WHEELS)/.complete: .venv/.complete $(wildcard envs/locks/*.txt)
+	rm -rf runs/environments
 	mkdir -p $(WHEELS)
 	cat envs/locks/*.txt | sort --unique > $(WHEELS)/locked.txt
 	GPAW_CONFIG=$(CURDIR)/envs/gpaw_siteconfig.py $(BIN)/python -m pip wheel --quiet --no-deps \
