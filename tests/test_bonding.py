@@ -18,6 +18,7 @@ from phonoscreen.bonding.cohp import (
     reconstructed_descriptors,
 )
 from phonoscreen.bonding.engines import find_cohp
+from phonoscreen.bonding.kept import read_cohp
 from phonoscreen.bonding.lobster import read_lobster, write_lobster
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
 from phonoscreen.bonding.selection import order_of_structures
@@ -207,8 +208,17 @@ def test_files_of_lobster_are_described_and_their_spilling_read(reference, name,
 
 def test_a_window_that_cuts_low_bands_is_noticed(reference):
     full, cut = (read_lobster(reference / "lobster" / name) for name in ("NaCl_comp_range", "NaCl"))
-    assert not full.all_warnings()
+    assert not any("COHPstartEnergy" in sentence for sentence in full.all_warnings())
     assert "COHPstartEnergy" in cut.all_warnings()[0]
+
+
+def test_an_antibonding_part_that_is_a_small_remainder_is_marked(reference):
+    """0.29 kJ/mol of a bond of 55 in NaCl; nothing is said of Si, which has none, and of the tenth part in KCl."""
+    marked = read_lobster(reference / "lobster/NaCl_comp_range").all_warnings()
+    assert len(marked) == 1 and "(0.29 kJ/mol) is 0.5% of the bonding part" in marked[0]
+    with h5py.File(ROOT / "resources/bonding/cohp.h5") as store:
+        said = {name: read_cohp(store[name])[1].all_warnings() for name in ("kcl-225", "nacl-225", "si-227")}
+    assert not said["kcl-225"] and not said["si-227"] and len(said["nacl-225"]) == 1
 
 
 def test_command_reads_the_outputs_of_lobster(reference, tmp_path, capsys):

@@ -9,15 +9,18 @@ import pandas
 import pytest
 from ase.build import bulk, make_supercell
 
+from phonoscreen.__main__ import main
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.bonding.cohp import bonding_and_antibonding, cohp_of_pairs, reconstructed_descriptors
-from phonoscreen.bonding.cost import cpu_seconds
+from phonoscreen.bonding.cost import NONMETALS, cpu_seconds
 from phonoscreen.bonding.kept import KeptRecords, difference_of, method, read_cohp, store_cohp, store_description
+from phonoscreen.bonding.lobster import read_lobster
 from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
 from phonoscreen.bonding.selection import left_out, order_of_structures
 from phonoscreen.bonding.xtb import solve_xtb
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.stages.bonding import Analyst
+from phonoscreen.structures.formulas import composition
 from phonoscreen.workflow.code import meaning_of
 from tests.conftest import ROOT
 
@@ -115,8 +118,8 @@ def test_an_edit_that_may_change_numbers_asks_for_a_new_version_of_the_method():
 PINNED = (
     1,
     {
-        "cohp": "75ee9749",
-        "engines": "7f13f9b2",
+        "cohp": "c1e0efc0",
+        "engines": "3f7dc451",
         "gpaw_basis": "c8fa68bc",
         "gpaw_lcao": "ed9145f2",
         "orbitals": "c4867361",
@@ -156,9 +159,47 @@ def test_budget_goes_by_the_order_of_classes_and_counts_no_kept_record():
     assert not left_out(manifest, 3, budget_cpu_minutes=0, kept=set(order))
 
 
+def test_cost_is_that_of_the_shipped_records_within_a_factor_of_two_for_most():
+    """The records are those that the three factors were fitted to; the margin is the scatter of busy machines."""
+    with h5py.File(ROOT / "resources/bonding/cohp.h5") as store:
+        spent = {name: float(group.attrs["cpu_seconds"]) for name, group in store.items()}
+        told = {name: cpu_seconds(group.attrs["formula"], len(group["numbers"])) for name, group in store.items()}
+        formulas = {name: composition(group.attrs["formula"]) for name, group in store.items()}
+    ratios = numpy.array([spent[name] / told[name] for name in spent])
+    assert len(ratios) >= 97
+    assert (numpy.abs(numpy.log(ratios)) < numpy.log(2)).mean() > 0.7
+    assert sum(spent.values()) == pytest.approx(sum(told.values()), rel=0.3)
+    metals = [spent[name] / told[name] for name, counts in formulas.items() if NONMETALS.isdisjoint(counts)]
+    assert len(metals) >= 20 and 0.7 < numpy.median(metals) < 1.4
+
+
 def test_shipped_records_are_of_the_present_method_and_cover_the_laptop_pool():
     records = KeptRecords(ROOT / "resources/bonding/cohp.h5")
     pool = pandas.read_csv(ROOT / "resources/laptop_pool.csv")
     rows = pool[["structure_id", "formula", "prototype"]].itertuples(index=False, name=None)
     covered = pool[pool["structure_id"].isin(records.covered(rows))]
     assert len(covered) >= 45 and covered["prototype"].nunique() >= 12
+    with h5py.File(ROOT / "resources/bonding/cohp.h5") as store:
+        assert len(store) >= 97 and not any("reason" in group.attrs for group in store.values())
+
+
+def test_a_structure_of_a_study_and_a_kept_record_are_drawn_again(packed, silicon, tmp_path, capsys):
+    analyst = Analyst(manifest_of(("si", "Si", "227-A", 2)), settings(), str(packed))
+    taken = analyst.analyse(silicon, "si", has_conductivity=False)
+    (tmp_path / "bonding").mkdir()
+    with h5py.File(tmp_path / "bonding/0000.h5", "w") as store:
+        group = store.create_group("si")
+        for name, values in taken.arrays.items():
+            group[name] = values
+        group.attrs.update(taken.attrs)
+    for path, name in ((tmp_path / "bonding", "si"), (tmp_path / "bonding/0000.h5", "si"), (packed, "si-227")):
+        output = tmp_path / f"out-{path.name}"
+        assert main(["bonding", str(path), "--structure", name, "--output", str(output)]) == 0
+        assert list(output.glob("lobsterpy*.png")) and "tetrahedral" in capsys.readouterr().out
+        kept = KeptRecords(packed).find(silicon, "227-A")[0].cohp
+        assert read_lobster(output).icohp_ev == pytest.approx(kept.icohp_ev, abs=1e-5)
+    for asked in ([], ["--structure", "ge"]):
+        assert main(["bonding", str(tmp_path / "bonding"), *asked]) == 2
+        assert "--structure" in capsys.readouterr().err
+    (tmp_path / "bonding/0001.h5").write_bytes(b"no product")
+    assert main(["bonding", str(tmp_path / "bonding"), "--structure", "si"]) == 2

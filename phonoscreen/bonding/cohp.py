@@ -32,6 +32,8 @@ STEP_EV = 0.02
 KJ_PER_MOL = 96.48533212  # of one eV
 HIGHEST_ENERGY_EV = 10.0  # of the curves, above the Fermi level
 SAME_DISTANCE_ANGSTROM = 0.01  # pairs of the same elements closer in length than this are one type of bond
+SPILLING_MENTIONED = 0.015  # above, a record says that its numbers are uncertain
+REMAINDER_SHARE = 0.01  # of the bonding part; a smaller antibonding part is a remainder of terms that cancel
 CUT_OFF_SHARE = 0.01  # of the strongest bond, below which what lies outside the energies of the curves is not mentioned
 
 
@@ -70,11 +72,11 @@ class Cohp:
     loewdin: numpy.ndarray | None = None
 
     def all_warnings(self) -> list[str]:
-        """Return the warnings, with one on the window where it cuts off occupied bands."""
+        """Return the warnings, with those on a window that cuts off occupied bands and on small antibonding parts."""
         missing = numpy.abs(self.below_ev).max()
         strongest = numpy.abs(self.icohp_ev).max()
         if missing <= CUT_OFF_SHARE * strongest:
-            return list(self.warnings)
+            return [*self.warnings, *_small_remainder(self)]
         return [
             *self.warnings,
             f"the curves begin at {self.energies_ev[0]:.1f} eV, above occupied bands that hold up to "
@@ -96,6 +98,19 @@ class Cohp:
                 else:
                     types.append((name, float(length), [i]))
         return sorted(types, key=_length_and_name)
+
+
+def _small_remainder(cohp):
+    """Say it where the antibonding part is what is left of contributions that nearly cancel."""
+    if cohp.icohp_ev.min() >= 0:
+        return []
+    bonding, antibonding = reconstructed_descriptors(cohp)
+    if not 0.005 <= antibonding < REMAINDER_SHARE * bonding:
+        return []
+    return [
+        f"the antibonding part of the relevant bonds ({antibonding:.2f} kJ/mol) is {antibonding / bonding:.1%} of the "
+        "bonding part, a remainder of contributions that cancel: another minimal basis may double or halve it"
+    ]
 
 
 def _length_and_name(bond_type):

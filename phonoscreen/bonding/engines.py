@@ -10,7 +10,7 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.names import file_name
-from phonoscreen.bonding.cohp import cohp_of_pairs
+from phonoscreen.bonding.cohp import SPILLING_MENTIONED, cohp_of_pairs
 from phonoscreen.bonding.orbitals import MissingSymmetry, orthonormal_hamiltonian
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from phonoscreen.bonding.orbitals import Bands
     from phonoscreen.crystal.constants import Crystal
 
-SPILLING_MENTIONED = 0.015  # above, the record says that its numbers are uncertain
 SPILLING_TOO_HIGH = 0.05  # above, the minimal basis is extended
 OVERLAP_MENTIONED = 3e-4  # smallest eigenvalue of the overlap of the minimal basis below which the record says so
 ENGINES = ("lobster", "gpaw", "tblite")
@@ -116,6 +115,6 @@ def cohp_of_bands(bands: Bands, *, cutoff_angstrom: float = 6.0) -> Cohp:
     if hamiltonian.smallest_overlap < OVERLAP_MENTIONED:
         cohp.warnings.append(
             "the diffuse orbitals of the minimal basis nearly depend on each other (smallest eigenvalue of the overlap "
-            f"{hamiltonian.smallest_overlap:.0e}): ICOHP of bonds with them depends on their tails"
+            f"{hamiltonian.smallest_overlap:.0e}): ICOHP of bonds with them differs between programs"
         )
     return cohp

@@ -9,8 +9,10 @@ from ase import Atoms
 from ase.io import write
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.bonding.cohp import Cohp
+from phonoscreen.bonding.cohp import SPILLING_MENTIONED, Cohp
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.formats.compressed import find
+from phonoscreen.formats.structure_files import read_crystal
 
 _PAIR = re.compile(r"No\.(\d+):([A-Za-z]+)(\d+)->([A-Za-z]+)(\d+)\(")
 
@@ -68,22 +70,33 @@ def read_lobster(folder: str | Path) -> Cohp:
     if not (numpy.diff(cohp.energies_ev) > 0).all() or not (cohp.distances_angstrom > 0).all():
         raise StudyError("energies of COHPCAR.lobster do not ascend, or a bond has no length", where=str(folder),
                          fix="run LOBSTER again")  # fmt: skip
-    cohp.spilling = _spilling(folder)
+    cohp.spilling, cohp.warnings = _log(folder)
     cohp.mulliken, cohp.loewdin = _charges(folder)
     return cohp
 
 
-def _spilling(folder):
-    """Return the absolute charge spilling of lobsterout, the larger of the spins; NaN without the file."""
+def _log(folder):
+    """Return the absolute charge spilling of lobsterout, the larger of the spins, and what its log warns of.
+
+    Without the file NaN and no warning.
+    """
     from pymatgen.io.lobster import Lobsterout
 
     path = _find(folder, "lobsterout", required=False)
     if path is None:
-        return float("nan")
+        return float("nan"), []
     try:
-        return float(max(Lobsterout(filename=str(path)).charge_spilling))
+        log = Lobsterout(filename=str(path))
+        spilling = float(max(log.charge_spilling))
+        said = [" ".join(str(line).split()) for line in log.warning_lines or []]
     except Exception as error:  # the parser raises whatever a damaged file leads it to
         raise _unreadable(folder, error) from error
+    warnings = [f"LOBSTER: {line.removeprefix('WARNING: ')}" for line in said if "could not be orthonormalized" in line]
+    if spilling > SPILLING_MENTIONED:
+        warnings.insert(
+            0, f"{spilling:.1%} of the occupied bands lie outside LOBSTER's basis: ICOHP may be a quarter off"
+        )
+    return spilling, warnings
 
 
 def _charges(folder):
@@ -98,6 +111,23 @@ def _charges(folder):
         return numpy.array(charges.mulliken, float), numpy.array(charges.loewdin, float)
     except Exception as error:  # as above
         raise _unreadable(folder, error) from error
+
+
+def crystal_of_outputs(folder: str | Path) -> Crystal | None:
+    """Return the crystal of a folder of LOBSTER's outputs, from its CONTCAR or POSCAR; None without one.
+
+    LOBSTER counts the atoms in their order, which need not be that of the crystal in a study.
+
+    Raises
+    ------
+    StudyError
+        If the file is no crystal.
+    """
+    for name in ("CONTCAR", "POSCAR"):
+        path = find(Path(folder), name)
+        if path is not None:
+            return Crystal.from_ase(read_crystal(path))
+    return None
 
 
 def _unreadable(folder, error):

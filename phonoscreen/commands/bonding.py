@@ -13,30 +13,39 @@ if TYPE_CHECKING:
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the ``bonding`` command."""
     parser = subparsers.add_parser("bonding", help="COHP of one crystal: bonds, curves, files as LOBSTER's")
-    crystal = "file of one crystal (CIF, POSCAR, extxyz), or a folder of LOBSTER's outputs with CONTCAR"
+    crystal = (
+        "file of one crystal (CIF, POSCAR, extxyz); a folder of LOBSTER's outputs with CONTCAR; or results/bonding of "
+        "a study (or a file of it, or kept records), with --structure"
+    )
     parser.add_argument("structure", type=Path, help=crystal)
     parser.add_argument(
         "--engine", default="gpaw", choices=["gpaw", "tblite"], help="program that solves the electrons"
     )
     parser.add_argument(
         "--lobster-inputs", type=Path, metavar="FOLDER",
-        help="calculate nothing; write the inputs of VASP and LOBSTER to FOLDER/NAME (STRUCTURE may also be a file "
+        help="calculate nothing; write the inputs of LOBSTER to FOLDER/NAME (STRUCTURE may also be a file "
         "results/relaxed/*.h5 of a study: a folder for each structure id, as bonding.outputs expects them)",
     )  # fmt: skip
+    parser.add_argument(
+        "--lobster-program", default="vasp", choices=["vasp", "espresso"],
+        help="program whose wave functions LOBSTER is to read: VASP or Quantum ESPRESSO",
+    )  # fmt: skip
+    parser.add_argument("--structure", dest="structure_id", metavar="ID", help="structure of a study to draw again")
     parser.add_argument("--output", type=Path, help="folder to write (default: bonding_NAME)")
     parser.set_defaults(run=bonding)
 
 
 def bonding(arguments: argparse.Namespace) -> int:
     """Print the bonds and write curves, table, description and files that lobsterpy and pymatgen read."""
+    from phonoscreen.audit.names import file_name
     from phonoscreen.bonding.cohp import bonding_and_antibonding, reconstructed_descriptors
     from phonoscreen.bonding.description import describe
     from phonoscreen.bonding.lobster import write_contcar, write_lobster
 
     if arguments.lobster_inputs:
-        return _write_inputs(arguments.structure, arguments.lobster_inputs)
+        return _write_inputs(arguments.structure, arguments.lobster_inputs, arguments.lobster_program)
     crystal, cohp, engine = _solved(arguments)
-    output = arguments.output or Path(f"bonding_{arguments.structure.stem}")
+    output = arguments.output or Path(f"bonding_{file_name(arguments.structure_id or arguments.structure.stem)}")
     write_lobster(cohp, output)
     write_contcar(crystal, output / "CONTCAR")
     rows = ["bond,length_angstrom,pairs,icohp_ev,engine,spilling"]
@@ -67,8 +76,8 @@ def bonding(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write_inputs(path, folder):
-    """Write the inputs of VASP and LOBSTER for a crystal, or for all relaxed crystals of a shard of a study."""
+def _write_inputs(path, folder, program):
+    """Write the inputs of LOBSTER for a crystal, or for all relaxed crystals of a shard of a study."""
     from phonoscreen.audit.names import file_name
     from phonoscreen.bonding.lobster_inputs import write_lobster_inputs
     from phonoscreen.crystal.constants import Crystal
@@ -90,7 +99,7 @@ def _write_inputs(path, folder):
     refused = []
     for name, crystal in crystals.items():
         try:
-            write_lobster_inputs(crystal, folder / file_name(name), name)
+            write_lobster_inputs(crystal, folder / file_name(name), name, program)
         except StudyError as error:
             refused.append(f"{name}: {error.what}")
     print("\n".join([*refused, f"{folder}: inputs of {len(crystals) - len(refused)} of {len(crystals)} crystals"]))
@@ -104,6 +113,10 @@ def _solved(arguments):
     from phonoscreen.crystal.constants import Crystal
 
     path: Path = arguments.structure
+    if arguments.structure_id or _is_product(path):
+        from phonoscreen.bonding.stored import find_stored
+
+        return find_stored(path, arguments.structure_id)
     atoms = _read(path)
     crystal = Crystal.from_ase(atoms)
     if path.is_dir():
@@ -112,6 +125,10 @@ def _solved(arguments):
     if missing:
         raise StudyError(missing, where=str(path), fix="install it, or take another --engine")
     return crystal, find_cohp(crystal, path.stem, engine=arguments.engine), arguments.engine
+
+
+def _is_product(path):
+    return path.suffix == ".h5" or (path.is_dir() and any(path.glob("*.h5")))
 
 
 def _read(path: Path) -> "Atoms":

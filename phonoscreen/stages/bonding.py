@@ -2,18 +2,22 @@
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy
+from ase.data import chemical_symbols
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.names import file_name
 from phonoscreen.audit.shard import Outcome
 from phonoscreen.bonding.cohp import bonding_and_antibonding, reconstructed_descriptors
 from phonoscreen.bonding.description import Description, describe
 from phonoscreen.bonding.engines import find_cohp, what_is_missing
-from phonoscreen.bonding.kept import KeptCohp, KeptRecords, method
+from phonoscreen.bonding.kept import KeptCohp, KeptRecords, difference_of, method
+from phonoscreen.bonding.lobster import crystal_of_outputs
 from phonoscreen.bonding.selection import left_out
+from phonoscreen.bonding.stored import cohp_arrays, cohp_attributes
 from phonoscreen.crystal.constants import Crystal
 
 if TYPE_CHECKING:
@@ -86,24 +90,54 @@ def analyse_structure(crystal: Crystal, structure_id: str, engine: str, outputs:
     """
     begin = time.process_time()
     cohp = find_cohp(crystal, structure_id, engine=engine, outputs=outputs)
+    solved, origin = crystal, "calculated"
+    if engine == "lobster" and outputs:
+        solved, origin = _solved_by_lobster(crystal, cohp, Path(outputs) / file_name(structure_id))
     try:
-        analysis = _words(describe(cohp, crystal))
+        analysis = _words(describe(cohp, solved))
     except StudyError as error:  # the numbers stand without it
         analysis = {"description": error.what, "lobsterpy": ""}
-    return _outcome(cohp, analysis, engine, "calculated", time.process_time() - begin)
+    return _outcome(solved, cohp, analysis, engine, origin, time.process_time() - begin)
+
+
+def _solved_by_lobster(crystal, cohp, folder):
+    """Return the crystal that the user's outputs are of, and where they come from in words.
+
+    The atoms of LOBSTER are counted in the order of the crystal in its folder. Without one they have to be those of
+    the relaxed crystal.
+
+    Raises
+    ------
+    StudyError
+        If the outputs are of another compound, or count other atoms.
+    """
+    own = crystal_of_outputs(folder)
+    solved = own if own is not None else crystal
+    symbols = numpy.array(chemical_symbols)[solved.numbers]
+    if cohp.atoms.max() >= len(symbols) or (symbols[cohp.atoms] != cohp.symbols).any():
+        raise StudyError(
+            "the atoms of LOBSTER's outputs are not counted as those of the crystal", where=str(folder),
+            fix="put the CONTCAR of that calculation beside them",
+        )  # fmt: skip
+    off, reason = difference_of(crystal, solved)
+    if reason and {*crystal.numbers} != {*solved.numbers}:
+        raise StudyError(
+            "LOBSTER's outputs are of another compound", where=str(folder), fix="name the folder by the id"
+        )
+    difference = f"; {reason}" if reason else ""
+    return solved, f"calculated by LOBSTER (lattice constant {100 * off:+.2f} %{difference})"
 
 
 def outcome_of_record(kept: KeptCohp) -> Outcome:
     """Return a COHP that was calculated before, with the same values and arrays and its origin."""
     found = kept.description
     analysis = _words(found) if found else {"description": kept.no_description, "lobsterpy": ""}
-    return _outcome(kept.cohp, analysis, method()["engine"], kept.origin, kept.cpu_seconds)
+    return _outcome(kept.crystal, kept.cohp, analysis, method()["engine"], kept.origin, kept.cpu_seconds)
 
 
-def _outcome(cohp, analysis, engine, origin, cpu_seconds):
+def _outcome(crystal, cohp, analysis, engine, origin, cpu_seconds):
     bonding, antibonding = bonding_and_antibonding(cohp)
     per_relevant_bond = reconstructed_descriptors(cohp)
-    types = cohp.bond_types()
     return Outcome(
         values={
             "bonding_ev": bonding,
@@ -120,15 +154,8 @@ def _outcome(cohp, analysis, engine, origin, cpu_seconds):
             "icohp_strongest_ev": float(cohp.icohp_ev.min()),
             "cpu_seconds": cpu_seconds,
         },
-        arrays={
-            "energies_ev": cohp.energies_ev,
-            "bond_types": numpy.array([name for name, _, _ in types], dtype=h5py.string_dtype()),
-            "lengths_angstrom": [length for _, length, _ in types],
-            "n_pairs": [len(members) for _, _, members in types],
-            "cohp": [cohp.curves[members].mean(axis=0) for _, _, members in types],
-            "icohp_ev": [cohp.icohp_ev[members].mean() for _, _, members in types],
-        },
-        attrs={"engine": engine},
+        arrays=cohp_arrays(crystal, cohp),
+        attrs=cohp_attributes(cohp, engine),
     )
 
 
