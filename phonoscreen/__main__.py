@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from phonoscreen.audit.atomic import leave_files_unlocked
-from phonoscreen.audit.errors import MachineError, StudyError
+from phonoscreen.audit.errors import MachineError, StudyError, machine_trouble
 
 COMMANDS = {
     "lineage": ("phonoscreen.audit.lineage", "what made a result, from what, and whether it still matches"),
@@ -29,7 +29,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status.
 
-    0: done, 1: the answer is no, 2: the request cannot be met, 141: nobody reads the output any more.
+    0: done, 1: the answer is no, 2: the request cannot be met, 130: interrupted, 141: nobody reads the output any more.
     """
     leave_files_unlocked()
     argv = sys.argv[1:] if argv is None else argv
@@ -54,6 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has seen enough, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except KeyboardInterrupt:
+        print("phonoscreen: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:  # a file that cannot be opened or written, wherever a command meets it
+        what, fix = machine_trouble(error) or (
+            str(error),
+            "check the name, and that it is a file or folder as asked for",
+        )
+        named = f" ({error.filename})" if error.filename and str(error.filename) not in what else ""
+        print(f"phonoscreen: {what}{named}\n  where: phonoscreen {wanted}\n  fix:   {fix}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -47,3 +47,21 @@ def test_a_missing_shard_is_waited_for_and_the_tables_say_that_they_are_not_comp
 def test_without_a_manifest_it_says_what_to_name(tmp_path, capsys):
     assert main(["progress", "--results", str(tmp_path)]) == 2
     assert "--results" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, ["interrupted"]),
+        (FileNotFoundError(2, "No such file or directory", "nowhere/out"), 2, ["nowhere/out", "fix:"]),
+        (PermissionError(13, "Permission denied", "locked"), 2, ["permission denied", "locked", "fix:"]),
+    ],
+)
+def test_no_command_ends_with_a_traceback_for_a_file_or_an_interrupt(error, code, words, monkeypatch, capsys):
+    def stop(_):
+        raise error
+
+    monkeypatch.setattr("phonoscreen.commands.progress.shards_of", stop)
+    assert main(["progress"]) == code
+    printed = capsys.readouterr().err
+    assert all(word in printed for word in words), printed
