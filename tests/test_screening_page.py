@@ -9,6 +9,7 @@ from phonoscreen.analysis.screening_page import by_class, coherences, elements, 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.stages.screening_confirmation import compare, compared_of, confirm, counts, draw, sentences
+from phonoscreen.stages.screening_product import read_product
 from phonoscreen.workflow.settings.study import Study
 
 SECTIONS = ("seed", "filter", "relax", "supercell", "force_constants", "stability", "transport")
@@ -105,3 +106,10 @@ def test_an_engine_recomputes_what_was_drawn_with_the_settings_of_the_screening(
     found = confirm(drawn, engine, tmp_path / "out", settings, "code")
     assert found.loc[0, "status"] == "ok" and found.loc[0, "kappa_p_w_per_m_k"] > 0
     assert found.loc[0, "class"] == "221-AB3" and (tmp_path / "out/screen.csv").is_file()
+
+
+def test_the_table_of_the_command_screen_is_refused_with_the_way_to_confirm_it(tmp_path):
+    pandas.DataFrame({"structure_id": ["nacl"], "source": ["NaCl.cif"]}).to_parquet(tmp_path / "screen.parquet")
+    with pytest.raises(StudyError, match="a table of phonoscreen screen") as refused:
+        read_product(tmp_path / "screen.parquet")
+    assert "--potential" in refused.value.fix

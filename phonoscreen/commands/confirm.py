@@ -16,7 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "confirm", help="structures that a screening found, recomputed with a potential", description=__doc__
     )
-    parser.add_argument("table", help="Parquet file of a screening")
+    parser.add_argument("table", help="Parquet file of a screening of the pool (snakemake --profile screening)")
     parser.add_argument("folder", help="where the results go")
     parser.add_argument("--potential", default="nequix-oam-1-pft", help="as in phonoscreen screen")
     parser.add_argument("--each", type=count, default=100, help="structures below 1 W/m/K, and as many others")

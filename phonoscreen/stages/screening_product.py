@@ -169,7 +169,14 @@ def read_product(path: str | Path) -> tuple[pandas.DataFrame, dict]:
     """
     try:
         table = pyarrow.parquet.read_table(path)
+        if b"origin" not in (table.schema.metadata or {}) and {"structure_id", "source"} <= set(table.column_names):
+            raise StudyError(
+                "a table of phonoscreen screen, not of a screening of the pool", where=str(path),
+                fix="screen the same structures with --potential NAME and another --output instead",
+            )  # fmt: skip
         return table.to_pandas(), json.loads(table.schema.metadata[b"origin"])
+    except StudyError:
+        raise
     except (OSError, KeyError, ValueError, TypeError, pyarrow.ArrowException) as error:
         raise StudyError(f"no table of a screening: {error}", where=str(path),
                          fix="give a file that phonoscreen.stages.screening_product wrote") from error  # fmt: skip
