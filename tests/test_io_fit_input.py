@@ -235,6 +235,22 @@ def test_phonopys_force_sets_of_both_types(model, poscar, tmp_path, kind):
             found = determine(data, Choices())
             expected = model.basis.expand_second(model.parameters).values
             assert numpy.abs(found.second.values - expected).max() < 1e-7 * numpy.abs(expected).max()
+    own, given = model.supercell[order], [str(tmp_path / "FORCE_SETS")]
+    write(tmp_path / "SPOSCAR", own, format="vasp", direct=True)
+    read_fit_input(FitInput(poscar, given, supercell=[str(tmp_path / "SPOSCAR")]))
+    swapped = [1, 0, *range(2, len(own))]  # two equal atoms, which no formula shows
+    for atoms, words in ((own[swapped], "same order"), (stretched(own), "no lattice vectors|not lattice vectors")):
+        write(tmp_path / "SPOSCAR", atoms, format="vasp", direct=True)
+        with pytest.raises(StudyError, match=words) as refused:
+            read_fit_input(FitInput(poscar, given, supercell=[str(tmp_path / "SPOSCAR")]))
+        assert "DIM" in refused.value.fix
+
+
+def stretched(atoms):
+    """The supercell of a crystal that is 7 % larger."""
+    larger = atoms.copy()
+    larger.set_cell(1.07 * atoms.cell.array, scale_atoms=True)
+    return larger
 
 
 def test_a_file_given_twice_counts_once(model, poscar, tmp_path, capsys):

@@ -159,9 +159,27 @@ def _force_sets(given, paths, unit_cell):
     tolerance = given.tolerance_angstrom or PHONOPY_TOLERANCE_ANGSTROM
     if not _integers(matrix):
         supercell = _one_structure(matrix[0])
-        cell = numpy.array(supercell.cell.array) @ numpy.linalg.inv(unit_cell.cell)
-        matrix = numpy.rint(cell).astype(int).T.ravel().tolist()
+        matrix = _order_of_phonopy(supercell, matrix[0], unit_cell)
     return read_force_sets(paths[0], unit_cell, _matrix(matrix), tolerance)
+
+
+def _order_of_phonopy(supercell: Atoms, name: str, unit_cell: Crystal) -> list[int]:
+    """Return the matrix of a perfect supercell whose atoms stand in phonopy's order, which is that of FORCE_SETS."""
+    from phonopy.structure.cells import get_supercell
+
+    from phonoscreen.formats.born import phonopy_atoms
+
+    exact = numpy.array(supercell.cell.array) @ numpy.linalg.inv(unit_cell.cell)
+    matrix = numpy.rint(exact).astype(int)
+    fix = "give the SPOSCAR that phonopy wrote, or phonopy's DIM"
+    if numpy.abs((exact - matrix) @ unit_cell.cell).max() > 0.05 or not round(abs(numpy.linalg.det(matrix))):
+        raise StudyError("its vectors are not lattice vectors of the crystal", where=name, fix=fix)
+    expected = get_supercell(phonopy_atoms(unit_cell), matrix.T)
+    if len(expected) == len(supercell) and numpy.array_equal(expected.numbers, supercell.numbers):
+        steps = supercell.get_scaled_positions() - expected.scaled_positions
+        if numpy.linalg.norm((steps - numpy.rint(steps)) @ expected.cell, axis=1).max() < 0.1:
+            return matrix.T.ravel().tolist()
+    raise StudyError("its atoms are not those of phonopy's supercell in the same order", where=name, fix=fix)
 
 
 def _frames(given, paths, kinds, unit_cell):
