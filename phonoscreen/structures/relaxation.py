@@ -252,7 +252,11 @@ def relax_structure(
         result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, numpy.nan, 0, True)
     after = classify(result.atoms, tolerance_angstrom)
     if after.prototype != before.prototype or len(after.atoms) != len(before.atoms):
-        raise StudyError(f"the symmetry changed from {before.prototype} to {after.prototype}", where=structure_id)
+        raise StudyError(
+            f"the symmetry changed from {before.prototype} to {after.prototype}", where=structure_id,
+            fix="coordinates of few digits hide symmetry: give more digits, or raise "
+            "filter.symmetry_tolerance_angstrom; with exact coordinates these forces do not hold the class given",
+        )  # fmt: skip
     if hasattr(engine, "relaxed"):  # labels are recorded for these atoms at this origin
         after = replace(after, atoms=result.atoms)
     cubic = is_cubic(after.atoms, tolerance_angstrom)
