@@ -174,6 +174,25 @@ def test_the_origin_of_a_space_group_is_that_of_its_name_or_of_the_operations(na
         assert sorted(atoms.get_all_distances(mic=True)[0])[1] == pytest.approx(3.57 * 3**0.5 / 4, abs=1e-3)
 
 
+def test_a_hall_symbol_alone_is_the_space_group():
+    """It was read over: rocksalt became caesium chloride in the same cell, two atoms for eight, without a word."""
+    group = "_symmetry_space_group_name_H-M 'F m -3 m'\n_symmetry_Int_Tables_number 225\n"
+    assert group in SALT
+    for symbol in ("-F 4 2 3", "-f_4_2_3"):
+        (atoms,) = read_text(SALT.replace(group, f"_space_group_name_Hall '{symbol}'\n"), "cif")
+        assert len(atoms) == 8 and classify(atoms, 0.01).prototype == "225-AB"
+    origins = {"F 4d 2 3 -1d": "0 0 0", "-F 4vw 2vw 3": "0.125 0.125 0.125"}
+    for symbol, place in origins.items():
+        text = DIAMOND.replace("_symmetry_space_group_name_H-M '{0}'\n{1}", f"_space_group_name_Hall '{symbol}'\n")
+        text = text.replace("0.125 0.125 0.125", place)
+        (atoms,) = read_text(text, "cif")
+        assert classify(atoms, 0.01).prototype == "227-A" and len(atoms) == 8
+    with pytest.raises(StudyError, match="'Q 3 z' is not known"):
+        read_text(SALT.replace(group, "_space_group_name_Hall 'Q 3 z'\n"), "cif")
+    with pytest.raises(StudyError, match="different groups"):
+        read_text(SALT.replace("loop_", "_symmetry_space_group_name_Hall 'P 1'\nloop_", 1), "cif")
+
+
 def triplet(rotation, shift):
     """A symmetry operation as CIF writes it."""
     rows = []

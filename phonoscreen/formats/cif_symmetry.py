@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy
@@ -26,6 +28,7 @@ _OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz",
 _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number", "_space_group.it_number")
 _NAMES = ("_symmetry_space_group_name_h-m", "_space_group_name_h-m_alt", "_space_group.name_h-m_full",
           "_symmetry.space_group_name_h-m")  # fmt: skip
+_HALL = ("_symmetry_space_group_name_hall", "_space_group_name_hall", "_space_group.name_hall")
 _SUFFIX = re.compile(r"\s*(?::\s*([12HRSZhrsz])|\s([SZHR])|(?<=[a-z0-9])([SZHR]))$")
 _SETTINGS = {"1": 1, "S": 1, "H": 1, "2": 2, "Z": 2, "R": 2}
 _RHOMBOHEDRAL, _MONOCLINIC = (146, 148, 155, 160, 161, 166, 167), range(3, 16)  # their cell shows the setting
@@ -51,8 +54,10 @@ class StatedGroup:
 
 
 def listed_operations(block: CIFBlock) -> list[str]:
-    """Return the symmetry operations that a block of a CIF lists, as texts."""
-    return [one for tag in _OPERATIONS for one in _texts(block, tag)]
+    """Return the symmetry operations that a block of a CIF lists, or those of its Hall symbol, as texts."""
+    listed = [one for tag in _OPERATIONS for one in _texts(block, tag)]
+    group = None if listed else _hall_numbers().get(_spaceless(_hall_symbol(block)))
+    return listed if group is None else _operations_of_hall(group)
 
 
 def stated_group(block: CIFBlock) -> StatedGroup:
@@ -69,11 +74,14 @@ def stated_group(block: CIFBlock) -> StatedGroup:
     suffix = _SUFFIX.search(name)
     setting = _SETTINGS[next(filter(None, suffix.groups())).upper()] if suffix else None
     named = _by_name(name[: suffix.start()] if suffix else name)
+    hall, group = _hall_symbol(block), _hall_numbers().get(_spaceless(_hall_symbol(block)))
+    name = name or hall
     known = numbers | ({named.no} if named else set())
+    known |= set() if group is None else {spglib.get_spacegroup_type(group).number}
     if len(known) > 1:
         listed = ", ".join(str(number) for number in sorted(known))
-        raise StudyError(f"space group {name!r} and the file's number are different groups: {listed}",
-                         fix="correct name or number")  # fmt: skip
+        raise StudyError(f"space group {name!r} and the file's number or Hall symbol are different groups: {listed}",
+                         fix="correct name, number or Hall symbol")  # fmt: skip
     number = next(iter(known), 1)
     if named and setting is None and not _two_settings(number):
         setting = named.setting
@@ -159,6 +167,35 @@ def _by_name(name):
         except (SpacegroupError, ValueError, KeyError, IndexError):
             continue
     return None
+
+
+def _hall_symbol(block):
+    return next((text.strip() for tag in _HALL for text in _texts(block, tag) if text.strip(" ?.")), "")
+
+
+def _spaceless(symbol):
+    """Return a Hall symbol as it is compared: quotes of other kinds, underscores, capitals and spaces do not count."""
+    return re.sub(r"[\s_]", "", symbol.replace('"', "=").replace("''", "=").replace("′", "'")).lower()
+
+
+@lru_cache(maxsize=1)
+def _hall_numbers():
+    """Return {Hall symbol: its number in spglib's tables}, a symbol being that of one setting and origin."""
+    kinds = ((number, spglib.get_spacegroup_type(number)) for number in range(1, 531))
+    return {_spaceless(kind.hall_symbol): number for number, kind in kinds if kind is not None}
+
+
+def _operations_of_hall(number):
+    """Return the operations of a Hall symbol as a CIF would list them."""
+    found = spglib.get_symmetry_from_database(number)
+    texts = []
+    for rotation, shift in zip(found["rotations"], found["translations"]):
+        parts = []
+        for row, move in zip(rotation, shift):
+            letters = "".join(f"{'+' if n > 0 else '-'}{axis}" for n, axis in zip(row, "xyz") if n)
+            parts.append(f"{letters}+{Fraction(float(move)).limit_denominator(48)}")
+        texts.append(",".join(parts))
+    return texts
 
 
 def _two_settings(number):
