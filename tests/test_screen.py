@@ -1,6 +1,7 @@
 """``phonoscreen screen``: structures to conductivities, one row each, with the committee's spread."""
 
 import json
+import tarfile
 
 import h5py
 import numpy
@@ -8,9 +9,12 @@ import pandas
 import pytest
 import torch
 import yaml
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import write
+from phonopy.structure.atoms import PhonopyAtoms
+from phonopy.structure.cells import get_supercell
 
 from phonoscreen.__main__ import main
 from phonoscreen.analysis.ranking import lines_of_ranking
@@ -25,12 +29,13 @@ from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.engine import CommitteeEngine
 from phonoscreen.forcefield.models.equivariant import EquivariantPotential
 from phonoscreen.reference.base import CalculatorEngine
+from phonoscreen.reference.named import engine_of_name
 from phonoscreen.stages import screening_folder
 from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.stages.force_constants import fit_structure
 from phonoscreen.stages.labels import label_supercells
 from phonoscreen.stages.screening import Progress, Screening, transport_of
-from phonoscreen.stages.screening_forces import ModelForces
+from phonoscreen.stages.screening_forces import LabelledScreening, ModelForces
 from phonoscreen.stages.screening_sources import read_candidates
 from phonoscreen.stages.screening_table import COLUMNS, row_of, table_of, with_error
 from phonoscreen.stages.stored_force_constants import StoredForceConstants
@@ -314,6 +319,67 @@ def test_forces_on_disk_give_what_fit_and_bte_give(tmp_path, capsys):
                  "--threads", "1", "--quiet"]) == 0  # fmt: skip
     kappa = numpy.loadtxt(tmp_path / "fitted/BTE.KappaTensorVsT_CONV").ravel()[1:10].reshape(3, 3)
     assert row["kappa_p_w_per_m_k"] == pytest.approx(numpy.trace(kappa) / 3, rel=1e-4)
+
+
+def test_forces_in_an_archive_of_phonopy_are_taken_by_the_name_of_the_structure(tmp_path, capsys):
+    """As phononDB has them: conventional cell, DIM in phonopy.conf, one displaced atom; the structure is primitive."""
+    cube, inside = bulk("Cu", "fcc", a=3.59, cubic=True), tmp_path / "inside/mp-30"
+    inside.mkdir(parents=True)
+    write(inside / "POSCAR-unitcell", cube, format="vasp", direct=True)
+    (inside / "phonopy.conf").write_text("DIM = 2 2 2\n")
+    supercell = get_supercell(
+        PhonopyAtoms(numbers=cube.numbers, cell=cube.cell, positions=cube.positions), numpy.diag([2, 2, 2])
+    )
+    moved = Atoms(
+        numbers=supercell.numbers, cell=supercell.cell, positions=supercell.positions, pbc=True, calculator=EMT()
+    )
+    moved.positions[0, 0] += 0.01
+    lines = ["32", "1", "", "1", "0.01 0 0", *(" ".join(f"{x:.8f}" for x in row) for row in moved.get_forces())]
+    (inside / "FORCE_SETS").write_text("\n".join(lines) + "\n")
+    (tmp_path / "forces").mkdir()
+    with tarfile.open(tmp_path / "forces/Cu.tar.gz", "w:gz") as packed:
+        packed.add(inside, "mp-30")
+    write(tmp_path / "Cu.vasp", bulk("Cu", "fcc", a=3.59), direct=True)
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(QUICK))
+    arguments = ["screen", str(tmp_path / "Cu.vasp"), "--forces", str(tmp_path / "forces"), "--settings",
+                 str(tmp_path / "quick.yaml"), "--output", str(tmp_path / "out")]  # fmt: skip
+    assert main(arguments) == 1
+    row = pandas.read_parquet(tmp_path / "out/screen.parquet").loc[0]
+    assert row["verdict"] == "stable" and "no third order" in row["reason"]
+    capsys.readouterr()
+    assert main(["fit", str(inside / "POSCAR-unitcell"), str(inside / "FORCE_SETS"), "--supercell", "2", "2", "2",
+                 "--output", str(tmp_path / "fitted")]) == 0  # fmt: skip
+    assert row["frequency_max_thz"] == pytest.approx(json.loads(capsys.readouterr().out)["frequency_max_thz"], rel=1e-9)
+    write(tmp_path / "Cu.vasp", bulk("Cu", "fcc", a=3.65), direct=True)
+    assert main(arguments) == 1
+    assert "of another crystal" in pandas.read_parquet(tmp_path / "out/screen.parquet").loc[0, "reason"]
+
+
+def test_supercells_belong_to_the_structure_of_their_name_and_to_no_other(tmp_path):
+    """A name may hold dots: mg-2 has no forces where only those of mg-2.5 are."""
+    for name in ("MgO", "mg-2.5.extxyz", "a.b.OUTCAR.gz"):
+        (tmp_path / name).touch()
+    forces = LabelledScreening(tmp_path, {}, {})
+    for structure_id, name in (("mgo", "MgO"), ("mg-2.5", "mg-2.5.extxyz"), ("a.b", "a.b.OUTCAR.gz")):
+        assert forces.place(structure_id).name == name
+    with pytest.raises(StudyError, match="0 folders or files named mg-2 "):
+        forces.place("mg-2")
+
+
+@pytest.mark.parametrize(("given", "words"), [('{"sigma": }', "is no JSON"), ("3", "names no arguments")])
+def test_arguments_that_are_none_are_refused_with_the_form_that_is_wanted(given, words, capsys):
+    with pytest.raises(SystemExit):
+        main(["screen", "Cu.cif", "--potential", EMT_NAME, "--potential-arguments", given])
+    assert words in capsys.readouterr().err
+
+
+def test_a_misspelt_argument_of_a_calculator_is_refused():
+    """ASE's Lennard-Jones potential takes any name: with "sigam" it would compute with the default of sigma."""
+    name = "ase.calculators.lj:LennardJones"
+    assert engine_of_name(name, {"sigma": 2.3, "rc": 7.0}).calculator().parameters["sigma"] == 2.3
+    with pytest.raises(StudyError, match="knows no sigam") as refused:
+        engine_of_name(name, {"sigam": 2.3})
+    assert "sigma" in refused.value.fix
 
 
 def test_files_of_other_programs_and_plots_are_written_where_asked(metals, tmp_path):

@@ -100,9 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _json_object(text):
     """Keyword arguments as JSON."""
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} names no arguments; give for example '{{\"sigma\": 3.4}}'")
     return found
 
 

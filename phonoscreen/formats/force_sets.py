@@ -80,6 +80,13 @@ def _has_crystal(folder):
     return find(folder, *names) is not None or bool(yaml_files(folder))
 
 
+def has_own_crystal(path: Path) -> bool:
+    """Return whether a place says by itself which crystal was repeated, and how: an archive, or phononDB's folder."""
+    if path.is_file():
+        return path.name.endswith(ARCHIVES)
+    return all(find(path, *names) is not None for names in (("phonopy.conf",), ("FORCE_SETS",), STRUCTURES))
+
+
 def force_set_name(path: Path, folder: Path) -> str:
     """Return the name of a force set: its path in the folder without the endings of archives and files."""
     name = path.relative_to(folder).as_posix() if path != folder else folder.resolve().name

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
+
+from ase.calculators.calculator import Calculator, FileIOCalculator
 
 from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.reference.base import CalculatorEngine
@@ -56,14 +59,39 @@ def _calculator(name, arguments):
     except ImportError as error:
         raise MachineError(f"{module} cannot be imported: {error}", where="--potential",
                            fix="install the package, or correct the name") from error  # fmt: skip
-    except (AttributeError, ValueError) as error:
+    except Exception as error:  # a module of the user may raise anything while it is imported
         raise StudyError(f"{name}: {error}", where="--potential",
                          fix="give module:Class, for example ase.calculators.emt:EMT") from error  # fmt: skip
+    unknown = sorted(set(arguments) - known) if (known := _known_arguments(found)) else []
+    if unknown:
+        raise StudyError(f"{name} knows no {', '.join(unknown)}", where="--potential-arguments",
+                         fix=f"use some of {', '.join(sorted(known))}") from None  # fmt: skip
     try:
         calculator = found(**arguments)
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"{name} does not take {arguments}: {error}", where="--potential-arguments",
-                         fix="give its keyword arguments as JSON") from error  # fmt: skip
+    except Exception as error:  # so may its calculator
+        what = f"{name} does not take {arguments}: {type(error).__name__}: {error}"
+        raise StudyError(what, where="--potential-arguments", fix="give its keyword arguments as JSON") from error
     if not hasattr(calculator, "get_forces"):
         raise StudyError(f"{name} is no calculator of ASE", where="--potential", fix="give the class of a calculator")
     return CalculatorEngine("ase", name, calculator)
+
+
+def _known_arguments(calculator):
+    """Return the names that a calculator takes, empty where they cannot be known.
+
+    ASE's own calculators in Python take any name and never look at those that they do not know: a misspelt one would
+    leave the default in force.
+    """
+    if not (inspect.isclass(calculator) and issubclass(calculator, Calculator)):
+        return set()
+    if issubclass(calculator, FileIOCalculator) or not calculator.__module__.startswith("ase."):
+        return set()
+    if not calculator.default_parameters:
+        return set()
+    named = {
+        parameter.name
+        for base in calculator.__mro__ if "__init__" in vars(base) and base is not object
+        for parameter in inspect.signature(base.__init__).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and parameter.name != "self"
+    }  # fmt: skip
+    return named | set(calculator.default_parameters)

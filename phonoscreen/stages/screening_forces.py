@@ -1,5 +1,6 @@
 """Where the forces of a screening come from: a published model, an engine, or labelled supercells on disk."""
 
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,19 +10,25 @@ import numpy
 from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.audit.names import harmless_id
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.geometry import distance_fingerprint, same_crystal
 from phonoscreen.force_constants.settings import OrderSettings
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.engine import CommitteeEngine
 from phonoscreen.forcefield.models.model_json import networks_digest
 from phonoscreen.forcefield.supercells import Supercells
+from phonoscreen.formats.compressed import plain_name
 from phonoscreen.formats.fit_input import FitInput, read_fit_input
+from phonoscreen.formats.force_sets import ARCHIVES, has_own_crystal, read_force_set
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.stages.labels import label_supercells
 from phonoscreen.stages.one_crystal import Choices, determine
 from phonoscreen.stages.screening import atoms_of, identity, phonons, transport_of
 from phonoscreen.stages.transport import Task
+from phonoscreen.structures.force_sets import atoms_of_crystal
+from phonoscreen.structures.prototypes import classify
 from phonoscreen.structures.store import structure_arrays
 
 if TYPE_CHECKING:
@@ -29,9 +36,14 @@ if TYPE_CHECKING:
 
     from phonoscreen.audit.shard import Outcome
     from phonoscreen.forcefield.committee import Committee
+    from phonoscreen.formats.displacements import DisplacedSupercells
     from phonoscreen.reference.base import Engine
     from phonoscreen.stages.screening import Progress
     from phonoscreen.structures.candidate import Candidate
+
+
+SAME_VOLUME = 0.01
+"""Largest relative difference in volume of a structure and the crystal of its forces."""
 
 
 class ModelForces:
@@ -132,7 +144,7 @@ class LabelledScreening:
         StudyError
             If there is none, or more than one.
         """
-        found = [path for path in sorted(self.folder.iterdir()) if structure_id in (path.name, path.name.split(".")[0])]
+        found = [path for path in sorted(self.folder.iterdir()) if structure_id in _ids_of(path)]
         if len(found) != 1:
             raise StudyError(
                 f"{len(found)} folders or files named {structure_id} in {self.folder}", where=structure_id,
@@ -154,7 +166,7 @@ class LabelledScreening:
         if name not in self.files:
             raise StudyError("the structure shares its file with others, or comes from a formula", where=name,
                              fix="give it a file of its own, with --forces")  # fmt: skip
-        data = read_fit_input(FitInput(str(self.files[name]), [str(self.place(name))]))
+        data = self._supercells(name, atoms_of(candidate))
         section = self.settings["force_constants"]
         found = determine(data, Choices(OrderSettings.from_section(section)))
         report = found.report
@@ -166,3 +178,29 @@ class LabelledScreening:
         }  # fmt: skip
         progress.task = Task(found.crystal, found.second, found.third, (), found.charges)
         return phonons(progress, transport_of(self.settings))
+
+    def _supercells(self, name: str, given: "Atoms") -> "DisplacedSupercells":
+        """Return the supercells of a structure; those with a crystal of their own must be of the one that is given."""
+        place = self.place(name)
+        if not has_own_crystal(place):
+            return read_fit_input(FitInput(str(self.files[name]), [str(place)]))
+        with tempfile.TemporaryDirectory() as workspace:
+            data = read_force_set(place, Path(workspace)).data
+        tolerance = self.settings["filter"]["symmetry_tolerance_angstrom"]
+        ours, theirs = (classify(atoms, tolerance).atoms for atoms in (given, atoms_of_crystal(data.crystal)))
+        volumes = ours.cell.volume / len(ours), theirs.cell.volume / len(theirs)
+        alike = same_crystal(distance_fingerprint(ours), distance_fingerprint(theirs))
+        if not alike or abs(volumes[0] / volumes[1] - 1) > SAME_VOLUME:
+            raise StudyError(
+                f"the forces in {place} are of another crystal: {volumes[1]:.3f} and here {volumes[0]:.3f} cubic "
+                "angstrom per atom", where=name, fix="give the crystal whose supercells were calculated",
+            )  # fmt: skip
+        return data
+
+
+def _ids_of(path: Path) -> set[str]:
+    """Return the ids that a folder or file of supercells may belong to: its name, and that without its endings."""
+    names = {path.name, *(path.name.removesuffix(ending) for ending in ARCHIVES)}
+    if path.is_file():
+        names |= {plain_name(path), Path(plain_name(path)).stem}
+    return names | {harmless_id(name.lower()) for name in names}
