@@ -78,6 +78,8 @@ def test_factors_stand_in_the_model_that_is_loaded_and_a_compound_is_judged_once
     assert abs(row["lattice_constant_ratio"] - 1) < 0.05
     kept = pandas.read_csv(ROOT / "resources/model/judged.csv").set_index("structure_id").loc[row["structure_id"]]
     assert kept["status"] == row["status"] and kept["status_reference"] == row["status_reference"]
+    for name in ("force_rmse_mev_per_angstrom", "force_rms_mev_per_angstrom", "frequency_rmse_relative"):
+        assert row[name] == pytest.approx(kept[name], rel=2e-3), name
     again = judge([smallest], None, tmp_path / "table.csv")
     pandas.testing.assert_frame_equal(again, table)
 

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.optimize import BFGS
+from scipy.linalg import expm, expm_frechet
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records
@@ -18,7 +19,7 @@ from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.structures.free_parameters import free_coordinates, symmetric_modes, symmetric_strains
 from phonoscreen.structures.prototypes import build_structure, classify, read_prototypes
-from phonoscreen.structures.relaxation import _SymmetricCrystal, relax, relax_structure
+from phonoscreen.structures.relaxation import _SymmetricCrystal, relax, relax_structure, stretch_of
 
 TYPES = read_prototypes(Path(__file__).resolve().parents[1] / "resources/prototypes.yaml")["structure_types"]
 LIMITS = {"force_max_ev_per_angstrom": 0.001, "stress_max_gpa": 0.05, "steps_max": 60}
@@ -198,3 +199,14 @@ def test_structures_that_cannot_be_relaxed_are_recorded_and_the_shard_goes_on(po
     }  # fmt: skip
     assert "not finite" in records.loc["nan", "reason"] and "apart" in records.loc["close", "reason"]
     assert "does not know Lr" in records.loc["unknown", "reason"]
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-9, 0.02, 0.5])
+def test_the_exponential_of_a_strain_and_its_derivatives_are_those_of_scipy(size):
+    drawn = numpy.random.default_rng(1).normal(size=(5, 3, 3))
+    strain, *directions = drawn + drawn.transpose(0, 2, 1)
+    strain = size * strain
+    stretch, derivatives = stretch_of(strain, numpy.array(directions))
+    assert numpy.abs(stretch - expm(strain)).max() < 1e-13
+    for found, direction in zip(derivatives, directions, strict=True):
+        assert numpy.abs(found - expm_frechet(strain, direction, compute_expm=False)).max() < 1e-12

@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Screen the structures; return 0 where every structure was judged, 1 where rows failed, 130 if interrupted."""
     import h5py
     import yaml
+    from threadpoolctl import threadpool_limits
 
     from phonoscreen.analysis.ranking import lines_of_ranking
     from phonoscreen.audit.shipped import shipped
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     complete = _with_curve(settings, wanted)
     forces = _forces(arguments, complete, files)
     origin = {"forces": {"name": forces.name, "digest": forces.digest}, "settings": settings}
-    with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
+    # Small crystals: threads of the linear algebra would only wait for each other.
+    with threadpool_limits(1), h5py.File("bases", "w", driver="core", backing_store=False) as bases:
         code = code_of("phonoscreen/stages/screening.py", "phonoscreen/stages/screening_forces.py",
                        "phonoscreen/stages/screening_table.py")  # fmt: skip
         screening = forces if arguments.forces else Screening(forces, complete, bases, types)

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy
 from ase import Atoms
 from numpy.typing import NDArray
-from scipy.linalg import expm, expm_frechet
 
 from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.shard import Outcome
@@ -94,17 +93,14 @@ class _SymmetricCrystal:
         """Return the atoms: displaced first, then strained by the exponential of the strain."""
         n, moved = len(self.strains), self.start.copy()
         moved.positions += numpy.tensordot(variables[n:] * self.scale[n:], self.modes, axes=1)
-        moved.set_cell(self.start.cell.array @ expm(self._strain(variables)), scale_atoms=True)
+        moved.set_cell(self.start.cell.array @ stretch_of(self._strain(variables))[0], scale_atoms=True)
         return moved
 
     def gradient(self, variables, moved, forces, stress):
         """Return the derivative of the energy with respect to the variables."""
-        strain = self._strain(variables)
-        stretch, pull = expm(strain), moved.cell.volume * stress
-        back = numpy.linalg.inv(stretch)
-        outer = [
-            numpy.trace(pull @ expm_frechet(strain, one, compute_expm=False) @ back) for one in self.strains
-        ]  # fmt: skip
+        stretch, derivatives = stretch_of(self._strain(variables), self.strains)
+        pull = numpy.linalg.inv(stretch) @ (moved.cell.volume * stress)
+        outer = numpy.einsum("ij,nji->n", pull, derivatives)
         inner = -numpy.tensordot(self.modes @ stretch, forces, axes=([1, 2], [0, 1]))
         return numpy.concatenate([outer, inner]) * self.scale
 
@@ -116,6 +112,31 @@ class _SymmetricCrystal:
     def _strain(self, variables):
         n = len(self.strains)
         return numpy.tensordot(variables[:n] * self.scale[:n], self.strains, axes=1)
+
+
+def stretch_of(strain: NDArray, directions: NDArray | None = None) -> tuple[NDArray, NDArray]:
+    """Return the exponential of a symmetric strain and its derivatives along symmetric directions.
+
+    With the eigenvalues e and eigenvectors V of the strain the derivative along D is ``V (F * (V^T D V)) V^T``, where
+    ``F_ij = (exp e_i - exp e_j) / (e_i - e_j)`` (Daleckii and Krein).
+
+    Parameters
+    ----------
+    strain : (3, 3)
+    directions : (n, 3, 3), or None for none
+
+    Returns
+    -------
+    ((3, 3), (n, 3, 3))
+    """
+    values, vectors = numpy.linalg.eigh(strain)
+    stretch = (vectors * numpy.exp(values)) @ vectors.T
+    if directions is None:
+        return stretch, numpy.empty((0, 3, 3))
+    half = (values[:, None] - values) / 2
+    middle = numpy.exp((values[:, None] + values) / 2)
+    shares = middle * numpy.where(half == 0, 1.0, numpy.sinh(half) / numpy.where(half == 0, 1.0, half))
+    return stretch, vectors @ (shares * (vectors.T @ directions @ vectors)) @ vectors.T
 
 
 def relax(

@@ -3,7 +3,9 @@
 ``python -m tests.benchmarks.learning_curve LABELS FOLDER`` trains one member of each model on the first 100, 316, 1,000
 and on all compounds of the kept labels. All points are judged on the same test compounds, and their epochs on the same
 held-out ones. An interrupted training goes on at its last epoch; a point that is done is not computed again.
-``--record FILE`` writes the points as YAML, ``--draw FILE`` the figure, which is drawn from the recorded points alone.
+``--record FILE`` writes the points of some folders as YAML, with those of other trainings that ``learning_curve.yaml``
+has recorded; ``--draw FILE`` draws the figure from the recorded points alone. ``--train-nothing`` takes what is there,
+of a training that goes on the best epoch so far, marked as unfinished.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import yaml
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_table
-from phonoscreen.experiment.figures import colours_of, words
+from phonoscreen.experiment.figures import PAPER, colours_of, words
 from phonoscreen.experiment.measures import PAPER_SIZE
 from phonoscreen.experiment.subsets import training_for_size
 from phonoscreen.figures import style
@@ -35,6 +37,7 @@ from phonoscreen.workflow.settings.check import check_settings
 
 SEED = 1
 SIZES = (100, 316, 1000, 0)  # 0: all
+KINDS = ("elemental_sdnnff", "equivariant")
 SETTINGS = Path(__file__).with_name("learning_curve.yaml")
 RECORDED = Path("resources/learning_curve.yaml")
 
@@ -91,11 +94,28 @@ def point(labels: Path, folder: Path, kind: str, size: int, epochs: int | None =
     return row
 
 
+def points_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a folder, those of unfinished trainings included: they have no errors on test compounds."""
+    rows = []
+    for own in sorted(path for path in folder.iterdir() if (path / "member0.csv").is_file()):
+        if (own / "point.json").is_file():
+            rows.append(json.loads((own / "point.json").read_text()))
+            continue
+        kind, size = own.name.rsplit("-", 1)
+        table = pandas.read_parquet(folder / "dataset.parquet").query("split == 'training'")
+        counts = table if size == "all" else table.head(int(size))
+        row = {"model": kind, "compounds": len(counts), "supercells": int(counts.n_supercells.sum())}
+        history = pandas.read_csv(own / "member0.csv")
+        rows.append(row | _training_facts(history, {"epochs": 0}) | {"finished": False})
+    return rows
+
+
 def _training_facts(history, training):
     """How long a member was trained, and when it was best."""
     best = history.loc[history.held_out_rmse_relative.idxmin()]
     return {
-        "epochs": len(history), "epochs_planned": int(training["epochs"]), "best_epoch": int(best.epoch) + 1,
+        "finished": True, "epochs": len(history), "epochs_planned": int(training["epochs"]),
+        "best_epoch": int(best.epoch) + 1,
         "held_out_mev_per_angstrom": round(float(best.held_out_rmse_mev_per_angstrom), 1),
         "held_out_relative": round(float(best.held_out_rmse_relative), 3),
         "held_out_relative_last": round(float(history.held_out_rmse_relative.iloc[-1]), 3),
@@ -120,40 +140,47 @@ def errors(judged: pandas.DataFrame) -> dict[str, Any]:
 
 def record(rows: list[dict[str, Any]], labels: Path, path: Path) -> None:
     """Write the points with their origin."""
+    sections = yaml.safe_load(SETTINGS.read_text())
     about = {
         "command": f"python -m tests.benchmarks.learning_curve {labels} FOLDER --record {path}",
-        "labels_sha256": file_sha256(labels), "seed": SEED, "settings": yaml.safe_load(SETTINGS.read_text()),
-        "judged_on": "the test compounds of the labels, which no training saw; one member of each model",
+        "labels_sha256": file_sha256(labels), "seed": SEED, "settings": {kind: sections[kind] for kind in KINDS},
+        "held_out": "compounds that decide which epoch is kept and are not trained on",
+        "test": "compounds that no training saw and that decide nothing",
     }  # fmt: skip
+    rows = rows + sections["recorded"]
     ordered = sorted(rows, key=lambda row: (row["model"], row["compounds"]))
     with written_whole(path) as partial:
         partial.write_text(yaml.safe_dump({"about": about, "points": ordered}, sort_keys=False, width=120))
 
 
 QUANTITIES = {
-    "test_mev_per_angstrom": "force RMSE (meV Å$^{-1}$)",
-    "test_relative_mean": "RMSE / RMS, mean over compounds",
-    "test_relative_median": "RMSE / RMS, median over compounds",
+    "held_out_mev_per_angstrom": "force RMSE, held out (meV Å$^{-1}$)",
+    "test_mev_per_angstrom": "force RMSE, test compounds (meV Å$^{-1}$)",
 }
 
 
 def draw(recorded: Path, path: Path) -> None:
-    """Draw the recorded points."""
-    points = pandas.DataFrame(yaml.safe_load(recorded.read_text())["points"])
-    figure, axes = style.new_figure(style.DOUBLE, 68, columns=len(QUANTITIES))
+    """Draw the recorded points, filled and joined; open ones are of trainings that had not ended."""
+    points = pandas.DataFrame(yaml.safe_load(recorded.read_text())["points"]).sort_values("compounds")
+    shown = [name for name in QUANTITIES if name in points and points[name].count() > 2]
+    figure, axes = style.new_figure(style.SINGLE * len(shown), 80, columns=len(shown))
     colours = colours_of(points["model"].unique())
-    for axis, letter, (quantity, label) in zip(axes[0], "abc", QUANTITIES.items()):
-        style.panel(axis, letter)
-        for model, group in points.sort_values("compounds").groupby("model"):
-            axis.plot(group["compounds"], group[quantity], "o-", color=colours[model], markersize=4, label=words(model))
-        if quantity == "test_mev_per_angstrom":
-            axis.scatter(
-                [PAPER_SIZE], [29.3], marker="*", s=45, color=style.ORANGE, zorder=4, label="paper, against DFT"
-            )
-        axis.set(xlabel="compounds trained on", ylabel=label, xscale="log", yscale="log")
+    for axis, letter, quantity in zip(axes[0], "ab", shown):
+        if len(shown) > 1:
+            style.panel(axis, letter)
+        for (model, finished), group in points.dropna(subset=[quantity]).groupby(["model", "finished"]):
+            colour, label = colours[model], words(model) + ("" if finished else ", unfinished")
+            best = group.groupby("compounds")[quantity].min()
+            axis.plot(
+                best.index, best, "o-" if finished else "o", color=colour, linewidth=0.9, markersize=4, label=label,
+                markerfacecolor=colour if finished else "white",
+            )  # fmt: skip
+        axis.plot(PAPER_SIZE, PAPER["force_rmse_mev_per_angstrom"], "*", color=style.ORANGE, label="paper, against DFT")
+        axis.set(xlabel="compounds trained on", ylabel=QUANTITIES[quantity], xscale="log", yscale="log")
+        axis.set_xlim(80, 4500)
         style.log_ticks(axis.xaxis, *axis.get_xlim())
         style.log_ticks(axis.yaxis, *axis.get_ylim())
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=6)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=6)
     figure.savefig(path, dpi=200)
 
 
@@ -161,9 +188,9 @@ def main() -> None:
     """Train and judge the points, record and draw them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("labels", type=Path, help="kept labels, for example resources/labels/teacher_labels.h5")
-    parser.add_argument("folder", type=Path, help="of the trainings; an interrupted one goes on")
-    kinds = ("elemental_sdnnff", "equivariant")
-    parser.add_argument("--models", nargs="+", choices=kinds, default=kinds, help="models (both)")
+    parser.add_argument("folder", type=Path, nargs="+", help="of trainings; the first one is gone on with")
+    parser.add_argument("--train-nothing", action="store_true", help="record and draw what is there")
+    parser.add_argument("--models", nargs="+", choices=KINDS, default=KINDS, help="models (both)")
     parser.add_argument(
         "--compounds", nargs="+", type=int, default=SIZES, metavar="N", help="to train on; 0: all (100 316 1000 0)"
     )
@@ -173,12 +200,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for size in arguments.compounds:
+    for size in () if arguments.train_nothing else arguments.compounds:
         for kind in arguments.models:
-            print(json.dumps(point(arguments.labels, arguments.folder, kind, size, arguments.epochs)), flush=True)
+            print(json.dumps(point(arguments.labels, arguments.folder[0], kind, size, arguments.epochs)), flush=True)
     if arguments.record:
-        rows = [json.loads(path.read_text()) for path in sorted(arguments.folder.glob("*/point.json"))]
-        record(rows, arguments.labels, arguments.record)
+        record([row for folder in arguments.folder for row in points_of(folder)], arguments.labels, arguments.record)
     if arguments.draw:
         draw(arguments.record or RECORDED, arguments.draw)
 
