@@ -6,7 +6,7 @@ import pandas
 from phonoscreen.audit.job import run_job
 from phonoscreen.audit.records import read_records, write_table
 from phonoscreen.reference.registry import engine_of
-from phonoscreen.stages.calculations import calculate, share_of, supercells
+from phonoscreen.stages.calculations import calculate, refuse_failed_share, share_of, supercells
 
 
 def main(job):
@@ -19,7 +19,10 @@ def main(job):
         spacing = job.params.reference["k_spacing_per_angstrom"]
         pieces = supercells(store, counts, wanted, engine_of(job), spacing)
         mine = share_of(pieces, int(job.wildcards.batch), job.params.jobs_per_shard)
-        write_table(calculate(mine), job.output.table)
+        table = calculate(mine)
+    if job.params.how["mode"] == "run":
+        refuse_failed_share(table, "calculate_supercells")
+    write_table(table, job.output.table)
 
 
 run_job(snakemake, main)

@@ -12,12 +12,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from phonoscreen.audit.errors import MachineError
+from phonoscreen.audit.errors import ACCEPTED, MachineError, StudyError
 from phonoscreen.reference import calculations
 from phonoscreen.reference.calculations import Calculation, CalculationStore, read_calculations
 from phonoscreen.reference.cost import divide, relative_cost
 from phonoscreen.reference.programs import CalculationError, ProgramEngine, end_of_job
-from phonoscreen.stages.calculations import Piece, calculate, share_of, write_array
+from phonoscreen.stages.calculations import Piece, calculate, refuse_failed_share, share_of, write_array
 
 # A program of a few lines: its first word says what it does, the number of its runs is counted in a file.
 PROGRAM = """
@@ -236,6 +236,37 @@ def test_one_bad_structure_does_not_stop_the_others(tmp_path, crystal):
         for name, atoms in (("h2", closed), ("mgo", crystal))
     )
     assert list(table["status"]) == ["failed", "ok"]
+
+
+def test_a_share_in_which_everything_failed_for_one_reason_is_an_error(tmp_path, crystal, monkeypatch):
+    monkeypatch.setenv(ACCEPTED, "[]")
+    names = ("mgo-1", "mgo-2", "mgo-3")
+
+    def share(behaviour, names):
+        engine = engine_of(FakeCode(tmp_path, *behaviour), tmp_path / behaviour[0])
+        crystals = {name: bulk("MgO", "rocksalt", 4.2 + n / 9) for n, name in enumerate(names)}
+        return calculate(
+            Piece(name, "0", 2, 1.0, lambda name=name: engine.forces(crystals[name], name)) for name in crystals
+        )
+
+    failed = share(("silent", "silent"), names)
+    assert set(failed["status"]) == {"failed"} and set(failed["failure"]) == {"electrons"}
+    with pytest.raises(StudyError, match="all 3 structures that were tried failed for one reason") as caught:
+        refuse_failed_share(failed, "calculate_supercells")
+    assert "accept_failed_shards: [calculate_supercells]" in str(caught.value) and caught.value.blame == "engine"
+    refuse_failed_share(failed[:1], "calculate_supercells")  # one structure may fail
+    refuse_failed_share(share(("fine",), names), "calculate_supercells")
+    waiting = failed.assign(status="missing")
+    refuse_failed_share(waiting, "calculate_supercells")
+
+
+def test_an_error_that_nobody_foresaw_is_that_of_one_calculation(crystal):
+    def divide_by_zero():
+        return 1 / 0
+
+    pieces = [Piece("a", "0", 2, 1.0, divide_by_zero), Piece("b", "0", 2, 1.0, lambda: None)]
+    table = calculate(pieces)
+    assert list(table["status"]) == ["failed", "ok"] and list(table["failure"]) == ["engine", ""]
 
 
 @pytest.mark.parametrize("jobs", [1, 3, 16, 200])

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pandas
 
 from phonoscreen.audit.atomic import written_whole
-from phonoscreen.audit.errors import MachineError, StudyError, machine_named
+from phonoscreen.audit.errors import MachineError, culprit, machine_named
+from phonoscreen.audit.records import refuse_common_failure
 from phonoscreen.reference.cost import divide, relative_cost
 from phonoscreen.reference.programs import CalculationError
 from phonoscreen.structures.relaxation import relax_structure
@@ -148,8 +149,34 @@ def _become(piece):
         raise
     except CalculationError as error:
         return "missing" if error.failure == "missing" else "failed", error.failure, str(error)
-    except StudyError as error:
-        return "failed", "structure", str(error)
+    except Exception as error:  # of one calculation: the others go on
+        return "failed", culprit(error), str(error) or type(error).__name__
+
+
+def refuse_failed_share(table: pandas.DataFrame, stage: str) -> None:
+    """Refuse a share in which the calculations of several structures were tried and all failed for one reason.
+
+    The calculations are kept as failed; the next try does not run them again unless it is asked to.
+
+    Parameters
+    ----------
+    table : of ``calculate``
+    stage : name of the rule
+
+    Raises
+    ------
+    StudyError
+        As for a shard, see ``phonoscreen.audit.records.refuse_common_failure``.
+    """
+    tried = table[table["status"] != "missing"]
+    if tried["structure_id"].nunique() > 1:
+        rows = tried.to_dict("records")
+        refuse_common_failure([{**row, "failure": _blamed(row["failure"])} for row in rows], stage)
+
+
+def _blamed(failure):
+    """Return what a class of failures of a DFT code is to blame on."""
+    return failure if failure in ("", "structure", "settings", "machine") else "engine"
 
 
 def write_array(folder: str | Path, command: Sequence[str], log_name: str) -> int:

@@ -262,7 +262,7 @@ class Bonding(Section):
 
 Stage = Literal[
     "relax_structures", "build_symmetry_bases", "displace_supercells", "calculate_charges", "label_forces",
-    "check_labels", "label_selected",
+    "check_labels", "label_selected", "calculate_relaxations", "calculate_supercells",
     "check_selected", "query_committee", "validate_round", "predict_forces", "fit_force_constants", "check_stability",
     "solve_bte", "check_supercells", "analyse_bonding", "predict_point",
 ]  # fmt: skip
