@@ -1,18 +1,15 @@
 """What the conda environments hold: as their files say, and as the wheels of the same packages require.
 
 ``python -m tests.environments lock`` writes the lock files in ``envs/locks``: the packages of each environment with all
-that they require, in the versions installed here. ``python -m tests.environments build NAME FOLDER`` makes a virtual
-environment from the lock, with nothing else in it, and imports there every module that the rules of the environment
-reach. Conda channels cannot be reached from every place; wheels can.
+that they require, in the versions installed here. ``tests/test_conda_environments.py`` makes environments of them and
+runs the rules there.
 """
 
 import ast
 import functools
 import json
 import re
-import subprocess
 import sys
-import venv
 from importlib import metadata
 from pathlib import Path
 
@@ -165,33 +162,16 @@ def lock(family: str) -> str:
     return head + "".join(f"{name}=={version}\n" for name, version in closure(declared(family)).items())
 
 
-def build(family: str, folder: Path) -> None:
-    """Make a virtual environment that holds the lock of an environment alone, and import there what its rules reach."""
-    venv.create(folder, with_pip=True, clear=True)
-    python = folder / "bin/python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", LOCKS / f"{family}.txt"]
-    subprocess.run(install, check=True)
-    modules = sorted({module for script in scripts_of(family) for module in modules_of(script)})
-    names = [module[:-3].replace("/", ".") for module in modules if module.startswith("phonoscreen/")]
-    wanted = sorted(imported(family) & allowed(family))
-    code = f"import importlib\nfor name in {names + wanted!r}:\n    importlib.import_module(name)\n"
-    subprocess.run([python, "-c", code], cwd=ROOT, check=True)
-    print(f"{family}: {len(names)} modules imported with {len(lock(family).splitlines()) - 1} packages")
-
-
 def main() -> None:
-    """Write the lock files, or build one environment."""
-    if sys.argv[1:2] == ["lock"]:
-        LOCKS.mkdir(exist_ok=True)
-        for family in families():
-            try:
-                (LOCKS / f"{family}.txt").write_text(lock(family))
-            except metadata.PackageNotFoundError as error:
-                print(f"{family}: {error} is not installed here, its lock stays as it is")
-    elif sys.argv[1:2] == ["build"] and len(sys.argv) == 4:
-        build(sys.argv[2], Path(sys.argv[3]))
-    else:
+    """Write the lock files."""
+    if sys.argv[1:] != ["lock"]:
         sys.exit(__doc__)
+    LOCKS.mkdir(exist_ok=True)
+    for family in families():
+        try:
+            (LOCKS / f"{family}.txt").write_text(lock(family))
+        except metadata.PackageNotFoundError as error:
+            print(f"{family}: {error} is not installed here, its lock stays as it is")
 
 
 if __name__ == "__main__":
