@@ -15,6 +15,7 @@ COMMANDS = {
     "verify": ("phonoscreen.audit.verify", "whether every product of a study is what its job wrote"),
     "retry": ("phonoscreen.audit.retry", "try failed structures again, by what was to blame"),
     "forecast": ("phonoscreen.workflow.forecast", "what a study will need, before it runs, and what it has used"),
+    "fetch": ("phonoscreen.commands.fetch", "archives of force sets, such as phononDB's, from their addresses"),
     "fit": ("phonoscreen.commands.fit", "force constants of one crystal from displacements and forces"),
     "bte": ("phonoscreen.commands.bte", "phonon Boltzmann equation in a ShengBTE directory"),
     "export": ("phonoscreen.commands.export", "one structure of a study as input of ShengBTE and phono3py"),

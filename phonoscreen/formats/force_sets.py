@@ -6,13 +6,13 @@ file of phonopy, phono3py, ALAMODE, TDEP or hiphive, or an archive of any of the
 
 from __future__ import annotations
 
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.formats.compressed import FAULTS, find, plain_name
+from phonoscreen.formats.archives import is_archive, unpack, without_ending
+from phonoscreen.formats.compressed import find, plain_name
 from phonoscreen.formats.displacements import DisplacedSupercells
 from phonoscreen.formats.fit_input import STRUCTURES, FitInput, read_fit_input
 from phonoscreen.formats.foreign import foreign
@@ -20,10 +20,6 @@ from phonoscreen.formats.output_folder import Calculation, output_files, read_ou
 from phonoscreen.formats.phonopy_folder import yaml_files
 from phonoscreen.formats.phonopy_yaml import looks_like_phonopy
 from phonoscreen.formats.recognise import CONTAINER, DFSET, FORCE_SETS, FRAMES, PHONOPY, TDEP, recognise
-
-ARCHIVES = (".tar.lzma", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2", ".tar")
-UNPACKED_BYTES_MAX = 2 * 2**30
-MEMBERS_MAX = 20_000
 
 
 @dataclass
@@ -66,7 +62,7 @@ def _search(folder, is_root=False):
             continue
         if path.is_dir():
             found += _search(path)
-        elif path.name.endswith(ARCHIVES) or looks_like_phonopy(path):
+        elif is_archive(path.name) or looks_like_phonopy(path):
             found.append((path, True))
         elif output_files(path):
             found.append((path, False))
@@ -83,16 +79,15 @@ def _has_crystal(folder):
 def has_own_crystal(path: Path) -> bool:
     """Return whether a place says by itself which crystal was repeated, and how: an archive, or phononDB's folder."""
     if path.is_file():
-        return path.name.endswith(ARCHIVES)
+        return is_archive(path.name)
     return all(find(path, *names) is not None for names in (("phonopy.conf",), ("FORCE_SETS",), STRUCTURES))
 
 
 def force_set_name(path: Path, folder: Path) -> str:
     """Return the name of a force set: its path in the folder without the endings of archives and files."""
     name = path.relative_to(folder).as_posix() if path != folder else folder.resolve().name
-    ending = next((own for own in ARCHIVES if name.endswith(own)), None)
-    if ending:
-        return name.removesuffix(ending)
+    if is_archive(name):
+        return without_ending(name)
     return name if path.is_dir() else str(Path(name).with_name(plain_name(path))).rsplit(".", 1)[0]
 
 
@@ -114,8 +109,8 @@ def read_force_set(path: Path, workspace: Path, allowed: tuple[str, ...] = ()) -
     StudyError
         If nothing in it can be used, or its files do not belong together.
     """
-    if path.is_file() and path.name.endswith(ARCHIVES):
-        inside = find_force_sets(_unpacked(path, workspace))
+    if path.is_file() and is_archive(path.name):
+        inside = find_force_sets(unpack(path, workspace))
         if len(inside) != 1:
             raise StudyError(f"the archive holds {len(inside)} force sets", where=str(path),
                              fix="give an archive for each, or the unpacked folder")  # fmt: skip
@@ -185,19 +180,3 @@ def _settings_beside(path: Path) -> dict[str, str]:
     names = {"GGA": "GGA", "METAGGA": "METAGGA", "ENCUT": "ENCUT"}
     return {ours: f"{given[key]:g}" if isinstance(given[key], (int, float)) else str(given[key]).upper()
             for key, ours in names.items() if key in given}  # fmt: skip
-
-
-def _unpacked(path, workspace):
-    """Unpack an archive; nothing outside of the folder, no links, no more than 2 GiB."""
-    fix = "copy it again, or give the unpacked folder"
-    try:
-        with tarfile.open(path) as packed:
-            members = packed.getmembers()
-            size = sum(one.size for one in members)
-            if size > UNPACKED_BYTES_MAX or len(members) > MEMBERS_MAX:
-                raise StudyError(f"{len(members)} files of {size / 2**20:.0f} MiB", where=str(path),
-                                 fix="give the unpacked folder")  # fmt: skip
-            packed.extractall(workspace, [one for one in members if one.isfile()], filter="data")
-    except (tarfile.TarError, ValueError, *FAULTS) as error:
-        raise StudyError(f"the archive cannot be read: {str(error)[:200]}", where=str(path), fix=fix) from error
-    return workspace

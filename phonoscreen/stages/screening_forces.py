@@ -19,9 +19,10 @@ from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.engine import CommitteeEngine
 from phonoscreen.forcefield.models.model_json import networks_digest
 from phonoscreen.forcefield.supercells import Supercells
+from phonoscreen.formats.archives import without_ending
 from phonoscreen.formats.compressed import plain_name
 from phonoscreen.formats.fit_input import FitInput, read_fit_input
-from phonoscreen.formats.force_sets import ARCHIVES, has_own_crystal, read_force_set
+from phonoscreen.formats.force_sets import has_own_crystal, read_force_set
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.stages.labels import label_supercells
 from phonoscreen.stages.one_crystal import Choices, determine
@@ -200,7 +201,7 @@ class LabelledScreening:
 
 def _ids_of(path: Path) -> set[str]:
     """Return the ids that a folder or file of supercells may belong to: its name, and that without its endings."""
-    names = {path.name, *(path.name.removesuffix(ending) for ending in ARCHIVES)}
+    names = {path.name, without_ending(path.name)}
     if path.is_file():
         names |= {plain_name(path), Path(plain_name(path)).stem}
     return names | {harmless_id(name.lower()) for name in names}

@@ -43,6 +43,22 @@ class RequestRefused(StudyError):
         super().__init__(f"HTTP {http_status}: {text}", where=url, fix=fix)
 
 
+def patient_session(tries: int, wait_s: float) -> requests.Session:
+    """Return a session that asks again for what never arrived, after growing pauses.
+
+    Parameters
+    ----------
+    tries : attempts per request
+    wait_s : pause after the second failure; doubles with each further one, 120 s at most
+    """
+    session = requests.Session()
+    retry = Retry(total=tries - 1, backoff_factor=wait_s, backoff_max=LONGEST_PAUSE_S, raise_on_status=False,
+                  status_forcelist=WORTH_RETRYING, respect_retry_after_header=True)  # fmt: skip
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
+
+
 class Pager:
     """Fetches pages with patience.
 
@@ -57,12 +73,8 @@ class Pager:
     def __init__(self, tries: int = 8, wait_s: float = 2.0, timeout_s: float = 120.0, pause_s: float = 0.0):
         self.tries, self.wait_s, self.timeout_s, self.pause_s = tries, wait_s, timeout_s, pause_s
         self._last = 0.0
-        self._session = requests.Session()
+        self._session = patient_session(tries, wait_s)
         self._session.headers["Accept"] = "application/json"
-        retry = Retry(total=tries - 1, backoff_factor=wait_s, backoff_max=LONGEST_PAUSE_S, raise_on_status=False,
-                      status_forcelist=WORTH_RETRYING, respect_retry_after_header=True)  # fmt: skip
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def fetch(self, url: str, params: Mapping[str, Any] | None = None) -> bytes:
         """Return the body of one page, a JSON object with a list ``data`` or, of an entry point, an object.
