@@ -15,7 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-cluster test-storage test-environments test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download benchmark-gpaw
+.PHONY: run test test-cluster test-storage test-environments test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-scale benchmark-force-sets benchmark-download benchmark-gpaw benchmark-dft-phonondb
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -146,6 +146,10 @@ benchmark-force-sets: .venv/.complete
 # Forces and lattice constants by GPAW at the default settings against tighter ones and all-electron values.
 benchmark-gpaw: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.gpaw_accuracy
+
+# The kept DFT labels and the published model beside phonondb's force constants, for the compounds that both have.
+benchmark-dft-phonondb: .venv/.complete
+	$(BIN)/python -W ignore -m tests.benchmarks.dft_phonondb
 
 benchmark-polar-crystals: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.polar_crystals

@@ -17,6 +17,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.formats.labelled import read_labelled
 from phonoscreen.formats.output_folder import output_files, read_output_folder
 from phonoscreen.formats.outputs import inspect_output
+from tests.conftest import reference_folder
 
 DATA = Path(ase.test.__file__).parent / "testdata"
 
@@ -117,3 +118,38 @@ def test_a_damaged_restart_file_of_gpaw_is_refused(silicon, tmp_path):
     content = (silicon[0] / "moved.gpw").read_bytes()
     (tmp_path / "moved.gpw").write_bytes(content[: len(content) // 2])
     assert inspect_output(tmp_path / "moved.gpw").incomplete
+
+
+def abinit_outputs():
+    """Main outputs of ABINIT that others made: those that abipy carries, and those of the reference data."""
+    found = importlib.util.find_spec("abipy")
+    folders = [Path(found.submodule_search_locations[0]) / "data/refs"] if found else []
+    reference = reference_folder()
+    folders += [reference / "abinit"] if reference else []
+    return [path for folder in folders for path in sorted(folder.rglob("*.abo"))]
+
+
+WITHOUT_GROUND_STATE = {"dryrun.abo": "results section", "alas_phonons/run.abo": "forces cannot be read"}
+"""Outputs without a ground state at their end: a run that calculated nothing, and linear response."""
+
+
+def test_recorded_outputs_of_abinit_are_read_with_the_forces_that_they_print():
+    outputs = abinit_outputs()
+    if not outputs:
+        pytest.skip(
+            "no outputs of ABINIT are here (pip install --no-deps abipy, or abinit/*.abo in PHONOSCREEN_REFERENCE)"
+        )
+    read = 0
+    for path in outputs:
+        refused = [reason for name, reason in WITHOUT_GROUND_STATE.items() if path.as_posix().endswith(name)]
+        if refused:
+            with pytest.raises(StudyError, match=refused[0]):
+                read_labelled(path)
+            continue
+        *_, frame = read_labelled(path)
+        block = path.read_text().split("cartesian forces (eV/Angstrom) at end:")[-1].splitlines()[1:]
+        printed = [[float(word) for word in line.split()[1:4]] for line in block[: len(frame)]]
+        assert frame.get_forces() == pytest.approx(numpy.array(printed), abs=1e-6), path
+        assert inspect_output(path).settings["functional"].isdigit()
+        read += 1
+    assert read
