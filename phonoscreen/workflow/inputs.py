@@ -110,6 +110,9 @@ def engine_settings(reference: dict, purpose: str) -> dict:
     chosen = {key: value for key, value in reference[engine].items() if key not in ("tasks", "folder")}
     if engine == "recorded":
         chosen["sha256"] = [digest_of_file(chosen[name]) for name in ("file", "relaxed")]
+    relaxing = chosen.pop("cutoff_relax_ev", None)
+    if relaxing is not None and purpose == "relax":
+        chosen["cutoff_ev"] = relaxing
     spacings = {key: chosen.pop(key) for key in list(chosen) if key.startswith("k_spacing_")}
     if spacings:
         chosen["k_spacing_per_angstrom"] = spacings[f"k_spacing_{purpose}_per_angstrom"]

@@ -39,6 +39,8 @@ class Gpaw(Dft):
 
     model: Literal["PBE", "PBEsol"] = "PBE"
     """Exchange-correlation functional [P: PBE]."""
+    cutoff_relax_ev: number(100, 2000) = 800
+    """Plane-wave cutoff of relaxations: the stress needs more waves than forces do [OWN]."""
 
 
 class Espresso(Dft):
