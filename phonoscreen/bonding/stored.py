@@ -80,6 +80,11 @@ def read_stored(group: h5py.Group) -> tuple[Crystal, Cohp, str]:
         group["below_ev"][:][kinds], float(group.attrs["spilling"]), str(group.attrs["minimal_basis"]),
         json.loads(group.attrs["warnings"]), *charges,
     )  # fmt: skip
+    finite = (crystal.cell, between, cohp.energies_ev, cohp.curves, cohp.icohp_ev, cohp.below_ev)
+    if not all(numpy.isfinite(values).all() for values in finite) or not (numpy.diff(cohp.energies_ev) > 0).all():
+        raise ValueError("numbers that are not finite, or energies that do not ascend")
+    if min(atoms.min(), kinds.min()) < 0 or len({len(atoms), len(translations), len(kinds)}) != 1:
+        raise ValueError("pairs that do not belong together")
     return crystal, cohp, str(group.attrs["engine"])
 
 
@@ -107,7 +112,7 @@ def find_stored(path: str | Path, structure_id: str | None) -> tuple[Crystal, Co
                     fix="name one of them with --structure; the records say why others have none",
                 )  # fmt: skip
             return read_stored(files.group(structure_id))
-    except (OSError, KeyError, ValueError, IndexError) as error:
+    except (OSError, KeyError, ValueError, IndexError, TypeError, RuntimeError, AttributeError) as error:
         raise StudyError(
             f"no COHP can be read: {type(error).__name__}: {error}", where=str(path),
             fix="name results/bonding of a study made by this version, or resources/bonding/cohp.h5",

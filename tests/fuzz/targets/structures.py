@@ -10,7 +10,7 @@ from ase.io import write
 
 from phonoscreen.audit.errors import StudyError
 from tests.conftest import ROOT
-from tests.fuzz.mutations import mutate_json
+from tests.fuzz.mutations import mutate_bytes, mutate_json
 from tests.fuzz.targets.registry import target
 
 
@@ -107,20 +107,22 @@ def optimade_answers(folder):
     return answers(folder, "optimade", {"hull_distance": "_x_hull"})
 
 
-def lobster_files(folder):
+def small_cohp():
     from phonoscreen.bonding.cohp import Cohp
-    from phonoscreen.bonding.lobster import write_lobster
 
     energies = numpy.linspace(-5, 2, 15)
     curves = numpy.array([-numpy.exp(-((energies + 2) ** 2)), 0.5 * numpy.exp(-((energies + 1) ** 2))])
-    write_lobster(
-        Cohp(
-            energies, numpy.array([["Na", "Cl"], ["Cl", "Cl"]]), numpy.array([[0, 1], [1, 1]]),
-            numpy.array([[0, 0, 0], [1, 0, 0]]), numpy.array([2.8, 4.0]), curves, numpy.array([-1.7, 0.8]),
-            numpy.zeros(2),
-        ),
-        folder,
+    return Cohp(
+        energies, numpy.array([["Na", "Cl"], ["Cl", "Cl"]]), numpy.array([[0, 1], [1, 1]]),
+        numpy.array([[0, 0, 0], [1, 0, 0]]), numpy.array([2.8, 4.0]), curves, numpy.array([-1.7, 0.8]),
+        numpy.zeros(2),
     )  # fmt: skip
+
+
+def lobster_files(folder):
+    from phonoscreen.bonding.lobster import write_lobster
+
+    write_lobster(small_cohp(), folder)
 
 
 @target(lobster_files)
@@ -131,3 +133,25 @@ def lobster(folder):
     cohp = read_lobster(folder)
     known = {name: value for name, value in vars(cohp).items() if name != "spilling"}  # NaN: not among these files
     return known, bonding_and_antibonding(cohp)
+
+
+def stored_cohp(folder):
+    import h5py
+
+    from phonoscreen.bonding.stored import cohp_arrays, cohp_attributes
+    from phonoscreen.crystal.constants import Crystal
+
+    salt, cohp = Crystal.from_ase(bulk("NaCl", "rocksalt", a=5.6)), small_cohp()
+    with h5py.File(folder / "0000.h5", "w") as store:
+        group = store.create_group("nacl")
+        for name, values in cohp_arrays(salt, cohp).items():
+            group[name] = values
+        group.attrs.update(cohp_attributes(cohp, "gpaw"))
+
+
+@target(stored_cohp, mutate=mutate_bytes)
+def cohp_of_a_study(folder):
+    from phonoscreen.bonding.stored import find_stored
+
+    crystal, cohp, _ = find_stored(folder, "nacl")
+    return crystal.cell, cohp.curves, cohp.icohp_ev, cohp.below_ev
