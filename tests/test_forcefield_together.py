@@ -188,6 +188,15 @@ def test_members_are_trained_to_files_that_a_published_model_is_made_of(tmp_path
     assert [path.stat().st_mtime_ns for path, _, _ in files] == times
 
 
+@pytest.mark.parametrize("options", [["--together", "--start", "before"], ["--device", "cuda"]])
+def test_options_without_effect_are_refused(options, tmp_path, capsys):
+    """A training together had begun from nothing although --start named another."""
+    from phonoscreen.__main__ import main
+
+    assert main(["train", str(LABELS), str(tmp_path / "run"), *options]) == 2
+    assert "no effect" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_the_command_refuses_force_sets_without_their_roles(tmp_path, capsys):
     from phonoscreen.__main__ import main
 

@@ -60,6 +60,7 @@ def train(arguments: argparse.Namespace) -> int:
     from phonoscreen.workflow.code import code_of
     from phonoscreen.workflow.inputs import model_settings, training_settings
 
+    _check_together(arguments)
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     target = arguments.publish or arguments.folder / "model"
@@ -82,6 +83,18 @@ def train(arguments: argparse.Namespace) -> int:
     print(f"{target}: {len(files)} members; {published_model.summary(arguments.folder)}")
     print(*republishing.to_run_again(target, arguments.test_labels or arguments.labels), sep="\n")
     return 0
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    """Refuse options that the way of training would not look at."""
+    from phonoscreen.audit.errors import StudyError
+
+    if arguments.together and arguments.start:
+        raise StudyError("members that train together begin from nothing: --start has no effect",
+                         where="phonoscreen train", fix="leave out --together or --start")  # fmt: skip
+    if arguments.device != "auto" and not arguments.together:
+        raise StudyError(f"--device {arguments.device} has no effect without --together", where="phonoscreen train",
+                         fix="leave it out: one after another they train on the CPU; or add --together")  # fmt: skip
 
 
 def _force_sets(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
