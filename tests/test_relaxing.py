@@ -3,12 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from ase.build import bulk
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.stages.relaxing import relaxing_engine
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.workflow.inputs import (
+    engine_settings,
     relaxation_limits,
     relaxing_code,
     relaxing_environment,
@@ -66,3 +68,12 @@ def test_the_published_model_relaxes_and_its_files_are_inputs():
 def test_a_contradiction_is_refused(changes, words):
     with pytest.raises(StudyError, match=words):
         check_settings(changes)
+
+
+def test_gpaw_relaxes_with_more_plane_waves_and_the_study_on_dft_as_its_labels_were_made():
+    default = check_settings({"reference": {"engine": "gpaw"}})["reference"]
+    cutoffs = [engine_settings(default, purpose)["cutoff_ev"] for purpose in ("relax", "supercell")]
+    assert cutoffs == [800, 520] and "cutoff_relax_ev" not in engine_settings(default, "relax")
+    profile = yaml.safe_load((ROOT / "profiles/dft/study.yaml").read_text())["reference"]
+    chosen = check_settings({"reference": {**profile, "calculations": None}})["reference"]
+    assert {engine_settings(chosen, purpose)["cutoff_ev"] for purpose in ("relax", "supercell")} == {400}

@@ -112,7 +112,11 @@ def fetched_in(folder: Path) -> dict[str, Fetched]:
     if not path.exists():
         return {}
     with open(path, newline="") as stream:
-        return {row["url"]: Fetched(**{**row, "n_bytes": int(row["n_bytes"])}) for row in csv.DictReader(stream)}
+        rows = [
+            Fetched(row["file"], row["url"], row["sha256"], int(row["n_bytes"]), row["fetched"])
+            for row in csv.DictReader(stream)
+        ]
+    return {row.url: row for row in rows}
 
 
 def fetch_archives(
