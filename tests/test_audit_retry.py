@@ -203,3 +203,9 @@ def test_retry_refuses_a_class_that_does_not_exist_and_a_damaged_product(tmp_pat
     Path(output.records).write_bytes(Path(output.records).read_bytes() + b"x")
     with pytest.raises(StudyError, match="bytes"):
         leave_request(repeat, ["engine"])
+
+
+def test_outside_of_a_study_nothing_is_called_finished(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["retry", "--class", "machine"]) == 2
+    assert "change to the folder of the study" in capsys.readouterr().err

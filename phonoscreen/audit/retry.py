@@ -22,7 +22,7 @@ import pandas
 from phonoscreen.audit.errors import FAILURES, StudyError
 from phonoscreen.audit.integrity import Fault, find_fault, read_record, remake_commands
 from phonoscreen.audit.lineage import Lineage
-from phonoscreen.audit.provenance import file_sha256
+from phonoscreen.audit.provenance import FOLDER, file_sha256
 from phonoscreen.audit.records import FAILURE, WHOLE
 from phonoscreen.audit.sealed import read_sealed, write_sealed
 from phonoscreen.audit.work import work_folder
@@ -182,6 +182,9 @@ def run(arguments: argparse.Namespace) -> int:
     if unknown := sorted(set(classes) - {*FAILURES, "unknown"}) or ([] if classes else [arguments.classes]):
         raise StudyError(f"unknown class {', '.join(map(repr, unknown))}", where="--class",
                          fix=f"use some of {', '.join(FAILURES)}, with commas between them")  # fmt: skip
+    if not FOLDER.is_dir():
+        raise StudyError(f"there is no folder {FOLDER} here", where="phonoscreen retry",
+                         fix="change to the folder of the study")  # fmt: skip
     repeats, counted = find_repeats(classes, arguments.rule)
     for (rule, name), count in sorted(counted.items()):
         print(f"  {rule}: {count} failed, {name}" + (", tried again" if name in classes else ""))
