@@ -101,9 +101,9 @@ experiment-dft: .venv/.complete
 # of packages made of the locked wheels, and runs every rule of the small study in its own. pip must find PyTorch as built for
 # CPUs: the locks name no libraries of CUDA.
 WHEELS := runs/environments/wheels
-.venv-launcher/.complete: envs/launcher-requirements.txt
-	$(PYTHON) -m venv .venv-launcher
-	.venv-launcher/bin/python -m pip install --quiet --no-deps -r envs/launcher-requirements.txt
+.venv-launcher/.complete .venv-conda/.complete: .venv-%/.complete: envs/%-requirements.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --no-deps -r $<
 	touch $@
 
 $(WHEELS)/.complete: .venv/.complete $(wildcard envs/locks/*.txt)
@@ -114,7 +114,7 @@ $(WHEELS)/.complete: .venv/.complete $(wildcard envs/locks/*.txt)
 		-r $(WHEELS)/locked.txt -w $(WHEELS) pip
 	touch $@
 
-test-environments: .venv/.complete .venv-launcher/.complete $(WHEELS)/.complete
+test-environments: .venv/.complete .venv-launcher/.complete .venv-conda/.complete $(WHEELS)/.complete
 	PHONOSCREEN_ENVIRONMENTS=1 $(BIN)/python -m pytest tests/test_conda_environments.py
 
 lint: .venv/.complete

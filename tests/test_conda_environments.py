@@ -19,6 +19,7 @@ from tests.small_study import copy_repository
 
 pytestmark = pytest.mark.skipif("PHONOSCREEN_ENVIRONMENTS" not in os.environ, reason="make test-environments")
 LAUNCHER = ROOT / ".venv-launcher/bin/python"
+TOOLS = ROOT / ".venv-conda/bin/python"
 FOLDER = ROOT / "runs/environments"
 PREFIXES = FOLDER / "prefixes"
 FAMILIES = sorted(path.stem for path in LOCKS.glob("*.txt"))
@@ -36,7 +37,7 @@ def conda():
 def tool(module, *arguments):
     """Run one of the tools that stand for conda."""
     environment = {**os.environ, "CONDA_FOLDER": str(FOLDER)}
-    subprocess.run([LAUNCHER, "-m", module, *arguments], cwd=ROOT, env=environment, check=True)
+    subprocess.run([TOOLS, "-m", module, *arguments], cwd=ROOT, env=environment, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def lock_names(family):
 
 
 def test_the_container_recipe_is_clean():
-    done = subprocess.run([LAUNCHER.with_name("hadolint"), "Containerfile"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([TOOLS.with_name("hadolint"), "Containerfile"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
