@@ -97,6 +97,9 @@ def _write_espresso(structure, crystal, folder):
     }  # fmt: skip
     if not set(elements).isdisjoint(MAGNETIC):
         system |= {"nspin": 2, "starting_magnetization": [0.5 if one in MAGNETIC else 0.0 for one in elements]}
+    mesh = LobsterSet(structure).kpoints
+    if mesh is None:
+        raise ValueError("pymatgen gave no mesh of wave vectors")
     PWInput(
         structure,
         pseudo={symbol: f"{symbol}.UPF" for symbol in elements},
@@ -105,7 +108,7 @@ def _write_espresso(structure, crystal, folder):
         },
         system=system,
         electrons={"conv_thr": 1e-9, "diago_full_acc": True},
-        kpoints_grid=LobsterSet(structure).kpoints.kpts[0],
+        kpoints_grid=mesh.kpts[0],
         format_options={"coord_decimals": 12},
     ).write_file(str(folder / "lobster.scf.in"))  # fmt: skip
     write_contcar(crystal, folder / "CONTCAR")

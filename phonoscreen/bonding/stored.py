@@ -32,7 +32,7 @@ def cohp_arrays(crystal: Crystal, cohp: Cohp) -> dict[str, NDArray | list]:
     kinds = numpy.zeros(len(cohp.icohp_ev), int)
     for number, (_, _, members) in enumerate(types):
         kinds[members] = number
-    charges = {} if cohp.mulliken is None else {"mulliken": cohp.mulliken, "loewdin": cohp.loewdin}
+    charges: dict[str, Any] = {} if cohp.mulliken is None else {"mulliken": cohp.mulliken, "loewdin": cohp.loewdin}
     return {
         "energies_ev": cohp.energies_ev,
         "bond_types": numpy.array([name for name, _, _ in types], dtype=h5py.string_dtype()),
@@ -104,7 +104,7 @@ def find_stored(path: str | Path, structure_id: str | None) -> tuple[Crystal, Co
     path = Path(path)
     try:
         with ShardFiles(sorted(path.glob("*.h5")) if path.is_dir() else [path]) as files:
-            if structure_id not in files:
+            if structure_id is None or structure_id not in files:
                 asked = "no structure is named" if structure_id is None else f"{structure_id} is not there"
                 some = ", ".join(list(files)[:5])
                 raise StudyError(

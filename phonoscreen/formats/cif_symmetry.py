@@ -56,8 +56,8 @@ class StatedGroup:
 def listed_operations(block: CIFBlock) -> list[str]:
     """Return the symmetry operations that a block of a CIF lists, or those of its Hall symbol, as texts."""
     listed = [one for tag in _OPERATIONS for one in _texts(block, tag)]
-    group = None if listed else _hall_numbers().get(_spaceless(_hall_symbol(block)))
-    return listed if group is None else _operations_of_hall(group)
+    setting, _ = (None, None) if listed else _hall_numbers().get(_spaceless(_hall_symbol(block)), (None, None))
+    return listed if setting is None else _operations_of_hall(setting)
 
 
 def stated_group(block: CIFBlock) -> StatedGroup:
@@ -74,10 +74,11 @@ def stated_group(block: CIFBlock) -> StatedGroup:
     suffix = _SUFFIX.search(name)
     setting = _SETTINGS[next(filter(None, suffix.groups())).upper()] if suffix else None
     named = _by_name(name[: suffix.start()] if suffix else name)
-    hall, group = _hall_symbol(block), _hall_numbers().get(_spaceless(_hall_symbol(block)))
+    hall = _hall_symbol(block)
+    _, group = _hall_numbers().get(_spaceless(hall), (None, None))
     name = name or hall
     known = numbers | ({named.no} if named else set())
-    known |= set() if group is None else {spglib.get_spacegroup_type(group).number}
+    known |= set() if group is None else {group}
     if len(known) > 1:
         listed = ", ".join(str(number) for number in sorted(known))
         raise StudyError(f"space group {name!r} and the file's number or Hall symbol are different groups: {listed}",
@@ -180,15 +181,16 @@ def _spaceless(symbol):
 
 @lru_cache(maxsize=1)
 def _hall_numbers():
-    """Return {Hall symbol: its number in spglib's tables}, a symbol being that of one setting and origin."""
+    """Return {Hall symbol: (number of the setting in spglib's tables, number of the space group)}."""
     kinds = ((number, spglib.get_spacegroup_type(number)) for number in range(1, 531))
-    return {_spaceless(kind.hall_symbol): number for number, kind in kinds if kind is not None}
+    return {_spaceless(kind.hall_symbol): (number, kind.number) for number, kind in kinds if kind is not None}
 
 
 def _operations_of_hall(number):
     """Return the operations of a Hall symbol as a CIF would list them."""
-    found = spglib.get_symmetry_from_database(number)
-    texts = []
+    found, texts = spglib.get_symmetry_from_database(number), []
+    if found is None:
+        raise ValueError(f"spglib has no setting {number}")
     for rotation, shift in zip(found["rotations"], found["translations"]):
         parts = []
         for row, move in zip(rotation, shift):

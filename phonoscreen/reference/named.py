@@ -91,7 +91,7 @@ def _known_arguments(calculator):
     named = {
         parameter.name
         for base in calculator.__mro__ if "__init__" in vars(base) and base is not object
-        for parameter in inspect.signature(base.__init__).parameters.values()
+        for parameter in inspect.signature(vars(base)["__init__"]).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and parameter.name != "self"
     }  # fmt: skip
     return named | set(calculator.default_parameters)

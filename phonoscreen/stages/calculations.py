@@ -170,8 +170,8 @@ def refuse_failed_share(table: pandas.DataFrame, stage: str) -> None:
     """
     tried = table[table["status"] != "missing"]
     if tried["structure_id"].nunique() > 1:
-        rows = tried.to_dict("records")
-        refuse_common_failure([{**row, "failure": _blamed(row["failure"])} for row in rows], stage)
+        rows = tried.assign(failure=tried["failure"].map(_blamed)).to_dict("records")
+        refuse_common_failure([{str(name): value for name, value in row.items()} for row in rows], stage)
 
 
 def _blamed(failure):
