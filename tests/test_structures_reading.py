@@ -48,6 +48,7 @@ def poscar(*changes):
 DIAMOND = cif("C1 C 0.125 0.125 0.125 1").replace("5.64", "3.57").replace("_symmetry_Int_Tables_number 225\n", "{1}")
 DIAMOND = DIAMOND.replace("F m -3 m", "{0}")
 SALT = cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1.0(2)", extra="_chemical_formula_sum 'Na1 Cl1'")
+GROUP = "_symmetry_space_group_name_H-M 'F m -3 m'\n_symmetry_Int_Tables_number 225\n"  # makes 8 atoms of 2
 REFUSED = [
     ("cif", cif("Na1 Na 0 0 0 0.5", "K1 K 0 0 0 0.5", "Cl1 Cl 0.5 0.5 0.5 1"), "partial occupancy"),
     ("cif", cif("M1 Na 0 0 0 0.8", "Cl1 Cl 0.5 0.5 0.5 1"), "occupied by 0.8"),
@@ -67,6 +68,15 @@ REFUSED = [
     ("cif", "data_empty\n", "holds no structure"),
     ("cif", SALT.replace("225", "216"), "different groups"),
     ("cif", SALT.replace("loop_", "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\nloop_"), "operations make Pm-3m"),
+    ("cif", SALT.replace(GROUP, "_cell_formula_units_Z 4\n"), "and 4 units of it in the cell"),
+    ("cif", SALT.replace(GROUP, "").replace("Na1 Cl1", "Na4 Cl4"), "formula is 'Na4 Cl4'"),
+    ("cif", SALT.replace(GROUP, "_cell_formula_units_Z 4\n").replace("Na1 Cl1", "?"), "and 4 units of it in the cell"),
+    ("cif", SALT.replace(GROUP, "_symmetry_cell_setting cubic\n"), "_symmetry_cell_setting cubic' is not known"),
+    ("cif", SALT.replace(GROUP, "_space_group_IT_number 225.0\n"), "number 225.0' is not known"),
+    ("cif", SALT.replace(GROUP, "_space_group_name_H-M_ref 'F m -3 m'\n"), "_ref F m -3 m' is not known"),
+    ("cif", SALT.replace(GROUP, "_cell_volume 44.8\n"), "_cell_volume is 44.8 A.3, cell and atoms make 179.4"),
+    ("cif", SALT.replace(GROUP, "_exptl_crystal_density_diffrn 2.16\n"), "cell and atoms make 0.5409"),
+    ("cif", SALT.replace("\n_symmetry_Int_Tables_number 225", "\n_space_group_name_H-M_alt 'P 1'"), "different groups"),
     ("cif", DIAMOND.format("F d -3 m", ""), "two settings"),
     ("cif", DIAMOND.format("Q 3 z", ""), "'Q 3 z' is not known"),
     ("cif", "\x00\x01" + SALT, "no CIF"),
@@ -133,6 +143,9 @@ def test_what_cannot_be_held_is_refused_with_a_reason_and_a_remedy_at_once(tmp_p
     "kind, text",
     [
         ("cif", SALT),
+        ("cif", SALT.replace(GROUP, GROUP + "_cell_formula_units_Z 4\n_cell_volume 179.41(3)\n")),
+        ("cif", SALT.replace(GROUP, GROUP + "_cell_formula_units_Z 4\n").replace("Na1 Cl1", "Na4 Cl4")),
+        ("cif", SALT.replace(GROUP, GROUP + "_exptl_crystal_density_diffrn 2.163\n_symmetry_cell_setting cubic\n")),
         ("cif", SALT.replace(" Na ", " Na1+ ").replace(" Cl ", " Cl1- ")),
         ("cif", "# made by hand\n\n" + SALT.replace(" Na ", " Na+1 ").replace(" Cl ", " Cl-1 ")),
         ("poscar", poscar((9, "0 0 0 Na1"), (10, "0.5 0.5 0.5 Cl"))),

@@ -1,8 +1,9 @@
 """Crystallographic information files, block by block, by ASE; what its reader guesses or drops is looked for first.
 
 Refused: partial occupancy and disorder, magnetic and modulated structures, symbols that are not those of elements, and
-a result that contradicts the file's own formula or symmetry (``NA`` read as N, hydrogen without coordinates, a setting
-of the space group that was misunderstood).
+a result that contradicts the file's own formula, number of formula units, volume, density or symmetry (``NA`` read as
+N, hydrogen without coordinates, a setting of the space group that was misunderstood, sites without the operations that
+make the whole cell of them).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 DEUTERIUM_U, TRITIUM_U = 2.01410178, 3.01604928  # atomic masses, AME2020
+_U_PER_ANGSTROM3 = 1.66053907  # g/cm^3, CODATA 2018
 _SITES_MAX, _OPERATIONS_MAX, _IMAGES_MAX = 500, 400, 50_000
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z])")
 
@@ -76,6 +78,7 @@ def _structure(block, atoms_max):
         masses = atoms.get_masses()
         masses[(atoms.numbers == 1) & (masses > 1.5)] = DEUTERIUM_U
         atoms.set_masses(masses)
+    _check_size(block, atoms)
     return atoms
 
 
@@ -120,23 +123,63 @@ def _check_magnetism(block):
 
 
 def _check_formula(block, atoms):
-    """The atoms must have the composition that the file states, up to a factor."""
+    """The atoms must be those of the formula, as many times as the file says; without that number, a whole multiple.
+
+    Some programs write the sum over the whole cell beside that number (``Na4 Cl4`` and 4).
+    """
+    stated, units = _formula(block), next(map(_number, _list(block, "_cell_formula_units_z")), math.nan)
+    symbols = atoms.get_chemical_symbols()
+    found = {symbol: symbols.count(symbol) for symbol in sorted(set(symbols))}
+    if stated:
+        shares = [{s: n / sum(one.values()) for s, n in one.items()} for one in (stated, found)]
+        agrees = shares[0].keys() == shares[1].keys() and all(abs(shares[0][s] - shares[1][s]) < 1e-3 for s in stated)
+        times = len(atoms) / sum(stated.values())
+        if math.isnan(units):
+            agrees = agrees and times > 0.99 and _whole(times)
+        else:
+            agrees = agrees and (
+                _near(times, units) or (_near(times, 1) and all(_whole(n / units) for n in stated.values()))
+            )
+    else:
+        agrees = math.isnan(units) or all(_whole(n / units) for n in found.values())
+    if not agrees:
+        written = " ".join(f"{s}{n}" for s, n in found.items())
+        formula = next(iter(_list(block, "_chemical_formula_sum")), "?")
+        number = "" if math.isnan(units) else f" and {units:g} units of it in the cell"
+        raise StudyError(f"the atoms are {written}, the file's formula is {formula!r}{number}",
+                         fix="correct sites, formula or number, or list the symmetry operations")  # fmt: skip
+
+
+def _formula(block):
+    """Return {element: number} of the formula that a block states; {} where none is understood."""
     parts = re.findall(r"([A-Z][a-z]?)\s*(\d+\.?\d*|\.\d+)?(?![a-z])", " ".join(_list(block, "_chemical_formula_sum")))
     stated: dict[str, float] = {}
     for symbol, count in parts:
         symbol = "H" if symbol in ("D", "T") else symbol
         if symbol not in atomic_numbers:
-            return  # not a formula
+            return {}  # not a formula
         stated[symbol] = stated.get(symbol, 0.0) + float(count or 1)
-    if not stated:
-        return
-    symbols = atoms.get_chemical_symbols()
-    found = {symbol: symbols.count(symbol) for symbol in sorted(set(symbols))}
-    shares = [{s: n / sum(one.values()) for s, n in one.items()} for one in (stated, found)]
-    if shares[0].keys() != shares[1].keys() or any(abs(shares[0][s] - shares[1][s]) > 1e-3 for s in stated):
-        written = " ".join(f"{s}{n}" for s, n in found.items())
-        raise StudyError(f"the atoms are {written}, the file's formula is {_list(block, '_chemical_formula_sum')[0]!r}",
-                         fix="correct sites, symmetry or formula")  # fmt: skip
+    return {symbol: count for symbol, count in stated.items() if count}
+
+
+def _check_size(block, atoms):
+    """Volume and density that the file states must be those of the cell and its atoms."""
+    volume = atoms.cell.volume
+    sizes = [("_cell_volume", "A^3", volume, 0.01), ("_exptl_crystal_density_diffrn", "g/cm^3",
+              atoms.get_masses().sum() * _U_PER_ANGSTROM3 / volume, 0.1)]  # fmt: skip
+    for tag, unit, found, tolerance in sizes:
+        stated = next(map(_number, _list(block, tag)), math.nan)
+        if abs(stated / found - 1) > tolerance:
+            raise StudyError(f"{tag} is {stated:g} {unit}, cell and atoms make {found:.4g}",
+                             fix="correct cell, sites or this entry, or list the symmetry operations")  # fmt: skip
+
+
+def _whole(number):
+    return math.isfinite(number) and _near(number, round(number))
+
+
+def _near(one, other):
+    return abs(one - other) <= 0.01 * abs(other)
 
 
 def _number(text):

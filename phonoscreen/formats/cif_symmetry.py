@@ -70,14 +70,13 @@ def stated_group(block: CIFBlock) -> StatedGroup:
     """
     numbers = {int(text) for tag in _NUMBERS for text in _texts(block, tag) if re.fullmatch(r"\d{1,3}", text.strip())}
     numbers = {number for number in numbers if 1 <= number <= 230}
-    name = next((text.strip() for tag in _NAMES for text in _texts(block, tag) if text.strip(" ?.")), "")
-    suffix = _SUFFIX.search(name)
-    setting = _SETTINGS[next(filter(None, suffix.groups())).upper()] if suffix else None
-    named = _by_name(name[: suffix.start()] if suffix else name)
+    names = [text.strip() for tag in _NAMES for text in _texts(block, tag) if text.strip(" ?.")]
+    settings, groups = zip(*map(_setting_and_group, names)) if names else ((), ())
+    setting, named = next(filter(None, settings), None), next(filter(None, groups), None)
     hall = _hall_symbol(block)
     _, group = _hall_numbers().get(_spaceless(hall), (None, None))
-    name = name or hall
-    known = numbers | ({named.no} if named else set())
+    name = next(iter(names), hall)
+    known = numbers | {one.no for one in groups if one}
     known |= set() if group is None else {group}
     if len(known) > 1:
         listed = ", ".join(str(number) for number in sorted(known))
@@ -86,6 +85,8 @@ def stated_group(block: CIFBlock) -> StatedGroup:
     number = next(iter(known), 1)
     if named and setting is None and not _two_settings(number):
         setting = named.setting
+    if not known:
+        name = name or _not_understood(block)
     return StatedGroup(number, name or f"number {number}", setting, bool(known))
 
 
@@ -156,6 +157,23 @@ def check_symmetry(atoms: Atoms, group: Spacegroup, stated: StatedGroup) -> None
             f"the file names space group {stated.name!r} ({stated.number}), its sites and operations make "
             f"{found.international} ({found.number})", fix="correct the name, the operations or the sites",
         )  # fmt: skip
+
+
+def _setting_and_group(name):
+    """Return the setting that a name says, 1, 2 or None, and its group, None if it is not understood."""
+    suffix = _SUFFIX.search(name)
+    setting = _SETTINGS[next(filter(None, suffix.groups())).upper()] if suffix else None
+    return setting, _by_name(name[: suffix.start()] if suffix else name)
+
+
+def _not_understood(block):
+    """Return what a block says about symmetry under other tags, "" for nothing: such a crystal is not one of P 1."""
+    for tag, value in block.items():
+        if tag.startswith(("_space_group", "_symmetry")) and not tag.endswith("_id"):
+            text = " ".join(map(str, value if isinstance(value, list) else [value]))[:60]
+            if text.strip(" ?.") and text.lower() not in ("triclinic", "x,y,z", "x, y, z"):
+                return f"{tag} {text}"
+    return ""
 
 
 def _by_name(name):
