@@ -19,7 +19,10 @@ def published_model(wildcards):
     if not folder.is_absolute() and not folder.is_dir():
         folder = ROOT / folder
     # Forces depend on the weights alone: what model.json says of them may change, such as their calibration.
-    return [ancient(f"{folder}/model.json"), *sorted(map(str, folder.glob("*.safetensors")))]
+    return [
+        ancient(f"{folder}/model.json"),
+        *sorted(map(str, folder.glob("*.safetensors"))),
+    ]
 
 
 rule order_pool:
