@@ -105,6 +105,23 @@ def test_structures_of_no_crystal_are_refused(cubic, tmp_path, line, text, messa
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda blocks: blocks[: len(blocks) // 2], "atoms 1 2 1 and 2 1 1 are not those of the same triplets"),
+        (lambda blocks: [*blocks, blocks[6]], "is of the triplet of block 7"),
+    ],
+)
+def test_third_order_constants_with_triplets_missing_or_listed_twice_are_refused(folder, capsys, damage, message):
+    """Without the rows of the second atom the conductivity was 65.9 W/m/K instead of 58.4."""
+    path = folder / "FORCE_CONSTANTS_3RD"
+    blocks = [block.split("\n", 1)[1] for block in path.read_text().split("\n\n")[1:]]
+    blocks = [f"{number:5d}\n{block}" for number, block in enumerate(damage(blocks), 1)]
+    path.write_text("\n\n".join([f"{len(blocks):5d}", *blocks]) + "\n")
+    assert run_command(folder, *MESH) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("scell", ["3 2 4", "4 2 3", "2 3 4"])
 def test_a_supercell_of_the_right_size_but_another_shape_is_refused(tmp_path, scell):
     """The number of atoms tells nothing there: the constants do, which do not depend on the order of their atoms."""

@@ -187,6 +187,12 @@ def read_third_order(path: str | Path, cell: NDArray, n_atoms: int | None = None
                          where=_at(path, text, 2 + wrong * 118),
                          fix="give the cell that the file was made for (lattvec and lfactor of CONTROL)")  # fmt: skip
     atoms = _indices(path, text, table[:, 7:10], n_atoms or 10**6, 8, 118, "atom")
+    _, first, of = numpy.unique(numpy.hstack([atoms, cells.reshape(n, 6)]), axis=0, return_index=True,
+                                return_inverse=True)  # fmt: skip
+    if len(first) < n:
+        wrong = int(numpy.flatnonzero(first[of.ravel()] != numpy.arange(n))[0])
+        raise StudyError(f"{path}: block {wrong + 1} is of the triplet of block {first[of.ravel()[wrong]] + 1}",
+                         where=_at(path, text, 1 + wrong * 118), fix="list every triplet once")  # fmt: skip
     elements = table[:, 10:].reshape(n, 27, 4)
     index = _indices(path, text, elements[:, :, :3].reshape(n * 27, 3), 3, 11, 4, "direction").reshape(n, 27, 3)
     check_magnitude(path, elements[:, :, 3], "eV/angstrom^3")

@@ -177,6 +177,7 @@ def check_third_order(third: ThirdOrder, n_atoms: int) -> tuple[NDArray, NDArray
         raise StudyError(f"third-order force constants name atom {atoms.max() + 1} of a cell of {n_atoms}",
                          where="transport", fix="use the force constants of this primitive cell")  # fmt: skip
     _check_exchange(atoms, cells, values)
+    _check_complete(atoms, values, n_atoms)
     return atoms, cells, values
 
 
@@ -199,4 +200,25 @@ def _check_exchange(atoms, cells, values, tolerance=0.01):
             f"third-order force constants change by {change:.3g} eV/A^3 (largest: {largest:.3g}) when the second and "
             f"third atom are exchanged, for example atoms {a} {b} {c}", where="transport",
             fix="symmetrise them, and list every permutation of each triplet",
+        )  # fmt: skip
+
+
+def _check_complete(atoms, values, n_atoms, tolerance=0.2):
+    """Raise StudyError where atoms that are first in a triplet have not the constants that they have as second atoms.
+
+    Norms summed over all lattice vectors are compared: they do not depend on which images of an atom are listed.
+    """
+    kinds, place = numpy.unique(atoms @ [n_atoms**2, n_atoms, 1], return_inverse=True)
+    norms = numpy.bincount(place, weights=numpy.linalg.norm(values.reshape(-1, 27), axis=1))
+    first, second, other = kinds // n_atoms**2, kinds // n_atoms % n_atoms, kinds % n_atoms
+    partner = (second * n_atoms + first) * n_atoms + other
+    found = numpy.minimum(numpy.searchsorted(kinds, partner), len(kinds) - 1)
+    change = numpy.abs(norms - numpy.where(kinds[found] == partner, norms[found], 0.0))
+    if change.max() > tolerance * norms.max():
+        worst = int(numpy.argmax(change))
+        a, b, c = first[worst] + 1, second[worst] + 1, other[worst] + 1
+        raise StudyError(
+            f"third-order force constants of atoms {a} {b} {c} and {b} {a} {c} are not those of the same triplets: "
+            f"their norms sum to values {change[worst]:.3g} eV/A^3 apart, of {norms.max():.3g}", where="transport",
+            fix="list the triplets of every atom of the primitive cell, and every permutation of each",
         )  # fmt: skip
