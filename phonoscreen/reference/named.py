@@ -60,7 +60,7 @@ def _calculator(name, arguments):
         raise MachineError(f"{module} cannot be imported: {error}", where="--potential",
                            fix="install the package, or correct the name") from error  # fmt: skip
     except Exception as error:  # a module of the user may raise anything while it is imported
-        raise StudyError(f"{name}: {error}", where="--potential",
+        raise StudyError(f"{name}: {type(error).__name__}: {error}", where="--potential",
                          fix="give module:Class, for example ase.calculators.emt:EMT") from error  # fmt: skip
     unknown = sorted(set(arguments) - known) if (known := _known_arguments(found)) else []
     if unknown:
