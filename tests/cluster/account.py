@@ -89,6 +89,7 @@ class Terminal:
         self.text, self._count, self._mark = "", 0, 0
         self.process, self._descriptor = pty.fork()
         if self.process == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, where these tests run under it, has it ignored
             os.environ["TERM"] = "xterm"
             os.execvp("su", ["su", "-", account.name])
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -109,7 +110,13 @@ class ClusterStudy:
     def _start(self, command, name):
         with (self.folder / f"{name}.log").open("ab") as log:
             started = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_listen_to_hangups,
             )
         self._launchers.append(started)
         return started
@@ -221,6 +228,11 @@ class ClusterStudy:
                 elif path.is_file() and path.stem != "timings":
                     found[f"{folder}/{path.name}"] = path.read_bytes()
         return found
+
+
+def _listen_to_hangups():
+    """Let SIGHUP end a launcher also where these tests run under nohup, which hands on that it is ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _arrays(path):

@@ -35,7 +35,7 @@ def test_a_study_whose_launchers_die_submits_no_work_twice(make_study, undisturb
     said = study.run("labels", fails=True)
     assert "which still runs: one launcher at a time" in said
     os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    first.wait(timeout=PATIENCE_S)
     said = study.run("labels", fails=True)
     assert "has ended without removing its lock" in said and "--unlock" in said
 
@@ -47,7 +47,7 @@ def test_a_study_whose_launchers_die_submits_no_work_twice(make_study, undisturb
     study.hold()
     study.wait_for_run("label_forces")
     os.kill(second.pid, signal.SIGHUP)
-    second.wait()
+    second.wait(timeout=PATIENCE_S)
     study.hold(False)
     study.wait_for(lambda: not study.jobs("PENDING,RUNNING,COMPLETING"), "the jobs have ended alone")
 
