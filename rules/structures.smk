@@ -71,7 +71,11 @@ rule relax_structures:
     """Relax cell and free coordinates with the symmetry kept."""
     input:
         structures="results/structures/initial/{shard}.extxyz",
-        model=[local(path) for path in relaxing_files(config)],
+        # As for forces: what model.json says beside the weights may change, such as their calibration.
+        model=[
+            ancient(local(path)) if path.endswith(".json") else local(path)
+            for path in relaxing_files(config)
+        ],
         calculations=calculated_relaxations,
         force_sets=force_sets,
     output:
