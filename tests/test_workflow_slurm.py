@@ -149,11 +149,12 @@ def test_a_claim_of_a_living_job_is_waited_for_and_that_of_a_dead_one_taken(here
     assert list(claims.held()) == [(path.name, "1")]
     claims.claim("fit,shard=0001", "1", alive=living.__contains__)  # Slurm has started the same job again
     waiting = threading.Thread(
-        target=claims.claim, args=("fit,shard=0001", "2"), kwargs={"alive": living.__contains__, "pause_s": 0.02}
+        target=claims.claim, args=("fit,shard=0001", "2"), kwargs={"alive": living.__contains__, "pause_s": 1.0}
     )
     waiting.start()
-    time.sleep(0.1)
+    time.sleep(0.3)
     assert path.read_text() == "1"
+    assert list(claims.FOLDER.iterdir()) == [path], "a job that is killed while it waits would leave a file behind"
     living.clear()
     waiting.join(timeout=5)
     assert path.read_text() == "2"

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from phonoscreen.audit.names import file_name
@@ -53,22 +54,18 @@ def claim(work: str, number: str, *, alive: Callable[[str], bool] = is_alive, pa
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / file_name(work)
     own = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
-    own.write_text(number)
     said = None
-    try:
-        while not _linked(own, path):
-            holder = _holder(path)
-            if holder == number:  # the same job, started again by Slurm
-                break
-            if holder is not None and not alive(holder):
-                _take_away(path, holder, own)
-            elif holder is not None:
-                if said != holder:
-                    print(f"waiting for Slurm job {holder}, which works on {work}", file=sys.stderr, flush=True)
-                    said = holder
-                time.sleep(pause_s)
-    finally:
-        own.unlink()
+    while not _made(path, own, number):
+        holder = _holder(path)
+        if holder == number:  # the same job, started again by Slurm
+            break
+        if holder is not None and not alive(holder):
+            _take_away(path, holder, own)
+        elif holder is not None:
+            if said != holder:
+                print(f"waiting for Slurm job {holder}, which works on {work}", file=sys.stderr, flush=True)
+                said = holder
+            time.sleep(pause_s)
     atexit.register(release, path, number, os.getpid())
     return path
 
@@ -87,11 +84,15 @@ def held(folder: Path = FOLDER) -> Iterable[tuple[str, str]]:
             yield path.name, holder
 
 
-def _linked(own, path):
+def _made(path, own, number):
+    """Make a claim complete in one step. A job that is killed while it waits leaves no file of its own behind."""
+    own.write_text(number)
     try:
         os.link(own, path)
     except FileExistsError:
         return False
+    finally:
+        own.unlink()
     return True
 
 
@@ -110,5 +111,6 @@ def _take_away(path, holder, own):
     except FileNotFoundError:
         return
     if _holder(aside) != holder:
-        _linked(aside, path)
+        with suppress(FileExistsError):
+            os.link(aside, path)
     aside.unlink()
