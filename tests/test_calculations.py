@@ -28,6 +28,14 @@ behaviour = given["behaviour"]
 if behaviour == "killed": os.kill(os.getpid(), signal.SIGKILL)
 if behaviour == "memory": print("slave: Cannot allocate memory"); sys.exit(1)
 if behaviour == "slow": import time; time.sleep(30)
+if behaviour == "long":  # thirty steps, of which a state remembers those that are done
+    import time
+    done = int(open("state").read()) if os.path.exists("state") else 0
+    while done < 30:
+        time.sleep(0.1)
+        done += 1
+        if given["keep_state"] and os.path.exists("STOP"): open("state", "w").write(str(done)); sys.exit(0)
+    given["positions"][0][0] = done
 if behaviour != "silent":
     json.dump({"energy": 1.5, "forces": given["positions"]}, open("output.json", "w"))
 """
@@ -36,7 +44,7 @@ if behaviour != "silent":
 class FakeCode:
     """A code that obeys: ``behaviour`` by the remedy that its inputs were written for."""
 
-    kind, name, log = "fake", "fake DFT", "output.txt"
+    kind, name, log, stop_file = "fake", "fake DFT", "output.txt", ("STOP", "")
 
     def __init__(self, folder, first="fine", remedied="fine", failure="electrons"):
         self.settings = {"engine": "fake", "cutoff_ev": 400.0}
@@ -47,10 +55,10 @@ class FakeCode:
     def identity(self, atoms):
         return self.settings
 
-    def write(self, atoms, folder, remedy):
+    def write(self, atoms, folder, remedy, keep_state=False):
         document = {
             "positions": atoms.positions.tolist(), "count": str(self._count), "remedy": remedy,
-            "behaviour": self._behaviour.get(remedy, self._other),
+            "keep_state": keep_state, "behaviour": self._behaviour.get(remedy, self._other),
         }  # fmt: skip
         (folder / "input.json").write_text(json.dumps(document))
 
@@ -194,6 +202,35 @@ def test_a_job_ends_before_its_limit_and_the_next_goes_on(tmp_path, crystal, mon
         engine_of(FakeCode(tmp_path), tmp_path).forces(crystal, "mgo/0")
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 3600))
     assert engine_of(FakeCode(tmp_path), tmp_path).forces(crystal, "mgo/0")[0] == 1.5
+
+
+def test_a_calculation_longer_than_its_job_goes_on_in_the_next(tmp_path, crystal, monkeypatch):
+    """It is noticed once, then keeps its state, with the remedy that is in force; another calculation begins anew."""
+
+    def attempt(seconds, behaviour="long", remedied="long"):
+        monkeypatch.setattr("phonoscreen.reference.programs.end_of_job", lambda: time.time() + 120 + seconds)
+        return engine_of(FakeCode(tmp_path, behaviour, remedied), tmp_path).evaluate(crystal, "mgo/0")
+
+    folder = tmp_path / "calculations/mgo/0"
+    with pytest.raises(MachineError, match="did not end before the time"):
+        attempt(1.5, "silent")  # fails at once; its remedy takes longer than the job
+    assert not (folder / "state").exists(), "states of ordinary calculations would be terabytes"
+    with pytest.raises(MachineError, match="its state is kept"):
+        attempt(2.0, "silent")
+    assert 5 < int((folder / "state").read_text()) < 30
+    begin = time.monotonic()
+    assert attempt(60, "silent")[1][0, 0] == 30
+    assert time.monotonic() - begin < 2.9, "it went on"
+    (found,) = read_calculations(tmp_path / "finished/calculations.jsonl")
+    assert found.about["remedy"] == "electrons" and found.about["seconds"] > 3.0 and not folder.exists()
+    with pytest.raises(MachineError, match="did not end before the time"):
+        monkeypatch.setattr(FakeCode, "identity", lambda self, atoms: {"engine": "fake", "cutoff_ev": 500.0})
+        attempt(1.0)
+    monkeypatch.setattr(FakeCode, "identity", lambda self, atoms: {"engine": "fake", "cutoff_ev": 600.0})
+    (folder / "state").write_text("29")
+    with pytest.raises(MachineError, match="did not end before the time"):
+        attempt(1.0)
+    assert not (folder / "state").exists(), "a state of other settings is not taken"
 
 
 def test_inputs_are_written_carried_run_by_an_array_and_collected_in_parts(tmp_path, monkeypatch):

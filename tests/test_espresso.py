@@ -1,6 +1,8 @@
 """Quantum ESPRESSO as an engine: really run for silicon where it is installed; any calculator of ASE by its name."""
 
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import numpy
@@ -51,6 +53,40 @@ def test_forces_are_the_gradient_of_the_energy_of_silicon(tmp_path):
     text = (tmp_path / "run/finished/calculations.jsonl").read_text()
     assert '"version":"6.' in text or '"version":"7.' in text
     assert not (tmp_path / "run/si").exists()
+
+
+@installed
+def test_a_stopped_calculation_goes_on_to_the_same_result(tmp_path):
+    (tmp_path / "pp").mkdir()
+    shutil.copy(DEBIAN, tmp_path / "pp")
+    code = EspressoCode({**SETTINGS, "potentials": str(tmp_path / "pp")})
+    atoms = bulk("Si", "diamond", 5.47)
+    atoms.positions[1, 0] += 0.05
+    name, content = code.stop_file
+
+    def run(folder, stop_after=None):
+        with open(folder / code.log, "w") as log, subprocess.Popen(code.command, cwd=folder, stdout=log) as process:
+            while stop_after and (folder / code.log).read_text().count("iteration #") < stop_after:
+                assert process.poll() is None
+                time.sleep(0.001)
+            if stop_after:
+                (folder / name).write_text(content)
+            assert process.wait(60) in (0, 2)
+        return (folder / code.log).read_text()
+
+    for which in ("whole", "stopped"):
+        (tmp_path / which).mkdir()
+        code.write(atoms, tmp_path / which, "", keep_state=which == "stopped")
+    n_steps = run(tmp_path / "whole").count("iteration #")
+    run(tmp_path / "stopped", stop_after=3)
+    with pytest.raises(CalculationError, match="without a result"):
+        code.read(tmp_path / "stopped", atoms)
+    code.write(atoms, tmp_path / "stopped", "", keep_state=True)
+    text = run(tmp_path / "stopped")
+    assert "Calculation restarted from scf iteration" in text and text.count("iteration #") < n_steps
+    wanted, found = (code.read(tmp_path / which, atoms) for which in ("whole", "stopped"))
+    assert found["energy_ev"] == pytest.approx(wanted["energy_ev"], abs=1e-7)
+    assert found["forces"] == pytest.approx(wanted["forces"], abs=1e-4)
 
 
 def test_inputs_are_those_of_the_settings(tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 
 import numpy
 import pytest
@@ -47,6 +48,28 @@ def test_forces_are_the_gradient_of_the_energy_and_nothing_is_repeated(folder):
     again = make_engine(SETTINGS, 1, folder).forces(atoms, "another/name")[1]
     assert again == pytest.approx(forces, abs=1e-9)
     assert (folder / "finished/calculations.jsonl").stat().st_mtime_ns == written
+
+
+def test_a_stopped_calculation_goes_on_to_the_same_result(tmp_path):
+    code, atoms = GpawCode(SETTINGS), silicon()
+    atoms.positions[1, 0] += 0.05
+    steps = {}
+    for which in ("whole", "stopped", "stopped"):
+        folder = tmp_path / which
+        first = which not in steps and which == "stopped"
+        folder.mkdir(exist_ok=True)
+        code.write(atoms, folder, "", keep_state=which == "stopped")
+        (folder / "STOP").touch() if first else (folder / "STOP").unlink(missing_ok=True)
+        with open(folder / code.log, "w") as log:
+            subprocess.run(code.command, cwd=folder, stdout=log, stderr=log, timeout=100)
+        steps[which] = (folder / "gpaw.txt").read_text().count("\niter: ")
+        if first:
+            assert (folder / "state.gpw").exists()
+            with pytest.raises(CalculationError, match="stopped, the state is kept"):
+                code.read(folder, atoms)
+    wanted, found = (code.read(tmp_path / which, atoms) for which in ("whole", "stopped"))
+    assert found["energy_ev"] == pytest.approx(wanted["energy_ev"], abs=1e-5)
+    assert found["forces"] == pytest.approx(wanted["forces"], abs=2e-3)
 
 
 def test_symmetry_makes_the_undisplaced_crystal_exact(folder):

@@ -144,7 +144,9 @@ def test_vasp_inputs_are_those_of_the_study_and_read_by_other_programs(tmp_path,
     assert numpy.abs(poscar.structure.cart_coords - atoms.positions[order]).max() < 1e-6
     potentials = [(library / "potpaw_PBE" / name / "POTCAR").read_text() for name in ("Na_pv", "Cl")]
     assert (tmp_path / "run/POTCAR").read_text() == "".join(potentials)
-    assert "ENCUT = 400" in incar(400)
+    assert "ENCUT = 400" in incar(400) and settings["LWAVE"] is False
+    VaspCode(VASP).write(atoms, tmp_path / "run", "", keep_state=True)
+    assert Incar.from_file(tmp_path / "run/INCAR") == {**settings, "LWAVE": True}
 
 
 def test_missing_potentials_are_named(tmp_path, library):

@@ -12,10 +12,11 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 FAILURES = {
     "structure": "the crystal or its data: other settings and another try give the same",
@@ -74,6 +75,10 @@ class MachineError(_NamedError, RuntimeError):
     """A problem of the machine or its installation, never of a structure; parameters as for ``StudyError``."""
 
     blame = "machine"
+
+
+class OutOfTimeError(MachineError):
+    """A program that did not end before the time of its job is over; parameters as for ``StudyError``."""
 
 
 @contextmanager
@@ -238,7 +243,13 @@ def exit_trouble(code: int, log: str = "") -> tuple[str, str] | None:
     return _of_text(log[-20_000:])
 
 
-def run_program(command: Sequence[str], folder: str | Path, log: str | Path, timeout_s: float | None = None) -> int:
+def run_program(
+    command: Sequence[str],
+    folder: str | Path,
+    log: str | Path,
+    timeout_s: float | None = None,
+    stop: Callable[[], Any] | None = None,
+) -> int:
     """Run a program in a folder, its output in a log file.
 
     Parameters
@@ -247,6 +258,7 @@ def run_program(command: Sequence[str], folder: str | Path, log: str | Path, tim
     folder : where it runs
     log : path of the log file
     timeout_s : seconds after which the program is ended; None: none
+    stop : asks the program to end by itself; called when a tenth of the seconds, at most a quarter of an hour, is left
 
     Returns
     -------
@@ -254,14 +266,16 @@ def run_program(command: Sequence[str], folder: str | Path, log: str | Path, tim
 
     Raises
     ------
+    OutOfTimeError
+        If it does not end in time.
     MachineError
-        If it cannot be started, is killed, does not end in time, or its log shows that the machine failed.
+        If it cannot be started, is killed, or its log shows that the machine failed.
     """
     try:
-        with open(log, "w") as stream:
-            code = subprocess.run(command, cwd=folder, stdout=stream, stderr=stream, timeout=timeout_s).returncode
+        with open(log, "w") as stream, subprocess.Popen(command, cwd=folder, stdout=stream, stderr=stream) as process:
+            code = _wait(process, timeout_s, stop)
     except subprocess.TimeoutExpired as error:
-        raise MachineError(
+        raise OutOfTimeError(
             f"{command[0]} did not end before the time of this job is over", where=str(folder),
             fix="give the job more time, or the program more processes",
         ) from error  # fmt: skip
@@ -275,3 +289,19 @@ def run_program(command: Sequence[str], folder: str | Path, log: str | Path, tim
     if trouble:
         raise MachineError(f"{command[0]}: {trouble[0]}", where=str(folder), fix=f"{trouble[1]}; see {log}")
     return code
+
+
+def _wait(process, timeout_s, stop):
+    """Return the exit code of a process, which is killed if it does not end in time or this one is interrupted."""
+    try:
+        if stop is not None and timeout_s is not None:
+            last_s = min(0.1 * timeout_s, 900.0)
+            try:
+                return process.wait(timeout_s - last_s)
+            except subprocess.TimeoutExpired:
+                stop()
+                return process.wait(last_s)
+        return process.wait(timeout_s)
+    except BaseException:
+        process.kill()
+        raise

@@ -60,7 +60,7 @@ class EspressoCode:
         command`` of the reference settings, and ``tasks``
     """
 
-    kind, log = "espresso", "espresso.pwo"
+    kind, log, stop_file = "espresso", "espresso.pwo", ("work/pwscf.EXIT", "")
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = {
@@ -79,7 +79,7 @@ class EspressoCode:
         """Return the settings and the sha256 of the potentials."""
         return {**self.settings, "potentials": {name: sha256 for name, (_, sha256) in self._potentials(atoms).items()}}
 
-    def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
+    def write(self, atoms: Atoms, folder: Path, remedy: str, keep_state: bool = False) -> None:
         """Write ``espresso.pwi`` and copies of the potentials, so that the folder can be carried."""
         given, potentials = self.settings, self._potentials(atoms)
         for path, _ in potentials.values():
@@ -93,6 +93,9 @@ class EspressoCode:
             "occupations": "smearing", "smearing": "gaussian", "degauss": given["smearing_ev"] / Rydberg,
             "conv_thr": 1e-11 * len(atoms), "electron_maxstep": 200, **_REMEDIES[remedy],
         }  # fmt: skip
+        if keep_state:
+            stopped = (folder / "work/pwscf.restart_scf").exists()
+            input_data |= {"disk_io": "low", "restart_mode": "restart" if stopped else "from_scratch"}
         plain = type(atoms)(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
         names = {symbol: path.name for symbol, (path, _) in potentials.items()}
         with open(folder / "espresso.pwi", "w") as stream:
@@ -158,7 +161,7 @@ def _potential(library, symbol, functional):
 
 def _failure(text, folder):
     """Return why an output holds no result, None if it does."""
-    if "JOB DONE." in text and "convergence NOT achieved" not in text:
+    if "JOB DONE." in text and "!    total energy" in text and "convergence NOT achieved" not in text:
         return None
     error = text[text.find("%%%%%%") :] if "%%%%%%" in text else text[-3000:]
     for failure, signs in _SIGNS.items():

@@ -41,6 +41,7 @@ _REMEDIES: dict[str, dict[str, Any]] = {
 _RUN = '''"""Run GPAW for calculation.json; write results.json."""
 
 import json
+import os
 
 import numpy
 from ase import Atoms
@@ -50,7 +51,18 @@ from gpaw.mpi import world
 with open("calculation.json") as stream:
     given = json.load(stream)
 atoms = Atoms(given["numbers"], positions=given["positions"], cell=given["cell"], pbc=True)
-atoms.calc = GPAW(txt="gpaw.txt", **given["parameters"])
+if os.path.exists("state.gpw"):
+    calculator = GPAW("state.gpw", txt="gpaw.txt")
+else:
+    calculator = GPAW(txt="gpaw.txt", **given["parameters"])
+if given["keep_state"]:
+    for _ in calculator.icalculate(atoms):
+        if world.max_scalar(int(os.path.exists("STOP"))):
+            calculator.write("partial.gpw", "all")
+            if world.rank == 0:
+                os.replace("partial.gpw", "state.gpw")
+            raise SystemExit("stopped, the state is kept in state.gpw")
+atoms.calc = calculator
 forces = atoms.get_forces()
 results = {
     "energy_ev": atoms.get_potential_energy(),
@@ -61,8 +73,6 @@ results = {
 if world.rank == 0:
     with open("results.json.partial", "w") as stream:
         json.dump(results, stream)
-    import os
-
     os.replace("results.json.partial", "results.json")
 '''
 
@@ -81,7 +91,7 @@ class GpawCode:
         If the functional needs libxc and GPAW was installed without it.
     """
 
-    kind, log = "gpaw", "output.txt"
+    kind, log, stop_file = "gpaw", "output.txt", ("STOP", "")
     script = _RUN
 
     def __init__(self, settings: Mapping[str, Any]):
@@ -116,11 +126,11 @@ class GpawCode:
         """Return what decides the numbers besides the crystal."""
         return self.settings
 
-    def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
+    def write(self, atoms: Atoms, folder: Path, remedy: str, keep_state: bool = False) -> None:
         """Write ``calculation.json`` and ``run.py``."""
         document = {
             "numbers": atoms.numbers.tolist(), "cell": atoms.cell.tolist(), "positions": atoms.positions.tolist(),
-            "parameters": self.parameters(atoms, remedy),
+            "parameters": self.parameters(atoms, remedy), "keep_state": keep_state,
         }  # fmt: skip
         (folder / "calculation.json").write_text(json.dumps({**document, **self.further_inputs(atoms)}))
         (folder / "run.py").write_text(self.script)

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from phonoscreen.audit.errors import MachineError, StudyError, run_program
+from phonoscreen.audit.errors import MachineError, OutOfTimeError, StudyError, run_program
 from phonoscreen.audit.names import file_name
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.reference.base import check_results
 from phonoscreen.reference.calculations import Calculation, CalculationStore
+from phonoscreen.reference.interruptions import Interruption, digest_of, note, noted
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,6 +72,8 @@ class Code(Protocol):
     name: str
     log: str
     """Name of the file that takes what the program prints."""
+    stop_file: tuple[str, str]
+    """Name and content of a file that makes the running program end early, with its state kept."""
 
     @property
     def command(self) -> Sequence[str]:
@@ -83,8 +86,14 @@ class Code(Protocol):
     def identity(self, atoms: Atoms) -> Mapping[str, Any]:
         """Return what decides the numbers besides the crystal; neither commands nor remedies."""
 
-    def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
-        """Write the inputs; ``remedy`` is the failure that they must avoid, ``""`` at first."""
+    def write(self, atoms: Atoms, folder: Path, remedy: str, keep_state: bool = False) -> None:
+        """Write the inputs.
+
+        Parameters
+        ----------
+        remedy : the failure that they must avoid, ``""`` at first
+        keep_state : the program keeps its state when it is stopped and goes on from one that is there
+        """
 
     def read(self, folder: Path, atoms: Atoms) -> dict[str, Any]:
         """Return the results of ``Calculation``; ``CalculationError`` says why there are none."""
@@ -177,13 +186,18 @@ class ProgramEngine:
         return calculation
 
     def _run(self, atoms, label, folder):
-        remedy, begin = "", time.time()
+        sha256 = digest_of(self._code.identity(atoms), atoms)
+        earlier = noted(folder, sha256) or Interruption("", 0.0, sha256)
+        remedy, begin = earlier.remedy, time.time() - earlier.seconds
         while True:
             try:
                 results = self._attempt(atoms, folder, remedy, label)
                 seconds = time.time() - begin
                 self._longest_s = max(self._longest_s, seconds)
                 return self._calculation(atoms, label, results, "", {**self._about(folder, seconds), "remedy": remedy})
+            except OutOfTimeError:
+                note(folder, Interruption(remedy, time.time() - begin, sha256))
+                raise
             except CalculationError as error:
                 if not remedy:
                     log.info("%s: %s; tried once more with the remedy for it", label, error.what)
@@ -195,18 +209,38 @@ class ProgramEngine:
                 return self._calculation(atoms, label, {}, error.failure, about)
 
     def _attempt(self, atoms, folder, remedy, label):
-        left_s = self._time_left(label)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self._code.write(atoms, folder, remedy)
+        left_s, stopped = self._time_left(label), []
+        earlier = noted(folder, digest_of(self._code.identity(atoms), atoms))
+        goes_on = earlier is not None and earlier.remedy == remedy
+        if not goes_on:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        name, content = self._code.stop_file
+        (folder / name).unlink(missing_ok=True)
+        self._code.write(atoms, folder, remedy, keep_state=goes_on)
+
+        def stop():
+            stopped.append(True)
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(content)
+
         try:
-            run_program(self._code.command, folder, folder / self._code.log, timeout_s=left_s)
+            run_program(self._code.command, folder, folder / self._code.log, left_s, stop if goes_on else None)
+            return self._read(folder, atoms)
+        except CalculationError as error:
+            if not stopped:
+                raise
+            raise OutOfTimeError(
+                "stopped before the time of this job is over, its state is kept", where=f"{label}, {folder}",
+                fix="run the same command again: it goes on from there",
+            ) from error  # fmt: skip
+        except OutOfTimeError:
+            raise
         except MachineError as error:
             failure = _of_machine(error)
             if failure is None:
                 raise
             raise CalculationError(error.what, failure=failure, where=error.where, fix=error.fix) from error
-        return self._read(folder, atoms)
 
     def _collect(self, atoms, label, folder):
         if not any(path.is_file() and path.name == self._code.log for path in folder.iterdir()):

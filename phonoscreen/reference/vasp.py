@@ -122,7 +122,7 @@ class VaspCode:
         and ``tasks``, the number of MPI processes, which ``{tasks}`` in the command stands for
     """
 
-    kind, log = "vasp", "vasp.log"
+    kind, log, stop_file = "vasp", "vasp.log", ("STOPCAR", "LABORT = .TRUE.\n")
     tags: Mapping[str, str] = {}
     """Of INCAR, besides those of ``incar``."""
 
@@ -154,12 +154,12 @@ class VaspCode:
                 self._potentials[kinds] = hashlib.sha256(text.encode()).hexdigest() if text else None
         return {**self.settings, POTENTIALS: self._potentials[kinds]}
 
-    def write(self, atoms: Atoms, folder: Path, remedy: str) -> None:
-        """Write POSCAR (atoms grouped by element), INCAR, KPOINTS and POTCAR."""
-        given, change = self.settings, _REMEDIES[remedy]
+    def write(self, atoms: Atoms, folder: Path, remedy: str, keep_state: bool = False) -> None:
+        """Write POSCAR (atoms grouped by element), INCAR, KPOINTS, POTCAR. A WAVECAR that is there is the start."""
+        given, change, kept = self.settings, _REMEDIES[remedy], {"LWAVE": ".TRUE."} if keep_state else {}
         grouped = atoms[_grouped(atoms)]
         write(folder / "POSCAR", grouped, format="vasp", direct=True, sort=False)
-        tags = incar(given["cutoff_ev"], given["functional"], given["smearing_ev"], {**change, **self.tags})
+        tags = incar(given["cutoff_ev"], given["functional"], given["smearing_ev"], {**change, **kept, **self.tags})
         (folder / "INCAR").write_text(tags)
         centred = given["k_points"] == "gamma_centred" or remedy == "k_points"
         grid = " ".join(map(str, k_grid(atoms.cell, given["k_spacing_per_angstrom"])))
