@@ -10,14 +10,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import numpy
 import yaml
 from ase import Atoms
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from ase.formula import Formula
 
 from phonoscreen.audit.errors import StudyError
@@ -154,15 +154,9 @@ def build_structure(formula: str, structure_type: str, structure_types: Mapping[
     parts, sites = parse_formula(formula), structure_types[structure_type]["sites"]
     if len(parts) != len(sites):
         raise StudyError(f"{len(parts)} elements, {len(sites)} sites in {structure_type}", where=formula)
-    from ase.spacegroup import crystal
-
-    space_group = int(structure_type.split("-")[0])
-    symbols = [symbol for (symbol, _), positions in zip(parts, sites, strict=True) for _ in positions]
-    basis = [position for positions in sites for position in positions]
-    atoms = crystal(
-        symbols, basis, spacegroup=space_group, setting=2 if space_group == 227 else 1, cellpar=[1, 1, 1, 90, 90, 90],
-        primitive_cell=True,
-    )  # fmt: skip
+    site, cell, scaled = _ideal_cell(structure_type, tuple(tuple(map(tuple, positions)) for positions in sites))
+    numbers = numpy.array([atomic_numbers[symbol] for symbol, _ in parts])[site]
+    atoms = Atoms(numbers=numbers, cell=cell, scaled_positions=scaled, pbc=True)
     expected = formula_of(Atoms([symbol for symbol, n in parts for _ in range(n)]).numbers)
     if formula_of(atoms.numbers) != expected:
         raise StudyError(f"the formula does not have the composition of {structure_type}", where=formula)
@@ -171,3 +165,17 @@ def build_structure(formula: str, structure_type: str, structure_types: Mapping[
     lattice_constant = float(((radii[one] + radii[other]) / numpy.linalg.norm(vectors, axis=1)).max())
     atoms.set_cell(atoms.cell * lattice_constant, scale_atoms=True)
     return Atoms(numbers=atoms.numbers, cell=atoms.cell, scaled_positions=atoms.get_scaled_positions(), pbc=True)
+
+
+@lru_cache(maxsize=64)
+def _ideal_cell(structure_type, sites):
+    """Site of each atom, cell and fractional positions of the primitive cell with a lattice constant of 1 angstrom."""
+    from ase.spacegroup import crystal
+
+    numbers = [1 + place for place, positions in enumerate(sites) for _ in positions]
+    space_group = int(structure_type.split("-")[0])
+    atoms = crystal(
+        numbers, [position for positions in sites for position in positions], spacegroup=space_group,
+        setting=2 if space_group == 227 else 1, cellpar=[1, 1, 1, 90, 90, 90], primitive_cell=True,
+    )  # fmt: skip
+    return atoms.numbers - 1, atoms.cell.array, atoms.get_scaled_positions()

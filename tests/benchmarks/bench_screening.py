@@ -5,10 +5,10 @@
 The structures are drawn from ``resources/screening/screening.parquet``, which has the classes in Table 1's proportion,
 with a probability that grows with the time recorded there: a few stable structures cost as much as all the others. Each
 counts with the inverse of its probability, so that the means are those of the whole table. Settings are those of the
-table, forces those of the published model. Each structure is solved twice in one process, as in a block of the
-screening; the first round pays for imports, compilation and symmetry bases, and the second is counted, to which the
-bases' share of a block of 495 structures is added. Numbers are compared with the recorded rows, or with those that
-``--write`` has kept of another version.
+table, forces those of the published model. Other structures, drawn in the same way, come first and pay for imports and
+compilation, as in a block of the screening; instead of the time of symmetry bases, their share of a block of 495
+structures is counted. Numbers are compared with the recorded rows, or with those that ``--write`` has kept of another
+version.
 """
 
 import argparse
@@ -96,15 +96,16 @@ class Clock:
         self._since = now
 
 
-def draw(table: pandas.DataFrame, count: int) -> pandas.DataFrame:
+def draw(table: pandas.DataFrame, count: int, place: float = 0.5) -> pandas.DataFrame:
     """Return some rows of the table with their ``weight``, which is 1 on average over the table.
 
     The probability of a structure is proportional to its recorded time plus the mean of all: half of it serves the
-    typical structure, half the expensive ones. Systematic drawing over the table sorted by class and time.
+    typical structure, half the expensive ones. Systematic drawing over the table sorted by class and time, at a
+    ``place`` between 0 and 1 in each of ``count`` equal parts.
     """
     ordered = table.sort_values(["class", "seconds", "structure_id"], kind="stable")
     size = ordered["seconds"].to_numpy(float) + table["seconds"].mean()
-    wanted = (numpy.arange(count) + 0.5) * size.sum() / count
+    wanted = (numpy.arange(count) + place) * size.sum() / count
     drawn = ordered.iloc[numpy.searchsorted(size.cumsum(), wanted)]
     share = drawn["seconds"].to_numpy(float) + table["seconds"].mean()
     return drawn.assign(weight=size.mean() / share)
@@ -151,7 +152,7 @@ def report(
     count, weights = len(rows), sample["weight"].to_numpy()
     blocks = table.groupby(numpy.arange(len(table)) // BLOCK)
     bases = blocks.apply(lambda block: block.groupby(["class", "n_supercell_atoms"]).ngroups).mean()
-    clock.seconds[SHARED] += basis * bases / BLOCK * count
+    clock.seconds[SHARED] = basis * bases / BLOCK * count
     seconds = sum(clock.seconds.values()) / count
     print(f"{os.cpu_count()} processors, one thread, {time.strftime('%Y-%m-%d')}; {count} structures, "
           f"{bases:.0f} bases of {basis:.2f} s in a block of {BLOCK}\n")  # fmt: skip
@@ -189,7 +190,7 @@ def main() -> None:
         for place in places:
             clock.watch(part, place)
     with BlockScreening(committee, content, settings, types) as screening:
-        solve_all(screening, sample.assign(weight=1.0), clock)
+        solve_all(screening, draw(table, arguments.structures, 0.0).assign(weight=1.0), clock)
         basis = clock.seconds[SHARED] / (clock.calls[SHARED] / len(PARTS[SHARED]))
         clock.seconds.clear(), clock.calls.clear()
         rows = solve_all(screening, sample, clock)
