@@ -7,10 +7,11 @@ files that are damaged. Each returns what it read, or raises ``StudyError``.
 from pathlib import Path
 
 import numpy
+from ase.data import chemical_symbols
 
 from phonoscreen.formats.control import read_control
 from phonoscreen.formats.displacements import read_born
-from phonoscreen.formats.espresso import RYDBERG_PER_BOHR2, read_espresso
+from phonoscreen.formats.espresso import BOHR_ANGSTROM, RYDBERG_PER_BOHR2, read_espresso
 from phonoscreen.formats.force_constants import read_second_order, read_third_order
 from phonoscreen.formats.phonopy import read_second_hdf5, read_third_hdf5, write_second_hdf5, write_third_hdf5
 from phonoscreen.formats.shengbte import write_directory
@@ -37,7 +38,7 @@ def write_examples(folder):
     folder = Path(folder)
     write_directory(CRYSTAL, SECOND, THIRD, folder, mesh=(4, 4, 4), temperature_k=300, born=BORN, epsilon=EPSILON)
     write_born(folder / "BORN", EPSILON, BORN)
-    write_espresso(folder / "espresso.ifc2", SECOND, CRYSTAL.numbers)
+    write_espresso(folder / "espresso.ifc2", SECOND, CRYSTAL)
     write_second_hdf5(SECOND, folder / "fc2.hdf5")
     write_third_hdf5(THIRD, REPETITIONS, folder / "fc3.hdf5")
 
@@ -48,11 +49,13 @@ def write_born(path, epsilon, born):
     path.write_text("\n".join(["14.400", *rows]) + "\n")
 
 
-def write_espresso(path, second, numbers):
-    """As q2r.x writes: lattice vector of the first atom, Rydberg atomic units."""
-    n, grid = len(numbers), second.repetitions
-    lines = [f"{n} {n} 0 10.0 0 0 0 0 0", "0 .5 .5", ".5 0 .5", ".5 .5 0"]
-    lines += [f"{k + 1} 'X{k} ' 20000.0" for k in range(n)] + [f"{k + 1} {k + 1} 0.0 0.0 0.0" for k in range(n)]
+def write_espresso(path, second, crystal):
+    """As q2r.x writes: lattice vectors and places over celldm(1), lattice vector of the first atom, Rydberg units."""
+    n, grid, alat = len(crystal.numbers), second.repetitions, 10 * BOHR_ANGSTROM
+    lines = [f"{n} {n} 0 10.0 0 0 0 0 0", *(" ".join(f"{x:.9f}" for x in row) for row in crystal.cell / alat)]
+    lines += [f"{k + 1} '{chemical_symbols[z]} ' 20000.0" for k, z in enumerate(crystal.numbers)]
+    places = crystal.scaled_positions @ crystal.cell / alat
+    lines += [f"{k + 1} {k + 1} {x:.9f} {y:.9f} {z:.9f}" for k, (x, y, z) in enumerate(places)]
     lines += ["F", " ".join(map(str, grid))]
     for i, j, a, b in numpy.ndindex(3, 3, n, n):
         lines.append(f"{i + 1} {j + 1} {a + 1} {b + 1}")

@@ -4,6 +4,7 @@ import argparse
 import lzma
 import shutil
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy
@@ -12,7 +13,7 @@ import pytest
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.commands import bte as cli
 from phonoscreen.formats.control import read_control
-from phonoscreen.formats.espresso import BOHR_ANGSTROM, read_espresso
+from phonoscreen.formats.espresso import BOHR_ANGSTROM, check_espresso_crystal, read_espresso
 from phonoscreen.formats.force_constants import write_third_order
 from phonoscreen.formats.shengbte import read_force_constants, write_directory
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
@@ -146,7 +147,7 @@ def test_control_takes_every_form_of_fortran_namelists(tmp_path):
 
 def test_espresso_force_constants_give_the_same_phonons(cubic, folder, tmp_path):
     crystal, second, _ = cubic
-    write_espresso(folder / "espresso.ifc2", second, crystal.numbers)
+    write_espresso(folder / "espresso.ifc2", second, crystal)
     found, alat = read_espresso(folder / "espresso.ifc2", 2, (3, 3, 3))
     assert found.values == pytest.approx(second.values, abs=1e-9)
     assert alat == pytest.approx(10 * BOHR_ANGSTROM)
@@ -158,6 +159,14 @@ def test_espresso_force_constants_give_the_same_phonons(cubic, folder, tmp_path)
     assert ours == pytest.approx(theirs, rel=1e-4)
     with pytest.raises(StudyError, match="grid"):
         read_espresso(folder / "espresso.ifc2", 2, (2, 3, 3))
+    check_espresso_crystal(folder / "espresso.ifc2", replace(crystal, scaled_positions=crystal.scaled_positions - 0.1))
+    for wrong, message in (
+        ({"cell": 1.01 * crystal.cell}, "differ from those of CONTROL by 0.99 %"),
+        ({"numbers": crystal.numbers[::-1]}, "atom 1 of .* is Mg .*, that of CONTROL is Cl"),
+        ({"scaled_positions": numpy.array([[0, 0, 0], [0.51, 0.5, 0.5]])}, "atom 2 of .*0.04 A away"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            check_espresso_crystal(folder / "espresso.ifc2", replace(crystal, **wrong))
     text = (folder / "espresso.ifc2").read_text()
     (folder / "espresso.ifc2").write_text(text[: len(text) // 2])
     with pytest.raises(StudyError, match="cut"):

@@ -16,12 +16,12 @@ from phonoscreen.formats.displacements import read_born
 from phonoscreen.formats.force_constants import write_second_order, write_third_order
 from phonoscreen.formats.phono3py import to_phono3py
 from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
-from phonoscreen.formats.shengbte import write_directory
+from phonoscreen.formats.shengbte import write_control, write_directory
 from phonoscreen.stages.other_solvers import read_conductivity
 from phonoscreen.transport.isotopes import isotope_doubts, mass_variances
 from tests.shengbte_files import BORN, EPSILON, write_born
 from tests.test_bte_files import run_command
-from tests.transport_models import rocksalt
+from tests.transport_models import half_heusler, rocksalt
 
 MESH = ("--grid", 3, 3, 3, "--threads", 1, "--quiet")
 
@@ -120,6 +120,59 @@ def test_third_order_constants_with_triplets_missing_or_listed_twice_are_refused
     path.write_text("\n\n".join([f"{len(blocks):5d}", *blocks]) + "\n")
     assert run_command(folder, *MESH) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("factor", "word"), [(0.0, "small"), (0.011, "small"), (100.0, "large")])
+def test_third_order_constants_of_no_crystal_are_refused(folder, cubic, capsys, factor, word):
+    """All-zero constants gave the conductivity of isotopes alone; 0.011 is Ry/bohr^3 taken for eV/A^3."""
+    crystal, _, third = cubic
+    write_third_order(replace(third, values=factor * third.values), crystal.cell, folder / "FORCE_CONSTANTS_3RD")
+    assert run_command(folder, *MESH) == 2
+    assert f"too {word} for any crystal" in capsys.readouterr().err and not list(folder.glob("BTE.*"))
+
+
+@pytest.mark.parametrize(("change", "said"), [(1.01, "0.99"), (0.998, "0.2")])
+def test_another_lattice_constant_than_that_of_the_third_order_is_refused(folder, change, said):
+    """1 % gave 57.9 instead of 58.4 W/m/K without a word; the rounding of either file is no difference."""
+    path = folder / "CONTROL"
+    text = path.read_text()
+    path.write_text(text.replace("lfactor=0.1", "lfactor=0.10003"))
+    read_folder(folder)
+    path.write_text(text.replace("lfactor=0.1", f"lfactor={0.1 * change}"))
+    with pytest.raises(StudyError, match=f"differ from those of the cell by {said} %"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1], [2, 1, 0], [1, 2, 0]])
+def test_another_order_of_the_atoms_than_that_of_the_constants_is_refused(tmp_path, order):
+    """Three sites of one kind of symmetry: only the places of the neighbours tell the atoms apart."""
+    crystal, second, third = half_heusler(repetitions=(3, 3, 3))
+    other = replace(crystal, numbers=crystal.numbers[order], masses=crystal.masses[order],
+                    scaled_positions=crystal.scaled_positions[order])  # fmt: skip
+    write_directory(crystal, second, third, tmp_path, mesh=(3, 3, 3), temperature_k=300)
+    line = next(line for line in read_folder(tmp_path).choices if line.startswith("symmetry: F-43m"))
+    assert float(line.split()[-2]) < 1e-6
+    write_control(other, tmp_path / "CONTROL", repetitions=(3, 3, 3), mesh=(3, 3, 3))
+    with pytest.raises(StudyError, match="not for this order of atoms"):
+        read_folder(tmp_path)
+
+
+def test_constants_that_nobody_made_symmetric_are_read(folder, cubic):
+    """Noise of 3 % of the largest constants, as of forces without any symmetry."""
+    crystal, second, third = cubic
+    noise = numpy.random.default_rng(3).normal(size=third.values.shape)
+    noisy = third.values + 0.03 * numpy.abs(third.values).max() * noise / 3
+    symmetric = _over_permutations(replace(third, values=noisy))
+    write_third_order(symmetric, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
+    line = next(line for line in read_folder(folder).choices if line.startswith("symmetry:"))
+    assert 1 < float(line.split()[-2]) < 10
+
+
+def _over_permutations(third):
+    """Constants averaged over the exchange of the second and third atom, which every reader asks for."""
+    places = {tuple(row): k for k, row in enumerate(numpy.hstack([third.atoms, third.cells.reshape(-1, 6)]).tolist())}
+    other = [places[a, c, b, *y, *x] for (a, b, c), (x, y) in zip(third.atoms.tolist(), third.cells.tolist())]
+    return replace(third, values=0.5 * (third.values + third.values[other].swapaxes(2, 3)))
 
 
 @pytest.mark.parametrize("scell", ["3 2 4", "4 2 3", "2 3 4"])

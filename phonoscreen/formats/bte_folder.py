@@ -12,6 +12,7 @@ from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.crystal.masses import describe_masses
 from phonoscreen.crystal.mesh import automatic_mesh
 from phonoscreen.crystal.sizes import check_size
+from phonoscreen.force_constants.invariance import check_invariance
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.phonons.dynamical_matrix import LatticeSum
 from phonoscreen.phonons.long_range import EwaldCorrection, GonzeCorrection, WangCorrection
@@ -120,6 +121,7 @@ def read_folder(folder: str | Path, request: Request | None = None) -> Problem:
             fix="name a folder with the input files of ShengBTE or phono3py, or with POSCAR and force constants",
         )  # fmt: skip
     check_crystal(problem.crystal)
+    problem.choices.append("symmetry: " + check_invariance(problem.crystal, problem.second, problem.third))
     if problem.settings.isotopes and problem.settings.mass_variances is None:
         problem.warnings += isotope_doubts(problem.crystal.numbers, problem.crystal.masses)
     problem.choices.append("masses: " + describe_masses(problem.crystal.numbers, problem.crystal.masses))

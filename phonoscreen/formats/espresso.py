@@ -6,26 +6,37 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy
+from ase.data import atomic_numbers, chemical_symbols
 from scipy import constants
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import SecondOrder
+from phonoscreen.formats.force_constants import LARGEST_STRAIN
 from phonoscreen.formats.number_files import check_magnitude, read_ascii
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from phonoscreen.crystal.constants import Crystal
 
 RYDBERG_PER_BOHR2 = (
     constants.value("Rydberg constant times hc in eV") / (constants.value("Bohr radius") / constants.angstrom) ** 2
 )
 BOHR_ANGSTROM = constants.value("Bohr radius") / constants.angstrom
 
+_CUBIC = {1: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], 2: [[-0.5, 0, 0.5], [0, 0.5, 0.5], [-0.5, 0.5, 0]],
+          3: [[0.5, 0.5, 0.5], [-0.5, 0.5, 0.5], [-0.5, -0.5, 0.5]]}  # fmt: skip
+"""Lattice vectors over celldm(1) where the file names a cubic lattice (ibrav) and does not list them."""
+
+LARGEST_SHIFT_ANGSTROM = 0.02
+"""Largest distance of an atom of CONTROL from its place in the file, the origin apart."""
+
 
 def read_espresso(path: str | Path, n_atoms: int, repetitions: Iterable[int]) -> tuple[SecondOrder, float]:
     """Read the interatomic force constants that q2r.x of Quantum ESPRESSO writes.
 
-    The header's cell, positions, masses and charges are skipped: CONTROL gives them, as ShengBTE expects. The acoustic
-    sum rule is imposed on the atoms' own constants.
+    The header's cell, positions, masses and charges are skipped: CONTROL gives them, as ShengBTE expects, and
+    ``check_espresso_crystal`` compares them. The acoustic sum rule is imposed on the atoms' own constants.
 
     Parameters
     ----------
@@ -76,6 +87,56 @@ def read_espresso(path: str | Path, n_atoms: int, repetitions: Iterable[int]) ->
     own = numpy.arange(n_atoms)
     values[own, own] -= values.sum(axis=1)
     return SecondOrder(grid, values), alat
+
+
+def check_espresso_crystal(path: str | Path, crystal: Crystal) -> None:
+    """Refuse a crystal that is not the one in the header of a file that ``read_espresso`` accepts.
+
+    Lattice vectors are compared where the file lists them or names a cubic lattice, elements where their names are
+    chemical symbols.
+
+    Parameters
+    ----------
+    path : text file, perhaps compressed
+    crystal : ``Crystal``, its atoms as many as the file's
+
+    Raises
+    ------
+    StudyError
+        If lattice vectors, places or elements differ.
+    """
+    lines, n = read_ascii(path).splitlines(), len(crystal.numbers)
+    n_types, ibrav = int(lines[0].split()[0]), int(lines[0].split()[2])
+    alat, at = float(lines[0].split()[3]) * BOHR_ANGSTROM, 1 + (3 if ibrav == 0 else 0)
+    fix = "make lfactor, lattvec, types and positions of CONTROL those of the file"
+    try:
+        listed = (
+            [[float(word) for word in line.split()[:3]] for line in lines[1:4]] if ibrav == 0 else _CUBIC.get(ibrav)
+        )
+        names = [line.split("'")[1].strip() for line in lines[at : at + n_types]]
+        rows = numpy.array([line.split()[:5] for line in lines[at + n_types : at + n_types + n]], float)
+        kinds = [names[int(row[1]) - 1] for row in rows]
+    except (IndexError, ValueError) as error:
+        raise StudyError(f"the header of {path} cannot be read: {error}", where="transport",
+                         fix="write it again with q2r.x") from None  # fmt: skip
+    if listed is not None:
+        own = alat * numpy.array(listed, float)
+        strain = numpy.linalg.norm(numpy.linalg.inv(crystal.cell) @ own - numpy.eye(3), ord=2)
+        if own.shape != (3, 3) or strain > LARGEST_STRAIN:
+            raise StudyError(f"the lattice vectors of {path} differ from those of CONTROL by {100 * strain:.2g} %",
+                             where="transport", fix=fix)  # fmt: skip
+    places = alat * rows[:, 2:5] @ numpy.linalg.inv(crystal.cell) - crystal.scaled_positions
+    shift = places - places[0]
+    distance = numpy.linalg.norm((shift - numpy.rint(shift)) @ crystal.cell, axis=1)
+    other = [name.capitalize() in atomic_numbers and atomic_numbers[name.capitalize()] != number
+             for name, number in zip(kinds, crystal.numbers.tolist(), strict=True)]  # fmt: skip
+    for k in range(n):
+        if distance[k] > LARGEST_SHIFT_ANGSTROM or other[k]:
+            raise StudyError(
+                f"atom {k + 1} of {path} is {kinds[k]} at {' '.join(f'{x:.4f}' for x in rows[k, 2:5])} (units of "
+                f"celldm(1)), that of CONTROL is {chemical_symbols[crystal.numbers[k]]}, {distance[k]:.2f} A away",
+                where="transport", fix=fix,
+            )  # fmt: skip
 
 
 def _table(path, lines, start, n_atoms, total):

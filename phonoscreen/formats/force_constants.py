@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LARGEST_CELL = 1000
 """Lattice vectors beyond this many cells are no neighbours."""
 
+LARGEST_STRAIN = 1e-3
+"""Largest difference of the cell from the lattice vectors in a file: some ten times the rounding of either."""
+
 
 def phonopy_order(n_atoms: int, repetitions: Sequence[int]) -> NDArray:
     """Index in this project's supercell of each atom of phonopy's and ShengBTE's supercell.
@@ -168,7 +171,7 @@ def read_third_order(path: str | Path, cell: NDArray, n_atoms: int | None = None
     Raises
     ------
     StudyError
-        If the file is cut, holds values that are not finite, or a vector in it is not a lattice vector of the cell.
+        If the file is cut, holds values that are not finite, or lattice vectors that are not those of the cell.
     """
     numbers, text = read_numbers(path)
     n = _counts(path, text)[0]
@@ -186,6 +189,7 @@ def read_third_order(path: str | Path, cell: NDArray, n_atoms: int | None = None
         raise StudyError(f"{path}: block {wrong + 1} holds a vector that is not a lattice vector of the cell",
                          where=_at(path, text, 2 + wrong * 118),
                          fix="give the cell that the file was made for (lattvec and lfactor of CONTROL)")  # fmt: skip
+    _check_cell(path, table[:, 1:7].reshape(-1, 3), cells.reshape(-1, 3), cell)
     atoms = _indices(path, text, table[:, 7:10], n_atoms or 10**6, 8, 118, "atom")
     _, first, of = numpy.unique(numpy.hstack([atoms, cells.reshape(n, 6)]), axis=0, return_index=True,
                                 return_inverse=True)  # fmt: skip
@@ -203,6 +207,19 @@ def read_third_order(path: str | Path, cell: NDArray, n_atoms: int | None = None
         raise StudyError(f"{path}: block {wrong + 1} lists an element twice and lacks another",
                          where=_at(path, text, 1 + wrong * 118), fix="write it again")  # fmt: skip
     return ThirdOrder(atoms=atoms, cells=cells.astype(int), values=values)
+
+
+def _check_cell(path, vectors, cells, cell):
+    """Refuse a cell that is not the one whose lattice vectors a file holds, up to the rounding of both."""
+    change = numpy.linalg.lstsq(cells, vectors - cells @ cell, rcond=None)[0]
+    strain = numpy.linalg.norm(numpy.linalg.inv(cell) @ change, ord=2)
+    if strain > LARGEST_STRAIN:
+        own, given = ([f"{length:.5g}" for length in numpy.linalg.norm(x, axis=1)] for x in (cell + change, cell))
+        raise StudyError(
+            f"{path} holds multiples of lattice vectors that differ from those of the cell by {100 * strain:.2g} %: "
+            f"lengths {', '.join(own)} A, in the cell {', '.join(given)} A", where="transport",
+            fix="give the cell that the file was made for (lattvec and lfactor of CONTROL), with five digits or more",
+        )  # fmt: skip
 
 
 def read_header(path: str | Path) -> list[int]:

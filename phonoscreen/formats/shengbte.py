@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.masses import standard_masses
-from phonoscreen.formats.espresso import read_espresso
+from phonoscreen.formats.espresso import check_espresso_crystal, read_espresso
 from phonoscreen.formats.force_constants import (
     exchange_asymmetry,
     read_second_order,
@@ -45,7 +45,9 @@ def read_force_constants(folder: str | Path, control: Control) -> tuple[SecondOr
     folder = Path(folder)
     n, alat = len(control.crystal.numbers), None
     if control.flags["espresso"]:
-        second, alat = read_espresso(existing(folder, "espresso.ifc2"), n, control.repetitions)
+        path = existing(folder, "espresso.ifc2")
+        second, alat = read_espresso(path, n, control.repetitions)
+        check_espresso_crystal(path, control.crystal)
     else:
         path = existing(folder, "FORCE_CONSTANTS_2ND")
         second = read_second_order(path, n, control.repetitions)

@@ -23,6 +23,7 @@ from phonoscreen.transport.coherence import coherence_conductivity
 from phonoscreen.transport.isotopes import isotope_rates, mass_variances
 from phonoscreen.transport.mesh_error import MeshError, coarser_meshes, estimate
 from phonoscreen.transport.scattering import ThreePhononRates, three_phonon_rates
+from phonoscreen.transport.third_order import check_anharmonicity
 
 SHORTEST_ANGSTROM, LONGEST_ANGSTROM = 0.5, 1000.0
 """Lattice vectors of crystals lie between these."""
@@ -143,6 +144,7 @@ def solve(
     """
     settings = settings or Settings()
     modes = _modes(crystal, second, mesh, settings, correction)
+    check_anharmonicity(crystal, second.values, third.values)
     rates = three_phonon_rates(
         crystal, third, modes, settings.temperatures_k, scalebroad=settings.scalebroad,
         reduce=settings.degeneracy == "sets", transfer=settings.full_solution, memory_gib=settings.memory_gib,

@@ -222,3 +222,30 @@ def _check_complete(atoms, values, n_atoms, tolerance=0.2):
             f"their norms sum to values {change[worst]:.3g} eV/A^3 apart, of {norms.max():.3g}", where="transport",
             fix="list the triplets of every atom of the primitive cell, and every permutation of each",
         )  # fmt: skip
+
+
+SMALLEST_ANHARMONICITY, LARGEST_ANHARMONICITY = 0.1, 100.0
+"""Largest third-order constant times the distance of atoms over the largest second-order one; 235 compounds of the
+laptop study have 0.8 to 12. It cannot vanish: the bonds of a crystal that is turned keep their energy."""
+
+
+def check_anharmonicity(crystal: Crystal, second: NDArray, third: NDArray) -> None:
+    """Raise StudyError if third-order constants are too small or too large to be those of a crystal.
+
+    Without them isotopes alone scatter, and the conductivity looks like a result.
+
+    Parameters
+    ----------
+    crystal : ``phonoscreen.crystal.constants.Crystal``
+    second, third : arrays of force constants of any shape, eV/angstrom^2 and eV/angstrom^3
+    """
+    distance = (crystal.volume / len(crystal.numbers)) ** (1 / 3)
+    largest = [float(numpy.abs(values).max(initial=0.0)) for values in (second, third)]
+    ratio = largest[1] * distance / max(largest[0], 1e-300)
+    if ratio < SMALLEST_ANHARMONICITY or ratio > LARGEST_ANHARMONICITY:  # what is not finite is refused elsewhere
+        raise StudyError(
+            f"the largest third-order force constant is {largest[1]:.3g} eV/A^3 beside {largest[0]:.3g} eV/A^2 of the "
+            f"second order and {distance:.3g} A between atoms: too {'small' if ratio < 1 else 'large'} for any crystal",
+            where="transport", fix="check the unit and the fit of the third order; for harmonic properties alone give "
+            "onlyharmonic=.TRUE. in CONTROL",
+        )  # fmt: skip

@@ -58,14 +58,16 @@ def espresso_file(folder):
     from tests.test_bte_files import write_espresso
 
     crystal, second, _ = rocksalt()
-    write_espresso(folder / "espresso.ifc2", second, crystal.numbers)
+    write_espresso(folder / "espresso.ifc2", second, crystal)
 
 
 @target(espresso_file)
 def espresso(folder):
-    from phonoscreen.formats.espresso import read_espresso
+    from phonoscreen.formats.espresso import check_espresso_crystal, read_espresso
 
-    return read_espresso(folder / "espresso.ifc2", 2, REPETITIONS)
+    found = read_espresso(folder / "espresso.ifc2", 2, REPETITIONS)
+    check_espresso_crystal(folder / "espresso.ifc2", rocksalt()[0])
+    return found
 
 
 def hdf5_files(folder):
