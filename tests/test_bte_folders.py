@@ -17,6 +17,7 @@ from phonoscreen.formats.force_constants import write_second_order, write_third_
 from phonoscreen.formats.phono3py import to_phono3py
 from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
 from phonoscreen.formats.shengbte import write_control, write_directory
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
 from phonoscreen.stages.other_solvers import read_conductivity
 from phonoscreen.transport.isotopes import isotope_doubts, mass_variances
 from tests.shengbte_files import BORN, EPSILON, write_born
@@ -158,10 +159,15 @@ def test_another_order_of_the_atoms_than_that_of_the_constants_is_refused(tmp_pa
 
 
 def test_constants_that_nobody_made_symmetric_are_read(folder, cubic):
-    """Noise of 3 % of the largest constants, as of forces without any symmetry."""
+    """Noise of a hundredth of the largest constants, as of forces without any symmetry."""
     crystal, second, third = cubic
-    noise = numpy.random.default_rng(3).normal(size=third.values.shape)
-    noisy = third.values + 0.03 * numpy.abs(third.values).max() * noise / 3
+    draw = numpy.random.default_rng(3)
+    uneven = second.values + 0.01 * numpy.abs(second.values).max() * draw.uniform(-1, 1, second.values.shape)
+    write_second_order(replace(second, values=uneven), folder / "FORCE_CONSTANTS_2ND")
+    matrix = DynamicalMatrix(crystal, read_folder(folder).second)(numpy.array([[0.1, 0.2, 0.3]]))[0][0]
+    assert numpy.allclose(matrix, matrix.conj().T)
+    noise = draw.normal(size=third.values.shape)
+    noisy = third.values + 0.005 * numpy.abs(third.values).max() * noise
     symmetric = _over_permutations(replace(third, values=noisy))
     write_third_order(symmetric, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
     line = next(line for line in read_folder(folder).choices if line.startswith("symmetry:"))

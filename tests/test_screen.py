@@ -178,6 +178,16 @@ def test_requests_that_cannot_be_met_are_refused(arguments, message, tmp_path, m
     assert not (tmp_path / "screen").exists()
 
 
+def test_a_space_group_names_a_structure_type_where_one_alone_has_the_counts():
+    types = yaml.safe_load(shipped("resources/prototypes.yaml").read_text())["structure_types"]
+    given = ["NaCl:Fm3m", "NaCl:225", "NaCl:F m -3 m", "ZnS:F-43m", "C:Fd-3m", "Cu3Au:Pm-3m", "NaCl:P1", "NaCl:Fx"]
+    found, _ = read_candidates(given, types)
+    assert [one.source_id for one in found[:5]] == ["NaCl:225-AB"] * 3 + ["ZnS:216-AB", "C:227-A"]
+    assert [bool(one.problem) for one in found] == 5 * [False] + 3 * [True]
+    assert "2 structure types of space group 221" in found[5].problem and "221-AB3-ReO3" in found[5].problem
+    assert "0 structure types of space group 1" in found[6].problem and "unknown structure type" in found[7].problem
+
+
 def test_formulas_stand_on_the_sites_of_their_structure_type(tmp_path):
     types = yaml.safe_load(shipped("resources/prototypes.yaml").read_text())["structure_types"]
     (tmp_path / "list").write_text("# salts\nNaCl\n KCl : 221-AB # the other type\n\nnonsense\nNaCl:magic\n")

@@ -187,6 +187,13 @@ def test_the_origin_of_a_space_group_is_that_of_its_name_or_of_the_operations(na
         assert sorted(atoms.get_all_distances(mic=True)[0])[1] == pytest.approx(3.57 * 3**0.5 / 4, abs=1e-3)
 
 
+@pytest.mark.parametrize("name", ["Fm3m", "F m 3 m", "FM-3M", "fm-3m", "F M -3 M", "F_m_3_m", "F m {bar 3} m"])
+def test_old_and_odd_spellings_of_a_space_group_are_understood(name):
+    group = "_symmetry_space_group_name_H-M 'F m -3 m'\n_symmetry_Int_Tables_number 225\n"
+    (atoms,) = read_text(SALT.replace(group, f"_symmetry_space_group_name_H-M '{name}'\n"), "cif")
+    assert len(atoms) == 8 and classify(atoms, 0.01).prototype == "225-AB"
+
+
 def test_a_hall_symbol_alone_is_the_space_group():
     """It was read over: rocksalt became caesium chloride in the same cell, two atoms for eight, without a word."""
     group = "_symmetry_space_group_name_H-M 'F m -3 m'\n_symmetry_Int_Tables_number 225\n"

@@ -5,10 +5,12 @@ import json
 
 import numpy
 import pytest
+import spglib
 from hypothesis import HealthCheck, given, settings, strategies
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.names import problem_of_id
+from phonoscreen.crystal.space_group_names import standard_symbol
 from phonoscreen.structures.optimade import conditions, optimade_ids, optimade_record
 from phonoscreen.structures.oqmd import oqmd_ids, oqmd_ids_first, oqmd_record
 from phonoscreen.structures.pages import Series, fetch_series, parse_page
@@ -128,8 +130,23 @@ def test_space_groups_are_known_by_number_and_symbol():
         for text in (number, str(number), symbol_of(number), f"{symbol_of(number)} ({number})"):
             assert space_group_number(text) == number, text
     assert space_group_number("P6_3mc") == 186 and space_group_number("P2_1/c") == 14
-    for text in (None, True, 0, 231, "", "Fm3", "x" * 10**6, [225], 225.0):
+    for text in (None, True, 0, 231, "", "Fm4", "F43m", "cubic", "x" * 10**6, [225], 225.0):
         assert space_group_number(text) is None
+
+
+def test_space_groups_are_known_by_old_and_odd_spellings():
+    spellings = {225: ("Fm3m", "F m 3 m", "FM-3M", "fm-3m", "F m \\bar{3} m", "Fm3\u0305m", "F m -3m", "Fm-3m:1"),
+                 227: ("Fd3m", "F d -3 m :2", "F d 3 m"), 205: ("Pa3",), 202: ("Fm3",), 230: ("I a 3 d",),
+                 14: ("P2(1)/c", "P121/c1", "p 1 21/c 1"), 194: ("P6(3)/mmc",), 64: ("Cmca",), 160: ("R3m",),
+                 229: ("Im3m",), 215: ("P-43m",), 196: ("F23",)}  # fmt: skip
+    for number, texts in spellings.items():
+        for text in texts:
+            assert space_group_number(text) == number, text
+    settings = [spglib.get_spacegroup_type(hall) for hall in range(1, 531)]
+    for kind in settings:  # no symbol of any setting is taken for one of another group
+        for text in (kind.international_short, kind.international.split("=")[0], kind.international_full):
+            symbol = standard_symbol(text)
+            assert symbol is None or space_group_number(symbol) == kind.number, text
 
 
 def test_partly_occupied_sites_of_a_service_are_refused():

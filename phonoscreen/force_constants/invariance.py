@@ -59,7 +59,7 @@ def check_invariance(crystal: Crystal, second: SecondOrder | LatticeSum, third: 
                 "lattvec, types and positions)",
             )  # fmt: skip
     worst = max(changes.values())
-    return f"{symmetry.space_group.symbol} changes the force constants by {100 * worst:.1g} %"
+    return f"{symmetry.space_group.symbol} changes the force constants by {100 * worst:.2g} %"
 
 
 def generators(symmetry: CrystalSymmetry, kept: Sequence[int]) -> list[int]:

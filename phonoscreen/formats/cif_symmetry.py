@@ -18,6 +18,7 @@ from ase.spacegroup import Spacegroup
 from ase.spacegroup.spacegroup import SpacegroupError, spacegroup_from_data
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.space_group_names import standard_symbol
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -177,10 +178,11 @@ def _not_understood(block):
 
 
 def _by_name(name):
-    """Return the group of a Hermann-Mauguin symbol, full or short (``P 1 21/c 1``), None if it is not understood."""
+    """Return the group of a Hermann-Mauguin symbol, full, short or old (``P 1 21/c 1``, ``Fm3m``), None if of none."""
     words = name.replace("_", "").split()
     short = [word for word in words if word != "1"]
-    for text in dict.fromkeys((" ".join(words), " ".join(short if len(words) == 4 else words))):
+    texts = (" ".join(words), " ".join(short if len(words) == 4 else words), standard_symbol(name))
+    for text in dict.fromkeys(filter(None, texts)):
         try:
             return Spacegroup(text)
         except (SpacegroupError, ValueError, KeyError, IndexError):

@@ -23,14 +23,12 @@ from phonoscreen.formats.force_constants import (
     write_second_order,
     write_third_order,
 )
+from phonoscreen.phonons.dynamical_matrix import LARGEST_ASYMMETRY
 from phonoscreen.transport.isotopes import mass_variances
 
 if TYPE_CHECKING:
     from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
     from phonoscreen.formats.control import Control
-
-LARGEST_ASYMMETRY = 0.1
-"""Above the noise of constants that nobody made symmetric (a few hundredths), below any other supercell's (0.25)."""
 
 
 def read_force_constants(folder: str | Path, control: Control) -> tuple[SecondOrder, ThirdOrder | None, float | None]:

@@ -23,6 +23,13 @@ ZERO_THZ = 1e-4
 """A frequency below this is that of no oscillation: left out of every sum, like the acoustic modes at Gamma."""
 
 
+LARGEST_ASYMMETRY = 0.1
+"""Largest change of a second-order constant when its two atoms are exchanged, over the largest constant.
+
+Above the noise of constants that nobody made symmetric (up to a few hundredths), below that of any other supercell
+(0.25). The dynamical matrix takes the mean of both."""
+
+
 @dataclass
 class LatticeSum:
     """Second-order force constants by lattice vector: the form that every supercell and file format reduces to.
@@ -73,7 +80,7 @@ class LatticeSum:
         opposite = cell_index(-cells, repetitions)
         by_cell = values.reshape(n, total, n, 3, 3)
         change = numpy.abs(by_cell - by_cell[:, opposite].transpose(2, 1, 0, 4, 3)).max()
-        if change > 1e-3 * numpy.abs(values).max():
+        if change > LARGEST_ASYMMETRY * numpy.abs(values).max():
             raise StudyError(
                 f"second-order force constants change by {change:.2e} eV/A^2 when the two atoms are exchanged",
                 where="phonons", fix="symmetrise them, or check the order of the supercell's atoms",

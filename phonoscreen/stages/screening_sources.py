@@ -14,6 +14,7 @@ from phonoscreen.stages.label_library import starting_structure
 from phonoscreen.structures.candidate import Candidate
 from phonoscreen.structures.formulas import formula_of, parse_formula
 from phonoscreen.structures.sources import candidates_of_files
+from phonoscreen.structures.space_groups import space_group_number
 from phonoscreen.structures.substitution import site_counts
 
 NAMES = {
@@ -111,6 +112,7 @@ def _of_formula(text, structure_types, structure_type):
     named = named or structure_type or ""
     kind = NAMES.get(named.lower().replace(" ", "-").replace("_", "-"), named)
     try:
+        kind = _of_space_group(kind, formula, structure_types)
         if not kind:
             raise StudyError("no structure type", fix="write NaCl:rocksalt, or give --structure-type")
         if kind not in structure_types:
@@ -122,6 +124,21 @@ def _of_formula(text, structure_types, structure_type):
         atoms, problem, shown = None, str(error), formula
     name = harmless_id(f"{formula.lower()}-{kind.split('-')[0]}" if kind in structure_types else text)
     return Candidate(name, "formula", f"{formula}:{kind}", shown, atoms, problem=problem), None
+
+
+def _of_space_group(kind, formula, structure_types):
+    """Return the one structure type that a space group and the counts of a formula leave, else what was given."""
+    number = None if kind in structure_types else space_group_number(kind)
+    if number is None:
+        return kind
+    counts = sorted(count for _, count in parse_formula(formula))
+    left = [one for one in structure_types if one.split("-")[0] == str(number) and sorted(site_counts(one)) == counts]
+    if len(left) != 1:
+        raise StudyError(
+            f"{len(left)} structure types of space group {number} have the counts of {formula}",
+            fix=f"use one of {', '.join(left or structure_types)}",
+        )
+    return left[0]
 
 
 def starting_crystal(formula: str, structure_type: str, structure_types: Mapping[str, Any]) -> Atoms:

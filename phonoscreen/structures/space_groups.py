@@ -9,6 +9,8 @@ from typing import Any
 import spglib
 from ase import Atoms
 
+from phonoscreen.crystal.space_group_names import standard_symbol
+
 TRIED_ANGSTROM = (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2)
 """Tolerances at which a space group that somebody else found is looked for."""
 
@@ -37,7 +39,7 @@ def space_group_number(value: Any) -> int | None:
 
     Parameters
     ----------
-    value : such as ``225``, ``"225"``, ``"Fm-3m"``, ``"P6_3mc"``, ``"Fm-3m (225)"``
+    value : such as ``225``, ``"225"``, ``"Fm-3m"``, ``"P6_3mc"``, ``"Fm-3m (225)"``, ``"Fm3m"``, ``"F d -3 m :2"``
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
@@ -45,7 +47,7 @@ def space_group_number(value: Any) -> int | None:
     number = re.fullmatch(r"(?:.*\()?(\d{1,3})\)?", text)
     if number:
         return int(number[1]) if 1 <= int(number[1]) <= 230 else None
-    return _numbers().get(text)
+    return _numbers().get(text) or _numbers().get(standard_symbol(text.split(":")[0]) or "")
 
 
 def disagreement(atoms: Atoms, number: int, said: int, tolerance_angstrom: float) -> str:
