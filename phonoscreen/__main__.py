@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from phonoscreen import __version__
 from phonoscreen.audit.atomic import leave_files_unlocked
 from phonoscreen.audit.errors import MachineError, StudyError, machine_trouble
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="phonoscreen", description="Phonon properties of cubic crystals from learned forces."
     )
+    parser.add_argument("--version", action="version", version=f"phonoscreen {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="command")
     for name, (module, purpose) in COMMANDS.items():
         if name == wanted:  # the others stay unimported: each needs only its own packages

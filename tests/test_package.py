@@ -10,6 +10,8 @@ import tomllib
 import pytest
 import yaml
 
+from phonoscreen import __version__
+from phonoscreen.__main__ import main
 from phonoscreen.audit.shipped import shipped
 from phonoscreen.workflow.code import ROOT as CODE_ROOT
 from tests.conftest import ROOT
@@ -73,6 +75,13 @@ def test_shipped_files_are_found_from_any_folder(tmp_path, monkeypatch):
     assert shipped("resources/prototypes.yaml").is_file() and shipped("schemas/tables").is_dir()
     with pytest.raises(FileNotFoundError, match="does not ship"):
         shipped("resources/unknown.yaml")
+
+
+def test_the_command_says_its_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"phonoscreen {__version__}\n"
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
 
 
 def test_the_package_holds_what_is_shipped():
