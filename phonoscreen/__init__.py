@@ -1,3 +1,3 @@
 """Phonon properties of cubic crystals from learned atomic forces."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
