@@ -124,3 +124,5 @@ def _packed(documents):
 
 if __name__ == "__main__":
     make_channel(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(0)  # threads of the indexer that still run crash an interpreter that takes itself apart
