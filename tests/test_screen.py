@@ -41,6 +41,7 @@ from phonoscreen.stages.screening_table import COLUMNS, row_of, table_of, with_e
 from phonoscreen.stages.stored_force_constants import StoredForceConstants
 from phonoscreen.stages.transport import Task, solve_structure
 from phonoscreen.structures.candidate import Candidate
+from phonoscreen.structures.formulas import composition
 from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_crystal
 from phonoscreen.structures.supercells import random_displacements
@@ -162,6 +163,8 @@ def test_other_settings_and_foreign_folders_are_refused(metals, tmp_path, capsys
         (["nowhere.cif"], "no file or folder"),
         ([], "nothing to screen"),
         (["Cu:fcc", "--potential", "magic"], "unknown potential"),
+        (["Cu:fcc", "--potential", ""], "unknown potential ''"),
+        (["Cu:fcc", "--model", ""], "holds no model.json"),
         (["Cu:fcc", "--potential", "ase.calculators.emt:Nothing"], "module:Class"),
         (["Cu:fcc", "--potential", "ase:Atoms", "--potential-arguments", '{"magic": 1}'], "does not take"),
         (["Cu:fcc", "--potential", "collections:OrderedDict"], "no calculator"),
@@ -186,6 +189,16 @@ def test_a_space_group_names_a_structure_type_where_one_alone_has_the_counts():
     assert [bool(one.problem) for one in found] == 5 * [False] + 3 * [True]
     assert "2 structure types of space group 221" in found[5].problem and "221-AB3-ReO3" in found[5].problem
     assert "0 structure types of space group 1" in found[6].problem and "unknown structure type" in found[7].problem
+
+
+def test_formulas_of_no_crystal_and_elements_that_a_calculator_lacks_are_rows(metals, tmp_path):
+    """A count of eleven digits took all memory and time: every atom of the formula was written out."""
+    code, table = run(tmp_path, "Na99999999999Cl:rocksalt", "NaCl:rocksalt")
+    assert code == 1 and list(table["status"]) == ["failed", "failed"]
+    huge, unknown = table["reason"]
+    assert "is of no crystal" in huge and "EMT: NotImplementedError: No EMT-potential for Na" in unknown
+    with pytest.raises(StudyError, match="not a formula"):
+        composition("(" * 5000 + "H" + ")" * 5000)
 
 
 def test_formulas_stand_on_the_sites_of_their_structure_type(tmp_path):

@@ -24,7 +24,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from phonoscreen.forcefield.publish import default_model_path
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    model = arguments.model or default_model_path()
+    model = default_model_path() if arguments.model is None else arguments.model
     good, failed = predict_files(
         arguments.structures, model, arguments.output, device=arguments.device, dtype=arguments.dtype
     )

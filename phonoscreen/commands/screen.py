@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     with threadpool_limits(1), h5py.File("bases", "w", driver="core", backing_store=False) as bases:
         code = code_of("phonoscreen/stages/screening.py", "phonoscreen/stages/screening_forces.py",
                        "phonoscreen/stages/screening_table.py")  # fmt: skip
-        screening = forces if arguments.forces else Screening(forces, complete, bases, types)
+        screening = forces if arguments.forces is not None else Screening(forces, complete, bases, types)
         with ScreeningFolder(arguments.output, origin, code) as folder:
             try:
                 table = screen(
@@ -121,7 +121,7 @@ def _settings(arguments):
     from phonoscreen.workflow.settings.check import check_settings
 
     given: Any = {}
-    if arguments.settings:
+    if arguments.settings is not None:
         import yaml
 
         from phonoscreen.workflow.settings.files import check_files
@@ -163,12 +163,12 @@ def _forces(arguments, settings, files):
     from phonoscreen.audit.errors import StudyError
     from phonoscreen.stages import screening_forces
 
-    if arguments.potential_arguments is not None and not arguments.potential:
+    if arguments.potential_arguments is not None and arguments.potential is None:
         raise StudyError("--potential-arguments without --potential", where="phonoscreen screen",
                          fix="give --potential module:Class too")  # fmt: skip
-    if arguments.forces:
+    if arguments.forces is not None:
         return screening_forces.LabelledScreening(arguments.forces, settings, files)
-    if arguments.potential:
+    if arguments.potential is not None:
         from phonoscreen.reference.named import engine_of_name
 
         engine = engine_of_name(arguments.potential, arguments.potential_arguments)
@@ -179,7 +179,8 @@ def _forces(arguments, settings, files):
     from phonoscreen.forcefield.publish import default_model_path, load_published
 
     torch.set_num_threads(1)  # small crystals: threads of their own would only wait
-    return screening_forces.ModelForces(*load_published(arguments.model or default_model_path(), arguments.device))
+    model = default_model_path() if arguments.model is None else arguments.model
+    return screening_forces.ModelForces(*load_published(model, arguments.device))
 
 
 def _write_extras(wanted, settings, folder, candidate, progress):

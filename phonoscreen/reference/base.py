@@ -16,6 +16,7 @@ or ``"<structure id>/relax-<step>"``: DFT codes run in a folder of that name, co
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
@@ -97,12 +98,23 @@ class CalculatorEngine:
     def forces(self, atoms: Atoms, label: str | None = None) -> tuple[float, NDArray]:
         """Return energy (eV) and forces (n_atoms, 3) in eV/angstrom."""
         copy = self._prepare(atoms, label)
-        forces = copy.get_forces()
-        return check_results(copy.get_potential_energy(), forces, len(atoms), label)
+        with self._named(label):
+            forces, energy_ev = copy.get_forces(), copy.get_potential_energy()
+        return check_results(energy_ev, forces, len(atoms), label)
 
     def evaluate(self, atoms: Atoms, label: str | None = None) -> tuple[float, NDArray, NDArray]:
         """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
         copy = self._prepare(atoms, label)
-        forces = copy.get_forces()
-        energy_ev, forces = check_results(copy.get_potential_energy(), forces, len(atoms), label)
-        return energy_ev, forces, copy.get_stress(voigt=False)
+        with self._named(label):
+            forces, energy_ev, stress = copy.get_forces(), copy.get_potential_energy(), copy.get_stress(voigt=False)
+        return *check_results(energy_ev, forces, len(atoms), label), stress
+
+    @contextmanager
+    def _named(self, label):
+        """Name the calculator where it lacks an element or a property; what else it raises is its own."""
+        try:
+            yield
+        except (NotImplementedError, KeyError) as error:
+            raise StudyError(f"{self.name}: {type(error).__name__}: {error}", where=label, blame="settings",
+                             fix="leave the structure out, or use another source of forces that knows its elements "
+                             "and gives energy, forces and stress") from error  # fmt: skip

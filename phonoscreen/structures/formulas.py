@@ -55,8 +55,8 @@ def composition(formula: str) -> dict[str, int]:
     """
     try:
         return Formula(formula).count()
-    except ValueError as error:
-        raise StudyError(f"{formula!r} is not a formula", fix="write it like NaYCs2Cl6") from error
+    except (ValueError, RecursionError) as error:  # brackets in brackets without end
+        raise StudyError(f"{formula[:60]!r} is not a formula", fix="write it like NaYCs2Cl6") from error
 
 
 def parse_formula(formula: str) -> list[tuple[str, int]]:
@@ -73,6 +73,8 @@ def parse_formula(formula: str) -> list[tuple[str, int]]:
     unknown = [symbol for symbol, _ in parts if symbol not in atomic_numbers]
     if unknown:
         raise StudyError(f"{formula!r} holds unknown elements {unknown}", fix="write it like NaYCs2Cl6")
+    if any(len(count) > 4 for _, count in parts):
+        raise StudyError(f"{formula!r} is of no crystal", fix="write the reduced formula, like NaYCs2Cl6")
     return [(symbol, int(count or 1)) for symbol, count in parts]
 
 
