@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.forcefield.models.equivariant import EquivariantPotential
 from phonoscreen.forcefield.models.files import load_model
 from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
+from phonoscreen.forcefield.stacked_members import StackedMembers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +47,7 @@ class Committee:
         self.cutoff_angstrom = members[0].cutoff_angstrom
         self.has_energy = hasattr(members[0], "energy")
         self.subtracts_undisplaced = members[0].settings["subtract_undisplaced"]
+        self._stack: StackedMembers | None = None
 
     @classmethod
     def load(
@@ -60,20 +64,42 @@ class Committee:
 
         With ``undisplaced`` they are relative to the undisplaced crystal (see ``ForceModel.describe``).
         """
-        description = self.members[0].describe(neighbourhoods, undisplaced)
-        forces = [member.predict(description).detach().cpu().numpy() for member in self.members]
+        if self.has_energy and undisplaced is None:
+            forces = self.evaluate(neighbourhoods)[1]
+        else:
+            description = self.members[0].describe(neighbourhoods, undisplaced)
+            forces = numpy.array([member.predict(description).detach().cpu().numpy() for member in self.members])
         if not numpy.isfinite(forces).all():
             raise StudyError(
                 "the model gives forces that are not finite",
                 where="Committee.forces",
                 fix="check the structure for distances and elements far from those the model was trained on",
             )
-        return numpy.array(forces, dtype=float)
+        return numpy.asarray(forces, dtype=float)
+
+    def evaluate(self, neighbourhoods: Neighbourhoods) -> tuple[NDArray, NDArray, NDArray]:
+        """Return energies, forces and ``virials`` of every member in one pass; only of models with an energy.
+
+        Returns
+        -------
+        (n_members,) eV, (n_members, n_atoms, 3) eV/angstrom, (n_members, n_structures, 3, 3) eV per atom
+        """
+        description = self.members[0].describe(neighbourhoods)
+        if self._stack is None and self.members[0].device.type == "cpu":
+            equivariant = [member for member in self.members if isinstance(member, EquivariantPotential)]
+            self._stack = StackedMembers(equivariant) if equivariant else None
+        found: Any
+        if self._stack is not None:
+            found = self._stack.evaluate(description)
+        else:
+            members: list[Any] = self.members
+            found = map(torch.stack, zip(*(member.evaluate(description) for member in members), strict=True))
+        energy_ev, forces, virials = (part.double().cpu().numpy() for part in found)
+        return energy_ev, forces, virials
 
     def energy(self, neighbourhoods: Neighbourhoods) -> float:
         """Return the energy of some atoms, mean of the members, eV, up to a constant of each element."""
-        description = self.members[0].describe(neighbourhoods)
-        return float(numpy.mean([member.energy(description) for member in self.members]))
+        return float(self.evaluate(neighbourhoods)[0].mean())
 
     def virials(self, neighbourhoods: Neighbourhoods) -> NDArray:
         """Return the derivative of the energy with respect to strain of every member, eV per atom.
@@ -85,8 +111,7 @@ class Committee:
         -------
         (n_members, n_structures, 3, 3)
         """
-        description = self.members[0].describe(neighbourhoods)
-        return numpy.array([member.virials(description).cpu().numpy() for member in self.members], dtype=float)
+        return self.evaluate(neighbourhoods)[2]
 
     def supercell_forces(self, supercells: "Supercells") -> NDArray:
         """Return the forces of every member on every displaced supercell of a structure.

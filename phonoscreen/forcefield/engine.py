@@ -30,27 +30,15 @@ class CommitteeEngine:
 
     def __init__(self, committee: "Committee", name: str) -> None:
         self.committee, self.name = committee, name
-        self._members: list[Any] = committee.members  # ``evaluate`` is of the kind that has an energy
         self.relaxes = committee.has_energy
         """A model without an energy cannot relax: structures are taken as they are."""
-        self.approximate = self._of_first if len(committee.members) > 1 else None
-        """One member, which is near the minimum of the mean already and costs a part of it."""
 
     def evaluate(self, atoms: "Atoms", label: str | None = None) -> tuple[float, NDArray, NDArray]:
         """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
-        return self._mean(atoms, self._members)
-
-    def _of_first(self, atoms, step):
-        return self._mean(atoms, self._members[:1])
-
-    def _mean(self, atoms, members):
-        """Return what ``evaluate`` does for some members."""
         crystal = Crystal(atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers, atoms.get_masses())
         at_rest = SupercellNeighbours(crystal, (1, 1, 1), self.committee.cutoff_angstrom)
-        description = self._members[0].describe(at_rest.displaced(numpy.zeros((len(atoms), 3))))
-        found = [member.evaluate(description) for member in members]
         energy_ev, forces, virials = (
-            numpy.mean([part.double().cpu().numpy() for part in parts], axis=0) for parts in zip(*found, strict=True)
+            part.mean(axis=0) for part in self.committee.evaluate(at_rest.displaced(numpy.zeros((len(atoms), 3))))
         )
         stress = virials[0] * len(atoms) / atoms.cell.volume
         return float(energy_ev), forces, (stress + stress.T) / 2

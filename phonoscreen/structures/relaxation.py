@@ -147,7 +147,6 @@ def relax(
     stress_max_gpa: float,
     steps_max: int,
     tolerance_angstrom: float,
-    approximate: Callable[[Atoms, int], tuple[float, NDArray, NDArray]] | None = None,
 ) -> Relaxed:
     """Relax the cell and the free coordinates of a crystal, its space group kept.
 
@@ -162,7 +161,6 @@ def relax(
     force_max_ev_per_angstrom, stress_max_gpa : limits of convergence
     steps_max : largest number of evaluations
     tolerance_angstrom : for the symmetry search
-    approximate : a cheaper function of the same kind; the search begins with it and goes on from its minimum
 
     Returns
     -------
@@ -174,18 +172,13 @@ def relax(
         If forces break the symmetry, or the volume leaves the range 1/4 to 4 times the start.
     """
     family = _SymmetricCrystal(atoms.copy(), tolerance_angstrom)
-    limits = (force_max_ev_per_angstrom, stress_max_gpa)
-    point = numpy.zeros(len(family.scale)), numpy.eye(len(family.scale))
-    if approximate is not None:
-        *point, found = _descend(family, *point, approximate, *limits, steps_max)
-        steps_before = found.steps
-    *_, relaxed = _descend(family, *point, evaluate, *limits, steps_max)
-    return relaxed if approximate is None else replace(relaxed, steps=relaxed.steps + steps_before)
+    return _descend(family, evaluate, force_max_ev_per_angstrom, stress_max_gpa, steps_max)
 
 
-def _descend(family, variables, hessian, evaluate, force_max_ev_per_angstrom, stress_max_gpa, steps_max):
-    """Return the variables where the search ends, the second derivatives there, and ``Relaxed``."""
+def _descend(family, evaluate, force_max_ev_per_angstrom, stress_max_gpa, steps_max):
+    """Return where the search ends, as ``Relaxed``."""
     n_atoms, n_strains, volume = len(family.start), len(family.strains), family.start.cell.volume
+    variables, hessian = numpy.zeros(len(family.scale)), numpy.eye(len(family.scale))
     moved = family.crystal(variables)
     energy, forces, stress = evaluate(moved, 0)
     slope = family.gradient(variables, moved, forces, stress)
@@ -219,7 +212,7 @@ def _descend(family, variables, hessian, evaluate, force_max_ev_per_angstrom, st
         raise StudyError(
             f"forces of {largest:.4f} eV/angstrom break the symmetry", fix="use a tighter engine or symmetry tolerance"
         )
-    return variables, hessian, Relaxed(moved, energy, largest, pressure, left, steps, converged)
+    return Relaxed(moved, energy, largest, pressure, left, steps, converged)
 
 
 def _updated(hessian, step, change):
@@ -267,8 +260,7 @@ def relax_structure(
                 return engine.evaluate(moved, f"{structure_id}/relax-{step}")
 
         limits = {key: settings[key] for key in LIMITS}
-        approximate = getattr(engine, "approximate", None)
-        result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, approximate=approximate, **limits)
+        result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, **limits)
     else:
         result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, numpy.nan, 0, True)
     after = classify(result.atoms, tolerance_angstrom)
