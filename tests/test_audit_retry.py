@@ -203,6 +203,9 @@ def test_retry_refuses_a_class_that_does_not_exist_and_a_damaged_product(tmp_pat
     Path(output.records).write_bytes(Path(output.records).read_bytes() + b"x")
     with pytest.raises(StudyError, match="bytes"):
         leave_request(repeat, ["engine"])
+    Path(output.records).write_bytes(b"")
+    assert main(["retry", "--class", "engine"]) == 2
+    assert "0000.parquet cannot be read" in (said := capsys.readouterr().err) and "phonoscreen verify" in said
 
 
 def test_outside_of_a_study_nothing_is_called_finished(tmp_path, monkeypatch, capsys):

@@ -156,7 +156,7 @@ def read_records(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    tables = [_read(path) for path in paths]
+    tables = [read_table(path) for path in paths]
     tables = [table for table in tables if len(table)] or tables[:1]
     return pandas.concat(tables, ignore_index=True)
 
@@ -171,11 +171,20 @@ def read_manifest(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str
     return read_records(paths).sort_values("structure_id", ignore_index=True)
 
 
-def _read(path: str | os.PathLike[str]) -> pandas.DataFrame:
+def read_table(path: str | os.PathLike[str]) -> pandas.DataFrame:
+    """Return one table of a study.
+
+    Raises
+    ------
+    StudyError
+        If the file is no complete Parquet file.
+    """
     try:
         return pandas.read_parquet(path)
     except Exception as error:  # the reader raises whatever a damaged file leads it to
-        raise StudyError(f"{path} cannot be read: {str(error)[:200]}", fix="make it again") from error
+        raise StudyError(
+            f"{path} cannot be read: {str(error)[:200]}", fix="make it again: phonoscreen verify prints the command"
+        ) from error
 
 
 def attempted(structure_id: str, stage: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

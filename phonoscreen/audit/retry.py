@@ -23,7 +23,7 @@ from phonoscreen.audit.errors import FAILURES, StudyError
 from phonoscreen.audit.integrity import Fault, find_fault, read_record, remake_commands
 from phonoscreen.audit.lineage import Lineage
 from phonoscreen.audit.provenance import FOLDER, file_sha256
-from phonoscreen.audit.records import FAILURE, WHOLE
+from phonoscreen.audit.records import FAILURE, WHOLE, read_table
 from phonoscreen.audit.sealed import read_sealed, write_sealed
 from phonoscreen.audit.work import work_folder
 
@@ -115,6 +115,11 @@ def find_repeats(
     Returns
     -------
     list of ``Repeat`` in the order of rules and shards; Counter by (rule, class) of all failures
+
+    Raises
+    ------
+    StudyError
+        If a table is damaged.
     """
     found: list[Repeat] = []
     counted: Counter = Counter()
@@ -122,7 +127,7 @@ def find_repeats(
         place = Path(root) / path
         if place.suffix != ".parquet" or not place.exists() or (rules and document["rule"] not in rules):
             continue
-        failed = Counter(_failures(pandas.read_parquet(place)))
+        failed = Counter(_failures(read_table(place)))
         counted.update({(document["rule"], name): count for name, count in failed.items()})
         wanted = {name: count for name, count in failed.items() if name in classes}
         if wanted:

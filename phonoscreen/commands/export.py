@@ -71,15 +71,15 @@ def read_study(
         If the study does not hold the structure, or its fit failed.
     """
     import h5py
-    import pandas
 
+    from phonoscreen.audit.records import read_table
     from phonoscreen.stages.stored_force_constants import StoredForceConstants
     from phonoscreen.structures.store import read_crystal
 
     manifest = results / "structures/manifest.parquet"
     if not manifest.is_file():
         raise StudyError(f"{manifest} does not exist", fix="name the results of a study with --results")
-    rows = pandas.read_parquet(manifest).set_index("structure_id")
+    rows = read_table(manifest).set_index("structure_id")
     if structure_id not in rows.index:
         raise StudyError(f"{structure_id} is not in {manifest}", fix="look ids up in results/structures")
     shard = str(rows.loc[structure_id, "shard"])

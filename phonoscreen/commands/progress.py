@@ -12,7 +12,7 @@ import pandas
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.audit.records import read_records
+from phonoscreen.audit.records import read_records, read_table
 
 STAGES = (
     "relaxed", "bases", "supercells", "labels", "checked_labels", "predicted",
@@ -60,7 +60,7 @@ def shards_of(results: Path) -> dict[str, int]:
         raise StudyError(
             f"{path} does not exist", fix="name the results of a study with --results, or wait for its first jobs"
         )
-    counts = pandas.read_parquet(path, columns=["shard"])["shard"].astype(str).value_counts().sort_index()
+    counts = read_table(path)["shard"].astype(str).value_counts().sort_index()
     return {str(shard): int(n) for shard, n in counts.items()}
 
 

@@ -62,7 +62,8 @@ def plan_study(options: Sequence[str]) -> tuple[dict[str, Any], list[PlannedJob]
     except (Exception, SystemExit) as error:  # the settings, or the options: Snakemake has its own kinds of errors
         words = said.getvalue().strip() or str(error)
         raise StudyError(f"no plan: {words[-2000:]}", where="snakemake " + " ".join(options),
-                         fix="correct the options; they are those of snakemake") from error  # fmt: skip
+                         fix="change to the folder of the repository" if "No Snakefile found" in words else
+                         "correct the options; they are those of snakemake") from error  # fmt: skip
     if HEAD in said.getvalue():  # what is out of date, and the indented lines below
         rest = said.getvalue().partition(HEAD)[2].splitlines()[1:]
         print(HEAD, *itertools.takewhile(lambda line: line.startswith("  "), rest), sep="\n", file=sys.stderr)
