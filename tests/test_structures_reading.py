@@ -194,6 +194,26 @@ def test_old_and_odd_spellings_of_a_space_group_are_understood(name):
     assert len(atoms) == 8 and classify(atoms, 0.01).prototype == "225-AB"
 
 
+def test_sites_without_symmetry_that_leave_the_cell_empty_are_refused():
+    """The asymmetric unit of rocksalt, diamond and zincblende in the cubic cell; whole cells need no symmetry."""
+    bare = "data_x\n_cell_length_a {0}\n_cell_length_b {0}\n_cell_length_c {0}\n_cell_angle_alpha 90\n"
+    bare += "_cell_angle_beta 90\n_cell_angle_gamma 90\n{1}loop_\n" + "\n".join(COLUMNS.split()) + "\n"
+    salt, places = ("Na1 Na 0 0 0", "Cl1 Cl 0.5 0.5 0.5"), ((0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0))
+    for length, rows, word in (
+        (5.64, salt, "Na has no neighbour"), (3.57, ("C1 C 0 0 0",), "C has no neighbour"),
+        (5.65, ("Ga1 Ga 0 0 0", "As1 As 0.25 0.25 0.25"), "fill 0.08 of the cell"),
+        (5.64, ("Na1 Na 0 0 0", "Cl1 Cl 0.5 0 0"), "fill 0.13 of the cell"),
+    ):  # fmt: skip
+        with pytest.raises(StudyError, match=f"{word}.*states no symmetry.*\n.*\n?.*'P 1'"):
+            read_text(bare.format(length, "") + "\n".join(rows) + "\n", "cif")
+        said = "_symmetry_space_group_name_H-M 'P 1'\n"
+        assert len(read_text(bare.format(length, said) + "\n".join(rows) + "\n", "cif")[0]) == len(rows)
+    whole = [f"{name}{n} {name} {x} {y} {z}" for name, a in (("Na", 0), ("Cl", 0.5))
+             for n, (x, y, z) in enumerate([(a, a, a), *((p + a, q + a, r + a) for p, q, r in places)])]  # fmt: skip
+    (atoms,) = read_text(bare.format(5.64, "") + "\n".join(whole) + "\n", "cif")
+    assert classify(atoms, 0.01).prototype == "225-AB"
+
+
 def test_a_hall_symbol_alone_is_the_space_group():
     """It was read over: rocksalt became caesium chloride in the same cell, two atoms for eight, without a word."""
     group = "_symmetry_space_group_name_H-M 'F m -3 m'\n_symmetry_Int_Tables_number 225\n"

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 import numpy
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, covalent_radii
 from ase.io.cif import parse_cif
+from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 
 from phonoscreen.audit.errors import StudyError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 DEUTERIUM_U, TRITIUM_U = 2.01410178, 3.01604928  # atomic masses, AME2020
 _U_PER_ANGSTROM3 = 1.66053907  # g/cm^3, CODATA 2018
 _SITES_MAX, _OPERATIONS_MAX, _IMAGES_MAX = 500, 400, 50_000
+ALONE, EMPTY = 1.6, 0.15
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?![A-Za-z])")
 
 
@@ -79,7 +81,28 @@ def _structure(block, atoms_max):
         masses[(atoms.numbers == 1) & (masses > 1.5)] = DEUTERIUM_U
         atoms.set_masses(masses)
     _check_size(block, atoms)
+    if not stated.known and not operations:
+        _check_whole_cell(atoms)
     return atoms
+
+
+def _check_whole_cell(atoms):
+    """Refuse atoms that look like the asymmetric unit alone, where the file says nothing of its symmetry.
+
+    In 260 compounds of phonondb, crystals of molecules apart, no atom is farther from its nearest neighbour than 1.42
+    times the sum of their covalent radii, and spheres of these radii fill at least 0.18 of the cell.
+    """
+    radii = covalent_radii[atoms.numbers]
+    first, second, distance = neighbor_list("ijd", atoms, 2 * ALONE * float(radii.max()))
+    near = numpy.bincount(first[distance < ALONE * (radii[first] + radii[second])], minlength=len(atoms)) > 0
+    filled = 4 / 3 * numpy.pi * float((radii**3).sum()) / atoms.cell.volume
+    if near.all() and filled > EMPTY:
+        return
+    what = f"the atoms fill {filled:.2f} of the cell"
+    if not near.all():
+        what = f"{atoms.symbols[int(near.argmin())]} has no neighbour within {ALONE:g} times the covalent radii"
+    raise StudyError(f"{what}, and the file states no symmetry: its sites look like the asymmetric unit alone",
+                     fix="list operations or name the space group, which is 'P 1' if these are all")  # fmt: skip
 
 
 def _list(block, tag):
