@@ -15,7 +15,7 @@ from phonoscreen.bonding.cohp import cohp_of_pairs
 from phonoscreen.bonding.engines import cohp_of_bands
 from phonoscreen.bonding.gpaw_basis import minimal_shells, shells_of
 from phonoscreen.bonding.lobster import read_lobster
-from phonoscreen.bonding.orbitals import orthonormal_hamiltonian
+from phonoscreen.bonding.orbitals import _lowest_subspace, orthonormal_hamiltonian
 from phonoscreen.crystal.constants import Crystal
 
 pytest.importorskip("gpaw", reason="GPAW is not installed: `make` installs it where there is a C compiler")
@@ -89,6 +89,32 @@ def test_a_rigid_exchange_field_within_the_gap_changes_no_bond(carbon):
     assert cohp_of_bands(both).icohp_ev == pytest.approx(cohp_of_bands(carbon).icohp_ev, abs=1e-6)
 
 
+def test_choices_of_empty_bands_agree_where_there_is_none_to_make(carbon):
+    """Eight bands in eight orbitals: whatever is preferred, all of them are kept."""
+    few = dataclasses.replace(
+        carbon, energies_ev=carbon.energies_ev[:, :, :8], coefficients=carbon.coefficients[..., :8]
+    )
+    strengths = [
+        cohp_of_pairs(orthonormal_hamiltonian(few, empty_bands=choice), cutoff_angstrom=2.0, mesh_density_angstrom=20)
+        for choice in ("weighted", "lowest", "alike")
+    ]
+    for other in strengths[1:]:
+        assert other.icohp_ev == pytest.approx(strengths[0].icohp_ev, abs=1e-8)
+
+
+def test_the_lowest_bands_are_taken_but_for_those_without_a_part_in_the_basis():
+    projection = numpy.array([[[1.0, 0.0, 0.0, 0.4], [0.0, 0.0, 0.3, 0.9]]])  # two orbitals, four bands, one occupied
+    chosen = _lowest_subspace(projection, n_occupied=1)
+    assert numpy.array_equal(chosen[0].real.argmax(axis=0), [0, 2])
+
+
+def test_a_bond_that_depends_on_the_empty_bands_is_named_with_its_other_values(carbon, monkeypatch):
+    assert not [sentence for sentence in cohp_of_bands(carbon).warnings if "empty bands" in sentence]
+    monkeypatch.setattr(engines, "EMPTY_BANDS_MENTIONED", 1e-3)
+    (sentence,) = [sentence for sentence in cohp_of_bands(carbon).warnings if "empty bands" in sentence]
+    assert "C-C 1.55 A" in sentence and "with the lowest" in sentence
+
+
 @pytest.mark.parametrize(("symbol", "extended"), [("Li", False), ("Ca", True), ("Zn", True), ("Te", False)])
 def test_the_next_shell_follows_from_the_element(symbol, extended):
     minimal, larger = minimal_shells(symbol), minimal_shells(symbol, extended=True)
@@ -101,9 +127,10 @@ def test_command_solves_a_crystal_and_prints_nothing_of_gpaw(tmp_path, capsys, m
 
     coarse_bands = functools.partial(lcao.solve_lcao, min_length_angstrom=8.0)
     monkeypatch.setattr(lcao, "solve_lcao", coarse_bands)
-    write(tmp_path / "cscl.cif", bulk("CsCl", "cesiumchloride", a=4.2))
+    write(tmp_path / "cscl.cif", bulk("CsCl", "cesiumchloride", a=4.2).repeat((2, 1, 1)))
     assert main(["bonding", str(tmp_path / "cscl.cif"), "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
+    assert "primitive cell of 2 of the 4 atoms" in printed and "CPU minutes" in printed
     assert "Cl-Cs" in printed and "spilling" in printed and "(CN=8)" in printed
     assert "Scalar-relativistic" not in printed and len(printed.splitlines()) < 25
     assert {"cohp.pdf", "bonds.csv", "description.txt", "CHARGE.lobster", "CONTCAR"} <= {
@@ -114,3 +141,12 @@ def test_command_solves_a_crystal_and_prints_nothing_of_gpaw(tmp_path, capsys, m
     nearest = found.distances_angstrom < 3.7
     assert nearest.sum() == 8 and (found.icohp_ev[nearest] < -0.05).all()
     assert found.mulliken.sum() == pytest.approx(0, abs=0.02) and numpy.ptp(found.mulliken) > 0.5
+
+
+def test_command_refuses_elements_without_data_and_what_costs_too_much(tmp_path, capsys):
+    write(tmp_path / "POSCAR", bulk("ThO", "rocksalt", a=5.2), format="vasp")
+    assert main(["bonding", str(tmp_path / "POSCAR")]) == 2
+    refused = capsys.readouterr().err
+    assert "no data for Th" in refused and "--lobster-inputs" in refused and len(refused.splitlines()) < 5
+    assert main(["bonding", str(tmp_path / "POSCAR"), "--budget-cpu-minutes", "0.01"]) == 2
+    assert "--budget-cpu-minutes" in capsys.readouterr().err

@@ -79,6 +79,15 @@ def test_a_record_gives_back_the_descriptors_and_every_pair(packed, cohp):
     assert reconstructed_descriptors(again) == pytest.approx(reconstructed_descriptors(cohp), abs=0.02)
 
 
+def test_a_record_that_was_never_compared_for_other_empty_bands_says_so(packed, silicon, tmp_path):
+    assert not KeptRecords(packed).find(silicon, "227-A")[0].cohp.warnings
+    path = changed(packed, tmp_path / "earlier.h5")
+    with h5py.File(path, "a") as store:
+        del store["si-227"].attrs["empty_bands_compared"]
+    (sentence,) = KeptRecords(path).find(silicon, "227-A")[0].cohp.warnings
+    assert "empty bands" in sentence
+
+
 def test_a_record_stands_for_the_same_crystal_in_another_cell(packed, silicon):
     other = bulk("Si", a=1.004 * A)
     other.set_scaled_positions(other.get_scaled_positions() + [0.1, 0.2, 0.3])
@@ -119,10 +128,10 @@ PINNED = (
     1,
     {
         "cohp": "c1e0efc0",
-        "engines": "3f7dc451",
+        "engines": "402cbe1d",
         "gpaw_basis": "c8fa68bc",
-        "gpaw_lcao": "ed9145f2",
-        "orbitals": "c4867361",
+        "gpaw_lcao": "5aa98507",
+        "orbitals": "3ceee94f",
         "tetrahedra": "4f1ddc23",
     },
 )

@@ -10,7 +10,7 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError, engine_blamed
 from phonoscreen.audit.names import file_name
-from phonoscreen.bonding.cohp import SPILLING_MENTIONED, cohp_of_pairs
+from phonoscreen.bonding.cohp import SPILLING_MENTIONED, cohp_of_pairs, relevant_bonds
 from phonoscreen.bonding.orbitals import MissingSymmetry, orthonormal_hamiltonian
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SPILLING_TOO_HIGH = 0.05  # above, the minimal basis is extended
 OVERLAP_MENTIONED = 3e-4  # smallest eigenvalue of the overlap of the minimal basis below which the record says so
+EMPTY_BANDS_MENTIONED = 0.15  # change of a relevant bond's ICOHP with the choice of empty bands, above which the same
+COMPARISON_MESH_ANGSTROM = 40.0  # of the curves for that comparison
 ENGINES = ("lobster", "gpaw", "tblite")
 
 
@@ -117,4 +119,35 @@ def cohp_of_bands(bands: Bands, *, cutoff_angstrom: float = 6.0) -> Cohp:
             "the diffuse orbitals of the minimal basis nearly depend on each other (smallest eigenvalue of the overlap "
             f"{hamiltonian.smallest_overlap:.0e}): ICOHP of bonds with them differs between programs"
         )
+    cohp.warnings += _choice_of_empty_bands(bands, cohp, basis == "extended", cutoff_angstrom)
     return cohp
+
+
+def _choice_of_empty_bands(bands, cohp, extended, cutoff_angstrom):
+    """Say it where the ICOHP of a relevant bond depends on which empty bands are counted to the minimal basis.
+
+    A minimal basis has room for few of the empty bands, and programs choose differently. The choice does not matter
+    where each antibonding orbital is one band; it does where other empty states (d, or of free electrons) lie among
+    them.
+    """
+    strengths = []
+    for choice in ("weighted", "lowest", "alike"):
+        hamiltonian = orthonormal_hamiltonian(bands, extended=extended, empty_bands=choice)
+        coarse = cohp_of_pairs(
+            hamiltonian, cutoff_angstrom=cutoff_angstrom, mesh_density_angstrom=COMPARISON_MESH_ANGSTROM
+        )
+        strengths.append(coarse.icohp_ev)
+    found = []
+    for name, length, members in cohp.bond_types():
+        ours, lowest, alike = (strength[members].mean() for strength in strengths)
+        change = max(abs(lowest - ours), abs(alike - ours))
+        if ours < 0 and relevant_bonds(cohp)[members].all() and change > EMPTY_BANDS_MENTIONED * abs(ours):
+            words = f"{name} {length:.2f} A {ours:.3f} eV, {lowest:.3f} with the lowest, {alike:.3f} with all alike"
+            found.append((change / abs(ours), words))
+    if not found:
+        return []
+    listed = "; ".join(words for _, words in sorted(found, reverse=True)[:3])
+    return [
+        f"ICOHP depends on which empty bands are counted to the minimal basis ({listed}): other empty states lie among "
+        "its antibonding orbitals. LOBSTER takes the lowest bands"
+    ]

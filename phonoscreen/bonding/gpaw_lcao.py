@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.units import Hartree
 
 from phonoscreen.audit.errors import MachineError, StudyError
@@ -57,8 +58,16 @@ def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = BANDS_MESH_ANGS
             f"GPAW cannot be imported: {error}", where="config bonding.engine",
             fix="`make` installs it where there is a C compiler; or set bonding.engine",
         ) from error  # fmt: skip
-    from phonoscreen.bonding.gpaw_basis import basis_of
+    from phonoscreen.bonding.gpaw_basis import basis_of, has_data
 
+    lacking = sorted({chemical_symbols[number] for number in crystal.numbers if not has_data(number)})
+    if lacking and not has_data(1):
+        raise MachineError("GPAW finds no data sets", where="config bonding.engine", fix="pip install gpaw-data==1.2.1")
+    if lacking:
+        raise StudyError(
+            f"GPAW has no data for {', '.join(lacking)}",
+            fix="let LOBSTER do it: bonding.engine lobster, or `phonoscreen bonding STRUCTURE --lobster-inputs FOLDER`",
+        )
     atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     symbols = atoms.get_chemical_symbols()
     moments = [MAGNETIC.get(symbol, 0) for symbol in symbols]
@@ -83,7 +92,7 @@ def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = BANDS_MESH_ANGS
             kpts={"size": mesh, "gamma": True}, symmetry={"point_group": False}, txt=None
         )
         whole_mesh.dft.converge()
-    except (ConvergenceError, numpy.linalg.LinAlgError, FileNotFoundError) as error:
+    except (ConvergenceError, numpy.linalg.LinAlgError) as error:
         raise StudyError(
             f"GPAW: {type(error).__name__}: {error}", fix="take another engine (bonding.engine) for this structure"
         ) from None

@@ -32,6 +32,9 @@ SITE_TOLERANCE = 0.005
 METHOD_VERSION = 1
 """Raised when an edit of the engine changes its numbers: what was kept before then counts no more."""
 CUTOFF_ANGSTROM = 6.0
+NOT_COMPARED = [
+    "this record was made before ICOHP was compared for several choices of empty bands: it may depend on them"
+]
 _DIGITS = 5  # of curves and strengths; half a digit of the last is far below what the engine resolves
 
 
@@ -72,6 +75,7 @@ def store_cohp(group: h5py.Group, crystal: Crystal, cohp: Cohp, cutoff_angstrom:
     group.attrs.update(
         energy_first_ev=cohp.energies_ev[0], energy_step_ev=cohp.energies_ev[1] - cohp.energies_ev[0],
         spilling=cohp.spilling, basis=cohp.basis, warnings=json.dumps(cohp.warnings), cutoff_angstrom=cutoff_angstrom,
+        empty_bands_compared=True,
     )  # fmt: skip
 
 
@@ -90,6 +94,7 @@ def read_cohp(group: h5py.Group) -> tuple[Crystal, Cohp]:
     )
     from ase.data import chemical_symbols
 
+    not_compared = [] if "empty_bands_compared" in group.attrs else NOT_COMPARED
     curves = group["cohp"][:].astype(float)
     energies = group.attrs["energy_first_ev"] + group.attrs["energy_step_ev"] * numpy.arange(curves.shape[1])
     cohp = Cohp(
@@ -103,7 +108,7 @@ def read_cohp(group: h5py.Group) -> tuple[Crystal, Cohp]:
         below_ev=numpy.zeros(len(atoms)),
         spilling=float(group.attrs["spilling"]),
         basis=str(group.attrs["basis"]),
-        warnings=json.loads(group.attrs["warnings"]),
+        warnings=json.loads(group.attrs["warnings"]) + not_compared,
         mulliken=group["mulliken"][:],
         loewdin=group["loewdin"][:],
     )

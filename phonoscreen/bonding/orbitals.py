@@ -17,6 +17,7 @@ from phonoscreen.audit.errors import StudyError
 
 SMALLEST_OVERLAP = 1e-6  # eigenvalue of the overlap of the minimal basis below which it counts as linearly dependent
 SMALLEST_PART = 1e-3  # the same for the occupied bands inside the minimal basis
+NO_PART = 1e-8  # of an empty band, squared, below which LOBSTER's choice of it is undefined
 DECAY_EV = 2.0  # how fast empty bands lose weight with their height above the occupied ones
 WIDTH_EV = 0.1  # Gaussian width of the occupations on the engine's own mesh, for charges and spilling
 
@@ -101,7 +102,9 @@ class OrbitalHamiltonian:
         return (phases @ self.values.reshape(n_spins, n_cells, -1)).reshape(n_spins, -1, n, n)
 
 
-def orthonormal_hamiltonian(bands: Bands, *, extended: bool = False) -> OrbitalHamiltonian:
+def orthonormal_hamiltonian(
+    bands: Bands, *, extended: bool = False, empty_bands: str = "weighted"
+) -> OrbitalHamiltonian:
     """Project the bands on the minimal basis and return their Hamiltonian between Loewdin orbitals.
 
     At each k, n_orbitals combinations of bands are kept, projected on the minimal functions and orthonormalised among
@@ -115,6 +118,9 @@ def orthonormal_hamiltonian(bands: Bands, *, extended: bool = False) -> OrbitalH
     ----------
     bands : Bands
     extended : take the minimal basis with the next shell of each element
+    empty_bands : which of them are kept: ``"weighted"`` as above; ``"lowest"``, LOBSTER's choice, in which the next
+        band takes the place of one without a part of its own in the minimal basis; ``"alike"``, weighted without regard
+        to their height
 
     Raises
     ------
@@ -141,7 +147,7 @@ def orthonormal_hamiltonian(bands: Bands, *, extended: bool = False) -> OrbitalH
         projected = projection @ coefficients
         filled = erfc((energies - fermi) / (numpy.sqrt(2) * WIDTH_EV)) / n_spins * weights[:, None]
         lost += (filled * (1 - numpy.einsum("kmn,kmn->kn", projected.conj(), projected).real)).sum()
-        vectors = _orthonormal_bands(projected, energies, fermi)
+        vectors = _orthonormal_bands(projected, energies, fermi, empty_bands)
         hamiltonian = (vectors * energies[:, None]) @ vectors.conj().transpose(0, 2, 1)
         cells, in_space = _nearest_images(bands, bands.atoms[keep], hamiltonian)
         values.append(in_space)
@@ -178,7 +184,7 @@ def fermi_level(energies_ev: NDArray, weights: NDArray, n_electrons: float) -> f
     return sum(bounds) / 2
 
 
-def _orthonormal_bands(projected, energies_ev, fermi_ev):
+def _orthonormal_bands(projected, energies_ev, fermi_ev, empty_bands):
     """Return the Loewdin-orthonormal bands, (n_k, n_orbitals, n_bands), of rank n_orbitals at each k."""
     n_orbitals = projected.shape[1]
     vectors = numpy.zeros_like(projected)
@@ -189,10 +195,14 @@ def _orthonormal_bands(projected, energies_ev, fermi_ev):
         )
     for n_occupied in numpy.unique(counts):
         chosen = counts == n_occupied
-        subspace = _kept_subspace(projected[chosen], energies_ev[chosen] - fermi_ev, n_occupied)
+        height = energies_ev[chosen] - fermi_ev
+        if empty_bands == "lowest":
+            subspace = _lowest_subspace(projected[chosen], n_occupied)
+        else:
+            subspace = _kept_subspace(projected[chosen], height * (empty_bands == "weighted"), n_occupied)
         kept = projected[chosen] @ subspace
         inverse_root, smallest = _inverse_root(kept.conj().transpose(0, 2, 1) @ kept)
-        if smallest < SMALLEST_PART:
+        if smallest < SMALLEST_PART and empty_bands != "lowest":
             raise MissingSymmetry(
                 "an occupied band has no function of its symmetry in the minimal basis "
                 f"(smallest eigenvalue of the overlap of the projected bands {smallest:.1e})",
@@ -214,6 +224,23 @@ def _kept_subspace(projection, height_ev, n_occupied):
     subspace = numpy.zeros((n_k, n_bands, n_orbitals), complex)
     subspace[:, range(n_occupied), range(n_occupied)] = 1
     subspace[:, n_occupied:, n_occupied:] = vectors[:, :, ::-1][:, :, : n_orbitals - n_occupied]
+    return subspace
+
+
+def _lowest_subspace(projection, n_occupied):
+    """Return (n_k, n_bands, n_orbitals): the lowest bands, without those that add nothing to the ones below them."""
+    n_k, n_orbitals, n_bands = projection.shape
+    subspace = numpy.zeros((n_k, n_bands, n_orbitals), complex)
+    for vectors, chosen in zip(projection, subspace, strict=True):
+        directions = numpy.zeros((n_orbitals, 0), complex)
+        for band, vector in enumerate(vectors.T):
+            rest = vector - directions @ (directions.conj().T @ vector)
+            part = numpy.linalg.norm(rest)
+            if part**2 > NO_PART or band < n_occupied:
+                chosen[band, directions.shape[1]] = 1
+                directions = numpy.column_stack([directions, rest / part])
+            if directions.shape[1] == n_orbitals:
+                break
     return subspace
 
 

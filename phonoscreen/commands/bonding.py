@@ -9,6 +9,8 @@ from phonoscreen.audit.errors import StudyError
 if TYPE_CHECKING:
     from ase import Atoms
 
+BUDGET_CPU_MINUTES = 10.0
+
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the ``bonding`` command."""
@@ -21,6 +23,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--engine", default="gpaw", choices=["gpaw", "tblite"], help="program that solves the electrons"
     )
+    parser.add_argument(
+        "--budget-cpu-minutes", type=float, default=BUDGET_CPU_MINUTES, metavar="MINUTES",
+        help="refuse a crystal that gpaw would take longer for, by an estimate (default: %(default)g)",
+    )  # fmt: skip
     parser.add_argument(
         "--lobster-inputs", type=Path, metavar="FOLDER",
         help="calculate nothing; write the inputs of LOBSTER to FOLDER/NAME (STRUCTURE may also be a file "
@@ -124,7 +130,40 @@ def _solved(arguments):
     missing = what_is_missing(arguments.engine)
     if missing:
         raise StudyError(missing, where=str(path), fix="install it, or take another --engine")
+    crystal = _primitive(crystal)
+    if arguments.engine == "gpaw":
+        _refuse_beyond(arguments.budget_cpu_minutes, crystal, path)
     return crystal, find_cohp(crystal, path.stem, engine=arguments.engine), arguments.engine
+
+
+def _primitive(crystal):
+    """Return the primitive cell, and say so where the crystal was given by a larger one."""
+    from phonoscreen.crystal.primitive import primitive_crystal
+
+    primitive = primitive_crystal(crystal)
+    n_given, n_atoms = len(crystal.numbers), len(primitive.numbers)
+    if n_atoms == n_given:
+        return crystal
+    print(f"the primitive cell of {n_atoms} of the {n_given} atoms is solved")
+    return primitive
+
+
+def _refuse_beyond(budget_cpu_minutes, crystal, path):
+    """Print what a crystal is estimated to cost; refuse what lies beyond the budget."""
+    from ase.data import chemical_symbols
+    from ase.formula import Formula
+
+    from phonoscreen.bonding.cost import cpu_seconds
+
+    formula = str(Formula.from_list([chemical_symbols[number] for number in crystal.numbers]))
+    minutes = cpu_seconds(formula, len(crystal.numbers)) / 60
+    about = f"about {minutes:.1f} CPU minutes for {len(crystal.numbers)} atoms"
+    if minutes > budget_cpu_minutes:
+        raise StudyError(
+            f"the COHP would take {about}, more than {budget_cpu_minutes:g}", where=str(path),
+            fix="raise --budget-cpu-minutes, or let LOBSTER do it (--lobster-inputs)",
+        )  # fmt: skip
+    print(f"{about} (estimated from 97 crystals of 2 to 14 atoms; a magnetic metal takes longer)", flush=True)
 
 
 def _is_product(path):
