@@ -32,9 +32,6 @@ SITE_TOLERANCE = 0.005
 METHOD_VERSION = 1
 """Raised when an edit of the engine changes its numbers: what was kept before then counts no more."""
 CUTOFF_ANGSTROM = 6.0
-NOT_COMPARED = [
-    "this record was made before ICOHP was compared for several choices of empty bands: it may depend on them"
-]
 _DIGITS = 5  # of curves and strengths; half a digit of the last is far below what the engine resolves
 
 
@@ -94,7 +91,6 @@ def read_cohp(group: h5py.Group) -> tuple[Crystal, Cohp]:
     )
     from ase.data import chemical_symbols
 
-    not_compared = [] if "empty_bands_compared" in group.attrs else NOT_COMPARED
     curves = group["cohp"][:].astype(float)
     energies = group.attrs["energy_first_ev"] + group.attrs["energy_step_ev"] * numpy.arange(curves.shape[1])
     cohp = Cohp(
@@ -108,7 +104,7 @@ def read_cohp(group: h5py.Group) -> tuple[Crystal, Cohp]:
         below_ev=numpy.zeros(len(atoms)),
         spilling=float(group.attrs["spilling"]),
         basis=str(group.attrs["basis"]),
-        warnings=json.loads(group.attrs["warnings"]) + not_compared,
+        warnings=json.loads(group.attrs["warnings"]),
         mulliken=group["mulliken"][:],
         loewdin=group["loewdin"][:],
     )
@@ -221,9 +217,10 @@ class KeptRecords:
                 found = None
                 if attrs["lobsterpy"]:
                     found = Description(attrs["which_bonds"], attrs["description"], json.loads(attrs["lobsterpy"]))
+                compared = "" if "empty_bands_compared" in attrs else ", other choices of empty bands not compared"
                 origin = (
                     f"kept record {name} ({program}, crystal of {attrs['relaxed_with']}, "
-                    f"lattice constant {100 * off:+.2f} %)"
+                    f"lattice constant {100 * off:+.2f} %{compared})"
                 )
                 return KeptCohp(
                     solved, cohp, found, str(attrs["description"]), float(attrs["cpu_seconds"]), origin

@@ -61,14 +61,20 @@ def bonding(arguments: argparse.Namespace) -> int:
         if abs(strength) > 0.01:
             print(f"{name:8s} {length:7.3f} A  {len(members):3d} pairs  ICOHP {strength:8.3f} eV")
     (output / "bonds.csv").write_text("\n".join(rows) + "\n")
-    ours, relevant = bonding_and_antibonding(cohp), reconstructed_descriptors(cohp)
+    ours = bonding_and_antibonding(cohp)
+    try:
+        relevant = "bonding {:.1f}, antibonding {:.2f} kJ/mol per relevant bond".format(
+            *reconstructed_descriptors(cohp)
+        )
+    except StudyError as error:
+        relevant = error.what
     try:
         words = describe(cohp, crystal, output / "lobsterpy.png").text
     except StudyError as error:
         words = error.what
     lines = [
         f"bonding {ours[0]:.4f}, antibonding {ours[1]:.4f} eV per pair",
-        f"bonding {relevant[0]:.1f}, antibonding {relevant[1]:.2f} kJ/mol per relevant bond",
+        relevant,
         f"spilling {cohp.spilling:.2%} ({engine})",
         *[f"uncertain: {sentence}" for sentence in cohp.all_warnings()],
         words,
@@ -157,7 +163,7 @@ def _refuse_beyond(budget_cpu_minutes, crystal, path):
 
     formula = str(Formula.from_list([chemical_symbols[number] for number in crystal.numbers]))
     minutes = cpu_seconds(formula, len(crystal.numbers)) / 60
-    about = f"about {minutes:.1f} CPU minutes for {len(crystal.numbers)} atoms"
+    about = f"about {minutes:.1f} CPU minutes for {len(crystal.numbers)} atom{'s' * (len(crystal.numbers) > 1)}"
     if minutes > budget_cpu_minutes:
         raise StudyError(
             f"the COHP would take {about}, more than {budget_cpu_minutes:g}", where=str(path),
