@@ -43,7 +43,7 @@ def check_invariance(crystal: Crystal, second: SecondOrder | LatticeSum, third: 
     """
     repetitions = second.repetitions if isinstance(second, SecondOrder) else (1, 1, 1)
     symmetry = find_symmetry(crystal, repetitions)
-    kept = range(len(symmetry.rotations))
+    kept = list(range(len(symmetry.rotations)))
     if isinstance(second, LatticeSum):
         kept = [g for g in kept if _keeps(second.commensurate, symmetry.rotations[g])]
     chosen = generators(symmetry, kept)
