@@ -88,7 +88,7 @@ def find_symmetry(
     folded = rotations * n[None, None, :]
     fits = (folded % n[None, :, None] == 0).all(axis=(1, 2))
     rotations, translations = rotations[fits], translations[fits]
-    atoms, cells = _images(crystal, rotations, translations, tolerance_angstrom)
+    atoms, cells = images_of_atoms(crystal, rotations, translations, tolerance_angstrom)
     cartesian = _cartesian(cell, rotations)
     content = numpy.concatenate([rotations.reshape(len(rotations), -1), atoms, cells.reshape(len(atoms), -1)], axis=1)
     order = numpy.lexsort(content.T[::-1])
@@ -121,7 +121,7 @@ def symmetrise(crystal: Crystal, tolerance_angstrom: float) -> Crystal:
     cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
     found = find_dataset(crystal, tolerance_angstrom)
     rotations, translations = found.rotations.astype(int), found.translations
-    atoms, cells = _images(crystal, rotations, translations, tolerance_angstrom)
+    atoms, cells = images_of_atoms(crystal, rotations, translations, tolerance_angstrom)
     inverse = numpy.linalg.inv(cell)
     metric = (rotations.transpose(0, 2, 1) @ (cell @ cell.T) @ rotations).mean(axis=0)
     values, vectors = numpy.linalg.eigh(inverse @ metric @ inverse.T)
@@ -195,7 +195,7 @@ def search_symmetry(crystal: Crystal, tolerance_angstrom: float) -> tuple[Any, s
     return found, reason
 
 
-HELD = 256
+HELD = 1024
 _KNOWN: dict[bytes, dict[float, tuple]] = {}
 """By shape: cube root of the volume and dataset, by the tolerance over that length."""
 
@@ -229,9 +229,9 @@ def _known_dataset(known, crystal, length, tolerance_angstrom):
     structure type without free coordinates differ in size alone.
     """
     for relative, (own, found) in known.items():
-        if relative >= tolerance_angstrom / length:
+        if relative * (1 + 1e-9) >= tolerance_angstrom / length:
             try:
-                _images(crystal, found.rotations, found.translations, tolerance_angstrom / 100)
+                images_of_atoms(crystal, found.rotations, found.translations, tolerance_angstrom / 100)
             except StudyError:
                 continue
             sizes = {name: getattr(found, name) * (length / own) for name in ("std_lattice", "primitive_lattice")}
@@ -252,7 +252,7 @@ def find_dataset(crystal: Crystal, tolerance_angstrom: float) -> spglib.SpglibDa
     return found
 
 
-def _images(
+def images_of_atoms(
     crystal: Crystal, rotations: NDArray, translations: NDArray, tolerance_angstrom: float
 ) -> tuple[NDArray, NDArray]:
     """Atom and cell that each operation takes each atom to: (n_operations, n_atoms), (n_operations, n_atoms, 3)."""

@@ -79,7 +79,7 @@ def pull_back(
     scales: NDArray,
     cutoff: float,
     vectors: NDArray,
-    weights: NDArray,
+    turned: NDArray,
     gradient: NDArray,
     owner: NDArray,
     forces: NDArray,
@@ -89,24 +89,27 @@ def pull_back(
 
     Parameters
     ----------
-    offsets, types, scales, cutoff, vectors, weights : of ``project``
+    offsets, types, scales, cutoff, vectors : of ``project``
     neighbours : (n_pairs,) the neighbouring atom
+    turned : (n_elements, 4, n_models, channels, n_elements * n_radial) the weights of ``project``, the element of the
+        centre first, the radial function last
     gradient : (n_models, n_atoms, 16, channels) with respect to the moments
     owner : (n_atoms,) structure of each atom
     forces : (n_models, n_atoms, 3)
     virials : (n_models, n_structures, 3, 3)
     """
-    n_kinds, n_radial, _, n_models, channels = weights.shape
-    n_elements = int(round(math.sqrt(n_kinds)))
+    n_elements, _, n_models, _, n_rows = turned.shape
+    n_radial = n_rows // n_elements
     largest = 0
     for atom in range(len(offsets) - 1):
         largest = max(largest, offsets[atom + 1] - offsets[atom])
-    harmonic, tilt = numpy.empty((largest, 16), weights.dtype), numpy.empty((16, 3), weights.dtype)
-    tilts = numpy.empty((largest, 3, 16), weights.dtype)
-    basis, steep = numpy.empty((largest, n_radial), weights.dtype), numpy.empty((largest, n_radial), weights.dtype)
-    of_density = numpy.empty((n_elements, n_radial, 16 * n_models), weights.dtype)
-    across, along = numpy.empty(16 * n_models, weights.dtype), numpy.empty(16 * n_models, weights.dtype)
-    pull = numpy.empty((n_models, 3), weights.dtype)
+    harmonic, tilt = numpy.empty((largest, 16), vectors.dtype), numpy.empty((16, 3), vectors.dtype)
+    tilts = numpy.empty((largest, 3, 16), vectors.dtype)
+    basis, steep = numpy.empty((largest, n_radial), vectors.dtype), numpy.empty((largest, n_radial), vectors.dtype)
+    of_density = numpy.empty((n_elements, n_radial, 16 * n_models), vectors.dtype)
+    found = numpy.empty(n_elements * n_radial, vectors.dtype)
+    across, along = numpy.empty(16 * n_models, vectors.dtype), numpy.empty(16 * n_models, vectors.dtype)
+    pull = numpy.empty((n_models, 3), vectors.dtype)
     for atom in range(len(offsets) - 1):
         begin, end = offsets[atom], offsets[atom + 1]
         if begin == end:
@@ -122,7 +125,7 @@ def pull_back(
                 for c in range(3):
                     tilts[place, c, m] = tilt[m, c] / distance
             _radial(distance, scales[types[pair]], cutoff, basis[place], steep[place])
-        _project_back(weights[first : first + n_elements], gradient[:, atom], of_density)
+        _project_back(turned[first // n_elements], gradient[:, atom], found, of_density)
         for pair in range(begin, end):
             x, y, z = vectors[pair]
             distance = math.sqrt(x * x + y * y + z * z)
@@ -141,20 +144,20 @@ def pull_back(
 
 
 @numba.njit(**_COMPILED)
-def _project_back(weights, gradient, of_density):
+def _project_back(turned, gradient, found, of_density):
     """Gradient with respect to the density of one atom from that with respect to its moments, models side by side."""
-    n_elements, n_radial, _, n_models, channels = weights.shape
-    for element in range(n_elements):
-        for n in range(n_radial):
-            own = of_density[element, n]
-            for model in range(n_models):
-                for degree in range(4):
-                    row = weights[element, n, degree, model]
-                    for m in range(degree**2, (degree + 1) ** 2):
-                        total = weights.dtype.type(0)
-                        for k in range(channels):
-                            total += row[k] * gradient[model, m, k]
-                        own[16 * model + m] = total
+    _, n_models, channels, n_rows = turned.shape
+    rows = of_density.reshape(n_rows, 16 * n_models)
+    for model in range(n_models):
+        for degree in range(4):
+            for m in range(degree**2, (degree + 1) ** 2):
+                found[:] = 0
+                for k in range(channels):
+                    value, row = gradient[model, m, k], turned[degree, model, k]
+                    for n in range(n_rows):
+                        found[n] += value * row[n]
+                for n in range(n_rows):
+                    rows[n, 16 * model + m] = found[n]
 
 
 @numba.njit(**_COMPILED)

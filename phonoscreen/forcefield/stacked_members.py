@@ -254,12 +254,12 @@ class StackedMembers:
         forces : (n_members, n_atoms, 3), eV/angstrom
         virials : (n_members, n_structures, 3, 3), eV per atom
         """
-        weights = self._radial_weights(tuple(map(tuple, batch["kinds"].tolist())))
+        weights, turned = self._radial_weights(tuple(map(tuple, batch["kinds"].tolist())))
         pairs = [batch[name].numpy() for name in ("types", "scales")]
-        arrays = (batch["offsets"].numpy(), *pairs, self._cutoff, batch["vectors"].numpy(), weights.numpy())
+        arrays = (batch["offsets"].numpy(), *pairs, self._cutoff, batch["vectors"].numpy())
         n_members, n_atoms, atoms = len(self._members), len(batch["numbers"]), batch["atoms_of_structures"]
         moments = weights.new_zeros(n_members, n_atoms, N_MOMENTS, weights.shape[-1])
-        compiled.project(*arrays, moments.numpy())
+        compiled.project(*arrays, weights.numpy(), moments.numpy())
         waves = Waves(batch) if "waves" in batch else None
         together = n_members if n_atoms < MEMBERS_TOGETHER else 1
         element = self._elements.index_select(1, batch["numbers"])
@@ -268,10 +268,9 @@ class StackedMembers:
         energy, gradients, forces, virials = (torch.cat(part) for part in zip(*parts, strict=True))
         if waves is None:
             virials = virials.new_zeros(n_members, len(atoms), 3, 3)
-        owner = torch.repeat_interleave(atoms).numpy()
         compiled.pull_back(
-            arrays[0], batch["neighbours"].numpy(), *arrays[1:], gradients.numpy(), owner, forces.numpy(),
-            virials.numpy(),
+            arrays[0], batch["neighbours"].numpy(), *arrays[1:], turned.numpy(), gradients.numpy(),
+            torch.repeat_interleave(atoms).numpy(), forces.numpy(), virials.numpy(),
         )  # fmt: skip
         return energy, forces, virials / atoms[:, None, None]
 
@@ -286,12 +285,15 @@ class StackedMembers:
         return energy + of_all, self._local.backward(some, kept, of_charges[..., None]), -slopes, virials
 
     def _radial_weights_of(self, kinds):
-        """Return the weights of the radial functions of pairs of elements, see ``project``."""
+        """Return the weights of the radial functions of pairs of elements, see ``project`` and ``pull_back``."""
         first = self._members[0]
         numbers = torch.tensor(kinds, device=first.device)
         scales = torch.as_tensor(element_radii_angstrom(kinds).sum(axis=1), dtype=first.dtype, device=first.device)
         own = zip(self._members, self._elements, strict=True)
-        return torch.stack([member.radial_weights(elements, numbers, scales) for member, elements in own], dim=3)
+        weights = torch.stack([member.radial_weights(elements, numbers, scales) for member, elements in own], dim=3)
+        n_elements = round(len(weights) ** 0.5)
+        turned = weights.unflatten(0, (n_elements, n_elements)).permute(0, 3, 4, 5, 1, 2)
+        return weights, turned.flatten(4).contiguous()
 
 
 def _stack(members, name):

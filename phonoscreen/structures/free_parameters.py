@@ -8,7 +8,7 @@ import numpy
 from numpy.typing import NDArray
 
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.crystal.symmetry import find_dataset
+from phonoscreen.crystal.symmetry import find_dataset, images_of_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,13 +28,12 @@ def symmetric_modes(atoms: Atoms, tolerance_angstrom: float) -> NDArray:
     """
     cell, scaled, n_atoms = atoms.cell.array, atoms.get_scaled_positions(wrap=False), len(atoms)
     symmetry = _operations(atoms, tolerance_angstrom)
-    projector = numpy.zeros((n_atoms, 3, n_atoms, 3))
-    for rotation, translation in zip(symmetry.rotations, symmetry.translations, strict=True):
-        difference = (scaled @ rotation.T + translation)[:, None] - scaled[None]
-        image = numpy.linalg.norm((difference - difference.round()) @ cell, axis=2).argmin(axis=1)
-        cartesian = cell.T @ rotation @ numpy.linalg.inv(cell.T)
-        projector[image, :, numpy.arange(n_atoms), :] += cartesian
-    projector = projector.reshape(3 * n_atoms, 3 * n_atoms) / len(symmetry.rotations)
+    crystal = Crystal(cell, scaled, atoms.numbers, atoms.get_masses())
+    images, _ = images_of_atoms(crystal, symmetry.rotations, symmetry.translations, tolerance_angstrom)
+    cartesian = cell.T @ symmetry.rotations @ numpy.linalg.inv(cell.T)
+    projector = numpy.zeros((n_atoms, n_atoms, 3, 3))
+    numpy.add.at(projector, (images, numpy.arange(n_atoms)), cartesian[:, None])
+    projector = projector.transpose(0, 2, 1, 3).reshape(3 * n_atoms, 3 * n_atoms) / len(images)
     shift = numpy.tile(numpy.eye(3), (n_atoms, 1)) / n_atoms**0.5
     projector = projector - shift @ (shift.T @ projector)
     return _range_of(projector).reshape(-1, n_atoms, 3)
@@ -55,7 +54,7 @@ def symmetric_strains(atoms: Atoms, tolerance_angstrom: float) -> NDArray:
     cell = atoms.cell.array
     rotations = _operations(atoms, tolerance_angstrom).rotations
     cartesian = cell.T @ rotations @ numpy.linalg.inv(cell.T)
-    projector = sum(numpy.kron(rotation, rotation) for rotation in cartesian) / len(cartesian)
+    projector = numpy.einsum("gab,gcd->acbd", cartesian, cartesian).reshape(9, 9) / len(cartesian)
     swap = numpy.eye(9).reshape(3, 3, 3, 3).transpose(1, 0, 2, 3).reshape(9, 9)
     volume = numpy.eye(3).ravel() / 3**0.5
     projector = projector @ (numpy.eye(9) + swap) / 2
