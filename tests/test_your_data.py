@@ -13,6 +13,7 @@ from ase.io import write
 
 from tests.conftest import ROOT
 from tests.replaying_service import Service
+from tests.shengbte_files import BORN, EPSILON, write_born
 from tests.supercell_files import make_model
 
 PAGE = (ROOT / "docs/your_data.md").read_text()
@@ -51,6 +52,23 @@ def test_i_have_forces_already(tmp_path):
     words.remove("results/structures/manifest.parquet")
     planned = run(words, tmp_path, "-n", "--quiet", "rules")
     assert "label_forces" in planned and "solve_bte" in planned and "collect_force_sets" not in planned
+
+
+def test_charges_from_files_come_in_beside_forces(tmp_path):
+    model = make_model()
+    (tmp_path / "my_forces/salt").mkdir(parents=True)
+    (tmp_path / "my_charges/salt").mkdir(parents=True)
+    write(tmp_path / "my_forces/salt/POSCAR-unitcell", model.unit_cell, format="vasp")
+    write(tmp_path / "my_forces/salt/forces.extxyz", model.snapshots())
+    write_born(tmp_path / "my_charges/salt/BORN", EPSILON, BORN)
+    words = command("I have forces already", 1)
+    target = "results/stability/reference/0000.parquet"
+    run(["results/charges/0000.parquet" if word == target else word for word in words], tmp_path)
+    found = pandas.read_parquet(tmp_path / "results/charges/0000.parquet").set_index("structure_id").loc["salt"]
+    assert found["status"] == "ok" and found["charges_from"] == "BORN"
+    assert (found["born_charge_max_e"], found["dielectric_mean"]) == pytest.approx((1.1, 2.4))
+    planned = run(words, tmp_path, "-n", "--quiet", "rules")
+    assert "fit_force_constants" in planned and "calculate_charges" not in planned
 
 
 def test_i_use_materials_project(tmp_path):
