@@ -9,6 +9,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.mesh import build_mesh
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
 from phonoscreen.phonons.modes import solve_mesh_modes
+from phonoscreen.transport import coherence
 from phonoscreen.transport.cell_average import NODES, WEIGHTS, pair_averages
 from phonoscreen.transport.coherence import coherence_conductivity
 from tests.phonondb import archives, fit_compound, read_compound
@@ -159,3 +160,18 @@ def test_unknown_sum_is_refused():
     crystal, second, _ = rocksalt()
     with pytest.raises(StudyError, match="cell_average"):
         conductivity(crystal, second, 3, 1.0, "smeared")
+
+
+def test_two_modes_of_a_set_part_as_their_diagonalised_velocities_say():
+    """The closed form of two modes against eigenvectors of the velocities along every direction."""
+    rng = numpy.random.default_rng(3)
+    cells, width = 0.1 * rng.normal(size=(2, 3, 3)), 0.2
+    directions = (coherence._FACES @ cells.swapaxes(1, 2)).reshape(-1, 3)
+    for size in (0.01, 1.0, 100.0):
+        block = size * (rng.normal(size=(3, 2, 2)) + 1j * rng.normal(size=(3, 2, 2)))
+        block = block + block.conj().swapaxes(1, 2)
+        slopes, vectors = numpy.linalg.eigh(numpy.einsum("dx,xst->dst", directions, block))
+        between = (vectors.conj().swapaxes(1, 2)[:, None] @ block @ vectors[:, None])[:, :, 0, 1]
+        lorentz = coherence._lorentzian(slopes[:, 1] - slopes[:, 0], width) * numpy.tile(coherence._FACE_WEIGHTS, 2)
+        wanted = numpy.einsum("d,dx,dy->xy", lorentz, between, between.conj()).real  # 2 orders of the pair, 2 cells
+        assert coherence._inside_set(block, width / 2, cells) == pytest.approx(wanted, rel=1e-10, abs=1e-12 * size**2)

@@ -163,8 +163,8 @@ def solve_modes(dynamical_matrix: DynamicalMatrix, q: NDArray) -> tuple[NDArray,
     return numpy.sign(squares) * numpy.sqrt(numpy.abs(squares)), eigenvectors
 
 
-def frequencies_thz(dynamical_matrix: DynamicalMatrix, q: NDArray) -> NDArray:
-    """Return frequencies without eigenvectors: (n_q, 3n), THz, not angular, ascending; imaginary ones are negative.
+def frequencies(dynamical_matrix: DynamicalMatrix, q: NDArray) -> NDArray:
+    """Return frequencies without eigenvectors: (n_q, 3n), rad/ps, ascending; imaginary ones are negative.
 
     Parameters
     ----------
@@ -172,7 +172,12 @@ def frequencies_thz(dynamical_matrix: DynamicalMatrix, q: NDArray) -> NDArray:
     q : (n_q, 3) fractional wave vectors
     """
     squares = numpy.linalg.eigvalsh(dynamical_matrix(q)[0])
-    return units.to_thz(numpy.sign(squares) * numpy.sqrt(numpy.abs(squares)))
+    return numpy.sign(squares) * numpy.sqrt(numpy.abs(squares))
+
+
+def frequencies_thz(dynamical_matrix: DynamicalMatrix, q: NDArray) -> NDArray:
+    """Return what ``frequencies`` does in THz, not angular."""
+    return units.to_thz(frequencies(dynamical_matrix, q))
 
 
 def acoustic_at_gamma(frequencies: NDArray, q: NDArray) -> NDArray:

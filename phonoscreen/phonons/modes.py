@@ -113,7 +113,7 @@ def solve_mesh_modes(
     all_omega[opposite[half]], columns[opposite[half]] = frequencies, vectors.conj()
     all_omega[half], columns[half] = frequencies, vectors
 
-    _check_stability(numpy.where(acoustic_at_gamma(all_omega, q), 0.0, all_omega), q, imaginary_threshold_thz)
+    check_stability(all_omega, q, imaginary_threshold_thz)
     _leave_out_still_modes(all_omega, columns, q)
     omega = all_omega[mesh.irreducible]
     spread = numpy.abs(all_omega - omega[mesh.star]).max() / (2 * numpy.pi)
@@ -178,7 +178,16 @@ def _expand(vectors: NDArray, mesh: Mesh) -> NDArray:
     return numpy.einsum("qxy,qsy->qsx", mesh.rotations[mesh.operation], vectors[mesh.star])
 
 
-def _check_stability(omega, q, threshold_thz):
+def check_stability(omega: NDArray, q: NDArray, threshold_thz: float) -> None:
+    """Raise UnstableCrystal if a frequency besides those of the translations is imaginary beyond a threshold.
+
+    Parameters
+    ----------
+    omega : (n_q, n_band) rad/ps, ascending; imaginary frequencies are negative
+    q : (n_q, 3) fractional wave vectors
+    threshold_thz : THz
+    """
+    omega = numpy.where(acoustic_at_gamma(omega, q), 0.0, omega)
     lowest = omega[:, 0].argmin()
     if omega[lowest, 0] < -2 * numpy.pi * threshold_thz:
         raise UnstableCrystal(

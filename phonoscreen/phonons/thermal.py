@@ -92,6 +92,8 @@ def sound_velocities(dynamical_matrix: DynamicalMatrix, n_polar: int = 8, n_azim
          numpy.outer(cosines, numpy.ones(n_azimuth))], -1,
     ).reshape(-1, 3)  # fmt: skip
     weights = numpy.repeat(weights, n_azimuth) / (2 * n_azimuth)
+    if n_azimuth % 2 == 0:  # the points are their own inversion, and so are the velocities: half of them suffice
+        directions, weights = directions[: len(directions) // 2], 2 * weights[: len(weights) // 2]
     length = 1e-3
     q = length * directions @ dynamical_matrix.crystal.cell.T / (2 * numpy.pi)
     matrix, slope = dynamical_matrix(q, gradient=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 from ase.data import chemical_symbols
+from threadpoolctl import threadpool_limits
 
 from phonoscreen.audit.errors import StudyError, culprit
 from phonoscreen.audit.shard import Outcome
@@ -77,6 +78,7 @@ class Task:
         return None if self.charges is None else GonzeCorrection(*of, *self.charges)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # small matrices: threads of their own would only wait
 def solve_structure(task: Task, transport: dict) -> Outcome:
     """Solve one structure with this project's own engine.
 

@@ -146,13 +146,30 @@ def _inside_set(block, linewidth, cells):
     if numpy.abs(traceless).max() < 1e-6 * numpy.abs(block).max():
         return numpy.zeros((3, 3))
     directions = (_FACES @ cells.swapaxes(1, 2)).reshape(-1, 3)
+    if m == 2:
+        return _inside_pair(traceless, width, directions, len(cells))
     slopes, vectors = numpy.linalg.eigh((directions @ traceless.reshape(3, -1)).reshape(-1, m, m))
     v = vectors.conj().swapaxes(1, 2)[:, None] @ traceless @ vectors[:, None]
     v *= 1 - numpy.eye(m)
-    ratio = 2 * numpy.abs(slopes[:, :, None] - slopes[:, None, :]) / width
+    weights = _lorentzian(numpy.abs(slopes[:, :, None] - slopes[:, None, :]), width)
+    weights *= numpy.tile(_FACE_WEIGHTS, len(cells))[:, None, None] / len(cells)
+    weighted = (v * weights[:, None]).swapaxes(0, 1).reshape(3, -1)
+    return (weighted @ v.conj().swapaxes(0, 1).reshape(3, -1).T).real
+
+
+def _inside_pair(traceless, width, directions, n_cells):
+    """The same for two modes, by the Pauli vectors of the velocities: what couples lies across the one along f."""
+    pauli = numpy.stack([traceless[:, 0, 1].real, -traceless[:, 0, 1].imag, traceless[:, 0, 0].real], axis=1)
+    along = directions @ pauli
+    length = numpy.linalg.norm(along, axis=1)
+    weights = 2 * _lorentzian(2 * length, width) * numpy.tile(_FACE_WEIGHTS, n_cells) / n_cells
+    parts = (along / numpy.maximum(length, 1e-300)[:, None]) @ pauli.T
+    return weights.sum() * (pauli @ pauli.T) - (weights[:, None] * parts).T @ parts
+
+
+def _lorentzian(slopes, width):
+    """Integral of the Lorentzian over the distance from the wave vector, for differences of the slopes of two modes."""
+    ratio = 2 * slopes / width
     small = ratio < 1e-2
     safe = numpy.where(small, 1.0, ratio)
-    lorentz = numpy.where(small, 1 - 0.6 * ratio**2, 3 * (1 - numpy.arctan(safe) / safe) / safe**2) / width
-    lorentz *= numpy.tile(_FACE_WEIGHTS, len(cells))[:, None, None] / len(cells)
-    weighted = (v * lorentz[:, None]).swapaxes(0, 1).reshape(3, -1)
-    return (weighted @ v.conj().swapaxes(0, 1).reshape(3, -1).T).real
+    return numpy.where(small, 1 - 0.6 * ratio**2, 3 * (1 - numpy.arctan(safe) / safe) / safe**2) / width

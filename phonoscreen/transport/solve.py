@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.crystal.mesh import Mesh, build_mesh
-from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, LatticeSum, average_over_sets
-from phonoscreen.phonons.modes import MeshModes, UnstableCrystal, solve_mesh_modes
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, LatticeSum, average_over_sets, frequencies
+from phonoscreen.phonons.modes import MeshModes, UnstableCrystal, check_stability, solve_mesh_modes
 from phonoscreen.transport.boltzmann import (
     Populations,
     iterate,
@@ -176,8 +176,15 @@ def check_modes(
     *,
     correction: Callable[..., Any] | None = None,
 ) -> None:
-    """Raise UnstableCrystal if a crystal has imaginary frequencies on a mesh (arguments as in ``solve``)."""
-    _modes(crystal, second, mesh, settings, correction)
+    """Raise UnstableCrystal if a crystal has imaginary frequencies on a mesh (arguments as in ``solve``).
+
+    Only frequencies of the irreducible wave vectors are computed: force constants have the symmetry of the crystal.
+    """
+    check_crystal(crystal)
+    mesh = mesh if isinstance(mesh, Mesh) else build_mesh(crystal, mesh)
+    q = mesh.fractional[mesh.irreducible]
+    omega = frequencies(DynamicalMatrix(crystal, second, correction), q)
+    check_stability(omega, q, settings.imaginary_threshold_thz)
 
 
 def harmonic(
