@@ -1,5 +1,6 @@
 """COHP: sum rules, invariances, agreement with outputs of LOBSTER, and the script."""
 
+import functools
 import runpy
 
 import h5py
@@ -93,6 +94,21 @@ def test_rotation_changes_nothing(silicon, cohp):
     turned = Crystal(silicon.cell @ turn, silicon.scaled_positions, silicon.numbers, silicon.masses)
     again = cohp_of_pairs(orthonormal_hamiltonian(solve_xtb(turned, min_length_angstrom=7.0)), mesh_density_angstrom=25)
     assert bonding_and_antibonding(again) == pytest.approx(bonding_and_antibonding(cohp), rel=1e-3)
+
+
+def test_an_atom_given_several_cells_away_has_the_same_bonds_between_the_right_cells(silicon, cohp, monkeypatch):
+    import phonoscreen.bonding.xtb as xtb
+    from phonoscreen.bonding import engines
+
+    monkeypatch.setattr(xtb, "solve_xtb", functools.partial(solve_xtb, min_length_angstrom=7.0))
+    monkeypatch.setattr(engines, "cohp_of_pairs", functools.partial(cohp_of_pairs, mesh_density_angstrom=25))
+    monkeypatch.setattr(engines, "COMPARISON_MESH_ANGSTROM", 10.0)
+    away = silicon.scaled_positions + [[0, 0, 0], [5, -3, 0]]
+    moved = Crystal(silicon.cell, away, silicon.numbers, silicon.masses)
+    found = find_cohp(moved, "moved", engine="tblite")
+    separations = (away[found.atoms[:, 1]] + found.translations - away[found.atoms[:, 0]]) @ silicon.cell
+    assert numpy.linalg.norm(separations, axis=1) == pytest.approx(found.distances_angstrom)
+    assert found.icohp_ev == pytest.approx(cohp.icohp_ev, abs=1e-4)
 
 
 def test_files_survive_writing_and_reading(cohp, tmp_path):

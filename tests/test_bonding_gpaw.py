@@ -41,6 +41,18 @@ def test_gpaw_bands_are_orthonormal_on_the_whole_mesh(carbon):
     assert carbon.n_electrons == 8 and carbon.minimal.sum() == 8
 
 
+def test_the_cell_in_which_an_atom_is_given_changes_no_bond(carbon):
+    """Atoms outside the cell had their bonds between the wrong cells: 6 of -1.4 eV and 8 of -0.9 eV in TaC."""
+    from phonoscreen.bonding.gpaw_lcao import solve_lcao
+
+    whole = cohp_of_pairs(orthonormal_hamiltonian(carbon), cutoff_angstrom=4.0, mesh_density_angstrom=20)
+    away = Crystal.from_ase(bulk("C", a=3.573))
+    away.scaled_positions = away.scaled_positions + [[0, 0, 0], [-1, 1, 0]]
+    solved = orthonormal_hamiltonian(solve_lcao(away, min_length_angstrom=5.0))
+    found = cohp_of_pairs(solved, cutoff_angstrom=4.0, mesh_density_angstrom=20)
+    assert found.icohp_ev == pytest.approx(whole.icohp_ev, abs=2e-3)
+
+
 def test_gpaw_bonds_of_one_kind_are_equal(carbon):
     found = cohp_of_pairs(orthonormal_hamiltonian(carbon), cutoff_angstrom=2.0, mesh_density_angstrom=20)
     assert 0 < found.spilling < 0.02

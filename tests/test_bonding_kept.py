@@ -127,9 +127,9 @@ PINNED = (
     1,
     {
         "cohp": "c1e0efc0",
-        "engines": "402cbe1d",
+        "engines": "68a02810",
         "gpaw_basis": "c8fa68bc",
-        "gpaw_lcao": "5aa98507",
+        "gpaw_lcao": "a29cbcd8",
         "orbitals": "3ceee94f",
         "tetrahedra": "4f1ddc23",
     },

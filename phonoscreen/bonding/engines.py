@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,9 +79,13 @@ def find_cohp(
         from phonoscreen.bonding.gpaw_lcao import solve_lcao as solve
     else:
         raise StudyError(f"unknown engine {engine!r}", fix=f"bonding.engine: one of {', '.join(ENGINES)}")
+    cells_away = numpy.floor(crystal.scaled_positions + 1e-9).astype(int)
     with engine_blamed():
-        bands = solve(crystal)
-        return cohp_of_bands(bands, cutoff_angstrom=cutoff_angstrom)
+        bands = solve(replace(crystal, scaled_positions=crystal.scaled_positions - cells_away))
+        cohp = cohp_of_bands(bands, cutoff_angstrom=cutoff_angstrom)
+    first, second = cohp.atoms.T
+    cohp.translations = cohp.translations + cells_away[first] - cells_away[second]
+    return cohp
 
 
 def cohp_of_bands(bands: Bands, *, cutoff_angstrom: float = 6.0) -> Cohp:

@@ -110,25 +110,34 @@ def _mesh(crystal, density_angstrom):
 
 
 def _bands(crystal, mesh, states, symbols, spins):
-    """Gather the wave functions of a whole mesh; time reversal gives those that GPAW leaves out."""
+    """Gather the wave functions of a whole mesh; time reversal gives those that GPAW leaves out.
+
+    GPAW takes each atom where it lies inside the cell. An atom given n lattice vectors away from there has the Bloch
+    sums exp(2 pi i k.n) times GPAW's: without that factor, bonds would appear between the wrong cells.
+    """
     from phonoscreen.bonding.gpaw_basis import minimal_shells, shells_of_functions
 
+    sizes, atoms, minimal, extended = [], [], [], []
+    for atom, (symbol, setup) in enumerate(zip(symbols, next(iter(states)).setups, strict=True)):
+        shells = shells_of_functions(symbol)
+        sizes += [2 * orbital.l + 1 for orbital in setup.basis.bf_j]
+        atoms += [atom] * len(shells)
+        minimal += [shell in minimal_shells(symbol) for shell in shells]
+        extended += [shell in minimal_shells(symbol, extended=True) for shell in shells]
+    functions = numpy.repeat(atoms, sizes)
     gathered: dict[int, list] = {spin: [] for spin in spins}
     for state in states:
         if state.spin not in gathered:
             continue
         overlap = numpy.tril(state.S_MM.data) + numpy.tril(state.S_MM.data, -1).conj().T
         found = [numpy.array(state.kpt_c), state.eig_n * Hartree, state.C_nM.data.T.copy(), overlap]
+        cells_away = numpy.rint(state.relpos_ac - crystal.scaled_positions)[functions]
+        if cells_away.any():
+            phases = numpy.exp(-2j * numpy.pi * cells_away @ found[0])
+            found[2:] = phases[:, None] * found[2], phases[:, None] * overlap * phases.conj()
         gathered[state.spin].append(found)
         if not numpy.allclose(2 * found[0], numpy.round(2 * found[0])):
             gathered[state.spin].append([-found[0], found[1], *map(numpy.conj, found[2:])])
-    sizes, atoms, minimal, extended = [], [], [], []
-    for atom, (symbol, setup) in enumerate(zip(symbols, state.setups, strict=True)):
-        shells = shells_of_functions(symbol)
-        sizes += [2 * orbital.l + 1 for orbital in setup.basis.bf_j]
-        atoms += [atom] * len(shells)
-        minimal += [shell in minimal_shells(symbol) for shell in shells]
-        extended += [shell in minimal_shells(symbol, extended=True) for shell in shells]
     columns = {spin: [numpy.array(column) for column in zip(*rows, strict=True)] for spin, rows in gathered.items()}
     kpoints, _, _, overlap = columns[spins[0]]
     return Bands(
@@ -136,7 +145,7 @@ def _bands(crystal, mesh, states, symbols, spins):
         energies_ev=numpy.array([columns[spin][1] for spin in spins]),
         coefficients=numpy.array([columns[spin][2] for spin in spins]),
         overlap=overlap,
-        atoms=numpy.repeat(atoms, sizes),
+        atoms=functions,
         minimal=numpy.repeat(minimal, sizes),
         extended=numpy.repeat(extended, sizes),
         valence_electrons=numpy.array([setup.Nv for setup in state.setups], float),
