@@ -11,6 +11,8 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.masses import describe_masses, standard_masses
 from phonoscreen.crystal.primitive import primitive_crystal
+from phonoscreen.crystal.symmetry import find_symmetry
+from phonoscreen.force_constants.invariance import generators
 from phonoscreen.formats.bte_folder import Request, read_folder
 from phonoscreen.formats.displacements import read_born
 from phonoscreen.formats.force_constants import write_second_order, write_third_order
@@ -22,7 +24,7 @@ from phonoscreen.stages.other_solvers import read_conductivity
 from phonoscreen.transport.isotopes import isotope_doubts, mass_variances
 from tests.shengbte_files import BORN, EPSILON, write_born
 from tests.test_bte_files import run_command
-from tests.transport_models import half_heusler, rocksalt
+from tests.transport_models import conventional_rocksalt, half_heusler, hexagonal, rocksalt
 
 MESH = ("--grid", 3, 3, 3, "--threads", 1, "--quiet")
 
@@ -156,6 +158,21 @@ def test_another_order_of_the_atoms_than_that_of_the_constants_is_refused(tmp_pa
     write_control(other, tmp_path / "CONTROL", repetitions=(3, 3, 3), mesh=(3, 3, 3))
     with pytest.raises(StudyError, match="not for this order of atoms"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("make", [rocksalt, conventional_rocksalt, half_heusler, hexagonal])
+def test_a_few_operations_generate_the_space_group(make):
+    """What holds for them holds for all: their products, in any order, are every operation."""
+    crystal, second, _ = make()
+    symmetry = find_symmetry(crystal, second.repetitions)
+    chosen = generators(symmetry, range(len(symmetry.rotations)))
+    key = {(r.tobytes(), a.tobytes()): g for g, (r, a) in enumerate(zip(symmetry.rotations, symmetry.atoms))}
+    found, before = set(chosen), 0
+    while len(found) > before:
+        before = len(found)
+        found |= {key[(symmetry.rotations[g] @ symmetry.rotations[h]).tobytes(),
+                      symmetry.atoms[g][symmetry.atoms[h]].tobytes()] for g in chosen for h in found}  # fmt: skip
+    assert len(found) == len(key) == len(symmetry.rotations) and len(chosen) <= 8
 
 
 def test_constants_that_nobody_made_symmetric_are_read(folder, cubic):

@@ -114,8 +114,12 @@ def test_outputs_that_were_made_in_another_way_are_found(heading, rules, tmp_pat
     assert all(rule in planned for rule in rules)
 
 
-def test_i_have_gpaw_here():
-    words = command("I have GPAW here")
+@pytest.mark.parametrize("number", [0, 1])
+def test_i_have_gpaw_here(number, tmp_path):
+    """The second was run by hand: a hundred seconds of processor time."""
+    (tmp_path / "my_structures").mkdir()
+    write(tmp_path / "my_structures/lih.cif", bulk("LiH", "rocksalt", a=4.0, cubic=True))
+    words = command("I have GPAW here", number) + (["--directory", str(tmp_path)] if number else [])
     done = subprocess.run(
         [sys.executable, "-m", *words, "-n", "--quiet", "rules"], cwd=ROOT, capture_output=True, text=True
     )
