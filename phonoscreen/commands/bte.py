@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return solve_directory(arguments)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"phonoscreen: {error}", file=sys.stderr)
         return 2
 
 
@@ -141,7 +141,7 @@ def _report(solution, settings):
             if reason:
                 sound = False
                 error = StudyError(f"{temperature:g} K: {reason[1]}; no files are written", fix=_TRY)
-                print(f"error: {error}", file=sys.stderr)
+                print(f"phonoscreen: {error}", file=sys.stderr)
         full = shown[2] if solution.full else shown[0]
         print(f"{temperature:<7g}{shown[1]}{full} {numpy.trace(solution.coherence[t]) / 3:9.4g}")
     return sound
