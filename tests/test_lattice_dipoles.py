@@ -6,6 +6,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
+from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records, write_records
@@ -186,7 +187,7 @@ def test_small_violations_of_neutrality_are_taken_off_evenly():
 
 
 def test_a_born_file_beside_collected_outputs_reaches_stability_and_conductivity(tmp_path):
-    """Springs and dipoles of a rocksalt as somebody's outputs, through the scripts of four stages."""
+    """Springs, stiffer when they are short, and dipoles of a rocksalt as outputs through the scripts of four stages."""
     crystal, repetitions = prototypes.rocksalt(), (2, 2, 2)
     born, dielectric = charges_of(crystal)
     second = springs(crystal, repetitions, 4.0, 4.1)
@@ -194,10 +195,15 @@ def test_a_born_file_beside_collected_outputs_reaches_stability_and_conductivity
     full, moves = full_second_order(second), 0.03 * numpy.random.default_rng(0).normal(size=(6, 16, 3))
     atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
     perfect = atoms.repeat(repetitions)
+    first, second, away = neighbor_list("ijD", perfect, 3.0)
+    away /= numpy.linalg.norm(away, axis=1, keepdims=True)
     for number, move in enumerate([numpy.zeros((16, 3)), *moves]):
         moved = perfect.copy()
         moved.positions += move
-        moved.calc = SinglePointCalculator(moved, energy=0.0, forces=-numpy.einsum("abxy,by->ax", full, move))
+        forces = -numpy.einsum("abxy,by->ax", full, move)
+        stretched = ((move[second] - move[first]) * away).sum(axis=1)
+        numpy.add.at(forces, first, -10.0 * stretched[:, None] ** 2 * away)  # third derivative -20 eV/angstrom^3
+        moved.calc = SinglePointCalculator(moved, energy=0.0, forces=forces)
         (tmp_path / "outputs" / "salt").mkdir(parents=True, exist_ok=True)
         moved.write(tmp_path / "outputs" / "salt" / f"{number}.extxyz")
     rows = [dielectric, *born]

@@ -45,6 +45,10 @@ def formula_of(numbers: Iterable[int], masses: Mapping[int, float] | None = None
     return str(Formula.from_dict({symbols[z]: counts[z] // divisor for z in ordered}))
 
 
+LENGTH_MAX = 1000
+"""Characters of a formula: the elements of the periodic table, each with a count, take 700."""
+
+
 def composition(formula: str) -> dict[str, int]:
     """Return the counts of a formula by element.
 
@@ -54,8 +58,10 @@ def composition(formula: str) -> dict[str, int]:
         If the text is no formula.
     """
     try:
+        if len(formula) > LENGTH_MAX:
+            raise ValueError("brackets in brackets without end")
         return Formula(formula).count()
-    except (ValueError, RecursionError) as error:  # brackets in brackets without end
+    except ValueError as error:
         raise StudyError(f"{formula[:60]!r} is not a formula", fix="write it like NaYCs2Cl6") from error
 
 
