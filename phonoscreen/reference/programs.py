@@ -187,11 +187,13 @@ class ProgramEngine:
 
     def _run(self, atoms, label, folder):
         sha256 = digest_of(self._code.identity(atoms), atoms)
-        earlier = noted(folder, sha256) or Interruption("", 0.0, sha256)
-        remedy, begin = earlier.remedy, time.time() - earlier.seconds
+        earlier = noted(folder, sha256)
+        goes_on = earlier is not None
+        remedy, spent_s = (earlier.remedy, earlier.seconds) if earlier else ("", 0.0)
+        begin = time.time() - spent_s
         while True:
             try:
-                results = self._attempt(atoms, folder, remedy, label)
+                results = self._attempt(atoms, folder, remedy, label, goes_on)
                 seconds = time.time() - begin
                 self._longest_s = max(self._longest_s, seconds)
                 return self._calculation(atoms, label, results, "", {**self._about(folder, seconds), "remedy": remedy})
@@ -201,17 +203,16 @@ class ProgramEngine:
             except CalculationError as error:
                 if not remedy:
                     log.info("%s: %s; tried once more with the remedy for it", label, error.what)
-                    remedy = error.failure
+                    remedy, goes_on = error.failure, False
                     continue
                 if error.failure in _OF_THE_MACHINE:
                     raise MachineError(error.what, where=f"{label}, {folder}", fix=error.fix) from error
                 about = {**self._about(folder, time.time() - begin), "remedy": remedy, "message": error.what}
                 return self._calculation(atoms, label, {}, error.failure, about)
 
-    def _attempt(self, atoms, folder, remedy, label):
+    def _attempt(self, atoms, folder, remedy, label, goes_on):
+        """Run the program once and return its results; ``goes_on``: behind an attempt that ran out of time."""
         left_s, stopped = self._time_left(label), []
-        earlier = noted(folder, digest_of(self._code.identity(atoms), atoms))
-        goes_on = earlier is not None and earlier.remedy == remedy
         if not goes_on:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
