@@ -10,10 +10,10 @@ import numba
 import numpy
 from numpy.typing import NDArray
 
-from phonoscreen.forcefield.moments_compiled import _COMPILED, _harmonic_slopes, _harmonics, _radial
+from phonoscreen.forcefield.moments_compiled import COMPILED, harmonic_slopes, harmonics, radial_functions
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def project(
     offsets: NDArray,
     types: NDArray,
@@ -52,8 +52,8 @@ def project(
             distance = math.sqrt(x * x + y * y + z * z)
             if distance >= cutoff:
                 continue
-            _harmonics(x / distance, y / distance, z / distance, harmonic)
-            _radial(distance, scales[types[pair]], cutoff, basis, steep)
+            harmonics(x / distance, y / distance, z / distance, harmonic)
+            radial_functions(distance, scales[types[pair]], cutoff, basis, steep)
             own = density[types[pair] - first]
             for n in range(n_radial):
                 for m in range(16):
@@ -71,7 +71,7 @@ def project(
                         moments[model, atom, m, k] += found[model * channels + k]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def pull_back(
     offsets: NDArray,
     neighbours: NDArray,
@@ -119,12 +119,12 @@ def pull_back(
             x, y, z = vectors[pair]
             distance = math.sqrt(x * x + y * y + z * z)
             place = pair - begin
-            _harmonics(x / distance, y / distance, z / distance, harmonic[place])
-            _harmonic_slopes(x / distance, y / distance, z / distance, harmonic[place], tilt)
+            harmonics(x / distance, y / distance, z / distance, harmonic[place])
+            harmonic_slopes(x / distance, y / distance, z / distance, harmonic[place], tilt)
             for m in range(16):
                 for c in range(3):
                     tilts[place, c, m] = tilt[m, c] / distance
-            _radial(distance, scales[types[pair]], cutoff, basis[place], steep[place])
+            radial_functions(distance, scales[types[pair]], cutoff, basis[place], steep[place])
         _project_back(turned[first // n_elements], gradient[:, atom], found, of_density)
         for pair in range(begin, end):
             x, y, z = vectors[pair]
@@ -143,7 +143,7 @@ def pull_back(
                         virials[model, structure, a, b] += vectors[pair, a] * pull[model, b]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def _project_back(turned, gradient, found, of_density):
     """Gradient with respect to the density of one atom from that with respect to its moments, models side by side."""
     _, n_models, channels, n_rows = turned.shape
@@ -160,7 +160,7 @@ def _project_back(turned, gradient, found, of_density):
                     rows[n, 16 * model + m] = found[n]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def _combine(basis, steep, of_density, across, along):
     """Sums over the radial functions, and over their slopes, of the gradient with respect to the density."""
     across[:], along[:] = 0, 0
@@ -171,7 +171,7 @@ def _combine(basis, steep, of_density, across, along):
             along[k] += slope * own[k]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def _pull(across, along, harmonic, tilts, vector, distance, pull):
     """Gradient with respect to the vector of a pair, for each model."""
     for model in range(len(pull)):
@@ -187,7 +187,7 @@ def _pull(across, along, harmonic, tilts, vector, distance, pull):
         pull[model, 2] = pull_z + stretch * vector[2]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def contract(mixed: NDArray, n_products: int, places: NDArray, couplings: NDArray, invariants: NDArray) -> None:
     """Contract mixed moments to the products and triple products of ``EquivariantPotential``; atoms count fastest.
 
@@ -220,7 +220,7 @@ def contract(mixed: NDArray, n_products: int, places: NDArray, couplings: NDArra
                     found[atom] += coupling * one[atom] * two[atom] * three[atom]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def contract_back(
     mixed: NDArray, n_products: int, places: NDArray, couplings: NDArray, gradient: NDArray, of_mixed: NDArray
 ) -> None:

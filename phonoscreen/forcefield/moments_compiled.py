@@ -8,11 +8,11 @@ import numpy
 from numpy.typing import NDArray
 
 _S3, _S15, _S58, _S38 = math.sqrt(3), math.sqrt(15), math.sqrt(5 / 8), math.sqrt(3 / 8)
-_COMPILED: dict[str, Any] = {"cache": True, "fastmath": True, "error_model": "numpy", "nogil": True}
+COMPILED: dict[str, Any] = {"cache": True, "fastmath": True, "error_model": "numpy", "nogil": True}
 
 
 @numba.njit(inline="always")
-def _harmonics(x, y, z, value):
+def harmonics(x: float, y: float, z: float, value: NDArray) -> None:
     """Solid harmonics of a direction, normalised to sum_m Y_lm^2 = 1."""
     value[0], value[1], value[2], value[3] = 1, x, y, z
     value[4], value[5], value[7], value[8] = _S3 * x * y, _S3 * y * z, _S3 * x * z, 0.5 * _S3 * (x * x - y * y)
@@ -24,7 +24,7 @@ def _harmonics(x, y, z, value):
 
 
 @numba.njit(inline="always")
-def _harmonic_slopes(x, y, z, value, slope):
+def harmonic_slopes(x: float, y: float, z: float, value: NDArray, slope: NDArray) -> None:
     """Distance times the gradient of the solid harmonics of the direction of a vector."""
     slope[0, 0], slope[0, 1], slope[0, 2] = 0, 0, 0
     slope[1, 0], slope[1, 1], slope[1, 2] = 1, 0, 0
@@ -58,8 +58,8 @@ def _harmonic_slopes(x, y, z, value, slope):
 
 
 @numba.njit(inline="always")
-def _radial(distance, scale, cutoff, value, slope):
-    """Radial functions and their derivatives."""
+def radial_functions(distance: float, scale: float, cutoff: float, value: NDArray, slope: NDArray) -> None:
+    """Write the radial functions of a distance (angstrom, as scale and cutoff) to value, their derivatives to slope."""
     square = (distance / scale) ** 2
     place, rate = (1 - square) / (1 + square), -4 * distance / (scale * (1 + square)) ** 2
     phase = math.pi * distance / cutoff
@@ -74,7 +74,7 @@ def _radial(distance, scale, cutoff, value, slope):
         second_before, second = second, 2 * place * second - second_before if n > 0 else 1.0
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def project(
     offsets: NDArray,
     types: NDArray,
@@ -96,8 +96,8 @@ def project(
             distance = math.sqrt(x * x + y * y + z * z)
             if distance >= cutoff:
                 continue
-            _harmonics(x / distance, y / distance, z / distance, harmonic)
-            _radial(distance, scales[types[pair]], cutoff, basis, steep)
+            harmonics(x / distance, y / distance, z / distance, harmonic)
+            radial_functions(distance, scales[types[pair]], cutoff, basis, steep)
             row = rows[types[pair]]
             radial[:] = 0
             for n in range(n_radial):
@@ -110,7 +110,7 @@ def project(
                         moments[atom, m, k] += harmonic[m] * radial[shift + k]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def pull_back(
     offsets: NDArray,
     types: NDArray,
@@ -136,9 +136,9 @@ def pull_back(
             if distance >= cutoff:
                 continue
             x, y, z = x / distance, y / distance, z / distance
-            _harmonics(x, y, z, harmonic)
-            _harmonic_slopes(x, y, z, harmonic, tilt)
-            _radial(distance, scales[types[pair]], cutoff, basis, steep)
+            harmonics(x, y, z, harmonic)
+            harmonic_slopes(x, y, z, harmonic, tilt)
+            radial_functions(distance, scales[types[pair]], cutoff, basis, steep)
             row = rows[types[pair]]
             radial[:], slope[:], angular[:] = 0, 0, 0
             for n in range(n_radial):
@@ -163,7 +163,7 @@ def pull_back(
             of_vectors[pair, 2] = along * z + along_z / distance
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def pull_back_to_weights(
     offsets: NDArray,
     types: NDArray,
@@ -184,8 +184,8 @@ def pull_back_to_weights(
             distance = math.sqrt(x * x + y * y + z * z)
             if distance >= cutoff:
                 continue
-            _harmonics(x / distance, y / distance, z / distance, harmonic)
-            _radial(distance, scales[types[pair]], cutoff, basis, steep)
+            harmonics(x / distance, y / distance, z / distance, harmonic)
+            radial_functions(distance, scales[types[pair]], cutoff, basis, steep)
             angular[:] = 0
             for degree in range(4):
                 shift = degree * channels
@@ -198,7 +198,7 @@ def pull_back_to_weights(
                     row[n, k] += basis[n] * angular[k]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(**COMPILED)
 def push_along(
     offsets: NDArray,
     types: NDArray,
@@ -227,9 +227,9 @@ def push_along(
             if distance >= cutoff:
                 continue
             x, y, z = x / distance, y / distance, z / distance
-            _harmonics(x, y, z, harmonic)
-            _harmonic_slopes(x, y, z, harmonic, tilt)
-            _radial(distance, scales[types[pair]], cutoff, basis, steep)
+            harmonics(x, y, z, harmonic)
+            harmonic_slopes(x, y, z, harmonic, tilt)
+            radial_functions(distance, scales[types[pair]], cutoff, basis, steep)
             row, of_row = rows[types[pair]], target[types[pair]]
             stretch = moves[pair, 0] * x + moves[pair, 1] * y + moves[pair, 2] * z
             radial[:], slope[:], angular[:], tilted[:] = 0, 0, 0, 0
