@@ -268,13 +268,14 @@ def run(
     settings: LabelSettings,
     seed: int,
     provenance: dict,
+    first: int = 0,
 ) -> None:
-    """Label the compounds of an order chunk by chunk; chunks that exist are kept.
+    """Label the compounds of an order chunk by chunk from the chunk that holds ``first`` on; chunks that exist are kept.
 
     ``progress.csv`` gets a line per chunk made: number, compounds, those not ok, CPU seconds and wall seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(0, -(-len(order) // CHUNK)):
+    for number in range(first // CHUNK, -(-len(order) // CHUNK)):
         path = folder / f"labels-{number:05d}.h5"
         if path.exists():
             continue
@@ -291,14 +292,20 @@ def run(
 def main() -> None:
     """Label the compounds of a pool."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("pool", type=Path, help="CSV: structure_id, formula, prototype")
+    parser.add_argument("pool", type=Path, help="CSV: structure_id, formula, prototype (and role)")
     parser.add_argument("folder", type=Path, help="where the chunks go")
     parser.add_argument("--model", default="nequix-oam-1-pft")
     parser.add_argument("--weights", help="file of the weights; downloaded once without it")
     parser.add_argument("--exclude", help="CSV of compounds to leave out: formula, prototype")
     parser.add_argument("--compounds", type=int, default=3650, help="compounds to label, test compounds included")
+    parser.add_argument(
+        "--first", type=int, default=0, help="place in the order to begin with, such as 3650 to add to kept labels"
+    )
     parser.add_argument("--test", type=int, default=400, help="test compounds, in the proportions of Table 1")
     parser.add_argument("--test-least", type=int, default=8, help="test compounds of the smallest classes")
+    parser.add_argument(
+        "--as-listed", action="store_true", help="label the pool's rows in their order and with their roles"
+    )
     parser.add_argument("--seed", type=int, default=61)
     parser.add_argument("--prototypes", default=shipped("resources/prototypes.yaml"))
     parser.add_argument("--table1", default=shipped("resources/published/table1.yaml"))
@@ -311,11 +318,12 @@ def main() -> None:
     tests = {name: max(arguments.test_least, round(arguments.test * n / total)) for name, n in shares.items()}
     excluded = read_excluded(arguments.exclude) if arguments.exclude else set()
     pool = pandas.read_csv(arguments.pool, dtype=str, keep_default_na=False)
-    order = draw_order(pool, shares, tests, excluded, arguments.seed).iloc[: arguments.compounds]
+    order = pool if arguments.as_listed else draw_order(pool, shares, tests, excluded, arguments.seed)
+    order = order.iloc[: arguments.compounds]
     engine, settings = NequixEngine(arguments.model, arguments.weights), LabelSettings()
     provenance = provenance_of(engine, settings, arguments.pool, WEIGHTS[arguments.model], arguments.seed)
     structure_types = read_prototypes(arguments.prototypes)["structure_types"]
-    run(engine, order, arguments.folder, structure_types, settings, arguments.seed, provenance)
+    run(engine, order, arguments.folder, structure_types, settings, arguments.seed, provenance, arguments.first)
 
 
 if __name__ == "__main__":
