@@ -80,3 +80,10 @@ def test_a_module_that_only_the_launcher_has_is_refused_in_a_job(tmp_path, guard
     place.write_text(JOB.format(module=module))
     done = subprocess.run([sys.executable, place], env=guard, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("refused" if refused else "found"), done.stderr[-2000:]
+
+
+def test_the_lock_of_nequix_holds_what_its_environment_lists():
+    text = (ROOT / "envs" / "nequix-requirements.txt").read_text()
+    locked = dict(line.split("==") for line in text.splitlines() if "==" in line)
+    versions = {canonicalize_name(name): version for name, version in locked.items()}
+    assert declared("nequix").items() <= versions.items(), "add what is missing, with all that it requires"

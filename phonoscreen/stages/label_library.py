@@ -270,7 +270,7 @@ def run(
     provenance: dict,
     first: int = 0,
 ) -> None:
-    """Label the compounds of an order chunk by chunk from the chunk that holds ``first`` on; chunks that exist are kept.
+    """Label the compounds of an order in chunks, from the one that holds ``first`` on; chunks that exist are kept.
 
     ``progress.csv`` gets a line per chunk made: number, compounds, those not ok, CPU seconds and wall seconds.
     """

@@ -1,7 +1,7 @@
 """Query by committee over a screened pool: which of its compounds to label next.
 
-``python -m phonoscreen.stages.pool_query SCREENING LABELS [LABELS ...] > FILE`` reads the table of a screening and lists
-the compounds on which the committee that screened them disagrees, for
+``python -m phonoscreen.stages.pool_query SCREENING LABELS [LABELS ...] > FILE`` reads the table of a screening and
+lists the compounds on which the committee that screened them disagrees, for
 ``phonoscreen.stages.label_library FILE FOLDER --as-listed``.
 """
 
