@@ -24,7 +24,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--compounds", type=count, metavar="N", help="train on the first N compounds of the labels (all)"
     )
-    parser.add_argument("--start", type=Path, metavar="FOLDER", help="of a training whose members these begin with")
+    parser.add_argument(
+        "--more-labels", type=Path, nargs="+", default=[], metavar="FILE",
+        help="further kept labels to train on, such as those of queried compounds; the test compounds of LABELS judge",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start", type=Path, metavar="FOLDER", help="of a training or a published model whose members these begin with"
+    )
     parser.add_argument(
         "--test-labels", type=Path, metavar="FILE", help="labels whose test compounds judge (those that were given)"
     )
@@ -42,8 +48,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )  # fmt: skip
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of --together (auto)")
     parser.add_argument(
-        "--force-sets", type=Path, metavar="FOLDER", help="forces of DFT to train on too, with --together and --roles"
-    )
+        "--force-sets", type=Path, metavar="FOLDER",
+        help="forces of DFT to train on too, with --roles; without --together: of crystals without free coordinates",
+    )  # fmt: skip
     parser.add_argument(
         "--roles", type=Path, metavar="FILE", help="CSV file (file, role): the force sets whose role is train"
     )
@@ -70,7 +77,8 @@ def train(arguments: argparse.Namespace) -> int:
         published_model.prepare_training(
             arguments.labels, arguments.folder, force_model=model_settings(sections["force_model"]),
             training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
-            start=arguments.start, force_sets=_force_sets(arguments),
+            more_labels=arguments.more_labels, start=arguments.start, force_sets=_force_sets(arguments),
+            together=arguments.together,
         )  # fmt: skip
         if arguments.together:
             joint_training.train_members_together(arguments.folder, arguments.members, arguments.device)
@@ -104,11 +112,9 @@ def _force_sets(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
     given = arguments.force_sets, arguments.roles
     if given == (None, None):
         return None
-    if None in given or not arguments.together or arguments.start:
-        raise StudyError(
-            "force sets are trained on with --together, --force-sets and --roles, and without --start",
-            where="phonoscreen train", fix="give all three, or none of the last two",
-        )  # fmt: skip
+    if None in given:
+        raise StudyError("force sets are trained on with --force-sets and --roles", where="phonoscreen train",
+                         fix="give both, or none of them")  # fmt: skip
     return given
 
 

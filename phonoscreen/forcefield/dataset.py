@@ -173,7 +173,7 @@ class Dataset:
             if "strained" in group:
                 facts["n_strained_atoms"] = int(numpy.prod(group["strained/forces"].shape[:2]))
             self._facts[structure_id] = facts
-        self.has_stress = bool(self._facts) and all(facts["n_strained_atoms"] for facts in self._facts.values())
+        self.has_stress = any(facts["n_strained_atoms"] for facts in self._facts.values())
 
     def supercells(self, split: str) -> list[tuple[str, int]]:
         """Return [(structure id, supercell number)] of a split, in the order of the ids."""
@@ -187,9 +187,8 @@ class Dataset:
     def cells(self, split: str) -> list[tuple[str, int]]:
         """Return the supercells of a split and, where stresses are known, one item of strained cells per structure."""
         items = self.supercells(split)
-        if self.has_stress:
-            items += [(structure_id, STRAINED) for structure_id in dict.fromkeys(name for name, _ in items)]
-        return items
+        strained = [name for name in dict.fromkeys(name for name, _ in items) if self._facts[name]["n_strained_atoms"]]
+        return items + [(structure_id, STRAINED) for structure_id in strained]
 
     def n_atoms(self, item: tuple[str, int]) -> int:
         """Atoms of a supercell, or of all strained cells of a structure."""
@@ -236,10 +235,13 @@ class Dataset:
         """Return what the stress of each cell of an item does per atom, (n_cells, 3, 3), and its unit, both in eV.
 
         Stress times volume over the number of atoms: the derivative of the energy per atom with respect to strain.
-        The unit is the root mean square over the strained cells of the structure, with a floor of 0.05 eV.
+        The unit is the root mean square over the strained cells of the structure, with a floor of 0.05 eV. Of a
+        structure without stresses it is infinite: whatever its virials are, they are no error.
         """
         structure_id, number = item
         group = self.store[structure_id]
+        if "strained" not in group:
+            return numpy.zeros((1, 3, 3)), numpy.inf
         volume, n_atoms = abs(numpy.linalg.det(group["cell"][:])), len(group["numbers"])
         volumes = volume * numpy.linalg.det(numpy.eye(3) + group["strained/strains"][:])
         strained = group["strained/stresses"][:] * volumes[:, None, None] / n_atoms

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy
 import pandas
+from ase import Atoms
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -23,6 +24,7 @@ from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.force_sets import read_force_set
 from phonoscreen.structures.formulas import formula_of
+from phonoscreen.structures.free_parameters import symmetric_modes
 
 FIRST_CUBIC = 195  # number of the first cubic space group
 SUPERCELLS_MAX = {True: 4, False: 2}  # of a cubic crystal, of another
@@ -49,7 +51,14 @@ def read_roles(path: Path) -> list[Path]:
 
 
 def write_force_sets(
-    folder: Path, names: list[Path], path: Path, *, excluded: Collection[str], floor_mev_per_angstrom: float, seed: int
+    folder: Path,
+    names: list[Path],
+    path: Path,
+    *,
+    excluded: Collection[str],
+    floor_mev_per_angstrom: float,
+    seed: int,
+    only_at_rest: bool = False,
 ) -> pandas.DataFrame:
     """Write force sets as a data set to train on.
 
@@ -60,6 +69,8 @@ def write_force_sets(
     excluded : formulas that are left out where cubic: compounds that judge
     floor_mev_per_angstrom : ``training.relative_floor_mev_per_angstrom``
     seed : for the choice among many supercells
+    only_at_rest : leave out crystals whose undisplaced atoms feel forces that the space group allows: DFT's crystal and
+        the labels' rest elsewhere, and only a training on forces relative to the undisplaced crystal may mix them
 
     Returns
     -------
@@ -83,6 +94,8 @@ def write_force_sets(
             number = space_group(data.crystal, data.symmetry_tolerance_angstrom).number
             row["space_group_number"], cubic = number, number >= FIRST_CUBIC
             row["reason"] = _left_out(data, cubic, cubic and row["formula"] in excluded)
+            if only_at_rest and not row["reason"] and len(_free(data)):
+                row["reason"] = "its atoms have free coordinates: trained on with --together alone"
             if not row["reason"]:
                 own_seed = derive_seed(seed, str(row["name"]), "force_sets")
                 moves, forces = _chosen(data, SUPERCELLS_MAX[cubic], own_seed)
@@ -103,6 +116,13 @@ def _left_out(data, cubic, judges):
     if data.displacements.shape[1] > ATOMS_MAX[cubic]:
         return f"a supercell of {data.displacements.shape[1]} atoms, at most {ATOMS_MAX[cubic]} are trained on"
     return ""
+
+
+def _free(data):
+    """Displacements of the atoms that the space group allows."""
+    crystal = data.crystal
+    atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    return symmetric_modes(atoms, data.symmetry_tolerance_angstrom)
 
 
 def _chosen(data, most, seed):

@@ -1,5 +1,6 @@
 """Training data from the kept labels of a universal potential (``phonoscreen.stages.label_product``)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -23,6 +24,7 @@ def write_label_dataset(
     product: Path,
     path: Path,
     *,
+    more: Sequence[Path] = (),
     held_out_fraction: float,
     seed: int,
     compounds_max: int | None = None,
@@ -37,6 +39,7 @@ def write_label_dataset(
     Parameters
     ----------
     product : file of ``label_product``
+    more : further files of the same engine; a compound that a file before has, labelled or not, is left out
     path : HDF5 file to write, complete when it appears
     held_out_fraction, seed : see ``phonoscreen.forcefield.dataset.is_held_out``
     compounds_max : at most so many compounds to train on, the first ones of the file (None: all); none of the test
@@ -51,9 +54,9 @@ def write_label_dataset(
     Raises
     ------
     StudyError
-        If the file holds no compound to train on, or to judge on.
+        If the file holds no compound to train on, or to judge on, or another engine made a further one.
     """
-    origin, labelled = read_product(product)
+    origin, labelled = _read_products([product, *more])
     rows: list[dict] = []
     wanted = "test" if only_test else "training"
     with written_whole(path) as partial, h5py.File(partial, "w") as store:
@@ -74,6 +77,22 @@ def write_label_dataset(
             raise StudyError(f"no compound of the split {wanted}", where=f"{product}, stage {STAGE}",
                              fix="give a file of more labels")  # fmt: skip
     return pandas.DataFrame(rows)
+
+
+def _read_products(paths):
+    """Return the origin of the first file and the compounds of all, each once."""
+    origins: list[tuple] = []
+    labelled: dict[str, tuple] = {}
+    for path in paths:
+        origin, compounds = read_product(path)
+        origins.append((origin["engine"], origin["weights_sha256"]))
+        if origins[-1] != origins[0]:
+            raise StudyError(f"labels of {origins[-1][0]}, those before of {origins[0][0]}", where=str(path),
+                             fix="train on labels of one engine")  # fmt: skip
+        for record, arrays in compounds:
+            labelled.setdefault(record["structure_id"], (origin, record, arrays))
+    found = list(labelled.values())
+    return found[0][0] if found else {}, [(record, arrays) for _, record, arrays in found]
 
 
 def _split(record, held_out_fraction, seed):

@@ -7,8 +7,10 @@ weights file, settings, history and checkpoint per member, the errors on the tes
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import numpy
 import pandas
 import torch
@@ -40,6 +42,10 @@ Against real DFT of compounds that neither this training nor the teacher's saw (
 [force models](../../docs/force_models.md).
 
 """
+LEARNED_BEFORE = "learned_before.csv"
+"""Compounds that the model to begin with had learned from."""
+BEGAN = """
+Training began with an earlier model, which had learned from {labels} compounds of these labels and {others} of DFT."""
 LABELS_ALONE = "The labels are no DFT."
 WITH_FORCE_SETS = """The labels are no DFT. Beside them the model learned from forces of DFT: {count} displaced
 supercells of {compounds} compounds of phonondb@kyoto-u 2018-04-17 (A. Togo, CC BY 4.0; VASP, PBEsol). Cubic compounds
@@ -56,34 +62,41 @@ def prepare_training(
     training: dict,
     seed: int,
     compounds_max: int | None,
+    more_labels: Sequence[Path] = (),
     start: Path | None = None,
     force_sets: tuple[Path, Path] | None = None,
+    together: bool = False,
 ) -> None:
     """Write the data set and the settings of a training to its folder, or check that they are those already there.
 
     Parameters
     ----------
-    product : file of kept labels
+    product, more_labels : files of kept labels; the test compounds of the first one judge
     folder : of the training
     force_model, training : as for ``phonoscreen.forcefield.training.train_member``
     seed : of the split, the weights and the order of the data
     compounds_max : see ``write_label_dataset``
     start : see ``train_members``
-    force_sets : their folder and the file of their roles (``phonoscreen.stages.joint_training``), or None
+    force_sets : their folder and the file of their roles, or None
+    together : all members are trained at once (``phonoscreen.stages.joint_training``), on forces relative to the
+        undisplaced crystal; otherwise only force sets of crystals without free coordinates are taken
 
     Raises
     ------
     StudyError
         If the folder holds a training of other settings, labels or beginnings.
     """
-    if not product.is_file():
-        raise StudyError(f"there is no file {product}", where="phonoscreen train", fix="give a file of kept labels")
+    for file in (product, *more_labels):
+        if not file.is_file():
+            raise StudyError(f"there is no file {file}", where="phonoscreen train", fix="give a file of kept labels")
     folder.mkdir(parents=True, exist_ok=True)
     plan = {
         "labels_sha256": file_sha256(product), "force_model": force_model, "training": training, "seed": seed,
         "compounds_max": compounds_max or 0,
-        "start_sha256": file_sha256(start / "training.json") if start and (start / "training.json").exists() else "",
+        "start_sha256": file_sha256(_origin_of(start)) if start and _origin_of(start).exists() else "",
     }  # fmt: skip
+    if more_labels:
+        plan["more_labels_sha256"] = [file_sha256(file) for file in more_labels]
     if force_sets:
         plan["roles_sha256"] = file_sha256(force_sets[1])
     path = folder / "training.json"
@@ -97,7 +110,7 @@ def prepare_training(
             )  # fmt: skip
         return
     table = write_label_dataset(
-        product, folder / "dataset.h5", held_out_fraction=training["held_out_fraction"], seed=seed,
+        product, folder / "dataset.h5", more=more_labels, held_out_fraction=training["held_out_fraction"], seed=seed,
         compounds_max=compounds_max,
     )  # fmt: skip
     write_table(table, folder / "dataset.parquet")
@@ -106,9 +119,26 @@ def prepare_training(
         used = write_force_sets(
             force_sets[0], read_roles(force_sets[1]), folder / "force_sets.h5", excluded=judging,
             floor_mev_per_angstrom=training["relative_floor_mev_per_angstrom"] or 0.0, seed=seed,
+            only_at_rest=not together,
         )  # fmt: skip
         write_table(used, folder / "force_sets.parquet")
+        if not together:
+            _link(folder / "dataset.h5", folder / "force_sets.h5")
+    if start and (start / "compounds.csv").is_file():
+        shutil.copyfile(start / "compounds.csv", folder / LEARNED_BEFORE)
     write_json(plan, path)
+
+
+def _origin_of(start):
+    """What a training to begin with is told from others by: its plan, or the description of a published model."""
+    return start / ("training.json" if (start / "training.json").exists() else "model.json")
+
+
+def _link(dataset, force_sets):
+    """Make the structures of one data set, which lies beside it, part of another."""
+    with h5py.File(dataset, "a") as store, h5py.File(force_sets) as source:
+        for name in source:
+            store[name] = h5py.ExternalLink(force_sets.name, name)
 
 
 def train_members(folder: Path, members: int, start: Path | None = None) -> None:
@@ -118,14 +148,15 @@ def train_members(folder: Path, members: int, start: Path | None = None) -> None
     ----------
     folder : of the training
     members : how many
-    start : folder of a training with the same ``force_model`` whose members these begin with, or None
+    start : folder of a training, or of a published model, with the same ``force_model`` whose members these begin with;
+        or None
 
     Raises
     ------
     StudyError
         If that training has fewer members.
     """
-    if start is not None and not all(path.exists() for path in member_files(start, members - 1)):
+    if start is not None and not all(path.exists() for path in _beginning(start, members - 1)):
         raise StudyError(
             f"{start} holds no {members} trained members to begin with", where="phonoscreen train",
             fix="give fewer --members, or another --start",
@@ -137,8 +168,14 @@ def train_members(folder: Path, members: int, start: Path | None = None) -> None
             train_to_files(
                 folder / "dataset.h5", plan["force_model"], plan["training"], weights=weights, model=model,
                 history=history, seed=plan["seed"], member=member, round_number=0, key=f"member{member}", device="cpu",
-                progress=folder / f"member{member}.csv", start=member_files(start, member)[:2] if start else None,
+                progress=folder / f"member{member}.csv", start=_beginning(start, member) if start else None,
             )  # fmt: skip
+
+
+def _beginning(start, member):
+    """Return weights and settings of a member of a training, or of a published model."""
+    weights, settings, _ = member_files(start, member)
+    return weights, settings if settings.exists() else start / "model.json"
 
 
 def member_files(folder: Path, member: int) -> tuple[Path, Path, Path]:
@@ -287,16 +324,23 @@ def learned_compounds(folder: Path) -> pandas.DataFrame:
     if (folder / "force_sets.parquet").exists():
         used = pandas.read_parquet(folder / "force_sets.parquet").query("n_supercells > 0")
         tables.append(used.assign(source="force sets"))
+    if (folder / LEARNED_BEFORE).exists():
+        tables.append(pandas.read_csv(folder / LEARNED_BEFORE, keep_default_na=False))
     columns = ["formula", "space_group_number", "source"]
     return pandas.concat(tables)[columns].drop_duplicates(columns[:2]).sort_values(columns[:2], ignore_index=True)
 
 
 def _others(folder):
     """What the training learned from beside the labels, for the card."""
-    if not (folder / "force_sets.parquet").exists():
-        return LABELS_ALONE
-    used = pandas.read_parquet(folder / "force_sets.parquet").query("n_supercells > 0")
-    return WITH_FORCE_SETS.format(count=used.n_supercells.sum(), compounds=len(used))
+    text = LABELS_ALONE
+    if (folder / "force_sets.parquet").exists():
+        used = pandas.read_parquet(folder / "force_sets.parquet").query("n_supercells > 0")
+        text = WITH_FORCE_SETS.format(count=used.n_supercells.sum(), compounds=len(used))
+    if (folder / LEARNED_BEFORE).exists():
+        sources = pandas.read_csv(folder / LEARNED_BEFORE, keep_default_na=False).source
+        labels = sources.str.startswith("labels").sum()
+        text += BEGAN.format(labels=labels, others=len(sources) - labels)
+    return text
 
 
 def summary(folder: Path) -> str:
