@@ -11,6 +11,8 @@ from ase.optimize import BFGS
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.dataset import Dataset
+from phonoscreen.forcefield.models.registry import create_model
+from phonoscreen.forcefield.training import prepare_item
 from phonoscreen.stages.label_dataset import write_label_dataset
 from phonoscreen.stages.label_library import composition
 from phonoscreen.stages.label_product import read_product, write_product
@@ -86,6 +88,26 @@ def write_frames(folder, crystal):
     ase.io.write(folder / "frames.extxyz", frames)
 
 
+def loss_is_of_relative_forces(dataset):
+    """In one batch with a supercell whose forces are bare: what training minimises is what prediction is judged by."""
+    model = create_model(SETTINGS, 1)
+    items = [("free", 1), next(one for one in dataset.supercells("training") if not dataset.is_relative(one))]
+    model.calibrate([dataset.read(item) for item in items], 1)
+    expected, squares = 0.0, 0.0
+    for item, weight in zip(items, (2.0, 3.0), strict=True):
+        neighbourhoods, forces = dataset.read(item)
+        at_rest = dataset.undisplaced(item) if dataset.is_relative(item) else None
+        error = model.predict(model.describe(neighbourhoods, at_rest)).numpy() - forces
+        expected, squares = expected + weight * (error**2).mean(), squares + (error**2).sum() / 3
+    prepared = [prepare_item(model, dataset, item, w, 1.0) for item, w in zip(items, (2.0, 3.0), strict=True)]
+    for batch in (prepared, prepared[::-1]):
+        loss, square = model.loss(
+            model.collate([{**one, "virial_weights": one["virial_weights"] * 0} for one in batch])
+        )
+        assert float(loss.detach()) == pytest.approx(expected, rel=1e-9)
+        assert float(square) == pytest.approx(squares, rel=1e-9)
+
+
 def test_a_training_on_a_cpu_goes_on_from_another_with_more_labels_and_forces_of_dft(two_files, tmp_path):
     """Crystals whose atoms may move freely rest elsewhere with DFT: their forces at rest are no error of the model."""
     folder, training, _ = two_files
@@ -107,23 +129,22 @@ def test_a_training_on_a_cpu_goes_on_from_another_with_more_labels_and_forces_of
     )  # fmt: skip
     used = pandas.read_parquet(tmp_path / "after" / "force_sets.parquet").set_index("name")
     assert used.n_supercells["cu"] == 2
-    assert used.n_supercells["free"] == 0 and "--together" in used.reason["free"]
+    assert used.n_supercells["free"] == 2
     dataset = Dataset(tmp_path / "after" / "dataset.h5", SETTINGS["cutoff_angstrom"])
     items = dataset.cells("training")
     strained = [name for name, number in items if number < 0]
-    assert "cu" in {name for name, _ in items} and "cu" not in strained and strained
+    assert {"cu", "free"} < {name for name, _ in items} and not {"cu", "free"} & set(strained) and strained
     assert dataset.virials(("cu", 0))[1] == numpy.inf
+    assert dataset.is_relative(("free", 1)) and not dataset.is_relative((strained[0], 0))
+    loss_is_of_relative_forces(dataset)
     train_members(tmp_path / "after", 1, tmp_path / "before")
     assert (tmp_path / "after" / "member0.safetensors").exists()
     learned = learned_compounds(tmp_path / "after")
-    assert len(learned) == 9 and learned[learned.formula == "Cu"].source.tolist() == ["force sets"]
+    assert len(learned) == 10 and learned[learned.formula == "Cu"].source.tolist() == ["force sets"]
 
 
 def test_structures_without_stresses_learn_the_same_beside_those_that_have_them(two_files, tmp_path):
     """The loss of a supercell does not depend on whether others of its batch have stresses."""
-    from phonoscreen.forcefield.models.registry import create_model
-    from phonoscreen.forcefield.training import prepare_item
-
     folder, _, _ = two_files
     write_label_dataset(folder / "first.h5", tmp_path / "d.h5", held_out_fraction=0.0, seed=1)
     with h5py.File(tmp_path / "d.h5", "a") as store:

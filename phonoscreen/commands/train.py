@@ -49,7 +49,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of --together (auto)")
     parser.add_argument(
         "--force-sets", type=Path, metavar="FOLDER",
-        help="forces of DFT to train on too, with --roles; without --together: of crystals without free coordinates",
+        help="forces of DFT to train on too, with --roles, relative to the undisplaced crystal",
     )  # fmt: skip
     parser.add_argument(
         "--roles", type=Path, metavar="FILE", help="CSV file (file, role): the force sets whose role is train"

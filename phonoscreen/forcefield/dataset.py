@@ -219,6 +219,13 @@ class Dataset:
             unit = {name: value + floor for name, value in square.items()}
         return {name: float(facts["weight"]) / unit[name] for name, facts in self._facts.items()}
 
+    def is_relative(self, item: tuple[str, int]) -> bool:
+        """Return whether the reference forces of an item are relative to a crystal that need not rest with the model.
+
+        Force sets of DFT are: their crystals were relaxed by what calculated them.
+        """
+        return bool(self._facts[item[0]].get("relative", False)) and item[1] != STRAINED
+
     def undisplaced(self, supercell: tuple[str, int]) -> Neighbourhoods:
         """Return the neighbourhoods of the undisplaced primitive cell (see ``Supercells.undisplaced``)."""
         crystal, _ = self._crystal(supercell[0])

@@ -195,10 +195,11 @@ def prepare_item(
     weight : of the mean squared error of its forces, angstrom^2/eV^2
     stress_weight : of the squared error of the virials over their unit (``Dataset.virials``); 0: not trained
     """
+    at_rest = dataset.undisplaced(item) if dataset.is_relative(item) else None
     if not (dataset.has_stress and stress_weight):
-        return model.prepare(*dataset.read(item), weight)
+        return model.prepare(*dataset.read(item), weight, at_rest=at_rest)
     virials, unit = dataset.virials(item)
-    return model.prepare(*dataset.read(item), weight, virials, stress_weight / unit**2)
+    return model.prepare(*dataset.read(item), weight, virials, stress_weight / unit**2, at_rest)
 
 
 def _train_epoch(state, parallel, data, training, generator, epoch, epochs):

@@ -13,7 +13,6 @@ from pathlib import Path
 import h5py
 import numpy
 import pandas
-from ase import Atoms
 
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
@@ -24,7 +23,6 @@ from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.force_sets import read_force_set
 from phonoscreen.structures.formulas import formula_of
-from phonoscreen.structures.free_parameters import symmetric_modes
 
 FIRST_CUBIC = 195  # number of the first cubic space group
 SUPERCELLS_MAX = {True: 4, False: 2}  # of a cubic crystal, of another
@@ -51,14 +49,7 @@ def read_roles(path: Path) -> list[Path]:
 
 
 def write_force_sets(
-    folder: Path,
-    names: list[Path],
-    path: Path,
-    *,
-    excluded: Collection[str],
-    floor_mev_per_angstrom: float,
-    seed: int,
-    only_at_rest: bool = False,
+    folder: Path, names: list[Path], path: Path, *, excluded: Collection[str], floor_mev_per_angstrom: float, seed: int
 ) -> pandas.DataFrame:
     """Write force sets as a data set to train on.
 
@@ -69,8 +60,6 @@ def write_force_sets(
     excluded : formulas that are left out where cubic: compounds that judge
     floor_mev_per_angstrom : ``training.relative_floor_mev_per_angstrom``
     seed : for the choice among many supercells
-    only_at_rest : leave out crystals whose undisplaced atoms feel forces that the space group allows: DFT's crystal and
-        the labels' rest elsewhere, and only a training on forces relative to the undisplaced crystal may mix them
 
     Returns
     -------
@@ -94,8 +83,6 @@ def write_force_sets(
             number = space_group(data.crystal, data.symmetry_tolerance_angstrom).number
             row["space_group_number"], cubic = number, number >= FIRST_CUBIC
             row["reason"] = _left_out(data, cubic, cubic and row["formula"] in excluded)
-            if only_at_rest and not row["reason"] and len(_free(data)):
-                row["reason"] = "its atoms have free coordinates: trained on with --together alone"
             if not row["reason"]:
                 own_seed = derive_seed(seed, str(row["name"]), "force_sets")
                 moves, forces = _chosen(data, SUPERCELLS_MAX[cubic], own_seed)
@@ -118,13 +105,6 @@ def _left_out(data, cubic, judges):
     return ""
 
 
-def _free(data):
-    """Displacements of the atoms that the space group allows."""
-    crystal = data.crystal
-    atoms = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
-    return symmetric_modes(atoms, data.symmetry_tolerance_angstrom)
-
-
 def _chosen(data, most, seed):
     """Displacements and forces of at most so many supercells."""
     if len(data.displacements) <= most:
@@ -139,4 +119,5 @@ def _write(group, data, moves, forces, floor_mev_per_angstrom):
     weight = (square + floor**2) / (square + (floor * share) ** 2)
     supercells = Supercells(data.crystal, numpy.array(data.repetitions), moves)
     store_labelled(group, supercells, slice(None), forces, "training", weight)
+    group.attrs["relative"] = True
     return forces.shape

@@ -78,8 +78,7 @@ def prepare_training(
     compounds_max : see ``write_label_dataset``
     start : see ``train_members``
     force_sets : their folder and the file of their roles, or None
-    together : all members are trained at once (``phonoscreen.stages.joint_training``), on forces relative to the
-        undisplaced crystal; otherwise only force sets of crystals without free coordinates are taken
+    together : all members are trained at once (``phonoscreen.stages.joint_training``)
 
     Raises
     ------
@@ -119,7 +118,6 @@ def prepare_training(
         used = write_force_sets(
             force_sets[0], read_roles(force_sets[1]), folder / "force_sets.h5", excluded=judging,
             floor_mev_per_angstrom=training["relative_floor_mev_per_angstrom"] or 0.0, seed=seed,
-            only_at_rest=not together,
         )  # fmt: skip
         write_table(used, folder / "force_sets.parquet")
         if not together:

@@ -76,6 +76,7 @@ class ForceModel(torch.nn.Module, ABC):
         weight: float,
         virials: NDArray | None = None,
         virial_weight: float = 0.0,
+        at_rest: "Neighbourhoods | None" = None,
     ) -> dict[str, torch.Tensor]:
         """Return one supercell, or some cells, as a dict of tensors that training keeps.
 
@@ -86,6 +87,8 @@ class ForceModel(torch.nn.Module, ABC):
         weight : of the mean squared error of this supercell, angstrom^2/eV^2
         virials : (n_structures, 3, 3) stress times volume per atom, eV, or None; of no use to a model without energy
         virial_weight : of the mean squared error of their components, 1/eV^2
+        at_rest : the undisplaced primitive cell that the supercell repeats, where the reference forces are relative to
+            it and it need not rest with this model; of no use to a model without energy
         """
 
     @abstractmethod

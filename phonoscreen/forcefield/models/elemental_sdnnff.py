@@ -169,6 +169,7 @@ class ElementalSDNNFF(ForceModel):
         weight: float,
         virials: NDArray | None = None,
         virial_weight: float = 0.0,
+        at_rest: "Neighbourhoods | None" = None,
     ) -> dict[str, torch.Tensor]:
         """Return whitened components and forces in every frame; see ``ForceModel.prepare``."""
         here = self.describe(neighbourhoods)

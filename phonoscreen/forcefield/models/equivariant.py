@@ -12,7 +12,6 @@ Multiscale Model. Simul. 14, 1153 (2016)) and the atomic cluster expansion (Drau
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy
 import torch
@@ -34,9 +33,7 @@ from phonoscreen.forcefield.moments import (
     neighbour_moments,
     pair_gradients,
 )
-
-if TYPE_CHECKING:
-    from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
+from phonoscreen.forcefield.neighbourhoods import Neighbourhoods
 
 CALIBRATION_SUPERCELLS, CALIBRATION_MOVE_ANGSTROM = 256, 0.02
 SCALE_FLOOR = 0.1  # of the median spread: what vanishes by symmetry in most crystals has no scale of its own
@@ -100,7 +97,7 @@ class EquivariantPotential(ForceModel):
         return torch.nn.Parameter(torch.randn(*shape, dtype=self.dtype) * self.channels**-0.5)
 
     @torch.no_grad()
-    def calibrate(self, samples: "Sequence[tuple[Neighbourhoods, NDArray]]", seed: int) -> None:
+    def calibrate(self, samples: Sequence[tuple[Neighbourhoods, NDArray]], seed: int) -> None:
         """Set scale of the moments, and mean, scale and change of the invariants, from a part of the training set."""
         chosen = numpy.random.default_rng(seed).permutation(len(samples))[:CALIBRATION_SUPERCELLS]
         batch = self.collate([self.prepare(samples[place][0], samples[place][1], 1.0) for place in chosen])
@@ -119,7 +116,7 @@ class EquivariantPotential(ForceModel):
         change = (self._invariants(moved) - invariants) / CALIBRATION_MOVE_ANGSTROM
         self.invariant_change.copy_((change**2).mean(dim=0).sqrt() + 1e-6)
 
-    def describe(self, neighbourhoods: "Neighbourhoods", undisplaced: "Neighbourhoods | None" = None) -> dict:
+    def describe(self, neighbourhoods: Neighbourhoods, undisplaced: Neighbourhoods | None = None) -> dict:
         """Return pairs, kinds of pairs and, with a long-ranged part, wave vectors; see ``ForceModel.describe``."""
         element_descriptors(neighbourhoods.numbers)  # refuses unknown elements
         species, slots = numpy.unique(neighbourhoods.numbers, return_inverse=True)
@@ -282,16 +279,31 @@ class EquivariantPotential(ForceModel):
 
     def prepare(
         self,
-        neighbourhoods: "Neighbourhoods",
+        neighbourhoods: Neighbourhoods,
         forces: NDArray,
         weight: float,
         virials: NDArray | None = None,
         virial_weight: float = 0.0,
+        at_rest: Neighbourhoods | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return description, targets and weights, the long-ranged part as matrices; see ``ForceModel.prepare``."""
-        weights = torch.full((len(neighbourhoods),), weight / len(neighbourhoods), dtype=self.dtype)
-        targets = torch.as_tensor(forces, dtype=self.dtype)
+        """Return description, targets and weights, the long-ranged part as matrices; see ``ForceModel.prepare``.
+
+        The cell at rest stands behind the atoms of the supercell, with no weight of its own; ``rest`` names the atom
+        whose force is subtracted, and ``relative`` is 1 where it is.
+        """
+        places = torch.arange(len(neighbourhoods))
+        weights = torch.full((len(places),), weight / len(places), dtype=self.dtype)
+        targets, relative = torch.as_tensor(forces, dtype=self.dtype), torch.zeros_like(weights)
+        if at_rest is not None:
+            behind = torch.arange(len(at_rest)) + len(places)
+            places = torch.cat([behind.repeat(len(places) // len(behind)), behind])
+            relative = torch.cat([torch.ones_like(weights), weights.new_zeros(len(behind))])
+            weights = torch.cat([weights, weights.new_zeros(len(behind))])
+            targets = torch.cat([targets, targets.new_zeros(len(behind), 3)])
+            neighbourhoods = Neighbourhoods.concatenate([neighbourhoods, at_rest])
+            virials = virials if virials is None else numpy.concatenate([virials, numpy.zeros((1, 3, 3))])
         prepared = {**self.describe(neighbourhoods), "forces": targets, "weights": weights}
+        prepared |= {"rest": places, "relative": relative}
         if self.long_range:
             for name in ("wave_groups", "waves", "wave_weights", "positions"):
                 del prepared[name]
@@ -305,7 +317,8 @@ class EquivariantPotential(ForceModel):
     def collate(self, prepared: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Return the batch of a list of prepared supercells, on the device of the model."""
         batch = {name: [part[name] for part in prepared] for name in prepared[0]}
-        for name, shifted_by in (("offsets", "neighbours"), ("neighbours", "numbers"), ("types", "kinds")):
+        shifts = (("offsets", "neighbours"), ("neighbours", "numbers"), ("types", "kinds"), ("rest", "numbers"))
+        for name, shifted_by in shifts:
             shift = 0
             for place, part in enumerate(prepared):
                 values = part[name][1:] if name == "offsets" and place else part[name]
@@ -316,13 +329,14 @@ class EquivariantPotential(ForceModel):
     def loss(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the sum over atoms of the mean squared error; see ``ForceModel.loss``."""
         _, forces, virials = self._derivatives(batch, "virials" in batch)
+        forces = forces - batch["relative"][:, None] * forces.index_select(0, batch["rest"])
         square = ((forces - batch["forces"]) ** 2).mean(dim=1)
         loss = (square * batch["weights"]).sum()
         if virials is not None:
             counts = batch["virial_counts"]
             errors = virial_errors(virials - batch["virials"], torch.repeat_interleave(counts), counts)
             loss = loss + (errors * batch["virial_weights"]).sum()
-        return loss, square.detach().sum()
+        return loss, square.detach()[batch["weights"] > 0].sum()
 
 
 def virial_errors(errors: torch.Tensor, owner: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
