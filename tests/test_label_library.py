@@ -8,7 +8,7 @@ from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.stages import label_library
+from phonoscreen.stages import label_library, label_product
 from phonoscreen.stages.label_library import (
     LabelSettings,
     composition,
@@ -185,6 +185,28 @@ def test_the_packed_file_gives_back_what_was_labelled(folder, tmp_path):
                 assert packed[name] == pytest.approx(values, abs=0.51e-6)
             else:
                 assert packed[name] == pytest.approx(values, abs=0), name
+
+
+def test_compounds_that_judge_are_left_out_of_a_packed_file(folder, tmp_path, monkeypatch):
+    """Whatever the order of the elements in their formulas, and in their class alone."""
+    (tmp_path / "judging.csv").write_text("structure_id,formula,prototype\na,PAl,216-AB\nb,SbIn,225-AB\n")
+    monkeypatch.setattr("sys.argv", ["label_product", str(folder), str(tmp_path / "kept.h5"), "--exclude",
+                                     str(tmp_path / "judging.csv")])  # fmt: skip
+    label_product.main()
+    before = {record["structure_id"] for record, _, _ in read_chunks(folder)}
+    assert {"alp-216", "insb-216"} <= before
+    assert {record["structure_id"] for record, _ in read_product(tmp_path / "kept.h5")[1]} == before - {"alp-216"}
+
+
+def test_a_listed_order_is_labelled_from_any_place_on(folder, order, structure_types, tmp_path, monkeypatch):
+    """The chunks before it are not made, those after it are the same."""
+    monkeypatch.setattr(label_library, "CHUNK", 4)
+    run(Springs(), order.iloc[:12], tmp_path, structure_types, SETTINGS, 61, ORIGIN, first=8)
+    made = sorted(path.name for path in tmp_path.glob("labels-*.h5"))
+    assert made == ["labels-00002.h5"]
+    again, whole = ({r["structure_id"]: a for r, a, _ in read_chunks(one)} for one in (tmp_path, folder))
+    for name, arrays in again.items():
+        assert all(numpy.array_equal(arrays[key], whole[name][key]) for key in arrays)
 
 
 def test_forces_of_zero_stay_zero():

@@ -10,7 +10,7 @@ import argparse
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,6 +251,17 @@ def read_excluded(path: str | Path) -> set:
     table = pandas.read_csv(path, dtype=str, keep_default_na=False)
     listed: Any = table.itertuples()
     return {(row.prototype, composition(row.formula)) for row in listed}
+
+
+def class_and_composition(record: Mapping[str, str]) -> tuple[str, frozenset]:
+    """Class and composition of a compound of ``formula`` and ``prototype``, whatever variant of its class it is."""
+    return "-".join(record["prototype"].split("-")[:2]), composition(record["formula"])
+
+
+def excluded_classes(paths: Iterable[str | Path]) -> set:
+    """Set of (class, composition) of the compounds of some CSV files with ``formula, prototype``."""
+    found = set().union(*(read_excluded(path) for path in paths))
+    return {("-".join(prototype.split("-")[:2]), elements) for prototype, elements in found}
 
 
 def read_shares(path: str | Path) -> dict:

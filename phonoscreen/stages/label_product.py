@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.stages.label_library import class_and_composition, excluded_classes
 from phonoscreen.structures.packed_labels import arrays_of, plain, quantise, read_product, write_product
 
 __all__ = ["quantise", "read_chunks", "read_product", "write_product"]
@@ -50,8 +51,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("chunks", help="folder of labels-*.h5")
     parser.add_argument("file", help="packed file to write")
+    parser.add_argument(
+        "--exclude", nargs="*", default=[], help="CSV files of compounds that judge: formula, prototype"
+    )
     arguments = parser.parse_args()
-    write_product(read_chunks(arguments.chunks), arguments.file)
+    excluded = excluded_classes(arguments.exclude)
+    kept = (one for one in read_chunks(arguments.chunks) if class_and_composition(one[0]) not in excluded)
+    write_product(kept, arguments.file)
     _, labelled = read_product(arguments.file)
     print(f"{len(labelled)} compounds, {Path(arguments.file).stat().st_size / 1e6:.2f} MB")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas
 
 from phonoscreen.audit.shipped import shipped
-from phonoscreen.stages.label_library import composition, proportional, read_excluded, read_shares
+from phonoscreen.stages.label_library import class_and_composition, excluded_classes, proportional, read_shares
 from phonoscreen.stages.label_product import read_product
 
 THRESHOLD_MEV_PER_ANGSTROM = 50.0  # of the paper
@@ -49,8 +49,8 @@ def queried(
     by_class: dict[str, list] = {name: [] for name in shares}
     for row in recommended.itertuples():
         formula, prototype = row.source.split(":")
-        name = "-".join(prototype.split("-")[:2])
-        if name in by_class and (name, composition(formula)) not in excluded:
+        name, elements = class_and_composition({"formula": formula, "prototype": prototype})
+        if name in by_class and (name, elements) not in excluded:
             epsilon = row.epsilon_max_mev_per_angstrom
             by_class[name].append([row.structure_id, formula, prototype, "training", epsilon, row.members_stable])
     return pandas.DataFrame(proportional(by_class, shares)[:compounds], columns=FIELDS)
@@ -68,11 +68,9 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=5, help="of the committee (5)")
     parser.add_argument("--table1", default=shipped("resources/published/table1.yaml"))
     arguments = parser.parse_args()
-    excluded = set().union(*(read_excluded(path) for path in arguments.exclude))
-    excluded = {("-".join(prototype.split("-")[:2]), elements) for prototype, elements in excluded}
+    excluded = excluded_classes(arguments.exclude)
     for path in arguments.labels:
-        for record, _ in read_product(path)[1]:
-            excluded.add(("-".join(record["prototype"].split("-")[:2]), composition(record["formula"])))
+        excluded |= {class_and_composition(record) for record, _ in read_product(path)[1]}
     table = queried(
         pandas.read_parquet(arguments.screening), read_shares(arguments.table1), excluded, arguments.compounds,
         arguments.members,
