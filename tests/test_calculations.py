@@ -265,6 +265,22 @@ def test_inputs_are_written_carried_run_by_an_array_and_collected_in_parts(tmp_p
     assert code.runs == 3
 
 
+def test_an_array_has_no_more_tasks_than_slurm_takes_and_each_goes_on_behind_what_fails(tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_SUBMIT_DIR", raising=False)
+    names = [f"mgo/{i:04d}" for i in range(1, 2003)]
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+    assert write_array(tmp_path, ["[", "${PWD##*/}", "!=", "1002", "]"], "log") == len(names)
+    assert "#SBATCH --array=1-1000%200" in (tmp_path / "array.sh").read_text()
+    for folder in ("mgo/1001", "mgo/2001"):  # collected
+        (tmp_path / folder).rmdir()
+    run = ["bash", str(tmp_path / "array.sh")]
+    assert [subprocess.run([*run, task]).returncode for task in ("1", "2", "1000")] == [0, 1, 0]
+    finished = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.glob("*/*/finished")}
+    assert finished == {"mgo/0001", "mgo/0002", "mgo/2002", "mgo/1000", "mgo/2000"}
+    assert subprocess.run(run, capture_output=True).returncode
+
+
 def test_one_bad_structure_does_not_stop_the_others(tmp_path, crystal):
     code, closed = FakeCode(tmp_path), Atoms("H2", positions=[[0, 0, 0], [0.1, 0, 0]], cell=[5, 5, 5], pbc=True)
     engine = engine_of(code, tmp_path)

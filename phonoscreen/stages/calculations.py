@@ -37,18 +37,24 @@ log = logging.getLogger("phonoscreen")
 RELAXATION_STEPS = 6
 """Calculations of a relaxation, for its cost."""
 
+LARGEST_ARRAY = 1000
+"""Tasks of an array at most: Slurm's ``MaxArraySize`` is 1001 unless a site raises it."""
+
 ARRAY = """#!/bin/bash
 #SBATCH --job-name=phonoscreen
-#SBATCH --array=1-{count}%200
+#SBATCH --array=1-{tasks}%200
 #SBATCH --ntasks=16
 #SBATCH --time=04:00:00
-# One calculation per task of the array: edit the lines above, and the command, for your machine.
-# From this folder: sbatch array.sh. What is finished is left out when it runs again.
+# {each}: edit the lines above, and the command, for your machine.
+# From this folder: sbatch array.sh. What is finished, or was collected, is left out when it runs again.
 cd "${{SLURM_SUBMIT_DIR:-$(dirname "$0")}}" || exit 1
-folder=$(sed -n "${{SLURM_ARRAY_TASK_ID:-$1}}p" folders.txt)
-cd "$folder" || exit 1
-[ -e finished ] && exit
-{command} > {log} 2>&1 && touch finished
+task="${{SLURM_ARRAY_TASK_ID:-${{1:?number of the task}}}}"
+failed=0
+for folder in $(awk -v task="$task" 'NR % {tasks} == task % {tasks}' folders.txt); do
+    [ -d "$folder" ] && [ ! -e "$folder/finished" ] || continue
+    (cd "$folder" && {command} > {log} 2>&1 && touch finished) || failed=1
+done
+exit $failed
 """
 
 
@@ -195,9 +201,13 @@ def write_array(folder: str | Path, command: Sequence[str], log_name: str) -> in
     folder = Path(folder)
     waiting = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*") if path.is_dir())
     if waiting:
+        tasks = min(len(waiting), LARGEST_ARRAY)
+        each = "One calculation per task of the array" if tasks == len(waiting) else (
+            f"A task of the array takes every {tasks}th of {len(waiting)} calculations, one after another"
+        )  # fmt: skip
         texts = {
             "folders.txt": "".join(f"{name}\n" for name in waiting),
-            "array.sh": ARRAY.format(count=len(waiting), command=" ".join(command), log=log_name),
+            "array.sh": ARRAY.format(tasks=tasks, each=each, command=" ".join(command), log=log_name),
         }
         for name, text in texts.items():
             with written_whole(folder / name) as partial:
