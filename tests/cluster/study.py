@@ -23,7 +23,7 @@ from tests.cluster.slurm import PATIENCE_S
 from tests.conftest import ROOT
 from tests.small_study import copy_repository
 
-COMPOUNDS = ["NaCl", "KBr", "RbI", "MgO"]
+COMPOUNDS = {name: bulk(name, "rocksalt", a=2.01 * REST[name]) for name in ("NaCl", "KBr", "RbI", "MgO")}
 STAGES = ("structures", "relaxed", "supercells", "labels", "checked_labels", "tables")
 """Folders of products that are compared; the tables gather all others."""
 SETTINGS = {
@@ -45,17 +45,18 @@ class ClusterStudy:
     seconds : how long one calculation of the stand-in takes
     settings : changes of the settings
     command : that starts the stand-in
+    compounds : crystals by name; the stand-in knows its rock salts alone
     compiled : folder of an earlier study, whose compiled kernels are taken along beside those of the repository
     """
 
-    def __init__(self, folder, slurm, *, seconds=0.0, settings=None, command=None, compiled=None):
+    def __init__(self, folder, slurm, *, seconds=0.0, settings=None, command=None, compounds=COMPOUNDS, compiled=None):
         self.folder, self.slurm, self._launchers = Path(folder), slurm, []
         copy_repository(self.folder, leave_out=("tests/", "docs/"))
         for repository in (ROOT, compiled or ROOT):
             self._take_kernels(repository)
         (self.folder / "compounds").mkdir()
-        for name in COMPOUNDS:
-            write(self.folder / f"compounds/{name}.cif", bulk(name, "rocksalt", a=2.01 * REST[name]))
+        for name, atoms in compounds.items():
+            write(self.folder / f"compounds/{name}.cif", atoms)
         self.settings = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
         fake = f"{shlex.quote(sys.executable)} {shlex.quote(str(FAKE))}"
         vasp = {"reference": {"engine": "vasp", "vasp": {"command": command or fake}}}
@@ -169,10 +170,11 @@ class ClusterStudy:
         rows = [line.split("|") for line in (self.slurm.ask(*command) or "").splitlines()]
         return [(i, state, comment) for i, state, place, comment in rows if os.path.realpath(place) == str(self.folder)]
 
-    def wait_for(self, is_so, words):
-        """Wait until something is so."""
+    def wait_for(self, is_so, words, launcher=None):
+        """Wait until something is so, or a launcher that it needs has ended."""
         end = time.monotonic() + PATIENCE_S
         while not (found := is_so()):
+            assert launcher is None or launcher.poll() is None, f"ended before {words}\n{self.said()[-6000:]}"
             assert time.monotonic() < end, f"waited until {words}\n{self.said()[-3000:]}"
             time.sleep(0.3)
         return found
