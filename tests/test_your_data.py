@@ -1,16 +1,22 @@
 """The commands of the page on a user's own data, copied from it and run."""
 
+import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
 
+import h5py
+import numpy
 import pandas
 import pytest
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from phonoscreen.structures.store import read_atoms
+from phonoscreen.structures.supercells import build_supercell, displaced_supercell
 from tests.conftest import ROOT
 from tests.replaying_service import Service
 from tests.shengbte_files import BORN, EPSILON, write_born
@@ -104,23 +110,53 @@ def test_i_run_vasp_elsewhere(tmp_path):
     assert set(calculations["status"]) == {"missing"}
 
 
-@pytest.mark.parametrize("heading, rules", [("I run VASP elsewhere", ["index_outputs", "label_forces"])])
-def test_outputs_that_were_made_in_another_way_are_found(heading, rules, tmp_path):
-    (tmp_path / "my_structures").mkdir()
-    (tmp_path / "my_outputs/salt").mkdir(parents=True)
+def test_outputs_that_were_made_in_another_way_are_found_by_their_positions(tmp_path):
+    for folder in ("my_structures", "my_outputs/salt"):
+        (tmp_path / folder).mkdir(parents=True)
     write(tmp_path / "my_structures/salt.cif", bulk("NaCl", "rocksalt", a=5.6))
-    write(tmp_path / "my_outputs/salt/a.extxyz", make_model().snapshots())
-    planned = run(command(heading, 1), tmp_path, "-n", "--quiet", "rules")
-    assert all(rule in planned for rule in rules)
+    words = command("I run VASP elsewhere", 1)
+    few = ["shards=1", "supercell={min_length_angstrom: 7, reference_min: 2, reference_oversampling: 1}"]
+    run(["results/supercells/0000.h5" if word == "labels" else word for word in words], tmp_path, *few)
+    with h5py.File(tmp_path / "results/supercells/0000.h5") as store:
+        group = store["salt"]
+        perfect = build_supercell(read_atoms(group), group["repetitions"][()])
+        frames = [perfect, *(displaced_supercell(perfect, moves) for moves in group["displacements"][()])]
+    order = numpy.random.default_rng(0).permutation(len(perfect))
+    for number, atoms in enumerate(frames):
+        pull = -(atoms.positions - perfect.positions)
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=pull - pull.mean(axis=0))
+        one = atoms[order]
+        one.calc = SinglePointCalculator(one, energy=0.0, forces=atoms.get_forces()[order])
+        write(tmp_path / f"my_outputs/salt/{number}.extxyz", one)
+    run(words, tmp_path, *few)
+    with h5py.File(tmp_path / "results/labels/0000.h5") as store:
+        forces = store["salt/forces"][()]
+    wanted = numpy.array([atoms.get_forces() for atoms in frames[1:]])[: len(forces)]
+    assert len(forces) >= 2 and forces == pytest.approx(wanted, abs=1e-6)
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_i_have_gpaw_here(number, tmp_path):
-    """The second was run by hand: a hundred seconds of processor time."""
+def in_repository(words, *more):
+    """Run a command in the folder of the repository and return what it prints."""
+    done = subprocess.run([sys.executable, "-m", *words, *more], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+def test_i_have_gpaw_here():
+    """The study that comes with its calculations is planned; tests/test_dft_product.py goes through them."""
+    assert "label_forces" in in_repository(command("I have GPAW here"), "-n", "--quiet", "rules")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gpaw") is None, reason="GPAW is not installed")
+def test_i_have_gpaw_here_and_structures_of_my_own(tmp_path):
     (tmp_path / "my_structures").mkdir()
     write(tmp_path / "my_structures/lih.cif", bulk("LiH", "rocksalt", a=4.0, cubic=True))
-    words = command("I have GPAW here", number) + (["--directory", str(tmp_path)] if number else [])
-    done = subprocess.run(
-        [sys.executable, "-m", *words, "-n", "--quiet", "rules"], cwd=ROOT, capture_output=True, text=True
+    # Sixteen atoms instead of 54: a minute of processor time.
+    few = ["supercell={min_length_angstrom: 5.5, reference_min: 2, reference_oversampling: 1}",
+           "force_constants={third_cutoff_angstrom: 2.7}"]  # fmt: skip
+    in_repository(command("I have GPAW here", 1), *few, "--directory", str(tmp_path))
+    relaxed, labels = (
+        pandas.read_parquet(tmp_path / f"results/{stage}/0000.parquet").set_index("structure_id").loc["lih"]
+        for stage in ("relaxed", "labels")
     )
-    assert done.returncode == 0 and "label_forces" in done.stdout, (done.stdout + done.stderr)[-3000:]
+    assert labels["status"] == "ok" and relaxed["lattice_constant_angstrom"] == pytest.approx(3.98, abs=0.02)
