@@ -56,6 +56,11 @@ def runs(study):
     return len((study / "count").read_text()) if (study / "count").exists() else 0
 
 
+def finished(study):
+    paths = (study / "results/work/calculations").glob("*.jsonl")
+    return len("".join(path.read_text() for path in paths).splitlines())
+
+
 def test_inputs_are_carried_run_and_collected_and_no_calculation_is_repeated(study):
     written = snakemake(study, "calculations", "reference={mode: write_inputs}")
     inputs = study / "results/work/inputs/calculations"
@@ -67,5 +72,8 @@ def test_inputs_are_carried_run_and_collected_and_no_calculation_is_repeated(stu
     collected = snakemake(study, "calculations", "reference={mode: collect}")
     assert set(collected.values()) == {"missing"}  # the next step of one, the first of the other
     assert not (inputs / "cu3au-221/relax-0").exists()
-    lines = "".join(path.read_text() for path in (study / "results/work/calculations").glob("*.jsonl")).splitlines()
-    assert len(lines) == runs(study) == 1
+    assert finished(study) == runs(study) == 1
+    subprocess.run(["bash", str(inputs / "array.sh"), "2"], check=True, capture_output=True)
+    snakemake(study, "calculations", "reference={mode: collect}")  # the same command as before
+    assert not (inputs / "ni3al-221/relax-0").exists()
+    assert finished(study) == runs(study) == 2

@@ -195,11 +195,22 @@ def machine_state(reference: dict) -> list | None:
     """
     if reference["engine"] not in DFT_CODES:
         return None
-    return [
+    state = [
         vasp_potentials() if reference["engine"] == "vasp" else None,
         reference["mode"],
         digest_of_file(reference["calculations"]),
     ]
+    return [*state, _brought_back()] if reference["mode"] == "collect" else state
+
+
+def _brought_back(folder: Path = Path("results/work/inputs")) -> str:
+    """Return a digest of the outputs that wait to be collected, so that those which come later are collected too."""
+    found = []
+    for place in sorted(folder.glob("*/*/*")):
+        if place.is_dir():
+            times = [entry.stat().st_mtime_ns for entry in os.scandir(place)]
+            found.append(f"{place} {len(times)} {max(times, default=0)}")
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
 def how_to_calculate(reference: dict) -> dict:
