@@ -49,12 +49,24 @@ def older(folder):
 
 
 def newer(folder):
-    """LOBSTER 5.1 with spin: the strengths of both spins in one row, the curves of the second behind the first."""
+    """LOBSTER 5.1 with spin: the strengths of both spins in one row, the curves of the second behind the first.
+
+    ICOHPLIST has a second line of titles and the parts of the orbitals behind each bond, as a file of version 5.1.1.
+    """
     path = folder / "ICOHPLIST.lobster"
-    header, *rows = path.read_text().splitlines()
+    _, *rows = path.read_text().splitlines()
     halves = [row.rsplit(maxsplit=1) for row in rows]
-    rows = [f"{front} {float(value) / 2:12.6f} {float(value) / 2:12.6f}" for front, value in halves]
-    path.write_text("\n".join([header + "   ICOHP (at) eF   for spin  2", *rows]) + "\n")
+    rows = []
+    for front, value in halves:
+        label, first, second, *rest = front.split()
+        spins = f"{float(value) / 2:12.6f} {float(value) / 2:12.6f}"
+        orbitals = f"{label} {first}_3s {second}_3p_y {' '.join(rest)}"
+        rows += [f"{front} {spins}", f"{orbitals} {spins}"]
+    titles = [
+        "  COHP#  atomMU  atomNU  distance  translation  ICOHP (at) eF  ICOHP (at) eF",
+        "  for spin 1  for spin 2",
+    ]
+    path.write_text("\n".join([*titles, *rows]) + "\n")
     path = folder / "COHPCAR.lobster"
     title, numbers, *lines = path.read_text().splitlines()
     fields = numbers.split()
@@ -75,6 +87,16 @@ def test_outputs_of_every_version_give_the_same(cohp, tmp_path, version):
     assert found.icohp_ev == pytest.approx(cohp.icohp_ev, abs=2e-5)
     assert found.curves == pytest.approx(cohp.curves, abs=2e-5)
     assert (found.mulliken is None) == (version is older)
+
+
+def test_version_2_of_lobster_which_lists_no_translations_is_refused(cohp, tmp_path):
+    write_lobster(cohp, tmp_path)
+    path = tmp_path / "ICOHPLIST.lobster"
+    rows = [row.split() for row in path.read_text().splitlines()[1:]]
+    title = "  COHP#  atomMU  atomNU     distance          ICOHP(eF) avg. over # bonds  for spin  1"
+    path.write_text("\n".join([title, *(" ".join([*row[:4], row[7], "1"]) for row in rows)]) + "\n")
+    with pytest.raises(StudyError, match="version 2"):
+        read_lobster(tmp_path)
 
 
 @pytest.mark.parametrize("title", ["LOBSTER v3.1.0", "LOBSTER v4.1.0 (g++ 7.5.0)", "LOBSTER v5.1.1 (g++ 11.4.0)"])
@@ -197,7 +219,10 @@ def test_noise_of_the_coordinates_does_not_move_an_atom_to_the_other_side_of_the
     assert (tmp_path / "plot.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize(("name", "record"), [("NaCl_comp_range", "nacl-225"), ("BeTe", "bete-216")])
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [("NaCl", "nacl-225"), ("NaCl_comp_range", "nacl-225"), ("NaCl_spin", "nacl-225"), ("BeTe", "bete-216")],
+)
 def test_lobsterpy_says_the_same_of_our_records_and_of_lobster(reference, name, record):
     theirs = describe_folder(reference / "lobster" / name)
     with h5py.File(ROOT / "resources/bonding/cohp.h5") as store:
@@ -213,6 +238,7 @@ def test_lobsterpy_says_the_same_of_our_records_and_of_lobster(reference, name, 
         for partner, bond in site["bonds"].items():
             same = mine[ion]["bonds"][partner]
             assert same["number_of_bonds"] == bond["number_of_bonds"]
+            assert same["has_antibdg_states_below_Efermi"] == bond["has_antibdg_states_below_Efermi"]
             assert float(same["ICOHP_mean"]) == pytest.approx(float(bond["ICOHP_mean"]), rel=0.15)
     assert all(sentence.startswith("the antibonding part") for sentence in cohp.all_warnings())
 

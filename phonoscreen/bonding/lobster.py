@@ -32,12 +32,13 @@ def read_lobster(folder: str | Path) -> Cohp:
     Raises
     ------
     StudyError
-        If a file is missing or cannot be read, or the two do not list the same pairs.
+        If a file is missing or cannot be read, is of LOBSTER 2, or the two do not list the same pairs.
     """
     from pymatgen.io.lobster import Cohpcar, Icohplist
 
     folder = Path(folder)
     paths = [str(_find(folder, name)) for name in ("COHPCAR.lobster", "ICOHPLIST.lobster")]
+    _refuse_version_2(paths[1])
     try:
         with gzip.open(paths[0], "rt") if paths[0].endswith(".gz") else open(paths[0]) as lines:
             sites = {match[1]: match.groups()[1:] for match in map(_PAIR.match, lines) if match}
@@ -73,6 +74,20 @@ def read_lobster(folder: str | Path) -> Cohp:
     cohp.spilling, cohp.warnings = _log(folder)
     cohp.mulliken, cohp.loewdin = _charges(folder)
     return cohp
+
+
+def _refuse_version_2(path):
+    """Refuse an ICOHPLIST whose rows have six columns: equal bonds in one row, without their translations."""
+    try:
+        with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as lines:
+            rows = [line.split() for line in lines]
+    except (OSError, EOFError, UnicodeDecodeError):
+        return  # the parser says what is wrong with it
+    if any(len(row) == 6 and row[0].isdigit() for row in rows):
+        raise StudyError(
+            "ICOHPLIST.lobster is of version 2 of LOBSTER, which does not say between which cells the bonds are",
+            where=path, fix="run LOBSTER 3 or later",
+        )  # fmt: skip
 
 
 def _log(folder):

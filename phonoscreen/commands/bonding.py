@@ -159,7 +159,7 @@ def _refuse_beyond(budget_cpu_minutes, crystal, path):
     from ase.data import chemical_symbols
     from ase.formula import Formula
 
-    from phonoscreen.bonding.cost import cpu_seconds
+    from phonoscreen.bonding.cost import cpu_seconds, measured_on
 
     formula = str(Formula.from_list([chemical_symbols[number] for number in crystal.numbers]))
     minutes = cpu_seconds(formula, len(crystal.numbers)) / 60
@@ -169,7 +169,9 @@ def _refuse_beyond(budget_cpu_minutes, crystal, path):
             f"the COHP would take {about}, more than {budget_cpu_minutes:g}", where=str(path),
             fix="raise --budget-cpu-minutes, or let LOBSTER do it (--lobster-inputs)",
         )  # fmt: skip
-    print(f"{about} (estimated from 97 crystals of 2 to 14 atoms; a magnetic metal takes longer)", flush=True)
+    n_crystals, smallest, largest = measured_on()
+    basis = f"estimated from {n_crystals} crystals of {smallest} to {largest} atoms"
+    print(f"{about} ({basis}; a magnetic metal takes longer)", flush=True)
 
 
 def _is_product(path):
