@@ -129,7 +129,7 @@ PINNED = (
         "cohp": "c1e0efc0",
         "engines": "68a02810",
         "gpaw_basis": "c8fa68bc",
-        "gpaw_lcao": "a29cbcd8",
+        "gpaw_lcao": "80ee884f",
         "orbitals": "3ceee94f",
         "tetrahedra": "4f1ddc23",
     },

@@ -5,7 +5,7 @@ GPAW is compiled on installation; envs/gpaw_siteconfig.py needs a C compiler and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from ase import Atoms
@@ -97,7 +97,7 @@ def solve_lcao(crystal: Crystal, *, min_length_angstrom: float = BANDS_MESH_ANGS
             f"GPAW: {type(error).__name__}: {error}", fix="take another engine (bonding.engine) for this structure"
         ) from None
     magnetic = any(moments) and abs(atoms.calc.get_magnetic_moment()) > SMALLEST_MOMENT
-    return _bands(crystal, mesh, whole_mesh.dft.ibzwfs, symbols, spins=(0, 1) if magnetic else (0,))
+    return gather_bands(crystal, mesh, whole_mesh.dft.ibzwfs, spins=(0, 1) if magnetic else (0,))
 
 
 def _mesh(crystal, density_angstrom):
@@ -109,14 +109,22 @@ def _mesh(crystal, density_angstrom):
     return tuple(int(shape[(row | column)].max()) for row, column in zip(coupled, coupled.T, strict=True))
 
 
-def _bands(crystal, mesh, states, symbols, spins):
+def gather_bands(crystal: Crystal, mesh: tuple[int, int, int], states: Any, spins: tuple[int, ...]) -> Bands:
     """Gather the wave functions of a whole mesh; time reversal gives those that GPAW leaves out.
 
     GPAW takes each atom where it lies inside the cell. An atom given n lattice vectors away from there has the Bloch
     sums exp(2 pi i k.n) times GPAW's: without that factor, bonds would appear between the wrong cells.
+
+    Parameters
+    ----------
+    crystal : the crystal that was solved
+    mesh : numbers of k-points along the reciprocal lattice vectors
+    states : GPAW's wave functions in the basis of ``phonoscreen.bonding.gpaw_basis``, without symmetry of the crystal
+    spins : those that are wanted; one stands for both
     """
     from phonoscreen.bonding.gpaw_basis import minimal_shells, shells_of_functions
 
+    symbols = [chemical_symbols[number] for number in crystal.numbers]
     sizes, atoms, minimal, extended = [], [], [], []
     for atom, (symbol, setup) in enumerate(zip(symbols, next(iter(states)).setups, strict=True)):
         shells = shells_of_functions(symbol)
