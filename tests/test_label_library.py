@@ -11,15 +11,19 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.stages import label_library, label_product
 from phonoscreen.stages.label_library import (
     LabelSettings,
+    class_and_composition,
     composition,
     draw_order,
+    excluded_classes,
     label_compound,
     plan_supercells,
+    read_shares,
     run,
     strained_cell,
     strains,
 )
 from phonoscreen.stages.label_product import quantise, read_chunks, read_product, write_product
+from phonoscreen.stages.pool_query import queried
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from tests.conftest import ROOT
 
@@ -241,3 +245,34 @@ def test_the_labels_in_the_repository_are_whole():
         assert forces.shape == displacements.shape and numpy.isfinite(forces).all()
         assert numpy.linalg.norm(displacements, axis=2) == pytest.approx(0.03, abs=2e-6)
         assert numpy.abs(forces.sum(axis=1)).max() < 1e-3 * numpy.abs(forces).sum(axis=1).max()
+
+
+@pytest.mark.parametrize(("name", "count"), [("queried", 1500), ("drawn", 1998)])
+def test_further_labels_in_the_repository_hold_no_compound_that_judges(name, count):
+    """Nor one that the labels before have: by class and composition, whatever the order of the elements."""
+    origin, labelled = read_product(ROOT / f"resources/labels/{name}_labels.h5")
+    first, before = read_product(ROOT / "resources/labels/teacher_labels.h5")
+    assert origin["weights_sha256"] == first["weights_sha256"] and origin["settings"] == first["settings"]
+    assert len(labelled) == count
+    own = {class_and_composition(record) for record, _ in labelled}
+    assert len(own) == count and not own & {class_and_composition(record) for record, _ in before}
+    pools = [ROOT / f"resources/{pool}.csv" for pool in ("pool", "laptop_pool", "dft_pool")]
+    assert not own & excluded_classes(pools)
+    assert {record["role"] for record, _ in labelled} == {"training"}
+    for record, arrays in labelled[:50]:
+        assert record["status"] == "ok" and numpy.isfinite(arrays["forces"]).all()
+        assert numpy.linalg.norm(arrays["displacements"], axis=2) == pytest.approx(0.03, abs=2e-6)
+
+
+def test_the_queried_labels_are_those_of_the_query():
+    """The query of the screened pool lists them in this order; what is missing there are compounds that judge."""
+    labelled = [record["structure_id"] for record, _ in read_product(ROOT / "resources/labels/queried_labels.h5")[1]]
+    before = {class_and_composition(one) for one, _ in read_product(ROOT / "resources/labels/teacher_labels.h5")[1]}
+    screened = pandas.read_parquet(ROOT / "resources/screening/screening.parquet")
+    table = queried(screened, read_shares(ROOT / "resources/published/table1.yaml"), before, len(screened), 5)
+    places = {name: place for place, name in enumerate(table.structure_id)}
+    assert set(labelled) <= set(places)
+    by_class = table.set_index("structure_id").prototype.str.split("-").str[:2].str.join("-")
+    for _, own in pandas.Series(labelled).groupby(by_class[labelled].to_numpy()):
+        in_order = [places[name] for name in own]
+        assert in_order == sorted(in_order)
