@@ -20,7 +20,7 @@ from phonoscreen.force_constants.clusters import Clusters, image_table
 
 MAX_SYMMETRIC = 10_000
 """Tensors allowed by symmetry beyond which a crystal has lost its symmetry or the cutoff is far too long; the fit of
-8,626 of second order takes 7 GB and 50 CPU s."""
+8,626 of second order takes 7 to 9 GB and 50 CPU s."""
 
 
 @dataclass
