@@ -63,10 +63,10 @@ bonding-records: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen.stages.bonding_product resources/bonding/cohp.h5 \
 		runs/bonding resources/bonding/compounds.csv
 
-# A committee from nothing on all kept labels: five members one after another, goes on where it stopped, judged, published.
+# The published model from the kept labels: five members one after another, goes on where it stopped, judged, published.
 published-model: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen train resources/labels/teacher_labels.h5 runs/published-model \
-		--more-labels resources/labels/queried_labels.h5 resources/labels/drawn_labels.h5 --publish resources/model
+		--publish resources/model
 
 test-nequix: .venv-nequix/.complete
 	.venv-nequix/bin/python -m pytest tests/test_reference_nequix.py
