@@ -140,3 +140,13 @@ def test_the_snakefiles_import_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert len(names) > 15
     assert not {"numpy", "pandas", "h5py", "scipy", "torch", "ase", "requests"} & set(done.stdout.split())
+
+
+def test_products_of_the_repository_name_no_folder_of_a_machine():
+    """A recorded command had named the folder where it ran."""
+    absolute = re.compile(r"(?<![\w.:/])/(home|root|work|tmp|Users|mnt|opt|scratch)/")
+    read = [
+        path for path in (ROOT / "resources").rglob("*") if path.suffix in {".yaml", ".json", ".jsonl", ".csv", ".md"}
+    ]
+    assert len(read) > 10
+    assert not [str(path) for path in read if absolute.search(path.read_text())]

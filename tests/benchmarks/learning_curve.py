@@ -142,7 +142,7 @@ def record(rows: list[dict[str, Any]], labels: Path, path: Path) -> None:
     """Write the points with their origin."""
     sections = yaml.safe_load(SETTINGS.read_text())
     about = {
-        "command": f"python -m tests.benchmarks.learning_curve {labels} FOLDER --record {path}",
+        "command": f"python -m tests.benchmarks.learning_curve {labels.name} FOLDER --record {path.name}",
         "labels_sha256": file_sha256(labels), "seed": SEED, "settings": {kind: sections[kind] for kind in KINDS},
         "held_out": "compounds that decide which epoch is kept and are not trained on",
         "test": "compounds that no training saw and that decide nothing",
