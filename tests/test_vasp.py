@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from phonoscreen.reference.calculations import read_calculations
+from phonoscreen.reference.k_points import irreducible_k_points, k_grid, k_point_groups
 from phonoscreen.reference.programs import CalculationError
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.reference.vasp import VaspCode
@@ -59,6 +60,32 @@ def test_a_remedy_changes_how_and_never_what_is_calculated(tmp_path, library, sa
     assert after[tag] == value
     physics = ("GGA", "ENCUT", "EDIFF", "ISMEAR", "SIGMA", "PREC", "LREAL", "ISPIN")
     assert {key: before[key] for key in physics} == {key: after[key] for key in physics}
+
+
+@pytest.mark.parametrize(
+    ("grid", "centred", "count"),
+    [((8, 8, 8), True, 29), ((4, 4, 4), True, 8), ((4, 4, 4), False, 10), ((1, 1, 1), True, 1)],
+)
+def test_irreducible_k_points_of_a_face_centred_cubic_crystal(grid, centred, count):
+    """The textbook numbers: 29 and 8 with Gamma; the shifted grid of 4, in the primitive cell, has 10 and not 8."""
+    crystal = bulk("Si", "diamond", a=5.43)
+    assert irreducible_k_points(crystal, grid, centred) == count
+    crystal.rattle(0.01, seed=1)  # time reversal alone is left
+    halves = {True: (numpy.prod(grid) + 2 ** sum(n % 2 == 0 for n in grid)) // 2, False: numpy.prod(grid) // 2}[centred]
+    assert irreducible_k_points(crystal, grid, centred) == halves
+
+
+def test_mpi_tasks_share_k_points_where_there_are_enough_of_them(tmp_path, library, salt):
+    assert [k_point_groups(*pair) for pair in ((1, 9), (8, 3), (6, 100), (7, 3), (4, 1))] == [1, 2, 6, 1, 1]
+    code = VaspCode({**SETTINGS, "tasks": 16})
+    code.write(salt, tmp_path, "")
+    count = irreducible_k_points(salt, k_grid(salt.cell, SETTINGS["k_spacing_per_angstrom"]), True)
+    assert 16 % int(tags(tmp_path)["KPAR"]) == 0 and 1 < int(tags(tmp_path)["KPAR"]) <= count
+    assert code.identity(salt) == VaspCode(SETTINGS).identity(salt)  # calculations finished with other tasks stay
+    code.write(salt, tmp_path, "memory")
+    assert tags(tmp_path)["KPAR"] == "1"
+    VaspCode(SETTINGS).write(salt, tmp_path, "")
+    assert "KPAR" not in tags(tmp_path)
 
 
 def test_k_points_are_centred_or_shifted(tmp_path, library, salt):

@@ -25,7 +25,7 @@ from phonoscreen.audit.errors import MachineError, StudyError
 from phonoscreen.formats.labelled import read_labelled
 from phonoscreen.reference.base import check_results
 from phonoscreen.reference.calculations import POTENTIALS
-from phonoscreen.reference.k_points import k_grid
+from phonoscreen.reference.k_points import irreducible_k_points, k_grid, k_point_groups
 from phonoscreen.reference.programs import CalculationError, ProgramEngine, program_engine
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class VaspCode:
             "smearing_ev": float(settings.get("smearing_ev", 0.05)),
         }  # fmt: skip
         self.name = f"VASP {settings['model']} {settings['cutoff_ev']:g} eV"
-        words = (settings.get("command") or "").replace("{tasks}", str(settings.get("tasks", 1)))
+        self.tasks = int(settings.get("tasks", 1))
+        words = (settings.get("command") or "").replace("{tasks}", str(self.tasks))
         self.command = shlex.split(words)
         potentials = 'for name in $(cat POTCAR.spec); do cat "$VASP_PP_PATH/potpaw_PBE/$name/POTCAR"; done > POTCAR'
         self.command_elsewhere = ["{", f"{potentials} &&", *(self.command or ["srun", "vasp_std"]), "; }"]
@@ -155,14 +156,20 @@ class VaspCode:
         return {**self.settings, POTENTIALS: self._potentials[kinds]}
 
     def write(self, atoms: Atoms, folder: Path, remedy: str, keep_state: bool = False) -> None:
-        """Write POSCAR (atoms grouped by element), INCAR, KPOINTS, POTCAR. A WAVECAR that is there is the start."""
+        """Write POSCAR (atoms grouped by element), INCAR, KPOINTS, POTCAR. A WAVECAR that is there is the start.
+
+        MPI tasks share the k points (``KPAR``), which changes no number.
+        """
         given, change, kept = self.settings, _REMEDIES[remedy], {"LWAVE": ".TRUE."} if keep_state else {}
         grouped = atoms[_grouped(atoms)]
         write(folder / "POSCAR", grouped, format="vasp", direct=True, sort=False)
-        tags = incar(given["cutoff_ev"], given["functional"], given["smearing_ev"], {**change, **kept, **self.tags})
-        (folder / "INCAR").write_text(tags)
         centred = given["k_points"] == "gamma_centred" or remedy == "k_points"
-        grid = " ".join(map(str, k_grid(atoms.cell, given["k_spacing_per_angstrom"])))
+        divisions = k_grid(atoms.cell, given["k_spacing_per_angstrom"])
+        groups = k_point_groups(self.tasks, irreducible_k_points(atoms, divisions, centred)) if self.tasks > 1 else 1
+        shared = {"KPAR": str(groups)} if groups > 1 else {}
+        changes = {**shared, **change, **kept, **self.tags}
+        (folder / "INCAR").write_text(incar(given["cutoff_ev"], given["functional"], given["smearing_ev"], changes))
+        grid = " ".join(map(str, divisions))
         scheme = "Gamma" if centred else "Monkhorst-Pack"
         spacing = f"{given['k_spacing_per_angstrom']:g} 1/angstrom"
         (folder / "KPOINTS").write_text(f"spacing {spacing}\n0\n{scheme}\n{grid}\n0 0 0\n")
