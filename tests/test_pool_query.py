@@ -48,17 +48,18 @@ def test_a_beginning_of_the_query_has_the_proportions_of_the_classes():
 
 @pytest.fixture(scope="module")
 def two_files(tmp_path_factory):
-    """The first six compounds of the kept labels, and the last two of them with two more as if queried."""
+    """The first six compounds of the kept labels, and the last two of them with two more as if queried, one that judges."""
     folder = tmp_path_factory.mktemp("labels")
     origin, labelled = read_product(LABELS)
     training = [one for one in labelled if one[0]["role"] == "training" and one[1]][:8]
-    parts = {"first.h5": training[:6], "more.h5": training[4:]}
+    judging = next(one for one in labelled if one[0]["role"] == "test")
+    parts = {"first.h5": training[:6], "more.h5": [*training[4:], judging]}
     for name, part in parts.items():
         write_product([(record, arrays, origin) for record, arrays in part], folder / name)
     return folder, training, origin
 
 
-def test_a_compound_in_two_files_is_trained_on_once(two_files, tmp_path):
+def test_a_compound_in_two_files_is_trained_on_once_and_only_those_of_the_first_judge(two_files, tmp_path):
     folder, training, _ = two_files
     table = write_label_dataset(
         folder / "first.h5", tmp_path / "d.h5", more=[folder / "more.h5"], held_out_fraction=0.0, seed=1

@@ -39,7 +39,8 @@ def write_label_dataset(
     Parameters
     ----------
     product : file of ``label_product``
-    more : further files of the same engine; a compound that a file before has, labelled or not, is left out
+    more : further files of the same engine; a compound that a file before has, labelled or not, is left
+        out, and so are their test compounds
     path : HDF5 file to write, complete when it appears
     held_out_fraction, seed : see ``phonoscreen.forcefield.dataset.is_held_out``
     compounds_max : at most so many compounds to train on, the first ones of the file (None: all); none of the test
@@ -90,7 +91,8 @@ def _read_products(paths):
             raise StudyError(f"labels of {origins[-1][0]}, those before of {origins[0][0]}", where=str(path),
                              fix="train on labels of one engine")  # fmt: skip
         for record, arrays in compounds:
-            labelled.setdefault(record["structure_id"], (origin, record, arrays))
+            if path == paths[0] or record["role"] != "test":
+                labelled.setdefault(record["structure_id"], (origin, record, arrays))
     found = list(labelled.values())
     return found[0][0] if found else {}, [(record, arrays) for _, record, arrays in found]
 
