@@ -48,7 +48,7 @@ def test_a_beginning_of_the_query_has_the_proportions_of_the_classes():
 
 @pytest.fixture(scope="module")
 def two_files(tmp_path_factory):
-    """The first six compounds of the kept labels, and the last two of them with two more as if queried, one that judges."""
+    """The first six compounds of the kept labels; the last two, two more as if queried, and one that judges."""
     folder = tmp_path_factory.mktemp("labels")
     origin, labelled = read_product(LABELS)
     training = [one for one in labelled if one[0]["role"] == "training" and one[1]][:8]
