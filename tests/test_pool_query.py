@@ -128,6 +128,10 @@ def test_a_training_on_a_cpu_goes_on_from_another_with_more_labels_and_forces_of
         folder / "first.h5", tmp_path / "after", **settings, compounds_max=None, more_labels=[folder / "more.h5"],
         start=tmp_path / "before", force_sets=(tmp_path / "sets", tmp_path / "roles.csv"),
     )  # fmt: skip
+    with pytest.raises(StudyError, match="more_labels_sha256, roles_sha256, together"):  # else it would go on with them
+        prepare_training(
+            folder / "first.h5", tmp_path / "after", **settings, compounds_max=None, start=tmp_path / "before"
+        )
     used = pandas.read_parquet(tmp_path / "after" / "force_sets.parquet").set_index("name")
     assert used.n_supercells["cu"] == 2
     assert used.n_supercells["free"] == 2

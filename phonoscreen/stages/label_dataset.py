@@ -82,19 +82,17 @@ def write_label_dataset(
 
 def _read_products(paths):
     """Return the origin of the first file and the compounds of all, each once."""
-    origins: list[tuple] = []
-    labelled: dict[str, tuple] = {}
-    for path in paths:
+    first, compounds = read_product(paths[0])
+    labelled = {record["structure_id"]: (record, arrays) for record, arrays in compounds}
+    for path in paths[1:]:
         origin, compounds = read_product(path)
-        origins.append((origin["engine"], origin["weights_sha256"]))
-        if origins[-1] != origins[0]:
-            raise StudyError(f"labels of {origins[-1][0]}, those before of {origins[0][0]}", where=str(path),
-                             fix="train on labels of one engine")  # fmt: skip
+        if any(origin[name] != first[name] for name in ("engine", "weights_sha256")):
+            raise StudyError(f"labels of {origin['engine']}, those before of {first['engine']}, or of other weights",
+                             where=str(path), fix="train on labels of one engine")  # fmt: skip
         for record, arrays in compounds:
-            if path == paths[0] or record["role"] != "test":
-                labelled.setdefault(record["structure_id"], (origin, record, arrays))
-    found = list(labelled.values())
-    return found[0][0] if found else {}, [(record, arrays) for _, record, arrays in found]
+            if record["role"] != "test":
+                labelled.setdefault(record["structure_id"], (record, arrays))
+    return first, list(labelled.values())
 
 
 def _split(record, held_out_fraction, seed):

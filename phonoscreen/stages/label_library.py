@@ -246,22 +246,15 @@ def provenance_of(engine: "NequixEngine", settings: LabelSettings, pool: Path, w
     }  # fmt: skip
 
 
-def read_excluded(path: str | Path) -> set:
-    """Set of (class, composition) of a CSV with ``formula, prototype``: compounds that must not be labelled."""
-    table = pandas.read_csv(path, dtype=str, keep_default_na=False)
-    listed: Any = table.itertuples()
-    return {(row.prototype, composition(row.formula)) for row in listed}
-
-
-def class_and_composition(record: Mapping[str, str]) -> tuple[str, frozenset]:
+def class_and_composition(record: Any) -> tuple[str, frozenset]:
     """Class and composition of a compound of ``formula`` and ``prototype``, whatever variant of its class it is."""
     return "-".join(record["prototype"].split("-")[:2]), composition(record["formula"])
 
 
 def excluded_classes(paths: Iterable[str | Path]) -> set:
     """Set of (class, composition) of the compounds of some CSV files with ``formula, prototype``."""
-    found = set().union(*(read_excluded(path) for path in paths))
-    return {("-".join(prototype.split("-")[:2]), elements) for prototype, elements in found}
+    tables = [pandas.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
+    return {class_and_composition(row) for table in tables for _, row in table.iterrows()}
 
 
 def read_shares(path: str | Path) -> dict:
@@ -327,7 +320,7 @@ def main() -> None:
     shares = read_shares(arguments.table1)
     total = sum(shares.values())
     tests = {name: max(arguments.test_least, round(arguments.test * n / total)) for name, n in shares.items()}
-    excluded = read_excluded(arguments.exclude) if arguments.exclude else set()
+    excluded = excluded_classes([arguments.exclude] if arguments.exclude else [])
     pool = pandas.read_csv(arguments.pool, dtype=str, keep_default_na=False)
     order = pool if arguments.as_listed else draw_order(pool, shares, tests, excluded, arguments.seed)
     order = order.iloc[: arguments.compounds]

@@ -97,11 +97,12 @@ def prepare_training(
     if more_labels:
         plan["more_labels_sha256"] = [file_sha256(file) for file in more_labels]
     if force_sets:
-        plan["roles_sha256"] = file_sha256(force_sets[1])
+        plan |= {"roles_sha256": file_sha256(force_sets[1]), "together": together}
     path = folder / "training.json"
     if path.exists():
         kept = json.loads(path.read_text())
-        different = sorted(name for name in plan if kept.get(name) != json.loads(json.dumps(plan[name])))
+        wanted = json.loads(json.dumps(plan))
+        different = sorted(name for name in {*wanted, *kept} if kept.get(name) != wanted.get(name))
         if different:
             raise StudyError(
                 f"{folder} holds a training with other {', '.join(different)}", where="phonoscreen train",
