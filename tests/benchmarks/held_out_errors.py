@@ -1,8 +1,8 @@
 """Force errors of published models on the compounds that a training held out, by the file that their labels are in.
 
 ``python -m tests.benchmarks.held_out_errors TRAINING LABELS [LABELS ...] --models FOLDER [FOLDER ...]``: TRAINING is
-the folder of ``phonoscreen train``, LABELS the files that it was given, each FOLDER a published model. Printed are the RMSE
-over all force components and the mean over compounds of the error over the RMS force.
+the folder of ``phonoscreen train``, LABELS the files that it was given, each FOLDER a published model. Printed are the
+RMSE over all force components and the mean over compounds of the error over the RMS force.
 """
 
 import argparse
