@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.crystal.symmetry import find_dataset
+from phonoscreen.crystal.symmetry_search import find_dataset
 
 
 @dataclass

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.supercell import reduced_lattice
-from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, find_dataset, symmetrise
+from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, symmetrise
+from phonoscreen.crystal.symmetry_search import find_dataset
 
 OWN_VECTORS = numpy.eye(3, dtype=int)
 CELLS_MAX = 100_000

@@ -1,16 +1,14 @@
 """Space group of a crystal: exact geometry, and operations as integer maps of its atoms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
 
 import numpy
-import spglib
 from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.symmetry_search import find_dataset, images_of_atoms
 
 PHONOPY_TOLERANCE_ANGSTROM = 1e-5
 """phonopy's ``symprec``: the tolerance for its files, and for crystals that are symmetrised."""
@@ -172,117 +170,6 @@ def higher_space_group(
         if len(found.rotations) > n_operations:
             return SpaceGroup(found.international, int(found.number), larger)
     return None
-
-
-def search_symmetry(crystal: Crystal, tolerance_angstrom: float) -> tuple[Any, str]:
-    """Return spglib's symmetry dataset of a crystal, or None and why; the last results are remembered.
-
-    The types of atoms in the dataset (``std_types``) count the sorted distinct ``crystal.numbers`` from 0.
-    """
-    shape, length = _shape(crystal)
-    known = _KNOWN.pop(shape, {})
-    found, reason = _known_dataset(known, crystal, length, tolerance_angstrom), ""
-    if found is None:
-        kinds = numpy.unique(crystal.numbers, return_inverse=True)[1].astype(numpy.intc)
-        cell, positions = numpy.array(crystal.cell, float), numpy.array(crystal.scaled_positions, float)
-        found, reason = _search(cell.tobytes(), positions.tobytes(), kinds.tobytes(), float(tolerance_angstrom))
-        if found is not None:
-            known[tolerance_angstrom / length] = length, found
-    if known:
-        _KNOWN[shape] = known  # at the end: those not asked for longest are forgotten first
-        while len(_KNOWN) > HELD:
-            _KNOWN.pop(next(iter(_KNOWN)))
-    return found, reason
-
-
-HELD = 1024
-_KNOWN: dict[bytes, dict[float, tuple]] = {}
-"""By shape: cube root of the volume and dataset, by the tolerance over that length."""
-
-
-@lru_cache(maxsize=32)
-def _search(cell, positions, kinds, tolerance_angstrom):
-    arrays: Any = (
-        numpy.frombuffer(cell).reshape(3, 3), numpy.frombuffer(positions).reshape(-1, 3),
-        numpy.frombuffer(kinds, numpy.intc),
-    )  # fmt: skip
-    try:
-        return spglib.get_symmetry_dataset(arrays, symprec=tolerance_angstrom), ""
-    except spglib.SpglibError as error:
-        return None, str(error)
-
-
-def _shape(crystal):
-    """Return a key that crystals share which differ by rounding, size and elements alone, and their length."""
-    length = crystal.volume ** (1 / 3) or 1.0
-    kinds = numpy.unique(crystal.numbers, return_inverse=True)[1].astype(numpy.uint8)
-    positions = numpy.round(crystal.scaled_positions, 9)
-    cell = numpy.round(crystal.cell / length, 9) + 0.0
-    return cell.tobytes() + (positions - numpy.floor(positions) + 0.0).tobytes() + kinds.tobytes(), length
-
-
-def _known_dataset(known, crystal, length, tolerance_angstrom):
-    """Return a dataset found before with at least this tolerance whose operations hold, or None.
-
-    The operations within a tolerance are among those within a larger one; where all of the latter hold, they are the
-    same. A search takes 5 to 40 ms, the stages ask for the same crystal with several tolerances, and compounds of one
-    structure type without free coordinates differ in size alone.
-    """
-    for relative, (own, found) in known.items():
-        if relative * (1 + 1e-9) >= tolerance_angstrom / length:
-            try:
-                images_of_atoms(crystal, found.rotations, found.translations, tolerance_angstrom / 100)
-            except StudyError:
-                continue
-            sizes = {name: getattr(found, name) * (length / own) for name in ("std_lattice", "primitive_lattice")}
-            return found if length == own else replace(found, **sizes)
-    return None
-
-
-def find_dataset(crystal: Crystal, tolerance_angstrom: float) -> spglib.SpglibDataset:
-    """spglib's symmetry dataset of a crystal, or a refusal."""
-    found, reason = search_symmetry(crystal, tolerance_angstrom)
-    if found is None:
-        message = f"spglib finds no space group{reason and ': '}{reason}"
-        raise StudyError(
-            f"{message} within {tolerance_angstrom:g} angstrom",
-            fix="check the cell for atoms that sit on each other, or change --symmetry-tolerance "
-            "(filter.symmetry_tolerance_angstrom in a study)",
-        )
-    return found
-
-
-def images_of_atoms(
-    crystal: Crystal, rotations: NDArray, translations: NDArray, tolerance_angstrom: float
-) -> tuple[NDArray, NDArray]:
-    """Atom and cell that each operation takes each atom to: (n_operations, n_atoms), (n_operations, n_atoms, 3)."""
-    cell, tau = numpy.asarray(crystal.cell, float), numpy.asarray(crystal.scaled_positions, float)
-    atoms = numpy.empty((len(rotations), len(tau)), int)
-    cells = numpy.empty((len(rotations), len(tau), 3), int)
-    other = crystal.numbers[:, None] != crystal.numbers[None, :]
-    worst, together = 0.0, max(1, IMAGES_TOGETHER // len(tau) ** 2)
-    for begin in range(0, len(rotations), together):
-        some = slice(begin, begin + together)
-        step = tau @ rotations[some].transpose(0, 2, 1) + translations[some, None]
-        step = step[:, :, None] - tau
-        whole = numpy.rint(step)
-        distance = numpy.linalg.norm((step - whole) @ cell, axis=-1)
-        distance[:, other] = numpy.inf
-        nearest = distance.argmin(axis=2, keepdims=True)
-        atoms[some] = nearest[..., 0]
-        cells[some] = numpy.take_along_axis(whole, nearest[..., None], axis=2)[:, :, 0]
-        worst = max(worst, float(distance.min(axis=2).max()))
-    if worst > 10 * tolerance_angstrom or (numpy.sort(atoms, axis=1) != numpy.arange(len(tau))).any():
-        raise StudyError(
-            f"a space-group operation misses an atom by {worst:.2g} angstrom, tolerance {tolerance_angstrom:g}",
-            fix="give coordinates with more digits, or change --symmetry-tolerance "
-            "(filter.symmetry_tolerance_angstrom in a study)",
-        )
-    return atoms, cells
-
-
-IMAGES_TOGETHER = 2**18
-"""Pairs of atoms, of some operations, whose distances are computed together."""
 
 
 def _cartesian(cell: NDArray, rotations: NDArray) -> NDArray:

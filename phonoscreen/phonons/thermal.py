@@ -9,7 +9,7 @@ from scipy import constants
 
 from phonoscreen.crystal import units
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.crystal.symmetry import find_dataset
+from phonoscreen.crystal.symmetry_search import find_dataset
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
 from phonoscreen.phonons.modes import MeshModes
 

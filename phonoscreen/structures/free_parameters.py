@@ -8,7 +8,7 @@ import numpy
 from numpy.typing import NDArray
 
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.crystal.symmetry import find_dataset, images_of_atoms
+from phonoscreen.crystal.symmetry_search import find_dataset, images_of_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -79,8 +79,8 @@ def _range_of(projector):
 
 
 def is_cubic(atoms: Atoms, tolerance_angstrom: float) -> bool:
-    """Whether the only symmetric strain of a crystal is a change of its volume."""
-    return len(symmetric_strains(atoms, tolerance_angstrom)) == 1
+    """Whether the only symmetric strain of a crystal is a change of its volume: in the space groups from 195 on."""
+    return int(_operations(atoms, tolerance_angstrom).number) >= 195
 
 
 def lattice_constant_angstrom(atoms: Atoms) -> float:

@@ -24,7 +24,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.geometry import check_geometry
 from phonoscreen.crystal.pairs import periodic_pairs
-from phonoscreen.crystal.symmetry import search_symmetry
+from phonoscreen.crystal.symmetry_search import search_symmetry
 from phonoscreen.formats.hidden_content import own_masses, set_masses
 from phonoscreen.structures.formulas import formula_of, parse_formula
 
@@ -116,14 +116,11 @@ def classify(atoms: Atoms, tolerance_angstrom: float) -> Classified:
         lattice, positions = centring @ lattice, positions @ numpy.linalg.inv(centring)
         _, first = numpy.unique(dataset.std_mapping_to_primitive, return_index=True)
     numbers, positions = numpy.unique(atoms.numbers)[dataset.std_types[first]], (positions[first] + 1e-9) % 1.0 - 1e-9
-    order = numpy.argsort([_rank(z, numbers) for z in numbers], kind="stable")
+    rank = {symbol: place for place, (symbol, _) in enumerate(_reduced_counts(numbers))}
+    order = numpy.argsort([rank[chemical_symbols[z]] for z in numbers], kind="stable")
     primitive = Atoms(numbers=numbers[order], cell=lattice, scaled_positions=positions[order], pbc=True)
     set_masses(primitive, own_masses(atoms))
     return Classified(primitive, int(dataset.number), formula_type(numbers))
-
-
-def _rank(number, numbers):
-    return [symbol for symbol, _ in _reduced_counts(numbers)].index(chemical_symbols[number])
 
 
 def build_structure(formula: str, structure_type: str, structure_types: Mapping[str, Any]) -> Atoms:
