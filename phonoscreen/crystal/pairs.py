@@ -1,5 +1,7 @@
 """Pairs of atoms of a periodic crystal within a distance: the one search for force models and force constants."""
 
+import math
+
 import numba
 import numpy
 from numpy.typing import NDArray
@@ -25,7 +27,8 @@ def periodic_pairs(
 
 @numba.njit(cache=True)
 def _search(cell, positions, images, cutoff):
-    found = 0
+    """Pairs within the cutoff; the sphere cuts a row of images along the third lattice vector in one piece, or not."""
+    found, square = 0, cell[2, 0] ** 2 + cell[2, 1] ** 2 + cell[2, 2] ** 2
     for filling in (False, True):  # count, then fill
         first, second = numpy.empty(found, numpy.int64), numpy.empty(found, numpy.int64)
         vectors, shifts = numpy.empty((found, 3)), numpy.empty((found, 3), numpy.int64)
@@ -34,10 +37,16 @@ def _search(cell, positions, images, cutoff):
             for j in range(len(positions)):
                 for a in range(-images[0], images[0] + 1):
                     for b in range(-images[1], images[1] + 1):
-                        for c in range(-images[2], images[2] + 1):
-                            x = positions[j, 0] - positions[i, 0] + a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
-                            y = positions[j, 1] - positions[i, 1] + a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
-                            z = positions[j, 2] - positions[i, 2] + a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
+                        p = positions[j, 0] - positions[i, 0] + a * cell[0, 0] + b * cell[1, 0]
+                        q = positions[j, 1] - positions[i, 1] + a * cell[0, 1] + b * cell[1, 1]
+                        r = positions[j, 2] - positions[i, 2] + a * cell[0, 2] + b * cell[1, 2]
+                        middle = -(p * cell[2, 0] + q * cell[2, 1] + r * cell[2, 2]) / square
+                        reach = middle**2 + (cutoff**2 - p * p - q * q - r * r) / square
+                        if reach < -1e-6:
+                            continue
+                        reach = math.sqrt(max(reach, 0.0)) + 1e-6
+                        for c in range(math.ceil(middle - reach), math.floor(middle + reach) + 1):
+                            x, y, z = p + c * cell[2, 0], q + c * cell[2, 1], r + c * cell[2, 2]
                             itself = i == j and a == 0 and b == 0 and c == 0
                             if x * x + y * y + z * z < cutoff * cutoff and not itself:
                                 if filling:

@@ -7,8 +7,7 @@ import numpy
 from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
-from phonoscreen.crystal.constants import Crystal
-from phonoscreen.forcefield.neighbourhoods import SupercellNeighbours
+from phonoscreen.forcefield.neighbourhoods import crystal_neighbourhoods
 from phonoscreen.forcefield.publish import load_published
 
 if TYPE_CHECKING:
@@ -34,12 +33,21 @@ class CommitteeEngine:
         """A model without an energy cannot relax: structures are taken as they are."""
 
     def evaluate(self, atoms: "Atoms", label: str | None = None) -> tuple[float, NDArray, NDArray]:
-        """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension."""
-        crystal = Crystal(atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers, atoms.get_masses())
-        at_rest = SupercellNeighbours(crystal, (1, 1, 1), self.committee.cutoff_angstrom)
-        energy_ev, forces, virials = (
-            part.mean(axis=0) for part in self.committee.evaluate(at_rest.displaced(numpy.zeros((len(atoms), 3))))
-        )
+        """Return energy (eV), forces (eV/angstrom) and stress (3, 3) in eV/angstrom^3, positive under tension.
+
+        Raises
+        ------
+        StudyError
+            If an atom has no neighbour: the model knows no force that would bring it back.
+        """
+        cutoff = self.committee.cutoff_angstrom
+        around = crystal_neighbourhoods(atoms, cutoff)
+        if (alone := numpy.flatnonzero(numpy.diff(around.offsets) == 0)).size:
+            raise StudyError(
+                f"{atoms.symbols[alone[0]]} has no neighbour within {cutoff:g} angstrom, as far as the model sees",
+                where=label, fix="check the lattice constant, or start from a denser crystal", blame="structure",
+            )  # fmt: skip
+        energy_ev, forces, virials = (part.mean(axis=0) for part in self.committee.evaluate(around))
         stress = virials[0] * len(atoms) / atoms.cell.volume
         return float(energy_ev), forces, (stress + stress.T) / 2
 

@@ -33,8 +33,7 @@ def wave_vectors(cell: NDArray) -> tuple[NDArray, NDArray]:
     """
     longest = REACH / SIGMA_ANGSTROM
     counts = numpy.floor(longest * numpy.linalg.norm(cell, axis=1) / (2 * numpy.pi) + 1e-9).astype(int)
-    grid = numpy.stack(numpy.meshgrid(*(numpy.arange(-n, n + 1) for n in counts), indexing="ij"), axis=-1)
-    grid = grid.reshape(-1, 3)
+    grid = numpy.indices(2 * counts + 1).reshape(3, -1).T - counts
     waves = grid[len(grid) // 2 + 1 :] @ (2 * numpy.pi * numpy.linalg.inv(cell).T)
     square = (waves**2).sum(axis=1)
     waves, square = waves[square < longest**2], square[square < longest**2]

@@ -33,7 +33,7 @@ def project(
     cutoff : angstrom
     vectors : (n_pairs, 3) angstrom
     weights : (n_elements^2, n_radial, 4, n_models, channels)
-    moments : (n_models, n_atoms, 16, channels), added to
+    moments : (n_models, 16, n_atoms, channels), added to
     """
     n_kinds, n_radial, _, n_models, channels = weights.shape
     n_elements = int(round(math.sqrt(n_kinds)))
@@ -68,7 +68,7 @@ def project(
                             found[k] += value * row[k]
                 for model in range(n_models):
                     for k in range(channels):
-                        moments[model, atom, m, k] += found[model * channels + k]
+                        moments[model, m, atom, k] += found[model * channels + k]
 
 
 @numba.njit(**COMPILED)
@@ -93,7 +93,7 @@ def pull_back(
     neighbours : (n_pairs,) the neighbouring atom
     turned : (n_elements, 4, n_models, channels, n_elements * n_radial) the weights of ``project``, the element of the
         centre first, the radial function last
-    gradient : (n_models, n_atoms, 16, channels) with respect to the moments
+    gradient : (n_models, 16, n_atoms, channels) with respect to the moments
     owner : (n_atoms,) structure of each atom
     forces : (n_models, n_atoms, 3)
     virials : (n_models, n_structures, 3, 3)
@@ -125,7 +125,7 @@ def pull_back(
                 for c in range(3):
                     tilts[place, c, m] = tilt[m, c] / distance
             radial_functions(distance, scales[types[pair]], cutoff, basis[place], steep[place])
-        _project_back(turned[first // n_elements], gradient[:, atom], found, of_density)
+        _project_back(turned[first // n_elements], gradient[:, :, atom], found, of_density)
         for pair in range(begin, end):
             x, y, z = vectors[pair]
             distance = math.sqrt(x * x + y * y + z * z)
@@ -187,37 +187,46 @@ def _pull(across, along, harmonic, tilts, vector, distance, pull):
         pull[model, 2] = pull_z + stretch * vector[2]
 
 
+TOGETHER = 256
+"""Columns that the contractions take together: those of one factor and all components stay in the fastest cache."""
+
+
 @numba.njit(**COMPILED)
 def contract(mixed: NDArray, n_products: int, places: NDArray, couplings: NDArray, invariants: NDArray) -> None:
-    """Contract mixed moments to the products and triple products of ``EquivariantPotential``; atoms count fastest.
+    """Contract mixed moments to the products and triple products of ``EquivariantPotential``.
+
+    A column is an atom as one of the models sees it. The loops over columns are innermost: a small crystal has many
+    components and few atoms.
 
     Parameters
     ----------
-    mixed : (n_models, 2 n_products + 2 n_triples, 16, n_atoms) left and right factors of the products, then of the
-        triple products
+    mixed : (16, 2 n_products + 2 n_triples, n_columns) left and right factors of the products, then of the triple
+        products
     places : (n_couplings, 4) number of the triple, and the three components that couple
     couplings : (n_couplings,)
-    invariants : (n_models, 4 n_products + n n_triples, n_atoms) zeros to be filled
+    invariants : (4 n_products + n n_triples, n_columns) to be filled
     """
-    n_triples, n_atoms = mixed.shape[1] // 2 - n_products, mixed.shape[3]
+    n_triples, n_columns = mixed.shape[1] // 2 - n_products, mixed.shape[2]
     left, right = 2 * n_products, 2 * n_products + n_triples
-    for model in range(len(mixed)):
+    invariants[:] = 0
+    for begin in range(0, n_columns, TOGETHER):
+        some = slice(begin, min(begin + TOGETHER, n_columns))
         for k in range(n_products):
             for degree in range(4):
-                found = invariants[model, degree * n_products + k]
+                found = invariants[degree * n_products + k, some]
                 share = mixed.dtype.type((2 * degree + 1) ** -0.5)
                 for m in range(degree**2, (degree + 1) ** 2):
-                    one, two = mixed[model, k, m], mixed[model, n_products + k, m]
-                    for atom in range(n_atoms):
-                        found[atom] += share * one[atom] * two[atom]
+                    one, two = mixed[m, k, some], mixed[m, n_products + k, some]
+                    for n in range(len(found)):
+                        found[n] += share * one[n] * two[n]
         for k in range(n_triples):
             for entry in range(len(places)):
                 triple, a, b, c = places[entry]
-                found = invariants[model, 4 * n_products + triple * n_triples + k]
-                one, two, three = mixed[model, left + k, a], mixed[model, right + k, b], mixed[model, left + k, c]
+                found = invariants[4 * n_products + triple * n_triples + k, some]
+                one, two, three = mixed[a, left + k, some], mixed[b, right + k, some], mixed[c, left + k, some]
                 coupling = couplings[entry]
-                for atom in range(n_atoms):
-                    found[atom] += coupling * one[atom] * two[atom] * three[atom]
+                for n in range(len(found)):
+                    found[n] += coupling * one[n] * two[n] * three[n]
 
 
 @numba.njit(**COMPILED)
@@ -229,32 +238,134 @@ def contract_back(
     Parameters
     ----------
     mixed, n_products, places, couplings : of ``contract``
-    gradient : (n_models, n_invariants, n_atoms) with respect to what ``contract`` fills
-    of_mixed : of the shape of ``mixed``, zeros to be filled
+    gradient : (n_invariants, n_columns) with respect to what ``contract`` fills
+    of_mixed : of the shape of ``mixed``, to be filled
     """
-    n_triples, n_atoms = mixed.shape[1] // 2 - n_products, mixed.shape[3]
+    n_triples, n_columns = mixed.shape[1] // 2 - n_products, mixed.shape[2]
     left, right = 2 * n_products, 2 * n_products + n_triples
-    for model in range(len(mixed)):
+    of_mixed[:, left:] = 0
+    for begin in range(0, n_columns, TOGETHER):
+        some = slice(begin, min(begin + TOGETHER, n_columns))
         for k in range(n_products):
             for degree in range(4):
-                slope = gradient[model, degree * n_products + k]
+                slope = gradient[degree * n_products + k, some]
                 share = mixed.dtype.type((2 * degree + 1) ** -0.5)
                 for m in range(degree**2, (degree + 1) ** 2):
-                    one, two = mixed[model, k, m], mixed[model, n_products + k, m]
-                    of_one, of_two = of_mixed[model, k, m], of_mixed[model, n_products + k, m]
-                    for atom in range(n_atoms):
-                        of_one[atom] = share * slope[atom] * two[atom]
-                        of_two[atom] = share * slope[atom] * one[atom]
+                    one, two = mixed[m, k, some], mixed[m, n_products + k, some]
+                    of_one, of_two = of_mixed[m, k, some], of_mixed[m, n_products + k, some]
+                    for n in range(len(slope)):
+                        of_one[n] = share * slope[n] * two[n]
+                        of_two[n] = share * slope[n] * one[n]
         for k in range(n_triples):
             for entry in range(len(places)):
                 triple, a, b, c = places[entry]
-                slope, coupling = gradient[model, 4 * n_products + triple * n_triples + k], couplings[entry]
-                one, two, three = mixed[model, left + k, a], mixed[model, right + k, b], mixed[model, left + k, c]
-                of_one, of_two = of_mixed[model, left + k, a], of_mixed[model, right + k, b]
-                of_three = of_mixed[model, left + k, c]
-                for atom in range(n_atoms):
-                    value = coupling * slope[atom]
-                    of_one[atom] += value * two[atom] * three[atom]
-                    of_two[atom] += value * one[atom] * three[atom]
-                for atom in range(n_atoms):  # may be the same row as that of the first factor
-                    of_three[atom] += coupling * slope[atom] * one[atom] * two[atom]
+                slope = gradient[4 * n_products + triple * n_triples + k, some]
+                one, two, three = mixed[a, left + k, some], mixed[b, right + k, some], mixed[c, left + k, some]
+                of_one, of_two = of_mixed[a, left + k, some], of_mixed[b, right + k, some]
+                of_three, coupling = of_mixed[c, left + k, some], couplings[entry]
+                for n in range(len(slope)):  # a loop for each: the first and the third row may be the same
+                    of_one[n] += coupling * slope[n] * two[n] * three[n]
+                for n in range(len(slope)):
+                    of_two[n] += coupling * slope[n] * one[n] * three[n]
+                for n in range(len(slope)):
+                    of_three[n] += coupling * slope[n] * one[n] * two[n]
+
+
+@numba.njit(**COMPILED)
+def standardise(
+    scalars: NDArray,
+    contracted: NDArray,
+    mean: NDArray,
+    scale: NDArray,
+    largest: float,
+    centred: NDArray,
+    scaled: NDArray,
+    slopes: NDArray,
+) -> None:
+    """Subtract the mean of each invariant, divide by its scale, and bend what is far from the mean.
+
+    Parameters
+    ----------
+    scalars : (n_models, n_atoms, channels) the first invariants
+    contracted : (n_others, n_models, n_atoms) the others, of ``contract``
+    mean, scale : (n_models, n_invariants)
+    largest : what a scaled invariant tends to, see ``SCALED_MAX``
+    centred : (n_models, n_atoms, n_invariants) to be filled with the difference from the mean
+    scaled : (n_models, n_atoms, at least n_invariants) to be filled with the bent one
+    slopes : (n_models, n_atoms, n_invariants) to be filled with the derivative of the bent one
+    """
+    n_models, n_atoms, n_invariants = centred.shape
+    channels = scalars.shape[2]
+    for model in range(n_models):
+        for atom in range(n_atoms):
+            own, bent, slope = centred[model, atom], scaled[model, atom], slopes[model, atom]
+            own[:channels] = scalars[model, atom]
+            own[channels:] = contracted[:, model, atom]
+            for k in range(n_invariants):
+                own[k] -= mean[model, k]
+                value = own[k] / scale[model, k]
+                shrink = 1 / math.sqrt(1 + (value / largest) ** 2)
+                bent[k], slope[k] = value * shrink, shrink**3 / scale[model, k]
+
+
+@numba.njit(**COMPILED)
+def interact(
+    charges: NDArray,
+    cosine: NDArray,
+    sine: NDArray,
+    waves: NDArray,
+    weights: NDArray,
+    sigma: float,
+    energy: NDArray,
+    of_charges: NDArray,
+    of_positions: NDArray,
+    virials: NDArray,
+) -> None:
+    """Interaction of the charges of equal structures (``phonoscreen.forcefield.long_range``), with its derivatives.
+
+    Parameters
+    ----------
+    charges : (n_models, copies, n_atoms); the mean charge of each structure is subtracted
+    cosine, sine : (copies, n_atoms, n_waves) of the phases
+    waves, weights : of ``wave_vectors``
+    sigma : width of the charges, angstrom
+    energy : (n_models,) eV, added to
+    of_charges : (n_models, copies, n_atoms) derivative of the energy, to be filled
+    of_positions : (n_models, copies, n_atoms, 3) the same, eV/angstrom, to be filled
+    virials : (n_models, copies, 3, 3) derivative with respect to strain at constant charges, eV, to be filled
+    """
+    n_models, copies, n_atoms = charges.shape
+    along, across = numpy.empty(len(waves), charges.dtype), numpy.empty(len(waves), charges.dtype)
+    own = numpy.empty(n_atoms, charges.dtype)
+    for model in range(n_models):
+        for copy in range(copies):
+            own[:] = charges[model, copy] - charges[model, copy].mean()
+            along[:], across[:] = 0, 0
+            for atom in range(n_atoms):
+                for k in range(len(waves)):
+                    along[k] += own[atom] * cosine[copy, atom, k]
+                    across[k] += own[atom] * sine[copy, atom, k]
+            strain = virials[model, copy]
+            strain[:] = 0
+            for k in range(len(waves)):
+                term = (along[k] ** 2 + across[k] ** 2) * weights[k]
+                slope = 2 * (sigma**2 + 1 / (waves[k, 0] ** 2 + waves[k, 1] ** 2 + waves[k, 2] ** 2))
+                energy[model] += term
+                for a in range(3):
+                    strain[a, a] -= term
+                    for b in range(3):
+                        strain[a, b] += term * slope * waves[k, a] * waves[k, b]
+                along[k] *= 2 * weights[k]
+                across[k] *= 2 * weights[k]
+            for atom in range(n_atoms):
+                potential = x = y = z = charges.dtype.type(0)
+                for k in range(len(waves)):
+                    potential += along[k] * cosine[copy, atom, k] + across[k] * sine[copy, atom, k]
+                    field = own[atom] * (across[k] * cosine[copy, atom, k] - along[k] * sine[copy, atom, k])
+                    x += field * waves[k, 0]
+                    y += field * waves[k, 1]
+                    z += field * waves[k, 2]
+                of_charges[model, copy, atom] = potential
+                place = of_positions[model, copy, atom]
+                place[0], place[1], place[2] = x, y, z
+            of_charges[model, copy] -= of_charges[model, copy].mean()

@@ -37,25 +37,25 @@ class Layers:
     def __init__(self, networks: Sequence[Any]) -> None:
         self.layers = []
         for own in zip(*([layer for layer in network if isinstance(layer, torch.nn.Linear)] for network in networks)):
-            weights = torch.stack([layer.weight.detach().T.contiguous() for layer in own])
+            weights = torch.stack([layer.weight.detach() for layer in own])
             bias = None if own[0].bias is None else torch.stack([layer.bias.detach()[None] for layer in own])
-            self.layers.append((weights, bias))
+            self.layers.append((weights, weights.mT.contiguous(), bias))
 
-    def forward(self, some: slice, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the outputs of some models, (n_models, n, n_out), and the slopes of their activations."""
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the outputs, (n_models, n, n_out), and the slopes of the activations."""
         slopes: list[torch.Tensor] = []
-        for place, (weights, bias) in enumerate(self.layers):
+        for place, (_, turned, bias) in enumerate(self.layers):
             if place:
                 share = torch.sigmoid(inputs)
                 slopes.append(share * (1 + inputs * (1 - share)))
                 inputs = inputs * share
-            inputs = inputs @ weights[some] if bias is None else torch.baddbmm(bias[some], inputs, weights[some])
+            inputs = inputs @ turned if bias is None else torch.baddbmm(bias, inputs, turned)
         return inputs, slopes
 
-    def backward(self, some: slice, slopes: list[torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
+    def backward(self, slopes: list[torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
         """Return the gradient with respect to the inputs from that with respect to the outputs."""
         for place in range(len(self.layers) - 1, -1, -1):
-            gradient = gradient @ self.layers[place][0][some].mT
+            gradient = gradient @ self.layers[place][0]
             if place:
                 gradient = gradient * slopes[place - 1]
         return gradient
@@ -77,7 +77,8 @@ class Waves:
             atom, wave = here.stop, there.stop
             waves = batch["waves"][there]
             phases = (batch["positions"][here] @ waves.T).reshape(copies, n_atoms, n_waves)
-            self.groups.append((here, waves, batch["wave_weights"][there], torch.cos(phases), torch.sin(phases)))
+            parts = torch.cos(phases), torch.sin(phases), waves, batch["wave_weights"][there]
+            self.groups.append((here, copies, [part.numpy() for part in parts]))
 
     def interaction(self, charges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return energy, its gradients, and its derivative with respect to strain at constant charges.
@@ -93,32 +94,19 @@ class Waves:
         of_positions : (n_members, n_atoms, 3), eV/angstrom
         virials : (n_members, n_structures, 3, 3), eV
         """
-        members = len(charges)
-        energy, of_charges = charges.new_zeros(members), torch.zeros_like(charges)
-        of_positions, virials = charges.new_zeros(members, self.n_atoms, 3), []
-        for here, waves, weights, cosine, sine in self.groups:
-            copies, n_atoms, n_waves = cosine.shape
-            if not n_waves:
-                virials.append(charges.new_zeros(members, copies, 3, 3))
-                continue
-            own = charges[:, here].reshape(members, copies, n_atoms).transpose(0, 1)
-            own = own - own.mean(dim=2, keepdim=True)
-            along, across = own @ cosine, own @ sine  # structure factors (copies, members, n_waves)
-            terms = (along**2 + across**2) * weights
-            energy += terms.sum(dim=(0, 2))
-            along, across = 2 * weights * along, 2 * weights * across
-            potential = along @ cosine.mT + across @ sine.mT
-            potential = potential - potential.mean(dim=2, keepdim=True)
-            of_charges[:, here] = potential.transpose(0, 1).reshape(members, -1)
-            fields = across[:, :, None] * cosine[:, None] - along[:, :, None] * sine[:, None]
-            fields = (fields @ waves) * own[..., None]
-            of_positions[:, here] = fields.transpose(0, 1).reshape(members, -1, 3)
-            slopes = 2 * (SIGMA_ANGSTROM**2 + 1 / (waves**2).sum(dim=1))
-            tensors = ((slopes[:, None] * waves)[:, :, None] * waves[:, None]).flatten(1)
-            unit = torch.eye(3, dtype=terms.dtype, device=terms.device)
-            strain = (terms @ tensors).reshape(copies, members, 3, 3) - terms.sum(dim=2)[..., None, None] * unit
-            virials.append(strain.transpose(0, 1))
-        return energy, of_charges, of_positions, torch.cat(virials, dim=1)
+        members, structures = len(charges), sum(copies for _, copies, _ in self.groups)
+        energy, of_charges = charges.new_zeros(members), torch.empty_like(charges)
+        of_positions = charges.new_empty(members, self.n_atoms, 3)
+        virials, begin = charges.new_empty(members, structures, 3, 3), 0
+        for here, copies, waves in self.groups:
+            shape, end = (members, copies, -1), begin + copies
+            compiled.interact(
+                charges[:, here].reshape(shape).numpy(), *waves, SIGMA_ANGSTROM, energy.numpy(),
+                of_charges[:, here].view(shape).numpy(), of_positions[:, here].view(*shape, 3).numpy(),
+                virials[:, begin:end].numpy(),
+            )  # fmt: skip
+            begin = end
+        return energy, of_charges, of_positions, virials
 
 
 class LocalEnergies:
@@ -131,25 +119,24 @@ class LocalEnergies:
 
     def __init__(self, members: "Sequence[EquivariantPotential]") -> None:
         first, self.channels = members[0], members[0].channels
-        scale = _stack(members, "moment_scale")[:, [degree.start for degree in DEGREES], 0]
-        self._first_scale = scale[:, 0, None, None]
+        scale = _stack(members, "moment_scale")[:, :, None]  # (members, 16, 1, 1)
+        self._first_scale = scale[:, 0]
         mixing = [_stack(members, name)[:, :, side] for name in ("product_mixing", "triple_mixing") for side in (0, 1)]
-        self._mixing = torch.cat(mixing, dim=3) / scale[:, :, None, None]  # (members, degree, channel, factor)
+        degree = [place for place, components in enumerate(DEGREES) for _ in range(N_MOMENTS)[components]]
+        self._mixing = torch.cat(mixing, dim=3)[:, degree] / scale  # (members, 16, channel, factor)
         self._contraction = (first.product_mixing.shape[-1], *_sparse_couplings(first))
-        self._mean, self._scale, self._change = (
-            _stack(members, f"invariant_{name}")[:, None] for name in ("mean", "scale", "change")
-        )
+        self._mean, self._scale = (_stack(members, f"invariant_{name}").numpy() for name in ("mean", "scale"))
+        self._share = self._mean.shape[1] ** -0.5 / _stack(members, "invariant_change")[:, None]
         self._network = Layers([member.network for member in members])
         self._coefficients = Layers([member.coefficients for member in members])
         self._charges = Layers([member.charges for member in members]) if first.long_range else None
 
-    def forward(self, some: slice, moments: torch.Tensor, element: torch.Tensor) -> tuple[torch.Tensor, Any, dict]:
-        """Return the energies and charges of some models and what ``backward`` needs.
+    def forward(self, moments: torch.Tensor, element: torch.Tensor) -> tuple[torch.Tensor, Any, dict]:
+        """Return energies and charges and what ``backward`` needs.
 
         Parameters
         ----------
-        some : slice of the models
-        moments : (n_models, n_atoms, 16, channels)
+        moments : (n_models, 16, n_atoms, channels)
         element : (n_models, n_atoms, n) embedding of the element of every atom
 
         Returns
@@ -157,60 +144,58 @@ class LocalEnergies:
         (n_models, n_atoms), (n_models, n_atoms, 1) or None, and a dict
         """
         kept: dict[str, Any] = {}
-        invariants, kept["mixed"] = self._invariants(some, moments)
-        centred = invariants - self._mean[some]
-        scaled = centred / self._scale[some]
-        shrink = torch.rsqrt(1 + (scaled / SCALED_MAX) ** 2)
-        scaled, kept["shrink"] = scaled * shrink, shrink
-        context = torch.cat([element, scaled[..., : self.channels]], dim=2)
-        coefficients, kept["coefficients"] = self._coefficients.forward(some, context)
-        kept["share"] = centred / self._change[some] * centred.shape[2] ** -0.5
-        kept["factor"] = coefficients / self._change[some] * centred.shape[2] ** -0.5
-        energies, kept["network"] = self._network.forward(some, torch.cat([scaled, element], dim=2))
+        inputs, centred = self._invariants(moments, element, kept)
+        context = torch.cat([element, inputs[..., : self.channels]], dim=2)
+        coefficients, kept["coefficients"] = self._coefficients.forward(context)
+        kept["share"], kept["factor"] = centred * self._share, coefficients * self._share
+        energies, kept["network"] = self._network.forward(inputs)
         energies = energies[..., 0] + (coefficients * kept["share"]).sum(dim=2)
         if self._charges is None:
             return energies, None, kept
-        charges, kept["charges"] = self._charges.forward(some, context)
+        charges, kept["charges"] = self._charges.forward(context)
         return energies, CHARGE_SCALE * charges, kept
 
-    def backward(self, some: slice, kept: dict, of_charges: torch.Tensor | None) -> torch.Tensor:
+    def backward(self, kept: dict, of_charges: torch.Tensor | None) -> torch.Tensor:
         """Return the gradient of the sum of the energies, and of what depends on the charges, with respect to moments.
 
         Parameters
         ----------
         of_charges : (n_models, n_atoms, 1) gradient with respect to the charges, or None
         """
-        of_context = self._coefficients.backward(some, kept["coefficients"], kept["share"])
+        of_context = self._coefficients.backward(kept["coefficients"], kept["share"])
         if self._charges is not None and of_charges is not None:
-            of_context = of_context + self._charges.backward(some, kept["charges"], CHARGE_SCALE * of_charges)
+            of_context = of_context + self._charges.backward(kept["charges"], CHARGE_SCALE * of_charges)
         ones = torch.ones_like(of_context[..., :1])
-        of_scaled = self._network.backward(some, kept["network"], ones)[..., : kept["shrink"].shape[2]]
+        of_scaled = self._network.backward(kept["network"], ones)[..., : kept["slope"].shape[2]]
         of_scaled[..., : self.channels] += of_context[..., -self.channels :]
-        return self._of_moments(
-            some, kept["mixed"], kept["factor"] + of_scaled * kept["shrink"] ** 3 / self._scale[some]
-        )
+        gradient = kept["factor"] + of_scaled * kept["slope"]
+        return self._of_moments(gradient, kept["mixed"])
 
-    def _invariants(self, some, moments):
-        """Return the scalar contractions of the moments, (n_models, n_atoms, n_invariants), and the mixed moments."""
-        n_models, n_atoms = moments.shape[:2]
-        mixed = torch.cat(
-            [(self._mixing[some, place].mT @ moments[:, :, degree].permute(0, 3, 2, 1).flatten(2))
-             .unflatten(2, (-1, n_atoms)) for place, degree in enumerate(DEGREES)], dim=2,
+    def _invariants(self, moments, element, kept):
+        """Return the inputs of the network and the invariants without their mean, (n_models, n_atoms, ...)."""
+        n_models, _, n_atoms, channels = moments.shape
+        n_invariants, n_factors = self._mean.shape[1], self._mixing.shape[3]
+        mixed = (self._mixing.mT @ moments.mT).permute(1, 2, 0, 3).reshape(N_MOMENTS, n_factors, -1)
+        contracted = moments.new_empty(n_invariants - channels, n_models, n_atoms)
+        compiled.contract(mixed.numpy(), *self._contraction, contracted.flatten(1).numpy())
+        inputs = moments.new_empty(n_models, n_atoms, n_invariants + element.shape[2])
+        inputs[..., n_invariants:] = element
+        centred, slope = (moments.new_empty(n_models, n_atoms, n_invariants) for _ in range(2))
+        compiled.standardise(
+            (moments[:, 0] / self._first_scale).numpy(), contracted.numpy(), self._mean, self._scale, SCALED_MAX,
+            centred.numpy(), inputs.numpy(), slope.numpy(),
         )  # fmt: skip
-        found = moments.new_zeros(n_models, self._mean.shape[2] - self.channels, n_atoms)
-        compiled.contract(mixed.numpy(), *self._contraction, found.numpy())
-        return torch.cat([moments[:, :, 0] / self._first_scale[some], found.mT], dim=2), mixed
+        kept["mixed"], kept["slope"] = mixed, slope
+        return inputs, centred
 
-    def _of_moments(self, some, mixed, gradient):
+    def _of_moments(self, gradient, mixed):
         """Return the gradient with respect to the moments from that with respect to the invariants."""
-        of_mixed = torch.zeros_like(mixed)
-        own = gradient[..., self.channels :].mT.contiguous().numpy()
-        compiled.contract_back(mixed.numpy(), *self._contraction, own, of_mixed.numpy())
-        found = torch.cat(
-            [(self._mixing[some, place] @ of_mixed[:, :, degree].flatten(2)).unflatten(2, (-1, mixed.shape[3]))
-             for place, degree in enumerate(DEGREES)], dim=2,
-        ).permute(0, 3, 2, 1).contiguous()  # fmt: skip
-        found[:, :, 0] += gradient[..., : self.channels] / self._first_scale[some]
+        n_models, n_atoms, _ = gradient.shape
+        own = gradient[..., self.channels :].permute(2, 0, 1).flatten(1)
+        of_mixed = torch.empty_like(mixed)
+        compiled.contract_back(mixed.numpy(), *self._contraction, own.numpy(), of_mixed.numpy())
+        found = (self._mixing @ of_mixed.unflatten(2, (n_models, n_atoms)).permute(2, 0, 1, 3)).mT.contiguous()
+        found[:, 0] += gradient[..., : self.channels] / self._first_scale
         return found
 
 
@@ -237,7 +222,8 @@ class StackedMembers:
     def __init__(self, members: "Sequence[EquivariantPotential]") -> None:
         self._members, self._cutoff = list(members), members[0].cutoff_angstrom
         self._elements = torch.stack([member.embed_elements() for member in members])
-        self._local = LocalEnergies(members)
+        self._together = [LocalEnergies(members)]
+        self._alone = [LocalEnergies([member]) for member in members]
         self._radial_weights = lru_cache(maxsize=256)(self._radial_weights_of)
 
     @torch.no_grad()
@@ -258,13 +244,13 @@ class StackedMembers:
         pairs = [batch[name].numpy() for name in ("types", "scales")]
         arrays = (batch["offsets"].numpy(), *pairs, self._cutoff, batch["vectors"].numpy())
         n_members, n_atoms, atoms = len(self._members), len(batch["numbers"]), batch["atoms_of_structures"]
-        moments = weights.new_zeros(n_members, n_atoms, N_MOMENTS, weights.shape[-1])
+        moments = weights.new_zeros(n_members, N_MOMENTS, n_atoms, weights.shape[-1])
         compiled.project(*arrays, weights.numpy(), moments.numpy())
         waves = Waves(batch) if "waves" in batch else None
-        together = n_members if n_atoms < MEMBERS_TOGETHER else 1
         element = self._elements.index_select(1, batch["numbers"])
-        parts = [self._of_moments(slice(begin, begin + together), moments, element, waves)
-                 for begin in range(0, n_members, together)]  # fmt: skip
+        groups = self._together if n_atoms < MEMBERS_TOGETHER else self._alone
+        each = zip(groups, moments.chunk(len(groups)), element.chunk(len(groups)), strict=True)
+        parts = [_of_moments(*part, waves) for part in each]
         energy, gradients, forces, virials = (torch.cat(part) for part in zip(*parts, strict=True))
         if waves is None:
             virials = virials.new_zeros(n_members, len(atoms), 3, 3)
@@ -273,16 +259,6 @@ class StackedMembers:
             torch.repeat_interleave(atoms).numpy(), forces.numpy(), virials.numpy(),
         )  # fmt: skip
         return energy, forces, virials / atoms[:, None, None]
-
-    def _of_moments(self, some, moments, element, waves):
-        """Return energy and its gradient with respect to the moments, and forces and virials of the charges."""
-        energies, charges, kept = self._local.forward(some, moments[some], element[some])
-        energy = energies.double().sum(dim=1)
-        if waves is None:
-            forces = energies.new_zeros(*energies.shape, 3)
-            return energy, self._local.backward(some, kept, None), forces, forces[:, :0]
-        of_all, of_charges, slopes, virials = waves.interaction(charges[..., 0])
-        return energy + of_all, self._local.backward(some, kept, of_charges[..., None]), -slopes, virials
 
     def _radial_weights_of(self, kinds):
         """Return the weights of the radial functions of pairs of elements, see ``project`` and ``pull_back``."""
@@ -294,6 +270,17 @@ class StackedMembers:
         n_elements = round(len(weights) ** 0.5)
         turned = weights.unflatten(0, (n_elements, n_elements)).permute(0, 3, 4, 5, 1, 2)
         return weights, turned.flatten(4).contiguous()
+
+
+def _of_moments(local, moments, element, waves):
+    """Return energy and its gradient with respect to the moments, and forces and virials of the charges."""
+    energies, charges, kept = local.forward(moments, element)
+    energy = energies.double().sum(dim=1)
+    if waves is None:
+        forces = energies.new_zeros(*energies.shape, 3)
+        return energy, local.backward(kept, None), forces, forces[:, :0]
+    of_all, of_charges, slopes, virials = waves.interaction(charges[..., 0])
+    return energy + of_all, local.backward(kept, of_charges[..., None]), -slopes, virials
 
 
 def _stack(members, name):
