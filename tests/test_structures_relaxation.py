@@ -10,7 +10,6 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.optimize import BFGS
-from scipy.linalg import expm, expm_frechet
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import read_records
@@ -19,7 +18,7 @@ from phonoscreen.reference.base import CalculatorEngine
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.structures.free_parameters import free_coordinates, symmetric_modes, symmetric_strains
 from phonoscreen.structures.prototypes import build_structure, classify, read_prototypes
-from phonoscreen.structures.relaxation import _SymmetricCrystal, relax, relax_structure, stretch_of
+from phonoscreen.structures.relaxation import _curving, _SymmetricCrystal, relax, relax_structure, stretch_of
 
 TYPES = read_prototypes(Path(__file__).resolve().parents[1] / "resources/prototypes.yaml")["structure_types"]
 LIMITS = {"force_max_ev_per_angstrom": 0.001, "stress_max_gpa": 0.05, "steps_max": 60}
@@ -201,12 +200,40 @@ def test_structures_that_cannot_be_relaxed_are_recorded_and_the_shard_goes_on(po
     assert "does not know Lr" in records.loc["unknown", "reason"]
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-9, 0.02, 0.5])
-def test_the_exponential_of_a_strain_and_its_derivatives_are_those_of_scipy(size):
+@pytest.mark.parametrize("size", [0.0, 1e-9, 0.02, 0.1])
+def test_the_stretch_and_its_derivatives_obey_the_definition_of_the_strain(size):
+    """The inverse of the stretch to the third power is linear in the strain, and so is its derivative."""
     drawn = numpy.random.default_rng(1).normal(size=(5, 3, 3))
     strain, *directions = drawn + drawn.transpose(0, 2, 1)
-    strain = size * strain
+    strain = size * strain / numpy.abs(numpy.linalg.eigvalsh(strain)).max()
     stretch, derivatives = stretch_of(strain, numpy.array(directions))
-    assert numpy.abs(stretch - expm(strain)).max() < 1e-13
+    inverse = numpy.linalg.inv(stretch)
+    assert numpy.abs(inverse @ inverse @ inverse - (numpy.eye(3) - 3 * strain)).max() < 1e-13
     for found, direction in zip(derivatives, directions, strict=True):
-        assert numpy.abs(found - expm_frechet(strain, direction, compute_expm=False)).max() < 1e-12
+        slope = -inverse @ found @ inverse
+        cube = slope @ inverse @ inverse + inverse @ slope @ inverse + inverse @ inverse @ slope
+        assert numpy.abs(cube + 3 * direction).max() < 1e-12
+
+
+def test_a_strain_beyond_its_range_stretches_a_hundredfold():
+    """So that a search that goes there is refused for the volume, not led back by a root of a negative number."""
+    stretch, _ = stretch_of(numpy.diag([0.1, 0.34, 5.0]))
+    assert numpy.diag(stretch) == pytest.approx([0.7 ** (-1 / 3), 100, 100])
+
+
+def test_a_mode_moves_no_atom_farther_than_the_limit_of_a_step():
+    """The amplitude of a mode is that of all its atoms together: six anions of an elpasolite move by less than it."""
+    family = _SymmetricCrystal(classify(build_structure("KIrCs2Cl6", "225-ABC2D6", TYPES), 0.01).atoms, 0.01)
+    moved = family.crystal(numpy.where(numpy.arange(2) == 1, family.limit, 0))
+    assert numpy.linalg.norm(moved.positions - family.start.positions, axis=1).max() == pytest.approx(0.25, abs=1e-9)
+
+
+def test_the_energy_says_how_the_slope_changes_at_the_end_of_a_step():
+    """For a polynomial of third degree the corrected change of the slope is the curvature at the end, exactly."""
+    for third in (-0.5, 0.3):
+        begin, end, step = 0.1, 0.3, numpy.array([0.2])
+        energies = [x**2 + third * x**3 for x in (begin, end)]
+        slopes = numpy.array([[2 * x + 3 * third * x**2] for x in (begin, end)])
+        change = slopes[1] - slopes[0]
+        found = change + _curving(energies[0] - energies[1], slopes.sum(axis=0), change, step)
+        assert found / step == pytest.approx([2 + 6 * third * end], rel=1e-12)
