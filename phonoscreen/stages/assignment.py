@@ -64,7 +64,6 @@ class BasisAssigner:
         settings, n_atoms = self._settings, len(crystal.numbers)
         if repetitions is None:
             repetitions = choose_repetitions(crystal.cell, n_atoms, settings.min_length_angstrom, settings.max_atoms)
-        cutoffs, third = self._orders.cutoffs(crystal, repetitions)
         symmetry = self._symmetry(crystal, repetitions)
         reach = self._reach.angstrom(crystal, symmetry.space_group.number)
         cutoffs, third = self._orders.cutoffs(crystal, repetitions, reach)

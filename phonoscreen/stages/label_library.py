@@ -1,6 +1,6 @@
 """Labels of thousands of compounds by a universal potential: relaxed crystals, displaced supercells, strained cells.
 
-``python -m phonoscreen.stages.label_library POOL FOLDER --weights FILE`` draws compounds of a pool in the
+``python -m phonoscreen.stages.label_library POOL FOLDER`` draws compounds of a pool in the
 proportions of Table 1, test compounds among them, and writes chunks of 50 to the folder. Every beginning of the work
 has the same proportions. A chunk appears when it is complete; a run that was stopped continues at the first missing one
 and makes the same files as a run that was not.
@@ -314,6 +314,8 @@ def main() -> None:
     parser.add_argument("--prototypes", default=shipped("resources/prototypes.yaml"))
     parser.add_argument("--table1", default=shipped("resources/published/table1.yaml"))
     arguments = parser.parse_args()
+    if arguments.as_listed and arguments.exclude:
+        parser.error("--exclude has no effect with --as-listed: leave these compounds out of the list")
     from phonoscreen.formats.weights import WEIGHTS
     from phonoscreen.reference.nequix import NequixEngine
 

@@ -165,6 +165,7 @@ def _contradictions(config):
             "name the folder of existing outputs",
         )
     yield from _of_calculations(config)
+    yield from _of_files(config)
     yield from _of_charges(config["charges"], reference["engine"])
     if reference["engine"] == "force_sets" and source["kind"] != "force_sets":
         yield (
@@ -187,6 +188,20 @@ def _of_charges(charges, engine):
             f"charges/source is calculated, which reference/engine {engine} does not",
             f"use reference/engine {' or '.join(CHARGES_CODES)}, or give files (charges/source: files)",
         )
+
+
+def _of_files(config):
+    """Yield files that the study begins with and that are not there; outputs of other programs may come later."""
+    recorded, bonding, folder = config["reference"]["recorded"], config["bonding"], config["training"]["pretrained"]
+    read = {f"reference/recorded/{key}": recorded[key] for key in ("file", "relaxed")}
+    named = read if config["reference"]["engine"] == "recorded" else {}
+    if bonding["engine"] == "gpaw":
+        named = {**named, "bonding/records": bonding["records"]}
+    for place, path in named.items():
+        if path and not Path(path).is_file():
+            yield f"{place} {path} does not exist", "name a file, relative to the folder the workflow runs in"
+    if folder and not (Path(folder) / "model.json").is_file():
+        yield f"training/pretrained {folder} holds no model.json", "name the folder of a published model"
 
 
 def _of_calculations(config):
