@@ -161,6 +161,9 @@ def test_force_sets_of_others_are_trained_on_and_those_left_out_have_a_reason(tm
     items, arrays = dataset_items(tmp_path / "sets.h5", ["training"], 5.0, TRAINING)
     assert len(items) == 4
     assert all(one["virial_share"].sum() == 0 and one["reference"].max() >= 32 for one in arrays)
+    write_force_sets(folder, names, tmp_path / "thrice.h5", excluded=set(), floor_mev_per_angstrom=20, seed=1, weight=3)
+    once, thrice = (Dataset(tmp_path / f"{name}.h5", 5.0).weights(20.0) for name in ("sets", "thrice"))
+    assert thrice["cu"] == pytest.approx(3 * once["cu"], rel=1e-12)
     (tmp_path / "roles.csv").write_text("path,role\n")
     with pytest.raises(StudyError, match="no columns file and role"):
         read_roles(tmp_path / "roles.csv")
@@ -188,7 +191,9 @@ def test_members_are_trained_to_files_that_a_published_model_is_made_of(tmp_path
     assert [path.stat().st_mtime_ns for path, _, _ in files] == times
 
 
-@pytest.mark.parametrize("options", [["--together", "--start", "before"], ["--device", "cuda"]])
+@pytest.mark.parametrize(
+    "options", [["--together", "--start", "before"], ["--device", "cuda"], ["--force-sets-weight", "3"]]
+)
 def test_options_without_effect_are_refused(options, tmp_path, capsys):
     """A training together had begun from nothing although --start named another."""
     from phonoscreen.__main__ import main

@@ -65,6 +65,7 @@ def prepare_training(
     more_labels: Sequence[Path] = (),
     start: Path | None = None,
     force_sets: tuple[Path, Path] | None = None,
+    force_sets_weight: float = 1.0,
     together: bool = False,
 ) -> None:
     """Write the data set and the settings of a training to its folder, or check that they are those already there.
@@ -78,6 +79,7 @@ def prepare_training(
     compounds_max : see ``write_label_dataset``
     start : see ``train_members``
     force_sets : their folder and the file of their roles, or None
+    force_sets_weight : of one of their supercells in the loss, where a labelled one has 1
     together : all members are trained at once (``phonoscreen.stages.joint_training``)
 
     Raises
@@ -98,6 +100,7 @@ def prepare_training(
         plan["more_labels_sha256"] = [file_sha256(file) for file in more_labels]
     if force_sets:
         plan |= {"roles_sha256": file_sha256(force_sets[1]), "together": together}
+        plan |= {"force_sets_weight": force_sets_weight} if force_sets_weight != 1.0 else {}
     path = folder / "training.json"
     if path.exists():
         kept = json.loads(path.read_text())
@@ -119,6 +122,7 @@ def prepare_training(
         used = write_force_sets(
             force_sets[0], read_roles(force_sets[1]), folder / "force_sets.h5", excluded=judging,
             floor_mev_per_angstrom=training["relative_floor_mev_per_angstrom"] or 0.0, seed=seed,
+            weight=force_sets_weight,
         )  # fmt: skip
         write_table(used, folder / "force_sets.parquet")
         if not together:
