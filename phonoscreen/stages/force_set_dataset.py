@@ -22,7 +22,7 @@ from phonoscreen.forcefield.dataset import store_labelled
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.force_sets import read_force_set
-from phonoscreen.structures.formulas import formula_of
+from phonoscreen.structures.formulas import composition_key, formula_of
 
 FIRST_CUBIC = 195  # number of the first cubic space group
 SUPERCELLS_MAX = {True: 4, False: 3}  # of a cubic crystal, of another
@@ -64,7 +64,7 @@ def write_force_sets(
     ----------
     folder, names : where they lie, and which
     path : HDF5 file to write (``phonoscreen.forcefield.dataset.Dataset``)
-    excluded : formulas that are left out where cubic: compounds that judge
+    excluded : formulas, their elements in any order, that are left out where cubic: compounds that judge
     floor_mev_per_angstrom : ``training.relative_floor_mev_per_angstrom``
     seed : for the choice among many supercells
     weight : of a supercell in the loss, where a labelled one has 1
@@ -74,7 +74,7 @@ def write_force_sets(
     pandas.DataFrame with ``name, formula, space_group_number`` (0 where it could not be read), ``n_supercells,
         n_environments, reason``; what is left out has a reason
     """
-    rows = []
+    rows, judging = [], set(map(composition_key, excluded))
     with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.attrs["engine"], store.attrs["model"] = "force_sets", "DFT"
         for name in names:
@@ -87,10 +87,10 @@ def write_force_sets(
             except StudyError as error:
                 row["reason"] = str(error).splitlines()[0]
                 continue
-            row["formula"] = formula_of(data.crystal.numbers)
+            row["formula"] = formula = formula_of(data.crystal.numbers)
             number = space_group(data.crystal, data.symmetry_tolerance_angstrom).number
             row["space_group_number"], cubic = number, number >= FIRST_CUBIC
-            row["reason"] = _left_out(data, cubic, cubic and row["formula"] in excluded)
+            row["reason"] = _left_out(data, cubic, cubic and composition_key(formula) in judging)
             if not row["reason"]:
                 own_seed = derive_seed(seed, str(row["name"]), "force_sets")
                 moves, forces = _chosen(data, SUPERCELLS_MAX[cubic], own_seed)

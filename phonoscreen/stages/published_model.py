@@ -31,6 +31,7 @@ from phonoscreen.forcefield.validation import force_errors, squares_by_element
 from phonoscreen.stages.force_set_dataset import read_roles, write_force_sets
 from phonoscreen.stages.label_dataset import write_label_dataset
 from phonoscreen.stages.republishing import keep_judgement
+from phonoscreen.structures.formulas import composition_key
 
 log = logging.getLogger("phonoscreen")
 
@@ -312,7 +313,7 @@ def publish(
 
 
 def learned_compounds(folder: Path) -> pandas.DataFrame:
-    """Return the compounds of a training, those held out to judge its epochs included.
+    """Return the compounds of a training, each once, those held out to judge its epochs included.
 
     Parameters
     ----------
@@ -330,7 +331,9 @@ def learned_compounds(folder: Path) -> pandas.DataFrame:
     if (folder / LEARNED_BEFORE).exists():
         tables.append(pandas.read_csv(folder / LEARNED_BEFORE, keep_default_na=False))
     columns = ["formula", "space_group_number", "source"]
-    return pandas.concat(tables)[columns].drop_duplicates(columns[:2]).sort_values(columns[:2], ignore_index=True)
+    learned = pandas.concat(tables)[columns]
+    same = learned.assign(formula=learned.formula.map(composition_key)).duplicated(columns[:2])
+    return learned[~same].sort_values(columns[:2], ignore_index=True)
 
 
 def _others(folder):
