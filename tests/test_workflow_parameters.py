@@ -54,6 +54,10 @@ CHANGES = {
 }  # fmt: skip
 
 
+BEGINNING = {"equivariant": {"hidden": [128, 64], "element_hidden": 64}}
+"""Force model of all of them: that of resources/model, else a training does not begin with it."""
+
+
 def nested(change):
     """Return the settings of one change, ``section.name=value``."""
     name, _, text = change.partition("=")
@@ -67,6 +71,7 @@ def nested(change):
 def parameters():
     """Parameters by rule, of the default settings and after each change."""
     changes = [{}, *map(nested, CHANGES)]
+    changes = [{**one, "force_model": {**BEGINNING, **one.get("force_model", {})}} for one in changes]
     done = subprocess.run([sys.executable, "-c", READER, json.dumps(changes)], cwd=ROOT, capture_output=True, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(changes), done.stderr[-3000:]

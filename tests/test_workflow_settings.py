@@ -81,6 +81,18 @@ def test_a_file_that_a_study_begins_with_must_be_there(given, words):
         check_settings(given)
 
 
+def test_a_published_model_of_other_settings_is_refused_before_the_labels_and_not_when_training_begins(tmp_path):
+    laptop = yaml.safe_load((ROOT / "profiles/laptop/study.yaml").read_text())
+    check_settings(laptop)
+    for change, named in (({"kind": "elemental_sdnnff"}, "kind"), ({"equivariant": {}}, "element_hidden, hidden$")):
+        with pytest.raises(StudyError, match=f"(?m)resources/model has other settings than force_model: .*{named}"):
+            check_settings({**laptop, "force_model": {**laptop["force_model"], **change}})
+    check_settings({**laptop, "force_model": {"kind": "elemental_sdnnff"}, "training": {"pretrained": None}})
+    (tmp_path / "model.json").write_text("[]")
+    with pytest.raises(StudyError, match="cannot be read"):
+        check_settings({"training": {"pretrained": str(tmp_path)}})
+
+
 @pytest.mark.parametrize(
     "section, key, good, bad",
     [

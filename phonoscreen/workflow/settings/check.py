@@ -1,6 +1,7 @@
 """Settings of a study: checked before the first job, each problem named with its remedy."""
 
 import difflib
+import json
 import os
 from functools import reduce
 from operator import getitem
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.code import ROOT
-from phonoscreen.workflow.inputs import CHARGES_CODES
+from phonoscreen.workflow.inputs import CHARGES_CODES, model_settings
 from phonoscreen.workflow.settings.describe import allowed, places_of, section_at
 from phonoscreen.workflow.settings.study import Study
 
@@ -202,6 +203,24 @@ def _of_files(config):
             yield f"{place} {path} does not exist", "name a file, relative to the folder the workflow runs in"
     if folder and not (Path(folder) / "model.json").is_file():
         yield f"training/pretrained {folder} holds no model.json", "name the folder of a published model"
+    elif folder:
+        yield from _of_pretrained(folder, config["force_model"])
+
+
+def _of_pretrained(folder, force_model):
+    """Yield what a published model differs in from those that would begin with it."""
+    wanted = json.loads(json.dumps(model_settings(force_model)))
+    try:
+        published = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))["settings"]
+        different = sorted(key for key in wanted if wanted[key] != published.get(key))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        yield f"training/pretrained {folder} has a model.json that cannot be read", "copy the model again"
+        return
+    if different:
+        yield (
+            f"training/pretrained {folder} has other settings than force_model: {', '.join(different)}",
+            "give training/pretrained null, or force_model the settings of that model",
+        )
 
 
 def _of_calculations(config):
