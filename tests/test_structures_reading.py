@@ -64,7 +64,7 @@ REFUSED = [
     ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1", extra="_cell_modulation_dimension 1"), "modulated"),
     ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1", c=5.9), "64 symmetry operations"),
     ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.01 0 0 1"), "apart"),
-    ("cif", cif("Na1 Na nan 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "cannot be read"),
+    ("cif", cif("Na1 Na nan 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "without coordinates"),
     ("cif", "data_empty\n", "holds no structure"),
     ("cif", SALT.replace("225", "216"), "different groups"),
     ("cif", SALT.replace("loop_", "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\nloop_"), "operations make Pm-3m"),
@@ -77,6 +77,10 @@ REFUSED = [
     ("cif", SALT.replace(GROUP, "_cell_volume 44.8\n"), "_cell_volume is 44.8 A.3, cell and atoms make 179.4"),
     ("cif", SALT.replace(GROUP, "_exptl_crystal_density_diffrn 2.16\n"), "cell and atoms make 0.5409"),
     ("cif", SALT.replace("\n_symmetry_Int_Tables_number 225", "\n_space_group_name_H-M_alt 'P 1'"), "different groups"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1\nBr1 Br 0.5 0.5 0.5 1"), "shared by two elements"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 ? 0.5 1"), "_atom_site_fract_y is '.'"),
+    ("cif", cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1").replace(
+        GROUP, "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'z,x,y'\n"), "are no group"),
     ("cif", DIAMOND.format("F d -3 m", ""), "two settings"),
     ("cif", DIAMOND.format("Q 3 z", ""), "'Q 3 z' is not known"),
     ("cif", "\x00\x01" + SALT, "no CIF"),
@@ -110,6 +114,7 @@ REFUSED = [
     ("extxyz", xyz(":momenta:R:3", "Na 0 0 0 0 1 0", "Cl 2 2 2 0 0 0"), "velocities"),
     ("extxyz", xyz(":masses:R:1", "Na 0 0 0 22.99", "Cl 2 2 2 1"), "a mass of 1 u for Cl"),
     ("extxyz", xyz(":masses:R:1", "Li 0 0 0 6.0", "Li 2 2 2 7.016"), "masses of 6 and 7.016 u"),
+    ("extxyz", xyz(":mass:R:1", "Li 0 0 0 6.015", "Cl 2 2 2 35.45"), "a column mass of other masses"),
     ("extxyz", xyz(two="D 2 2 2"), "isotope of H"),
     ("extxyz", xyz(two="X 2 2 2"), "without an element"),
     ("extxyz", xyz(two="Cl nan 2 2"), "not finite"),
@@ -155,6 +160,7 @@ def test_what_cannot_be_held_is_refused_with_a_reason_and_a_remedy_at_once(tmp_p
         ("extxyz", xyz()),
         ("extxyz", xyz(":magmoms:R:1", "Na 0 0 0 0.001", "Cl 2 2 2 0")),
         ("extxyz", xyz(":forces:R:3", "Na 0 0 0 0 0 1", "Cl 2 2 2 0 0 -1", "energy=-3.2 charge=0 spin=1")),
+        ("extxyz", xyz(":mass:R:1", "Na 0 0 0 22.99", "Cl 2 2 2 35.453")),
         ("extxyz", xyz(":move_mask:L:3", "Na 0 0 0 T T T", "Cl 2 2 2 T T T", 'pbc="T T T"')),
     ],
 )
@@ -316,6 +322,18 @@ Li 0 0 0
 H .5 .5 .5
 K_POINTS gamma
 """
+ABINIT = """acell 3*4.0 angstrom  # not bohr
+rprim 1 0 0  0 1 0  0 0 1
+natom 2 ntypat 2 znucl 3 1 typat 1 2
+xred 0 0 0 1/2 0.5d0 .5
+"""
+SHELX = "TITL LiH\nCELL 1.0 4 4 4 90 90 90\nLATT -1\nSFAC Li H\nLi 1 0 0 0 1.0\nH 2 .5 .5 .5 1.0\nEND\n"
+STUDIO = (
+    "<XSD><AtomisticTreeRoot><SymmetrySystem><MappingSet><MappingFamily><IdentityMapping>"
+    '<Atom3d Components="Li"/><Atom3d Components="H" XYZ="0.5,0.5,0.5"/><SpaceGroup GroupName="{}" AVector="4,0,0" '
+    'BVector="0,4,0" CVector="0,0,4"/></IdentityMapping></MappingFamily></MappingSet></SymmetrySystem>'
+    "</AtomisticTreeRoot></XSD>\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -325,13 +343,42 @@ K_POINTS gamma
         ("a.pwi", ESPRESSO.format(", nspin=2, starting_magnetization(1)=0.5", "6.94", "1.008"), "magnetic"),
         ("a.pwi", ESPRESSO.format("", "6.94", "2.014"), "a mass of 2.014 u for H"),
         ("a.pwi", ESPRESSO.format("! starting_magnetization(1)=0.5", "6.94", "1.008"), None),
+        ("a.pwi", ESPRESSO.format(", tot_charge = 1.0", "6.94", "1.008"), "a charge of 1.0 e"),
+        ("a.pwi", ESPRESSO.format(", nspin=2, tot_magnetization=2", "6.94", "1.008"), "magnetic"),
+        ("a.pwi", ESPRESSO.format("", "6.94", "1.008").replace("nat=2", "nat=1"), "2 positions are listed, nat is 1"),
+        ("a.pwi.gz", ESPRESSO.format("", "6.94", "2.014"), "a mass of 2.014 u for H"),
+        ("a.in", ESPRESSO.format("", "6.94", "1.008").replace("&", " &"), None),
+        ("a@1.in", ESPRESSO.format("", "6.94", "1.008").replace(".5 .5 .5", ".5 .5 .5 ! hydrogen"), None),
+        ("a.in", "tasks\n 0\navec\n 4 0 0\n 0 4 0\n 0 0 4\n", "not known"),
+        ("a.abi", ABINIT, None),
+        ("a.abi", "! acell 3*9.0 xred 0 0 0 .25 .25 .25\n" + ABINIT, None),
+        ("a.abi", ABINIT.replace("xred 0 0 0 1/2 0.5d0 .5", "xcart 0 0 0 2 2 2 angstrom"), None),
+        ("a.abi", ABINIT + "scalecart 1.1 1 1\n", "scalecart changes the crystal"),
+        ("a.abi", ABINIT + "amu 6.94 2.014\n", "amu changes the crystal"),
+        ("a.abi", ABINIT + "cellcharge 1\n", "cellcharge changes the crystal"),
+        ("a.abi", ABINIT + "cellcharge 0\n", None),
+        ("a.abi", ABINIT.replace("acell", "ndtset 2 acell1"), "several data sets"),
+        ("a.res", SHELX, None),
+        ("a.res", SHELX.replace("LATT -1", "LATT 4"), "symmetry makes further atoms"),
+        ("a.res", SHELX.replace("LATT -1\n", ""), "symmetry makes further atoms"),
+        ("a.res", SHELX.replace("SFAC", "SYMM -x,-y,z\nSFAC"), "symmetry makes further atoms"),
+        ("a.res", SHELX.replace(".5 1.0", ".5 0.5"), "occupied by 0.5"),
+        ("a.res", SHELX.replace(".5 1.0", ".5 1.0 2.0"), "seventh column"),
+        ("a.res", SHELX.replace("END\n", ""), "the file is cut"),
+        ("a.xsd", STUDIO.format("P1"), None),
+        ("a.xsd", STUDIO.format("FM-3M"), "symmetry FM-3M makes further atoms"),
+        ("a.nwi", "geometry units angstrom\n system crystal\n lat_a 4", "is not read here"),
         ("a.unheard", "of", "is not read here"),
     ],
 )
-def test_formats_in_which_a_reader_guesses_or_drops_are_refused(tmp_path, name, text, words):
-    (tmp_path / name).write_text(text)
+def test_what_readers_of_other_formats_guess_drop_or_misread_is_refused(tmp_path, name, text, words):
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     (reading,) = read_crystals(tmp_path / name)
     assert (reading.error is None) if words is None else (words in str(reading.error))
+    if reading.atoms is not None:
+        assert sorted(reading.atoms.symbols) == ["H", "Li"]
+        assert reading.atoms.cell.array == pytest.approx(4 * numpy.eye(3))
+        assert reading.atoms.get_distance(0, 1) == pytest.approx(2 * 3**0.5)
 
 
 def test_a_skew_cell_is_the_crystal_of_its_reduced_one():

@@ -58,6 +58,7 @@ def cif_structures(stream: TextIO, atoms_max: int) -> Iterator[tuple[str, Atoms 
 
 def _structure(block, atoms_max):
     _check_whole_atoms(block)
+    _check_coordinates(block)
     _check_magnetism(block)
     sites = _list(block, "_atom_site_type_symbol") or _list(block, "_atom_site_label")
     symbols = [_symbol(site) for site in sites]
@@ -71,9 +72,11 @@ def _structure(block, atoms_max):
         raise StudyError("no cell of three independent vectors", fix="give lengths and angles of the cell")
     stated = stated_group(block)
     group = space_group(stated, operations, cell)
-    atoms = crystal(block.get_unsymmetrized_structure(), spacegroup=group, setting=group.setting)
+    listed = block.get_unsymmetrized_structure()
+    atoms = crystal(listed, spacegroup=group, setting=group.setting)
     if len(atoms) > atoms_max:
         raise StudyError(f"{len(atoms)} atoms", fix=f"give the primitive cell, up to {atoms_max} atoms")
+    _check_shared_places(listed, group, atoms)
     _check_formula(block, atoms)
     check_symmetry(atoms, group, stated)
     if "D" in symbols:
@@ -137,6 +140,27 @@ def _check_whole_atoms(block):
         raise StudyError("a modulated structure", fix="give a periodic approximant")
 
 
+def _check_coordinates(block):
+    for tag in block:
+        if not tag.startswith(("_atom_site_fract_", "_atom_site_cartn_")):
+            continue
+        for text in _list(block, tag):
+            if math.isnan(_number(text)):
+                raise StudyError(f"a site without coordinates: {tag} is {text[:20]!r}",
+                                 fix="give the coordinates of all atoms, or remove the site")  # fmt: skip
+
+
+def _check_shared_places(listed, group, atoms):
+    """Refuse places that two elements share: of two sites at one place ASE keeps the first."""
+    numbers, places = listed.numbers, listed.get_scaled_positions()
+    orbits = [group.equivalent_sites(places[numbers == number], onduplicates="replace")[0]
+              for number in set(numbers.tolist())]  # fmt: skip
+    shared = sum(map(len, orbits)) - len(atoms)
+    if shared > 0:
+        raise StudyError(f"{shared} places of the cell are shared by two elements: no crystal of whole atoms",
+                         fix="give an ordered crystal, one atom on every site")  # fmt: skip
+
+
 def _check_magnetism(block):
     magnetic = [tag for tag in block if "magn" in tag or "_moment" in tag]
     values = [_number(text) for tag in magnetic if "_moment" in tag for text in _list(block, tag)]
@@ -170,7 +194,8 @@ def _check_formula(block, atoms):
         formula = next(iter(_list(block, "_chemical_formula_sum")), "?")
         number = "" if math.isnan(units) else f" and {units:g} units of it in the cell"
         raise StudyError(f"the atoms are {written}, the file's formula is {formula!r}{number}",
-                         fix="correct sites, formula or number, or list the symmetry operations")  # fmt: skip
+                         fix="correct sites, formula or number, list the symmetry operations, or give coordinates such "
+                         "as 1/3 with four digits or more")  # fmt: skip
 
 
 def _formula(block):

@@ -106,7 +106,9 @@ def space_group(stated: StatedGroup, operations: list[str], cell: Cell) -> Space
         If none are listed and the group is unknown, or has two origins and the file does not say which one is meant.
     """
     if operations:
-        return spacegroup_from_data(no=1, setting=1, sitesym=operations, subtrans=[(0.0, 0.0, 0.0)])
+        group = spacegroup_from_data(no=1, setting=1, sitesym=operations, subtrans=[(0.0, 0.0, 0.0)])
+        _check_closed(group)
+        return group
     if not stated.known and stated.name != "number 1":
         raise StudyError(f"space group {stated.name!r} is not known", fix="list the symmetry operations in the file")
     setting = stated.setting
@@ -123,6 +125,21 @@ def space_group(stated: StatedGroup, operations: list[str], cell: Cell) -> Space
         return Spacegroup(stated.number, setting or 1)
     except SpacegroupError as error:
         raise StudyError(f"space group {stated.name!r} has no such setting", fix="list the operations") from error
+
+
+def _check_closed(group: Spacegroup) -> None:
+    """Refuse listed operations whose products are not all listed: some of them are missing."""
+    rotations, shifts = (numpy.array(one) for one in zip(*group.get_symop()))
+
+    def keys(turns, moves):
+        whole = numpy.rint(numpy.asarray(moves) * 144).astype(int) % 144
+        return {turn.astype(int).tobytes() + move.tobytes() for turn, move in zip(turns, whole)}
+
+    known = keys(rotations, shifts)
+    for rotation, shift in zip(rotations, shifts):
+        if not keys(rotation @ rotations, shifts @ rotation.T + shift) <= known:
+            raise StudyError(f"the {len(known)} symmetry operations that are listed are no group: some are missing",
+                             fix="list all operations, or the space group alone")  # fmt: skip
 
 
 def check_symmetry(atoms: Atoms, group: Spacegroup, stated: StatedGroup) -> None:

@@ -13,18 +13,20 @@ import numpy
 from ase.data import atomic_masses
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.masses import is_of_an_isotope
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 # Below this a mass is that of the natural element; the lightest pure isotope that matters, 16O, differs by 2.6e-4.
 NATURAL = 5e-5
-# Of an isotope to its element: 3He and 11Li bound what is found in crystals, hydrogen has tritium.
-MASS_RATIOS, MASS_RATIOS_OF_HYDROGEN = (0.7, 1.6), (0.9, 3.1)
+# Below this a mass that is not carried may be the natural one with three digits.
+ROUNDED = 1e-3
 _MOMENTS = ("magmom", "magmoms", "initial_magmoms", "magnetic_moment", "magnetic_moments", "moment", "moments", "spins",
             "magmom_vec", "dft_magmom", "magnetization", "total_magnetization", "total_magmom", "total_magnetic_moment",
             "ref_magmom", "ref_magmoms", "collinear_magmoms", "starting_magnetization")  # fmt: skip
 _SPIN_COLUMNS = ("spin", "initial_spin", "initial_spins", "forces_mag", "magnetic_forces")
+_MASSES = ("mass", "atomic_mass", "atomic_masses", "atom_mass", "atommass")  # ASE knows "masses" alone
 _ISOTOPES = ("isotope", "isotopes", "mass_number", "mass_numbers")
 _CHARGES = ("charge", "total_charge", "initial_charges", "net_charge")
 _VELOCITIES = ("momenta", "velocities", "velocity", "velo", "momentum")
@@ -63,6 +65,14 @@ def check_content(atoms: Atoms, where: str | None = None, moving: bool = False) 
         refuse("atoms are held fixed (selective dynamics, move_mask): here every atom moves", "free all atoms")
     if any(name.lower() in _ISOTOPES for name in atoms.arrays):
         refuse("a column of isotopes", "give the masses in u in a column masses:R:1, or remove it")
+    for name, column in atoms.arrays.items():
+        if name.lower() not in _MASSES or atoms.has("masses"):
+            continue
+        natural = atomic_masses[atoms.numbers]
+        if column.shape != natural.shape or column.dtype.kind not in "fiu" or (
+            numpy.abs(column / natural - 1).max() > ROUNDED
+        ):  # fmt: skip
+            refuse(f"a column {name} of other masses than the natural ones", "call it masses:R:1, in u, or remove it")
     if not moving and (size := _largest(_values(atoms, _VELOCITIES))) > 1e-8:
         refuse("atoms with velocities: a moment of a simulation, no crystal at rest",
                "give the crystal, or remove the velocities")  # fmt: skip
@@ -88,12 +98,10 @@ def own_masses(atoms: Atoms, where: str | None = None) -> dict[int, float]:
     """
     if not atoms.has("masses"):
         return {}
-    masses, natural = atoms.get_masses(), atomic_masses[atoms.numbers]
     found: dict[int, float] = {}
-    for number, mass, expected in zip(atoms.numbers.tolist(), masses.tolist(), natural.tolist()):
+    for number, mass in zip(atoms.numbers.tolist(), atoms.get_masses().tolist()):
         symbol = atoms.symbols[atoms.numbers == number][0]
-        lowest, highest = MASS_RATIOS_OF_HYDROGEN if number == 1 else MASS_RATIOS
-        if not lowest <= mass / expected <= highest:
+        if not is_of_an_isotope(number, mass):
             raise StudyError(f"a mass of {mass:g} u for {symbol}", where=where, fix="give masses in u, or none")
         if abs(found.setdefault(number, mass) - mass) > NATURAL * mass:
             raise StudyError(
