@@ -15,7 +15,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error The path of this folder has a space, which make and the scripts of a Python environment cannot hold: move the repository)
 endif
 
-.PHONY: run test test-cluster test-storage test-environments test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-screening benchmark-scale benchmark-force-sets benchmark-download benchmark-gpaw benchmark-dft-phonondb
+.PHONY: run test test-cluster test-storage test-environments test-nequix fuzz lint docs teacher-labels bonding-records published-model experiment-models experiment-dft benchmark-force-constants benchmark-phonondb benchmark-polar-crystals benchmark-forces benchmark-transport benchmark-screening benchmark-relaxation benchmark-scale benchmark-force-sets benchmark-download benchmark-gpaw benchmark-dft-phonondb
 
 run: .venv/.complete
 	$(BIN)/snakemake --profile laptop
@@ -166,6 +166,10 @@ benchmark-transport: .venv/.complete
 # CPU seconds of the screening by part, time of a relaxation, and what the whole pool takes.
 benchmark-screening: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.bench_screening
+
+# CPU time of relaxations with the published model: python -m tests.benchmarks.bench_relaxation --help
+benchmark-relaxation: .venv/.complete
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.bench_relaxation
 
 benchmark-scale: .venv/.complete
 	$(BIN)/python -W ignore -m tests.benchmarks.scale

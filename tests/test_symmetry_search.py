@@ -124,6 +124,14 @@ def test_the_tolerance_decides_for_a_known_crystal_too():
         assert search_symmetry(Crystal.from_ase(atoms), tolerance)[0].number == number
 
 
+def test_a_wide_tolerance_finds_the_symmetry_of_a_lattice_that_nearly_has_it():
+    """Octahedra in a cell of 4 x 4 x 4.06 angstrom: only lengths of bonds along z tell it from a cube within 0.1."""
+    for bond, number in ((1.3, 123), (1.25, 123), (1.0, 221), (1.3, 123)):
+        places = [sign * length * numpy.eye(3)[axis] for axis, length in enumerate((1, 1, bond)) for sign in (1, -1)]
+        crystal = Crystal.from_ase(Atoms("SiF6", [[0, 0, 0], *places], cell=[4, 4, 4.06], pbc=True))
+        assert search_symmetry(crystal, 0.1)[0].number == number == anew(crystal, 0.1).number
+
+
 def test_rounded_positions_are_not_taken_for_exact_ones():
     """The standard positions of a rounded crystal are idealised; those of the next one do not inherit its rounding."""
     for seed in (1, 2):

@@ -20,6 +20,8 @@ from phonoscreen.crystal.constants import Crystal
 SHAPES_HELD, OF_A_SHAPE_HELD = 1024, 8
 EXACT_ANGSTROM = 1e-10
 """Operations that hold this well are those of a crystal that was made symmetric, not of rounded coordinates."""
+WIDE = 0.01
+"""Rotations of a lattice that are tried change its vectors by less than this share of the longest."""
 
 
 @dataclass
@@ -62,7 +64,8 @@ def find_dataset(crystal: Crystal, tolerance_angstrom: float) -> spglib.SpglibDa
 def search_symmetry(crystal: Crystal, tolerance_angstrom: float) -> tuple[Any, str]:
     """Return spglib's symmetry dataset of a crystal, or None and why; the last results are remembered.
 
-    The types of atoms in the dataset (``std_types``) count the sorted distinct ``crystal.numbers`` from 0.
+    The types of atoms in the dataset (``std_types``) count the sorted distinct ``crystal.numbers`` from 0. Its letters
+    of Wyckoff positions may be those of another crystal with the same operations.
     """
     kinds = numpy.unique(crystal.numbers, return_inverse=True)[1].astype(numpy.intc)
     cell, positions = numpy.array(crystal.cell, float), numpy.array(crystal.scaled_positions, float)
@@ -134,8 +137,11 @@ def count_operations(crystal: Crystal, tolerance_angstrom: float) -> int:
     """Number of space-group operations of a crystal within a tolerance, or 0 where a search is left to spglib.
 
     Every rotation of the lattice with every translation that takes an atom of the rarest kind to one of its like is
-    tried. Tolerances are wide: what spglib finds is always counted. The lattice vectors must be reduced.
+    tried. Tolerances are wide: what spglib finds is always counted. The lattice vectors must be reduced, and the
+    tolerance small beside them.
     """
+    if 2 * tolerance_angstrom > WIDE * numpy.linalg.norm(crystal.cell, axis=1).max():
+        return 0
     rotations = _lattice_rotations((crystal.cell / crystal.volume ** (1 / 3)).round(9).tobytes())
     _, kinds, counts = numpy.unique(crystal.numbers, return_inverse=True, return_counts=True)
     rare = numpy.flatnonzero(kinds == counts.argmin())
@@ -199,7 +205,7 @@ def _lattice_rotations(cell):
     Those of reduced vectors have no elements but 0, 1 and -1: they take each vector to a sum of some of them.
     """
     cell = numpy.frombuffer(cell).reshape(3, 3)
-    wide = 0.01 * numpy.linalg.norm(cell, axis=1).max()
+    wide = WIDE * numpy.linalg.norm(cell, axis=1).max()
     sums = numpy.indices((3, 3, 3)).reshape(3, -1).T - 1
     lengths, own = numpy.linalg.norm(sums @ cell, axis=1), numpy.linalg.norm(cell, axis=1)
     if (lengths < (numpy.abs(sums) * own).max(axis=1) - 1e-6).any():

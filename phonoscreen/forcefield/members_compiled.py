@@ -329,7 +329,7 @@ def interact(
     cosine, sine : (copies, n_atoms, n_waves) of the phases
     waves, weights : of ``wave_vectors``
     sigma : width of the charges, angstrom
-    energy : (n_models,) eV, added to
+    energy : (n_models,) eV, double precision, added to
     of_charges : (n_models, copies, n_atoms) derivative of the energy, to be filled
     of_positions : (n_models, copies, n_atoms, 3) the same, eV/angstrom, to be filled
     virials : (n_models, copies, 3, 3) derivative with respect to strain at constant charges, eV, to be filled

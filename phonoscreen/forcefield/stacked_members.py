@@ -89,13 +89,13 @@ class Waves:
 
         Returns
         -------
-        energy : (n_members,) eV
+        energy : (n_members,) eV, in double precision: a sum over all waves and structures
         of_charges : (n_members, n_atoms)
         of_positions : (n_members, n_atoms, 3), eV/angstrom
         virials : (n_members, n_structures, 3, 3), eV
         """
         members, structures = len(charges), sum(copies for _, copies, _ in self.groups)
-        energy, of_charges = charges.new_zeros(members), torch.empty_like(charges)
+        energy, of_charges = charges.new_zeros(members, dtype=torch.float64), torch.empty_like(charges)
         of_positions = charges.new_empty(members, self.n_atoms, 3)
         virials, begin = charges.new_empty(members, structures, 3, 3), 0
         for here, copies, waves in self.groups:
