@@ -235,7 +235,7 @@ def test_a_calculation_longer_than_its_job_goes_on_in_the_next(tmp_path, crystal
 
 
 def test_the_check_of_the_supercell_is_for_codes_that_run_here(tmp_path):
-    """One input of it was written in every cycle, where no array of jobs looks for it, and the study ended in an error."""
+    """One input of it was written in every cycle, where no array of jobs looks for it."""
     engines = [engine_of(FakeCode(tmp_path), tmp_path, mode) for mode in ("run", "write_inputs", "collect")]
     assert [not_possible(engine) is None for engine in engines] == [True, False, False]
 
