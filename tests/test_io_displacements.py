@@ -6,6 +6,7 @@ import time
 import numpy
 import pytest
 from ase import Atoms
+from ase.build import make_supercell
 from ase.io import read, write
 from phonopy import Phonopy
 from phonopy.file_IO import parse_FORCE_SETS
@@ -19,12 +20,16 @@ from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.finite_displacements import complete_by_symmetry, finite_differences
 from phonoscreen.force_constants.fit import ForceConstantFitter
 from phonoscreen.force_constants.settings import FitSettings
+from phonoscreen.formats.bte_folder import Request, read_folder
 from phonoscreen.formats.displacements import read_born, read_force_sets, read_phonopy_yaml
+from phonoscreen.formats.finite_differences import forces_of_constants
 from phonoscreen.formats.force_constants import read_second_order
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
+from phonoscreen.stages.one_crystal import Choices, determine
 from tests import prototype_crystals as prototypes
 from tests.phonondb import their_points
 from tests.supercell_files import supercell_order
+from tests.transport_models import rocksalt
 
 CONVENTIONAL = numpy.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
 BORN = numpy.array([1.1 * numpy.eye(3), -1.1 * numpy.eye(3)])
@@ -197,3 +202,64 @@ def test_what_single_displaced_atoms_cannot_give_is_refused(amm2, capsys, option
     assert message in said
     assert options[0].removeprefix("--") in said.split("fix:")[1]
     assert not (amm2 / "no").exists()
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Single and pair displacements in phono3py, with the forces of known second- and third-order constants."""
+    from phono3py import Phono3py
+
+    crystal, second, third = rocksalt(repetitions=(2, 2, 2))
+    cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions)
+    program = Phono3py(cell, (2, 2, 2), primitive_matrix=numpy.eye(3), log_level=0)
+    program.generate_displacements()
+    order = supercell_order(crystal, (2, 2, 2), program.supercell.cell, program.supercell.positions)
+    moved = numpy.array([own.positions for own in program.supercells_with_displacements]) - program.supercell.positions
+    forces = forces_of_constants(second, third, numpy.where(numpy.abs(moved) > 1e-8, moved, 0.0)[:, order])
+    return program, forces[:, numpy.argsort(order)]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda forces: forces, None),
+        (lambda forces: forces[[0, 2, 1, *range(3, len(forces))]], "unexplained"),
+        (lambda forces: numpy.concatenate([forces[:4], -forces[4:5], forces[5:]]), "in supercell 5 of"),
+        (lambda forces: numpy.concatenate([forces[:4], 0 * forces[4:5], forces[5:]]), "in supercell 5 of"),
+        (lambda forces: forces[:, [0, 1, 3, 2, *range(4, forces.shape[1])]], "unexplained"),
+        (lambda forces: forces / 25.7, "look in Ry/bohr"),
+    ],
+    ids=["as calculated", "exchanged supercells", "another sign", "nothing", "exchanged atoms", "another unit"],
+)
+def test_forces_of_pairs_that_are_not_those_of_their_displacements_are_refused(pairs, tmp_path, change, words):
+    """Force constants of phono3py are symmetric and finite whatever the forces; only the forces tell."""
+    program, forces = pairs
+    program.forces = change(forces)
+    program.save(tmp_path / "phono3py_params.yaml", settings={"force_sets": True})
+    if words is None:
+        data = read_phonopy_yaml(tmp_path / "phono3py_params.yaml")
+        assert determine(data, Choices()).report["force_error_relative"] < 0.02
+        assert read_folder(tmp_path, Request(mesh=(3, 3, 3))).third is not None
+        return
+    with pytest.raises(StudyError, match=words):  # fit and bte go through the same door
+        read_folder(tmp_path, Request(mesh=(3, 3, 3)))
+
+
+def test_different_masses_of_equivalent_atoms_are_refused_where_a_primitive_cell_would_forget_them(phonon, tmp_path):
+    """Of four equivalent atoms of a conventional cell one had another mass, which was lost or given to all."""
+    from phono3py import Phono3py
+
+    crystal = prototypes.rocksalt()
+    unit = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    unit = make_supercell(unit, CONVENTIONAL)
+    masses = unit.get_masses()
+    masses[2] += 1.0
+    places = unit.get_scaled_positions()
+    atoms = PhonopyAtoms(numbers=unit.numbers, cell=unit.cell, scaled_positions=places, masses=masses)
+    program = Phono3py(atoms, (1, 1, 1), primitive_matrix="auto", log_level=0)
+    program.generate_displacements()
+    program.forces = numpy.ones((len(program.supercells_with_displacements), 8, 3))
+    program.save(tmp_path / "phono3py_params.yaml", settings={"force_sets": True})
+    for door in (read_phonopy_yaml, lambda path: read_folder(path.parent, Request((3, 3, 3)))):
+        with pytest.raises(StudyError, match="are equivalent by symmetry and have masses"):
+            door(tmp_path / "phono3py_params.yaml")

@@ -40,7 +40,7 @@ def load_phono3py(paths: list, tolerance_angstrom: float | None = None) -> tuple
     Returns
     -------
     program : ``phono3py.Phono3py`` with ``fc2``, ``fc3`` and, if known, ``nac_params``
-    used : names of the files read
+    chosen : ``PhonopyFolder``, the files read
 
     Raises
     ------
@@ -54,7 +54,7 @@ def load_phono3py(paths: list, tolerance_angstrom: float | None = None) -> tuple
     if chosen.second_constants is not None:
         program.fc2 = _constants(chosen.second_constants, program.phonon_primitive)
     calculate_constants(program, str(chosen.file.path))
-    return program, chosen.used
+    return program, chosen
 
 
 def build_phono3py(chosen: PhonopyFolder, tolerance_angstrom: float | None = None) -> Phono3py:
