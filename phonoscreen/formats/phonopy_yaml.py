@@ -15,6 +15,8 @@ import numpy
 import yaml
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.symmetry import find_dataset
+from phonoscreen.formats.born import phonopy_crystal
 from phonoscreen.formats.compressed import first_text, read_text
 from phonoscreen.formats.foreign import foreign
 
@@ -110,6 +112,10 @@ def read_phonopy_file(path: str | Path) -> PhonopyFile:
         raise StudyError(f"{path} describes mixed sites", fix="give a crystal in which every site holds one element")
     if not 1e-12 < tolerance < 0.5:
         raise StudyError(f"{path}: symmetry_tolerance is {tolerance}", fix="correct it; phonopy's own is 1e-5")
+    with foreign(f"{path} cannot be used", _FIX):
+        crystal = phonopy_crystal(content.unitcell)
+        if len(set(crystal.masses.tolist())) > len(set(crystal.numbers.tolist())):
+            find_dataset(crystal, tolerance)  # masses of equivalent atoms must agree; of a primitive cell some are left
     primitive = content.primitive_matrix
     return PhonopyFile(
         Path(path), content.unitcell, content.supercell_matrix, getattr(content, "phonon_supercell_matrix", None),
