@@ -63,10 +63,11 @@ bonding-records: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen.stages.bonding_product resources/bonding/cohp.h5 \
 		runs/bonding resources/bonding/compounds.csv
 
-# The published model from the kept labels: five members one after another, goes on where it stopped, judged, published.
+# A model of the published one's settings, from the kept labels alone and on a CPU: five members one after another, judged;
+# it goes on where it stopped, and lies in runs/published-model/model. The published model learned from forces of DFT too
+# (docs/force_models.md): to take its place, give --publish resources/model.
 published-model: .venv/.complete
-	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen train resources/labels/teacher_labels.h5 runs/published-model \
-		--publish resources/model
+	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen train resources/labels/teacher_labels.h5 runs/published-model
 
 test-nequix: .venv-nequix/.complete
 	.venv-nequix/bin/python -m pytest tests/test_reference_nequix.py

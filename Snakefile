@@ -80,7 +80,7 @@ if "STUDY" in globals():
 
 if workflow.is_main_process:
     check_files(workflow.configfiles)
-    announce_call()
+    announce_call(workflow)
     if "--unlock" not in sys.argv:
         sys.stderr.write(explain_lock(unlock_command()))
 

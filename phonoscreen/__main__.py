@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done, 1: the answer is no, 2: the request cannot be met, 130: interrupted, 141: nobody reads the output any more.
     """
     leave_files_unlocked()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no κ must not end a screening
+        sys.stdout.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else argv
     wanted = argv[0] if argv and argv[0] in COMMANDS else None
     parser = argparse.ArgumentParser(

@@ -202,7 +202,6 @@ rule replay_selection:
     resources:
         mem_mb=NEEDS.memory("replay_selection"),
         runtime=NEEDS.runtime("replay_selection"),
-        gpu=NEEDS.gpus("replay_selection"),
     params:
         code=code_of("scripts/replay_selection.py"),
         model=replayed_model(config),

@@ -164,7 +164,7 @@ def test_the_command_fetches_phonopys_files_that_are_then_a_force_set(server, tm
     assert "no address of an archive" in capsys.readouterr().err
 
 
-def test_archives_that_would_leave_their_folder_or_are_damaged_are_refused(tmp_path):
+def test_archives_that_would_leave_their_folder_or_are_damaged_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "x.zip"
     content = bytearray(zipped(a__txt="some text " * 50))
     content[60] ^= 1
@@ -174,4 +174,8 @@ def test_archives_that_would_leave_their_folder_or_are_damaged_are_refused(tmp_p
     with zipfile.ZipFile(path, "w") as packed:
         packed.writestr("../../outside.txt", "x")
     unpack(path, tmp_path / "inside")
+    monkeypatch.setattr("phonoscreen.formats.archives.MEMBERS_MAX", 0)
+    with pytest.raises(StudyError, match="1 files of 0 MiB") as refusal:
+        check_archive(path)
+    assert refusal.value.fix == "give the unpacked folder"  # a copy is as large
     assert not (tmp_path.parent / "outside.txt").exists() and (tmp_path / "inside/outside.txt").exists()

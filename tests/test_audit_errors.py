@@ -155,6 +155,12 @@ def test_a_program_that_the_machine_stopped_is_told_from_one_that_failed(tmp_pat
     assert str(tmp_path / "log") in failure.value.fix
 
 
+@pytest.mark.parametrize("signal, remedy", [(9, "memory"), (15, "who ended it"), (24, "ulimit -t"), (25, "ulimit -f")])
+def test_the_remedy_of_a_killed_program_is_that_of_its_signal(signal, remedy):
+    """More memory helps a program no further whose time was used up."""
+    assert remedy in exit_trouble(-signal)[1] and exit_trouble(128 + signal)[1] == exit_trouble(-signal)[1]
+
+
 def test_a_program_that_fails_by_itself_returns_its_code(tmp_path):
     assert run_program(["/bin/sh", "-c", "echo LAPACK: Routine ZPOTRF failed; exit 3"], tmp_path, tmp_path / "log") == 3
     assert run_program([sys.executable, "-c", "print('done')"], tmp_path, tmp_path / "log") == 0

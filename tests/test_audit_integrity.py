@@ -249,3 +249,16 @@ def test_the_printed_command_keeps_what_decides_the_result_and_drops_the_rest():
         options
         == "--profile laptop --configfile a.yaml 'my study.yaml' --config seed=5 'source={kind: pool}' --cores 2"
     )
+
+
+def test_the_printed_command_of_a_study_in_another_folder_serves_in_any_folder(tmp_path):
+    (tmp_path / "mine.yaml").write_text("")
+    called = ["--directory", "study", "--configfile", "mine.yaml", "--profile", "named", "--cores", "2"]
+    (tmp_path / "study").mkdir()
+    expected = f"--profile named --snakefile {tmp_path}/Snakefile --directory {tmp_path}/study "
+    expected += f"--configfile {tmp_path}/mine.yaml --cores 2"
+    assert call_options(called, str(tmp_path), f"{tmp_path}/Snakefile") == expected
+    here = [word for word in called if word not in ("--directory", "study")]
+    assert (
+        call_options(here, str(tmp_path), f"{tmp_path}/Snakefile") == "--profile named --configfile mine.yaml --cores 2"
+    )

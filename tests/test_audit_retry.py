@@ -143,7 +143,7 @@ import os, sys
 sys.path.insert(0, {root!r})
 from phonoscreen.audit.remake import announce_call
 if workflow.is_main_process:
-    announce_call()
+    announce_call(workflow)
 os.environ["PYTHONPATH"] = {root!r}
 rule {rule}:
     output:
@@ -184,6 +184,22 @@ def test_retry_repeats_the_chosen_classes_alone_and_ends_where_an_undisturbed_ru
         assert [store[f"{name}/x"][0] for name in "abcde"] == [ord(name) for name in "abcde"]
     assert not list(Path("results/work").rglob("retry.*")), "the request was met"
     assert main(["retry", "--class", "machine"]) == 0 and main(["verify"]) == 0
+
+
+def test_a_study_in_another_folder_than_its_snakefile_is_repeated_from_its_own(tmp_path, monkeypatch):
+    """``snakemake --directory STUDY``: the command of the record is typed in STUDY, where there is no Snakefile."""
+    study = tmp_path / "study"
+    study.mkdir()
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(root=str(ROOT), rule="solve_bte"))
+    (study / "faults.json").write_text('{"c": "machine"}')
+    command = [sys.executable, "-m", "snakemake", "--directory", "study", "--cores", "1", "--quiet", "all"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.chdir(study)
+    Path("faults.json").write_text("{}")
+    assert main(["retry", "--class", "machine"]) == 0
+    assert set(read_records("results/products/0000.parquet")["status"]) == {"ok"}
 
 
 def test_retry_refuses_a_class_that_does_not_exist_and_a_damaged_product(tmp_path, monkeypatch, capsys):

@@ -208,6 +208,7 @@ def test_a_structure_of_a_study_and_a_kept_record_are_drawn_again(packed, silico
         assert read_lobster(output).icohp_ev == pytest.approx(kept.icohp_ev, abs=1e-5)
     for asked in ([], ["--structure", "ge"]):
         assert main(["bonding", str(tmp_path / "bonding"), *asked]) == 2
-        assert "--structure" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "--structure" in said and "can be read" not in said and said.count("fix:") == 1
     (tmp_path / "bonding/0001.h5").write_bytes(b"no product")
     assert main(["bonding", str(tmp_path / "bonding"), "--structure", "si"]) == 2

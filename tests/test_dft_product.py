@@ -10,6 +10,7 @@ from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.reference.calculations import CalculationStore, read_calculations
 from phonoscreen.reference.gpaw import GpawCode
 from phonoscreen.reference.programs import CalculationError, ProgramEngine
+from phonoscreen.stages import dft_product
 from phonoscreen.stages.dft_product import gather_calculations
 from phonoscreen.stages.label_product import read_product
 from phonoscreen.structures.prototypes import classify, read_prototypes
@@ -85,3 +86,13 @@ def test_the_kept_form_is_made_from_the_files_of_all_jobs(tmp_path):
     assert len(read_calculations(tmp_path / "out/kept.jsonl")) == 5
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["kept.jsonl"]
     json.loads((tmp_path / "out/kept.jsonl").read_text().splitlines()[0].split(" ", 2)[2])
+
+
+def test_a_kept_form_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    folder, kept = tmp_path / "results/work/calculations", tmp_path / "kept.jsonl"
+    CalculationStore(folder, "job").add(read_calculations(CALCULATIONS)[0])
+    kept.write_text("before")
+    monkeypatch.setattr(dft_product.CalculationStore, "add", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        gather_calculations(tmp_path, kept)
+    assert kept.read_text() == "before" and not list(tmp_path.glob(".*"))

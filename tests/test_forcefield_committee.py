@@ -3,6 +3,9 @@
 import argparse
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import ase.io
@@ -31,6 +34,7 @@ from phonoscreen.forcefield.publish import load_published, publish_model
 from phonoscreen.forcefield.selection import judge_convergence, select, worst_supercells
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.validation import force_errors
+from tests.conftest import ROOT
 from tests.forcefield_crystals import SETTINGS, TRAINING, random_moves, write_metals
 
 
@@ -353,6 +357,20 @@ def test_two_runs_do_not_mix(published, tmp_path):
         with pytest.raises(StudyError, match="another run wrote"):
             predict_files(paths, published, output, device="cpu")
     assert (output.read_text(), Path(f"{output}.records.csv").read_text()) == first
+
+
+def test_records_of_an_interrupted_run_are_read_as_they_were_written_whatever_the_locale_is(tmp_path):
+    """In another locale than the first run's, names with accents were not found again, and the file was cut in them."""
+    structures, records = tmp_path / "out.partial", tmp_path / "records.partial"
+    structures.write_text("")
+    records.write_text("structure,status\nsélénium.xyz#0,ok,0\n", "utf-8")
+    code = "import pathlib, sys; from phonoscreen.forcefield.predict import _resume; "
+    code += "print(ascii(_resume(*map(pathlib.Path, sys.argv[1:]))))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, structures, records], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.stdout == r"{'s\xe9l\xe9nium.xyz#0': 'ok'}" + "\n", done.stderr
 
 
 def test_two_runs_at_the_same_time_are_told(published, tmp_path, monkeypatch):

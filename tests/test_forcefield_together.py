@@ -17,7 +17,7 @@ from phonoscreen.forcefield.precomputed import Item, PrecomputedLoss, Tables, it
 from phonoscreen.forcefield.together import Stack, batch_sizes, pack, train_together
 from phonoscreen.forcefield.training import prepare_item
 from phonoscreen.stages.label_dataset import write_label_dataset
-from phonoscreen.structures.formulas import formula_of
+from phonoscreen.structures.formulas import formula_of, parse_formula
 from tests.conftest import ROOT
 
 LABELS = ROOT / "resources" / "labels" / "teacher_labels.h5"
@@ -139,8 +139,8 @@ def test_force_sets_of_others_are_trained_on_and_those_left_out_have_a_reason(tm
     from phonoscreen.stages.force_set_dataset import read_roles, write_force_sets
 
     folder = tmp_path / "sets"
-    for name, metal in (("cu", "Cu"), ("al", "Al")):
-        crystal = bulk(metal, cubic=True)
+    crystals = {"cu": bulk("Cu", cubic=True), "al": bulk("Al", cubic=True), "alni": bulk("NiAl", "cesiumchloride", 2.9)}
+    for name, crystal in crystals.items():
         frames = []
         for number in range(5):
             moved = crystal.repeat(2)
@@ -151,16 +151,20 @@ def test_force_sets_of_others_are_trained_on_and_those_left_out_have_a_reason(tm
             frames.append(moved)
         (folder / name).mkdir(parents=True)
         ase.io.write(folder / name / "frames.extxyz", frames)
-    (tmp_path / "roles.csv").write_text("file,role\ncu,train\nal,train\nni,judge\n")
+    (tmp_path / "roles.csv").write_text("file,role\ncu,train\nal,train\nalni,train\nni,judge\n")
     names = read_roles(tmp_path / "roles.csv")
-    table = write_force_sets(folder, names, tmp_path / "sets.h5", excluded={formula_of([13])},
+    table = write_force_sets(folder, names, tmp_path / "sets.h5", excluded={"Al", "NiAl"},
                              floor_mev_per_angstrom=20, seed=1).set_index("name")  # fmt: skip
-    assert table.n_supercells.to_dict() == {"cu": 4, "al": 0}
-    assert table.space_group_number.to_dict() == {"cu": 225, "al": 225}
-    assert "judges" in table.reason["al"]
+    assert table.n_supercells.to_dict() == {"cu": 4, "al": 0, "alni": 0}
+    assert table.space_group_number.to_dict() == {"cu": 225, "al": 225, "alni": 221}
+    assert formula_of([28, 13]) == "AlNi"  # labels write it as their pool does
+    assert "judges" in table.reason["al"] and "judges" in table.reason["alni"]
     items, arrays = dataset_items(tmp_path / "sets.h5", ["training"], 5.0, TRAINING)
     assert len(items) == 4
     assert all(one["virial_share"].sum() == 0 and one["reference"].max() >= 32 for one in arrays)
+    write_force_sets(folder, names, tmp_path / "thrice.h5", excluded=set(), floor_mev_per_angstrom=20, seed=1, weight=3)
+    once, thrice = (Dataset(tmp_path / f"{name}.h5", 5.0).weights(20.0) for name in ("sets", "thrice"))
+    assert thrice["cu"] == pytest.approx(3 * once["cu"], rel=1e-12)
     (tmp_path / "roles.csv").write_text("path,role\n")
     with pytest.raises(StudyError, match="no columns file and role"):
         read_roles(tmp_path / "roles.csv")
@@ -169,7 +173,7 @@ def test_force_sets_of_others_are_trained_on_and_those_left_out_have_a_reason(tm
 def test_members_are_trained_to_files_that_a_published_model_is_made_of(tmp_path):
     from phonoscreen.forcefield.committee import Committee
     from phonoscreen.stages.joint_training import train_members_together
-    from phonoscreen.stages.published_model import learned_compounds, member_files, prepare_training
+    from phonoscreen.stages.published_model import LEARNED_BEFORE, learned_compounds, member_files, prepare_training
 
     training = {**TRAINING, "epochs": 2, "held_out_fraction": 0.3}
     prepare_training(LABELS, tmp_path, force_model=SETTINGS, training=training, seed=1, compounds_max=6)
@@ -183,12 +187,17 @@ def test_members_are_trained_to_files_that_a_published_model_is_made_of(tmp_path
     used.to_parquet(tmp_path / "force_sets.parquet")
     more = learned_compounds(tmp_path)
     assert more[more.source == "force sets"].formula.tolist() == ["Cu"] and len(more) == 7
+    backwards = ["".join(symbol + str(count) for symbol, count in parse_formula(one)[::-1]) for one in more.formula]
+    more.assign(formula=backwards).to_csv(tmp_path / LEARNED_BEFORE, index=False)
+    pandas.testing.assert_frame_equal(learned_compounds(tmp_path), more)
     times = [path.stat().st_mtime_ns for path, _, _ in files]
     train_members_together(tmp_path, 2, "cpu")  # done already
     assert [path.stat().st_mtime_ns for path, _, _ in files] == times
 
 
-@pytest.mark.parametrize("options", [["--together", "--start", "before"], ["--device", "cuda"]])
+@pytest.mark.parametrize(
+    "options", [["--together", "--start", "before"], ["--device", "cuda"], ["--force-sets-weight", "3"]]
+)
 def test_options_without_effect_are_refused(options, tmp_path, capsys):
     """A training together had begun from nothing although --start named another."""
     from phonoscreen.__main__ import main

@@ -12,7 +12,6 @@ from phonoscreen.stages import label_library, label_product
 from phonoscreen.stages.label_library import (
     LabelSettings,
     class_and_composition,
-    composition,
     draw_order,
     excluded_classes,
     label_compound,
@@ -24,6 +23,7 @@ from phonoscreen.stages.label_library import (
 )
 from phonoscreen.stages.label_product import quantise, read_chunks, read_product, write_product
 from phonoscreen.stages.pool_query import queried
+from phonoscreen.structures.formulas import composition_key
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from tests.conftest import ROOT
 
@@ -101,7 +101,7 @@ def test_every_beginning_has_the_proportions_of_the_classes_and_test_compounds()
 
 def test_each_compound_is_drawn_once_and_the_excluded_never(order):
     assert sorted(order["structure_id"]) == sorted(POOL["structure_id"])
-    excluded = {("225-AB", composition("ClNa")), ("216-AB", composition("NB"))}
+    excluded = {("225-AB", composition_key("ClNa")), ("216-AB", composition_key("NB"))}
     left = draw_order(POOL, {"216-AB": 6, "225-AB": 8}, {"216-AB": 1, "225-AB": 1}, excluded, 61)
     assert not set(left["structure_id"]) & {"nacl-225", "bn-216"} and len(left) == 12
 

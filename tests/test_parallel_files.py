@@ -47,6 +47,14 @@ def test_no_job_takes_a_lock_on_a_file(files):
     assert {name: importing("fcntl", paths) for name, paths in files.items() if importing("fcntl", paths)} == {}
 
 
+def test_jobs_write_their_files_in_utf_8_whatever_the_locale_is(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONUTF8", "")  # put back afterwards
+    del os.environ["PYTHONUTF8"]
+    prepare_jobs(ROOT)
+    assert os.environ["PYTHONUTF8"] == "1"
+
+
 def test_hdf5_takes_none_either_in_the_environment_of_the_jobs(tmp_path, monkeypatch):
     """A file that a job writes can be locked by another process, which it cannot where HDF5 holds a lock of its own."""
     monkeypatch.setenv("PYTHONPATH", "")

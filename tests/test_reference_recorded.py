@@ -12,10 +12,12 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shipped import shipped
 from phonoscreen.formats.hidden_content import set_masses
 from phonoscreen.reference.base import CalculatorEngine
+from phonoscreen.reference.collected import CollectedEngine
+from phonoscreen.reference.force_sets import ForceSetEngine
 from phonoscreen.reference.registry import make_engine
 from phonoscreen.stages.label_recording import Recorder, recorded, run
 from phonoscreen.stages.labels import label_supercells
-from phonoscreen.stages.supercell_size import not_possible
+from phonoscreen.stages.supercell_size import not_possible, relaxed_primitive
 from phonoscreen.structures.packed_labels import write_product
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.relaxation import relax_structure
@@ -77,6 +79,22 @@ def test_a_larger_supercell_cannot_be_asked_for(engine):
     left_out = not_possible(engine)
     assert left_out.status == "skipped" and "calculates" in left_out.reason
     assert not_possible(CalculatorEngine("ase", "emt", EMT())) is None
+
+
+def test_forces_that_others_calculated_cannot_be_asked_for_a_larger_supercell_either(tmp_path):
+    """The check had failed for both structures, and with it the summary of a study on forces of one's own."""
+    for engine in (CollectedEngine(tmp_path), ForceSetEngine(tmp_path, "PBE")):
+        assert not_possible(engine).status == "skipped"
+
+
+def test_the_check_of_the_supercell_refuses_a_crystal_that_is_not_relaxed():
+    crystal = {"cu3au": build_structure("AuCu3", "221-AB3", TYPES)}
+    engine = CalculatorEngine("ase", "emt", EMT())
+    with pytest.raises(StudyError, match="not relaxed.* left after 1 steps"):
+        relaxed_primitive(crystal, "cu3au", engine, {**RELAX, "steps_max": 1}, TOLERANCE)
+    atoms = relaxed_primitive(crystal, "cu3au", engine, RELAX, TOLERANCE)
+    wanted = relax_structure(crystal["cu3au"], engine, "cu3au", RELAX, TOLERANCE)
+    assert numpy.array_equal(atoms.cell.array, wanted.arrays["cell"])
 
 
 def test_a_known_crystal_says_how_it_was_relaxed_and_keeps_the_isotopes_of_the_structure(engine, folder):

@@ -1,6 +1,9 @@
 """``phonoscreen screen``: structures to conductivities, one row each, with the committee's spread."""
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
 
 import h5py
@@ -34,8 +37,9 @@ from phonoscreen.stages import screening_folder
 from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.stages.force_constants import fit_structure
 from phonoscreen.stages.labels import label_supercells
+from phonoscreen.stages.one_crystal import Choices
 from phonoscreen.stages.screening import Progress, Screening, transport_of
-from phonoscreen.stages.screening_forces import LabelledScreening, ModelForces
+from phonoscreen.stages.screening_forces import LabelledScreening, ModelForces, choices_of
 from phonoscreen.stages.screening_sources import read_candidates
 from phonoscreen.stages.screening_table import COLUMNS, row_of, table_of, with_error
 from phonoscreen.stages.stored_force_constants import StoredForceConstants
@@ -46,6 +50,7 @@ from phonoscreen.structures.relaxation import relax_structure
 from phonoscreen.structures.store import read_crystal
 from phonoscreen.structures.supercells import random_displacements
 from phonoscreen.structures.third_order_reach import ThirdOrderReach
+from phonoscreen.workflow.settings.check import check_settings
 from tests.conftest import ROOT
 from tests.forcefield_crystals import SETTINGS, perovskite
 
@@ -179,6 +184,30 @@ def test_requests_that_cannot_be_met_are_refused(arguments, message, tmp_path, m
     error = capsys.readouterr().err
     assert message in error
     assert not (tmp_path / "screen").exists()
+
+
+def test_what_the_settings_ask_of_a_fit_reaches_forces_that_exist_or_is_refused(tmp_path, capsys):
+    """Method, sequence and sum rules had no effect with --forces, and a learning curve none at all."""
+    section = check_settings({})["force_constants"]
+    assert choices_of(section, by_pairs=True) == Choices(OrderSettings(third_cutoff_angstrom=None))
+    changed = {"in_sequence": True, "rotational_sum_rules": False, "third_cutoff_angstrom": 4.0}
+    changed["method"] = dict.fromkeys(section["method"], "lasso")
+    assert choices_of(section | changed, by_pairs=True) == Choices(OrderSettings(4.0), True, "lasso", True, False)
+    assert not choices_of(section | changed, by_pairs=False).insists_on_third
+    with pytest.raises(StudyError, match="one method"):
+        choices_of(section | {"method": {**section["method"], "third": "lasso"}}, by_pairs=True)
+    (tmp_path / "mine.yaml").write_text("force_constants: {learning_curve: true}")
+    assert main(["screen", "Cu:fcc", "--settings", str(tmp_path / "mine.yaml")]) == 2
+    assert "learning curves" in capsys.readouterr().err
+
+
+def test_a_terminal_without_greek_letters_ends_no_screening(metals, tmp_path):
+    arguments = ["screen", "metals/Al.cif", "--potential", EMT_NAME, "--settings", "quick.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", "phonoscreen", *arguments], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0 and r"\u03ba_p" in done.stdout, done.stderr
 
 
 def test_a_space_group_names_a_structure_type_where_one_alone_has_the_counts():

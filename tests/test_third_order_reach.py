@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import h5py
 import pytest
 
 from phonoscreen.crystal.constants import Crystal
-from phonoscreen.force_constants.settings import LARGEST_ANGSTROM, OrderSettings
+from phonoscreen.force_constants.settings import LARGEST_ANGSTROM, OrderSettings, SupercellSettings
+from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.substitution import site_counts
 from phonoscreen.structures.third_order_reach import ThirdOrderReach
@@ -73,3 +75,13 @@ def test_a_setting_and_other_classes_take_a_length():
 def test_a_small_supercell_holds_fewer_shells():
     crystal = crystal_of("225-AB")
     assert cutoff(crystal, "225-AB", (2, 2, 2)).shell == 1
+
+
+def test_neighbours_farther_apart_than_the_length_for_other_classes_are_no_failure():
+    """The nearest neighbours of RbCs3 in the type of Cu3Au, a = 7.5 angstrom, are 5.3 angstrom apart."""
+    crystal = crystal_of("221-AB3", formula="RbCs3")
+    crystal.cell *= 7.5 / crystal.volume ** (1 / 3)
+    supercells = SupercellSettings(10.0, 250, 3, 2, 3, 2)
+    with h5py.File("bases", "w", driver="core", backing_store=False) as bases:
+        assigned = BasisAssigner(bases, supercells, BY_TYPE, ThirdOrderReach(TYPES)).assign(crystal)
+    assert assigned["third_cutoff_angstrom"] > 7.5 / 2**0.5 > LARGEST_ANGSTROM

@@ -41,7 +41,7 @@ CHANGES = {
     "force_model.device=cuda": (set(), set()),
     "force_model.committee=6": (set(), set()),
     "training.processes=4": (set(), set()),
-    "training.pretrained=published": (set(), set()),
+    "training.pretrained='resources/model'": (set(), set()),
     "training.epochs=7": (set(), {"train_member"}),
     "reference.vasp.tasks=32": (set(), set()),
     "reference.vasp.cutoff_ev=600": (
@@ -52,6 +52,10 @@ CHANGES = {
     "source.snapshot=elsewhere": (set(), set()),
     "bonding.outputs=elsewhere": (set(), set()),
 }  # fmt: skip
+
+
+BEGINNING = {"equivariant": {"hidden": [128, 64], "element_hidden": 64}}
+"""Force model of all of them: that of resources/model, else a training does not begin with it."""
 
 
 def nested(change):
@@ -67,6 +71,7 @@ def nested(change):
 def parameters():
     """Parameters by rule, of the default settings and after each change."""
     changes = [{}, *map(nested, CHANGES)]
+    changes = [{**one, "force_model": {**BEGINNING, **one.get("force_model", {})}} for one in changes]
     done = subprocess.run([sys.executable, "-c", READER, json.dumps(changes)], cwd=ROOT, capture_output=True, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(changes), done.stderr[-3000:]

@@ -78,7 +78,8 @@ def add_dft(page: Document, comparison: DftComparison) -> None:
         f"Not of this study: {COMMAND}, whose reference is {comparison.reference}, kept in "
         f"resources/dft_comparison.yaml. {len(compounds)} compounds of {compounds['prototype'].nunique()} classes in "
         f"supercells of {compounds['n_supercell_atoms'].min()} to {compounds['n_supercell_atoms'].max()} atoms; the "
-        f"published model was fine-tuned on {int((compounds['known'] == KNOWN[2]).sum())} of them. Both conductivities "
+        f"model that was published then (networks {str(comparison.about['published_networks'])[:16]}…) was "
+        f"fine-tuned on {int((compounds['known'] == KNOWN[2]).sum())} of them. Both conductivities "
         "come from these small supercells and few labels: they compare forces, and are no converged values."
     )
     for name in KNOWN:

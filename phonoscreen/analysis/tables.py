@@ -13,7 +13,7 @@ from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.foreign_text import csv_cell
 from phonoscreen.audit.records import read_records, write_table
-from phonoscreen.structures.formulas import composition
+from phonoscreen.structures.formulas import composition_key
 
 if TYPE_CHECKING:
     Paths = str | os.PathLike | Iterable[str | os.PathLike]
@@ -80,15 +80,11 @@ def trained_structures(datasets: "Paths", manifest: "pandas.DataFrame", compound
     trained = set(read_records(datasets)["structure_id"]) if len(paths_of(datasets)) else set()
     for path in paths_of(compounds):
         rows: Any = pandas.read_csv(path, keep_default_na=False).itertuples()
-        known = {(_composition(row.formula), int(row.space_group_number)) for row in rows}
+        known = {(composition_key(row.formula), int(row.space_group_number)) for row in rows}
         listed: Any = manifest.itertuples()
         trained |= {row.structure_id for row in listed
-                    if (_composition(row.formula), int(row.space_group_number)) in known}  # fmt: skip
+                    if (composition_key(row.formula), int(row.space_group_number)) in known}  # fmt: skip
     return trained
-
-
-def _composition(formula):
-    return frozenset(composition(formula).items())
 
 
 def validation_structures(manifest: "pandas.DataFrame", trained: Iterable[str]) -> set[str]:

@@ -219,6 +219,17 @@ def _of_text(text: str) -> tuple[str, str] | None:
     return None
 
 
+_ENDED = "find out who ended it: a person, a limit of the batch system, or the end of its job"
+_OF_SIGNAL = {
+    2: ("SIGINT", _ENDED),
+    7: ("SIGBUS", _MEMORY[1]),
+    9: ("SIGKILL, most often for lack of memory", _MEMORY[1]),
+    15: ("SIGTERM", _ENDED),
+    24: ("SIGXCPU, its time was used up", "raise the limit of processor time (ulimit -t)"),
+    25: ("SIGXFSZ, its file was too large", "raise the limit of a file's size (ulimit -f), or write to another disk"),
+}
+
+
 def exit_trouble(code: int, log: str = "") -> tuple[str, str] | None:
     """What is wrong with the machine if that made a program end as it did.
 
@@ -235,11 +246,10 @@ def exit_trouble(code: int, log: str = "") -> tuple[str, str] | None:
         return None
     if code in (126, 127):
         return f"the program cannot be started (exit code {code})", "check its path, its modules and the command"
-    signals = {9: "SIGKILL, most often for lack of memory", 15: "SIGTERM", 2: "SIGINT", 7: "SIGBUS",
-               24: "SIGXCPU, its time was used up", 25: "SIGXFSZ, its file was too large"}  # fmt: skip
     number = -code if code < 0 else code - 128
-    if number in signals:
-        return f"the program was killed by {signals[number]} (exit code {code})", _MEMORY[1]
+    if number in _OF_SIGNAL:
+        name, fix = _OF_SIGNAL[number]
+        return f"the program was killed by {name} (exit code {code})", fix
     return _of_text(log[-20_000:])
 
 

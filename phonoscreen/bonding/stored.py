@@ -112,6 +112,8 @@ def find_stored(path: str | Path, structure_id: str | None) -> tuple[Crystal, Co
                     fix="name one of them with --structure; the records say why others have none",
                 )  # fmt: skip
             return read_stored(files.group(structure_id))
+    except StudyError:
+        raise
     except (OSError, KeyError, ValueError, IndexError, TypeError, RuntimeError, AttributeError) as error:
         raise StudyError(
             f"no COHP can be read: {type(error).__name__}: {error}", where=str(path),

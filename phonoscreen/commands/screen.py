@@ -143,6 +143,9 @@ def _settings(arguments):
     if complete["transport"]["solver"] != "native":
         raise StudyError("a screening solves with its own engine only", where="transport/solver",
                          fix="leave transport.solver out, and export files with --write")  # fmt: skip
+    if complete["force_constants"]["learning_curve"]:
+        raise StudyError("a screening makes no learning curves", where="force_constants/learning_curve",
+                         fix="leave it out; phonoscreen fit has --learning-curve")  # fmt: skip
     return {name: complete[name] for name in SECTIONS}
 
 

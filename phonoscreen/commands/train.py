@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from phonoscreen.commands.fit_options import count
+from phonoscreen.commands.fit_options import count, positive
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -54,6 +54,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--roles", type=Path, metavar="FILE", help="CSV file (file, role): the force sets whose role is train"
     )
+    parser.add_argument(
+        "--force-sets-weight", type=positive, default=1.0, metavar="W",
+        help="of a supercell of the force sets in the loss, where a labelled one has 1 (1)",
+    )  # fmt: skip
     parser.set_defaults(run=train)
 
 
@@ -78,7 +82,7 @@ def train(arguments: argparse.Namespace) -> int:
             arguments.labels, arguments.folder, force_model=model_settings(sections["force_model"]),
             training=training_settings(sections["training"]), seed=arguments.seed, compounds_max=arguments.compounds,
             more_labels=arguments.more_labels, start=arguments.start, force_sets=_force_sets(arguments),
-            together=arguments.together,
+            force_sets_weight=arguments.force_sets_weight, together=arguments.together,
         )  # fmt: skip
         if arguments.together:
             joint_training.train_members_together(arguments.folder, arguments.members, arguments.device)
@@ -111,6 +115,9 @@ def _force_sets(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
 
     given = arguments.force_sets, arguments.roles
     if given == (None, None):
+        if arguments.force_sets_weight != 1.0:
+            raise StudyError("--force-sets-weight has no effect without --force-sets", where="phonoscreen train",
+                             fix="leave it out, or give --force-sets and --roles")  # fmt: skip
         return None
     if None in given:
         raise StudyError("force sets are trained on with --force-sets and --roles", where="phonoscreen train",

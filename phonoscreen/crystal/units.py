@@ -13,7 +13,6 @@ THREE_PHONON_RATE = _RATE  # hbar (eV/A^3)^2 / u^3 / (rad/ps)^4 in 1/ps
 COULOMB = constants.e / (4 * numpy.pi * constants.epsilon_0) * 1e10  # e^2/(4 pi eps0) in eV A
 HBAR_OVER_U = constants.hbar / constants.atomic_mass * 1e8  # hbar/u in A^2/ps
 KB_J = constants.k
-HBAR_J_PS = constants.hbar * 1e12
 
 
 def to_thz(omega: NDArray) -> NDArray:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from phonoscreen.forcefield.committee import Committee
 
-SETS = ("known", "unseen")
 COLUMNS = [
     "structure_id", "set", "supercell_index", "number", "force_mev_per_angstrom", "error_mev_per_angstrom",
     "error_single_member_mev_per_angstrom", "epsilon_mev_per_angstrom",

@@ -70,7 +70,7 @@ def predict_files(
     key = _key(committee, model, paths)
     files = [Path(f"{output}.partial.{key}"), Path(f"{output}.records.csv.partial.{key}")]
     if Path(output).exists() and files[1].exists() and not files[0].exists():  # killed between the two last steps
-        statuses = [row[1] for row in _rows(files[1].read_text())[0]]
+        statuses = [row[1] for row in _rows(files[1])[0]]
         os.replace(files[1], f"{output}.records.csv")
         return statuses.count("ok"), len(statuses) - statuses.count("ok")
     _refuse_other_runs(output, key)
@@ -146,15 +146,16 @@ def _lock(stream, output):
         raise StudyError(f"another run wrote {output}", where="predict", fix="give another --output, or remove it")
 
 
-def _rows(text):
+def _rows(path):
     """Return the complete rows of a table of records, without its head, and their lines, with it."""
+    text = path.read_text("utf-8")  # as it was written, whatever the locale is
     lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
     return list(csv.reader(lines))[1:], lines
 
 
 def _resume(structures, records):
     """Return the status of every structure already done; what was written after its record is cut off."""
-    rows, lines = _rows(records.read_text())
+    rows, lines = _rows(records)
     if not rows:
         os.truncate(records, 0)
     else:

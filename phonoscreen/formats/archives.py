@@ -54,6 +54,8 @@ def _read(path, folder):
             _read_zip(path, folder)
         else:
             _read_tar(path, folder)
+    except StudyError:
+        raise
     except (tarfile.TarError, zipfile.BadZipFile, ValueError, RuntimeError, *FAULTS) as error:
         raise StudyError(f"the archive cannot be read: {str(error)[:200]}", where=str(path),
                          fix="copy it again, or give the unpacked folder") from error  # fmt: skip

@@ -46,7 +46,7 @@ class CollectedEngine:
         If the folder does not exist.
     """
 
-    kind, relaxes = "collected", False
+    kind, relaxes, calculates = "collected", False, False
 
     def __init__(self, folder: str | Path | None):
         if not folder or not Path(folder).is_dir():

@@ -29,7 +29,7 @@ class ForceSetEngine:
     name : what products call the reference
     """
 
-    kind, relaxes = "force_sets", False
+    kind, relaxes, calculates = "force_sets", False, False
 
     def __init__(self, folder: str | Path, name: str):
         self._path, self.name = Path(folder) / "sets.h5", name

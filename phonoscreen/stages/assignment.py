@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from phonoscreen.audit.errors import MachineError, culprit, machine_named
 from phonoscreen.audit.records import refuse_common_failure
+from phonoscreen.audit.shard import Outcome, attempt
 from phonoscreen.crystal.supercell import choose_repetitions, shortest_supercell_vector
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import basis_key, build_basis, write_basis
@@ -64,7 +64,6 @@ class BasisAssigner:
         settings, n_atoms = self._settings, len(crystal.numbers)
         if repetitions is None:
             repetitions = choose_repetitions(crystal.cell, n_atoms, settings.min_length_angstrom, settings.max_atoms)
-        cutoffs, third = self._orders.cutoffs(crystal, repetitions)
         symmetry = self._symmetry(crystal, repetitions)
         reach = self._reach.angstrom(crystal, symmetry.space_group.number)
         cutoffs, third = self._orders.cutoffs(crystal, repetitions, reach)
@@ -129,19 +128,14 @@ def assign_all(
     records = []
     listed: Any = upstream.itertuples()
     for row in listed:
-        record = {"structure_id": row.structure_id, "stage": STAGE, "status": "ok", "reason": ""}
         if row.status != "ok":
-            record |= {"status": "skipped", "reason": f"{row.stage}: {row.status}"}
+            outcome = Outcome(status="skipped", reason=f"{row.stage}: {row.status}")
         else:
-            try:
-                with machine_named(f"{row.structure_id}, stage {STAGE}"):
-                    record |= assigner.assign(*crystal_of(row.structure_id))
-            except MachineError:
-                raise
-            except Exception as error:
-                log.warning("%s %s: %s", STAGE, row.structure_id, error)
-                reason = f"{type(error).__name__}: {error}"
-                record |= {"status": "failed", "reason": reason, "failure": culprit(error)}
-        records.append(record)
+            outcome = attempt(lambda name: Outcome(assigner.assign(*crystal_of(name))), row.structure_id, STAGE)
+        record = {"structure_id": row.structure_id, "stage": STAGE, "status": outcome.status, "reason": outcome.reason}
+        if outcome.status == "failed":
+            log.warning("%s %s: %s", STAGE, row.structure_id, outcome.reason)
+            record["failure"] = outcome.failure
+        records.append(record | outcome.values)
     refuse_common_failure(records, STAGE)
     return records

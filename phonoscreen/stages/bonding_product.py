@@ -130,7 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Any] = pandas.read_csv(arguments.compounds).to_dict("records")
+    rows: list[Any] = pandas.read_csv(arguments.compounds, dtype=str, keep_default_na=False).to_dict("records")
     missing = [row for row in rows if not (arguments.folder / f"{row['structure_id']}.h5").exists()]
     if missing and not arguments.pack_only:
         known = crystals_of([shipped(path) for path in LABELS])

@@ -17,7 +17,7 @@ import h5py
 import numpy
 import pandas
 
-from phonoscreen.audit.atomic import written_whole
+from phonoscreen.audit.atomic import written_together, written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import packages
 from phonoscreen.audit.records import read_records
@@ -45,12 +45,10 @@ def gather_calculations(study: str | Path, path: str | Path) -> int:
         raise StudyError("no finished calculations", where=str(study), fix="give the folder of a study on a DFT code")
     unique = {(one.group, one.cell.tobytes(), one.positions.tobytes()): one for one in found}
     path = Path(path)
-    path.unlink(missing_ok=True)
-    store = CalculationStore(path.parent / f".{path.stem}", path.stem)
-    for one in sorted(unique.values(), key=_by_label):
-        store.add(one)
-    (path.parent / f".{path.stem}" / f"{path.stem}.jsonl").replace(path)
-    (path.parent / f".{path.stem}").rmdir()
+    with written_together(path.parent) as folder:
+        store = CalculationStore(folder, path.stem)
+        for one in sorted(unique.values(), key=_by_label):
+            store.add(one)
     return len(unique)
 
 

@@ -22,10 +22,10 @@ from phonoscreen.forcefield.dataset import store_labelled
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.force_sets import read_force_set
-from phonoscreen.structures.formulas import formula_of
+from phonoscreen.structures.formulas import composition_key, formula_of
 
 FIRST_CUBIC = 195  # number of the first cubic space group
-SUPERCELLS_MAX = {True: 4, False: 2}  # of a cubic crystal, of another
+SUPERCELLS_MAX = {True: 4, False: 3}  # of a cubic crystal, of another
 ATOMS_MAX = {True: 200, False: 130}
 USUAL_DISPLACEMENT_ANGSTROM = 0.03  # of every atom of a labelled supercell
 
@@ -49,7 +49,14 @@ def read_roles(path: Path) -> list[Path]:
 
 
 def write_force_sets(
-    folder: Path, names: list[Path], path: Path, *, excluded: Collection[str], floor_mev_per_angstrom: float, seed: int
+    folder: Path,
+    names: list[Path],
+    path: Path,
+    *,
+    excluded: Collection[str],
+    floor_mev_per_angstrom: float,
+    seed: int,
+    weight: float = 1.0,
 ) -> pandas.DataFrame:
     """Write force sets as a data set to train on.
 
@@ -57,16 +64,17 @@ def write_force_sets(
     ----------
     folder, names : where they lie, and which
     path : HDF5 file to write (``phonoscreen.forcefield.dataset.Dataset``)
-    excluded : formulas that are left out where cubic: compounds that judge
+    excluded : formulas, their elements in any order, that are left out where cubic: compounds that judge
     floor_mev_per_angstrom : ``training.relative_floor_mev_per_angstrom``
     seed : for the choice among many supercells
+    weight : of a supercell in the loss, where a labelled one has 1
 
     Returns
     -------
     pandas.DataFrame with ``name, formula, space_group_number`` (0 where it could not be read), ``n_supercells,
         n_environments, reason``; what is left out has a reason
     """
-    rows = []
+    rows, judging = [], set(map(composition_key, excluded))
     with written_whole(path) as partial, h5py.File(partial, "w") as store:
         store.attrs["engine"], store.attrs["model"] = "force_sets", "DFT"
         for name in names:
@@ -79,14 +87,14 @@ def write_force_sets(
             except StudyError as error:
                 row["reason"] = str(error).splitlines()[0]
                 continue
-            row["formula"] = formula_of(data.crystal.numbers)
+            row["formula"] = formula = formula_of(data.crystal.numbers)
             number = space_group(data.crystal, data.symmetry_tolerance_angstrom).number
             row["space_group_number"], cubic = number, number >= FIRST_CUBIC
-            row["reason"] = _left_out(data, cubic, cubic and row["formula"] in excluded)
+            row["reason"] = _left_out(data, cubic, cubic and composition_key(formula) in judging)
             if not row["reason"]:
                 own_seed = derive_seed(seed, str(row["name"]), "force_sets")
                 moves, forces = _chosen(data, SUPERCELLS_MAX[cubic], own_seed)
-                shape = _write(store.create_group(row["name"]), data, moves, forces, floor_mev_per_angstrom)
+                shape = _write(store.create_group(row["name"]), data, moves, forces, floor_mev_per_angstrom, weight)
                 row["n_supercells"], row["n_environments"] = shape[0], shape[0] * shape[1]
         if not len(store):
             raise StudyError("no force set can be trained on", where=str(folder), fix="see the reasons in the table")
@@ -113,10 +121,10 @@ def _chosen(data, most, seed):
     return data.displacements[chosen], data.forces[chosen]
 
 
-def _write(group, data, moves, forces, floor_mev_per_angstrom):
+def _write(group, data, moves, forces, floor_mev_per_angstrom, weight):
     square, floor = float((forces**2).mean()), 1e-3 * floor_mev_per_angstrom
     share = numpy.sqrt((moves**2).sum(axis=2).mean()) / USUAL_DISPLACEMENT_ANGSTROM
-    weight = (square + floor**2) / (square + (floor * share) ** 2)
+    weight *= (square + floor**2) / (square + (floor * share) ** 2)
     supercells = Supercells(data.crystal, numpy.array(data.repetitions), moves)
     store_labelled(group, supercells, slice(None), forces, "training", weight)
     group.attrs["relative"] = True

@@ -1,6 +1,6 @@
 """Labels of thousands of compounds by a universal potential: relaxed crystals, displaced supercells, strained cells.
 
-``python -m phonoscreen.stages.label_library POOL FOLDER --weights FILE`` draws compounds of a pool in the
+``python -m phonoscreen.stages.label_library POOL FOLDER`` draws compounds of a pool in the
 proportions of Table 1, test compounds among them, and writes chunks of 50 to the folder. Every beginning of the work
 has the same proportions. A chunk appears when it is complete; a run that was stopped continues at the first missing one
 and makes the same files as a run that was not.
@@ -27,7 +27,7 @@ from phonoscreen.audit.errors import StudyError, culprit
 from phonoscreen.audit.provenance import file_sha256, packages
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.audit.shipped import shipped
-from phonoscreen.structures.formulas import parse_formula
+from phonoscreen.structures.formulas import composition_key
 from phonoscreen.structures.free_parameters import lattice_constant_angstrom
 from phonoscreen.structures.prototypes import build_structure, read_prototypes
 from phonoscreen.structures.relaxation import relax
@@ -79,7 +79,7 @@ def draw_order(pool: pandas.DataFrame, shares: dict, tests: dict, excluded: set,
     shares : dict from class to its weight
     tests : dict from class to the number of test compounds; the first of every five compounds until 60 of them are
         labelled, later the first of every nine
-    excluded : set of (class, composition), see ``composition``
+    excluded : set of (class, composition), see ``composition_key``
     seed : decides the order inside the classes
 
     Returns
@@ -90,7 +90,7 @@ def draw_order(pool: pandas.DataFrame, shares: dict, tests: dict, excluded: set,
     listed: Any = pool.itertuples(index=False)
     for row in sorted(listed, key=lambda row: derive_seed(seed, row.structure_id, "label")):
         name = "-".join(row.prototype.split("-")[:2])
-        if name in members and (name, composition(row.formula)) not in excluded:
+        if name in members and (name, composition_key(row.formula)) not in excluded:
             members[name].append(row)
     held = {name: rows[: tests[name]] for name, rows in members.items()}
     training = proportional({name: members[name][tests[name] :] for name in members}, shares)
@@ -102,11 +102,6 @@ def draw_order(pool: pandas.DataFrame, shares: dict, tests: dict, excluded: set,
         rows.append({**(test if role == "test" else training).pop(0)._asdict(), "role": role})
         at += 1
     return pandas.DataFrame(rows)
-
-
-def composition(formula: str) -> frozenset:
-    """Composition of a formula, whatever the order of its elements."""
-    return frozenset(parse_formula(formula))
 
 
 def proportional(members: Mapping[str, list], shares: Mapping[str, float]) -> list:
@@ -248,7 +243,7 @@ def provenance_of(engine: "NequixEngine", settings: LabelSettings, pool: Path, w
 
 def class_and_composition(record: Any) -> tuple[str, frozenset]:
     """Class and composition of a compound of ``formula`` and ``prototype``, whatever variant of its class it is."""
-    return "-".join(record["prototype"].split("-")[:2]), composition(record["formula"])
+    return "-".join(record["prototype"].split("-")[:2]), composition_key(record["formula"])
 
 
 def excluded_classes(paths: Iterable[str | Path]) -> set:
@@ -314,6 +309,8 @@ def main() -> None:
     parser.add_argument("--prototypes", default=shipped("resources/prototypes.yaml"))
     parser.add_argument("--table1", default=shipped("resources/published/table1.yaml"))
     arguments = parser.parse_args()
+    if arguments.as_listed and arguments.exclude:
+        parser.error("--exclude has no effect with --as-listed: leave these compounds out of the list")
     from phonoscreen.formats.weights import WEIGHTS
     from phonoscreen.reference.nequix import NequixEngine
 

@@ -19,7 +19,7 @@ __all__ = ["quantise", "read_chunks", "read_product", "write_product"]
 
 
 def read_chunks(folder: str | Path) -> Iterator[tuple[dict, dict, dict]]:
-    """Yield (record, arrays) of every compound in the chunks of a folder, in the order of the work.
+    """Yield (record, arrays, origin) of every compound in the chunks of a folder, in the order of the work.
 
     Raises
     ------

@@ -118,7 +118,7 @@ def recorded(pool: Path, folder: Path, origin: dict) -> Iterator[tuple[dict, dic
     """Yield (record, arrays, origin) of every compound of the pool that the folder holds, in the pool's order."""
     import pandas
 
-    for name in pandas.read_csv(pool, dtype=str)["structure_id"]:
+    for name in pandas.read_csv(pool, dtype=str, keep_default_na=False)["structure_id"]:
         path = folder / f"{name}.h5"
         if path.exists():
             with h5py.File(path) as store:

@@ -31,6 +31,7 @@ from phonoscreen.forcefield.validation import force_errors, squares_by_element
 from phonoscreen.stages.force_set_dataset import read_roles, write_force_sets
 from phonoscreen.stages.label_dataset import write_label_dataset
 from phonoscreen.stages.republishing import keep_judgement
+from phonoscreen.structures.formulas import composition_key
 
 log = logging.getLogger("phonoscreen")
 
@@ -65,6 +66,7 @@ def prepare_training(
     more_labels: Sequence[Path] = (),
     start: Path | None = None,
     force_sets: tuple[Path, Path] | None = None,
+    force_sets_weight: float = 1.0,
     together: bool = False,
 ) -> None:
     """Write the data set and the settings of a training to its folder, or check that they are those already there.
@@ -78,6 +80,7 @@ def prepare_training(
     compounds_max : see ``write_label_dataset``
     start : see ``train_members``
     force_sets : their folder and the file of their roles, or None
+    force_sets_weight : of one of their supercells in the loss, where a labelled one has 1
     together : all members are trained at once (``phonoscreen.stages.joint_training``)
 
     Raises
@@ -98,6 +101,7 @@ def prepare_training(
         plan["more_labels_sha256"] = [file_sha256(file) for file in more_labels]
     if force_sets:
         plan |= {"roles_sha256": file_sha256(force_sets[1]), "together": together}
+        plan |= {"force_sets_weight": force_sets_weight} if force_sets_weight != 1.0 else {}
     path = folder / "training.json"
     if path.exists():
         kept = json.loads(path.read_text())
@@ -119,6 +123,7 @@ def prepare_training(
         used = write_force_sets(
             force_sets[0], read_roles(force_sets[1]), folder / "force_sets.h5", excluded=judging,
             floor_mev_per_angstrom=training["relative_floor_mev_per_angstrom"] or 0.0, seed=seed,
+            weight=force_sets_weight,
         )  # fmt: skip
         write_table(used, folder / "force_sets.parquet")
         if not together:
@@ -308,7 +313,7 @@ def publish(
 
 
 def learned_compounds(folder: Path) -> pandas.DataFrame:
-    """Return the compounds of a training, those held out to judge its epochs included.
+    """Return the compounds of a training, each once, those held out to judge its epochs included.
 
     Parameters
     ----------
@@ -326,7 +331,9 @@ def learned_compounds(folder: Path) -> pandas.DataFrame:
     if (folder / LEARNED_BEFORE).exists():
         tables.append(pandas.read_csv(folder / LEARNED_BEFORE, keep_default_na=False))
     columns = ["formula", "space_group_number", "source"]
-    return pandas.concat(tables)[columns].drop_duplicates(columns[:2]).sort_values(columns[:2], ignore_index=True)
+    learned = pandas.concat(tables)[columns]
+    same = learned.assign(formula=learned.formula.map(composition_key)).duplicated(columns[:2])
+    return learned[~same].sort_values(columns[:2], ignore_index=True)
 
 
 def _others(folder):

@@ -168,8 +168,7 @@ class LabelledScreening:
             raise StudyError("the structure shares its file with others, or comes from a formula", where=name,
                              fix="give it a file of its own, with --forces")  # fmt: skip
         data = self._supercells(name, atoms_of(candidate))
-        section = self.settings["force_constants"]
-        found = determine(data, Choices(OrderSettings.from_section(section)))
+        found = determine(data, choices_of(self.settings["force_constants"], by_pairs=data.folder is not None))
         report = found.report
         progress.values |= {
             "relaxed": False, "repetitions": report["repetitions"], "warnings": "; ".join(found.warnings),
@@ -197,6 +196,31 @@ class LabelledScreening:
                 "angstrom per atom", where=name, fix="give the crystal whose supercells were calculated",
             )  # fmt: skip
         return data
+
+
+def choices_of(section: Mapping[str, Any], *, by_pairs: bool) -> Choices:
+    """Return what ``phonoscreen fit`` is asked for by the section ``force_constants`` of the settings.
+
+    Parameters
+    ----------
+    section : complete; its defaults are those of ``phonoscreen fit``
+    by_pairs : whether pairs of atoms are displaced: a cutoff that is set then makes a fit of finite differences
+
+    Raises
+    ------
+    StudyError
+        If it asks for what a screening cannot give.
+    """
+    methods = set(section["method"].values())
+    if len(methods) > 1:
+        raise StudyError("forces that exist are fitted by one method", where="force_constants/method",
+                         fix="give the same for all orders, or use phonoscreen fit", blame="settings")  # fmt: skip
+    (method,) = methods
+    return Choices(
+        OrderSettings.from_section(dict(section)), by_pairs and section["third_cutoff_angstrom"] is not None,
+        None if method == "least_squares" else method, section["in_sequence"],
+        None if section["rotational_sum_rules"] else False,
+    )  # fmt: skip
 
 
 def _ids_of(path: Path) -> set[str]:

@@ -83,7 +83,6 @@ COUNTS = {
     "n_supercells", "relaxation_steps",
 }  # fmt: skip
 SWITCHES = {"relaxed", "calibrated", "rotational_sum_rules"}
-CONDUCTIVITIES = ("kappa_p_rta_w_per_m_k", "kappa_p_w_per_m_k", "kappa_c_w_per_m_k")
 
 
 def row_of(values: Mapping[str, Any], outcome: "Outcome", calibration: Mapping[str, float]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy
 import pandas
 
+from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.forcefield.calibration import coverage_factor
 from phonoscreen.forcefield.models.model_json import read_model_json, write_model_json
@@ -76,4 +77,5 @@ def write_calibration(folder: Path, found: dict[str, dict[str, float]], lattice:
     ]
     table = "\n".join([TABLE, *rows])
     part = f"{HEADING}\n\n{EXPLANATION}\n\n{table}\n\n{LATTICE.format(**lattice)}\n\n"
-    card.write_text(before.split(HEADING)[0] + part + LIMITS + after)
+    with written_whole(card) as partial:
+        partial.write_text(before.split(HEADING)[0] + part + LIMITS + after)

@@ -18,8 +18,8 @@ from phonoscreen.stages.assignment import BasisAssigner
 from phonoscreen.stages.refit import fit_task
 from phonoscreen.stages.transport import solve_structure
 from phonoscreen.structures.own_charges import OwnCharges
-from phonoscreen.structures.prototypes import classify
-from phonoscreen.structures.relaxation import LIMITS, relax
+from phonoscreen.structures.relaxation import relax_structure
+from phonoscreen.structures.store import read_atoms
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell, random_displacements
 from phonoscreen.structures.third_order_reach import ThirdOrderReach
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from phonoscreen.force_constants.settings import SupercellSettings
     from phonoscreen.reference.base import Engine
+    from phonoscreen.structures.relaxation import RelaxingEngine
 
 LOOKED_UP = (
     "the reference looks its forces up and calculates none, so that no larger supercell has any; a reference.engine "
@@ -63,7 +64,11 @@ def not_possible(engine: "Engine") -> Outcome | None:
 
 
 def relaxed_primitive(
-    structures: "Mapping[str, Atoms]", structure_id: str, engine: "Engine", limits: dict, tolerance_angstrom: float
+    structures: "Mapping[str, Atoms]",
+    structure_id: str,
+    engine: "RelaxingEngine",
+    limits: dict,
+    tolerance_angstrom: float,
 ) -> "Atoms":
     """Return the relaxed primitive cell of a candidate, ase.Atoms.
 
@@ -78,18 +83,15 @@ def relaxed_primitive(
     Raises
     ------
     StudyError
-        If there is no such candidate.
+        If there is no such candidate, or it does not relax.
     """
+    where = f"{structure_id}, stage check_supercells"
     if structure_id not in structures:
-        raise StudyError("not among the candidates", where=f"{structure_id}, stage check_supercells",
-                         fix="correct supercell_check.structures")  # fmt: skip
-    relaxed = relax(
-        classify(structures[structure_id], tolerance_angstrom).atoms,
-        lambda moved, step: engine.evaluate(moved, f"{structure_id}/relax-{step}"),
-        tolerance_angstrom=tolerance_angstrom,
-        **{key: limits[key] for key in LIMITS},
-    )
-    return classify(relaxed.atoms, tolerance_angstrom).atoms
+        raise StudyError("not among the candidates", where=where, fix="correct supercell_check.structures")
+    relaxed = relax_structure(structures[structure_id], engine, structure_id, limits, tolerance_angstrom)
+    if relaxed.status != "ok":
+        raise StudyError(f"not relaxed: {relaxed.reason}", where=where, fix="raise relax.steps_max", blame="settings")
+    return read_atoms(relaxed.arrays)
 
 
 def compare_supercells(

@@ -65,6 +65,17 @@ def composition(formula: str) -> dict[str, int]:
         raise StudyError(f"{formula[:60]!r} is not a formula", fix="write it like NaYCs2Cl6") from error
 
 
+def composition_key(formula: str) -> frozenset[tuple[str, int]]:
+    """Return the composition of a formula to compare compounds by, whatever the order of the elements.
+
+    Raises
+    ------
+    StudyError
+        If the text is no formula.
+    """
+    return frozenset(composition(formula).items())
+
+
 def parse_formula(formula: str) -> list[tuple[str, int]]:
     """Return ``[(symbol, count), …]`` in the order written.
 

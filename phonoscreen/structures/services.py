@@ -19,8 +19,6 @@ from phonoscreen.structures.snapshot import Snapshot, read_snapshot, write_snaps
 
 log = logging.getLogger("phonoscreen")
 
-KINDS = ("oqmd", "optimade")
-
 
 def request_of(source: Mapping[str, Any], classes: Collection[str] | None, limits: Mapping[str, Any]) -> Request:
     """Return what a study asks.

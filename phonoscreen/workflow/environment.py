@@ -11,7 +11,7 @@ def prepare_jobs(root: str | os.PathLike) -> None:
     """Let the jobs import this repository's library, and start no threads beyond those that their rules ask for.
 
     The library of the repository comes first, also where the environment of a rule holds an installed one. Jobs share
-    the cores; whoever has set a number of threads keeps it.
+    the cores; whoever has set a number of threads keeps it. Files are written in UTF-8 whatever the locale is.
 
     Parameters
     ----------
@@ -21,4 +21,5 @@ def prepare_jobs(root: str | os.PathLike) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     for variable in THREADS:
         os.environ.setdefault(variable, "1")
+    os.environ.setdefault("PYTHONUTF8", "1")
     leave_files_unlocked()

@@ -3,9 +3,9 @@
 ``python -m tests.benchmarks.learning_curve LABELS FOLDER`` trains one member of each model on the first 100, 316, 1,000
 and on all compounds of the kept labels. All points are judged on the same test compounds, and their epochs on the same
 held-out ones. An interrupted training goes on at its last epoch; a point that is done is not computed again.
-``--record FILE`` writes the points of some folders as YAML, with those of other trainings that ``learning_curve.yaml``
-has recorded; ``--draw FILE`` draws the figure from the recorded points alone. ``--train-nothing`` takes what is there,
-of a training that goes on the best epoch so far, marked as unfinished.
+``--record FILE`` adds the points of some folders to a YAML file, and those of other trainings that
+``learning_curve.yaml`` has recorded; ``--draw FILE`` draws the figure from the recorded points alone.
+``--train-nothing`` takes what is there, of a training that goes on the best epoch so far, marked as unfinished.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def errors(judged: pandas.DataFrame) -> dict[str, Any]:
 
 
 def record(rows: list[dict[str, Any]], labels: Path, path: Path) -> None:
-    """Write the points with their origin."""
+    """Write the points with their origin; points of the same labels that the file has already are kept."""
     sections = yaml.safe_load(SETTINGS.read_text())
     about = {
         "command": f"python -m tests.benchmarks.learning_curve {labels.name} FOLDER --record {path.name}",
@@ -147,10 +147,19 @@ def record(rows: list[dict[str, Any]], labels: Path, path: Path) -> None:
         "held_out": "compounds that decide which epoch is kept and are not trained on",
         "test": "compounds that no training saw and that decide nothing",
     }  # fmt: skip
-    rows = rows + sections["recorded"]
+    done = {(row["model"], row["compounds"]) for row in rows}
+    kept = [row for row in _points_kept(path, about) if (row["model"], row["compounds"]) not in done]
+    rows = rows + kept + sections["recorded"]
     ordered = sorted(rows, key=lambda row: (row["model"], row["compounds"]))
     with written_whole(path) as partial:
         partial.write_text(yaml.safe_dump({"about": about, "points": ordered}, sort_keys=False, width=120))
+
+
+def _points_kept(path, about):
+    """Points that this command recorded before, of the same labels, seed and settings."""
+    content = yaml.safe_load(path.read_text()) if path.exists() else {"about": {}, "points": []}
+    same = all(content["about"].get(name) == about[name] for name in ("labels_sha256", "seed", "settings"))
+    return [row for row in content["points"] if "origin" not in row] if same else []
 
 
 QUANTITIES = {

@@ -1,6 +1,7 @@
 """Settings of a study: checked before the first job, each problem named with its remedy."""
 
 import difflib
+import json
 import os
 from functools import reduce
 from operator import getitem
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.workflow.code import ROOT
-from phonoscreen.workflow.inputs import CHARGES_CODES
+from phonoscreen.workflow.inputs import CHARGES_CODES, model_settings
 from phonoscreen.workflow.settings.describe import allowed, places_of, section_at
 from phonoscreen.workflow.settings.study import Study
 
@@ -165,6 +166,7 @@ def _contradictions(config):
             "name the folder of existing outputs",
         )
     yield from _of_calculations(config)
+    yield from _of_files(config)
     yield from _of_charges(config["charges"], reference["engine"])
     if reference["engine"] == "force_sets" and source["kind"] != "force_sets":
         yield (
@@ -186,6 +188,38 @@ def _of_charges(charges, engine):
         yield (
             f"charges/source is calculated, which reference/engine {engine} does not",
             f"use reference/engine {' or '.join(CHARGES_CODES)}, or give files (charges/source: files)",
+        )
+
+
+def _of_files(config):
+    """Yield files that the study begins with and that are not there; outputs of other programs may come later."""
+    recorded, bonding, folder = config["reference"]["recorded"], config["bonding"], config["training"]["pretrained"]
+    read = {f"reference/recorded/{key}": recorded[key] for key in ("file", "relaxed")}
+    named = read if config["reference"]["engine"] == "recorded" else {}
+    if bonding["engine"] == "gpaw":
+        named = {**named, "bonding/records": bonding["records"]}
+    for place, path in named.items():
+        if path and not Path(path).is_file():
+            yield f"{place} {path} does not exist", "name a file, relative to the folder the workflow runs in"
+    if folder and not (Path(folder) / "model.json").is_file():
+        yield f"training/pretrained {folder} holds no model.json", "name the folder of a published model"
+    elif folder:
+        yield from _of_pretrained(folder, config["force_model"])
+
+
+def _of_pretrained(folder, force_model):
+    """Yield what a published model differs in from those that would begin with it."""
+    wanted = json.loads(json.dumps(model_settings(force_model)))
+    try:
+        published = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))["settings"]
+        different = sorted(key for key in wanted if wanted[key] != published.get(key))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        yield f"training/pretrained {folder} has a model.json that cannot be read", "copy the model again"
+        return
+    if different:
+        yield (
+            f"training/pretrained {folder} has other settings than force_model: {', '.join(different)}",
+            "give training/pretrained null, or force_model the settings of that model",
         )
 
 

@@ -141,8 +141,11 @@ class MethodOfOrder(Section):
     """Regression of each order of force constants."""
 
     second: Method = "least_squares"
+    """Of pairs. The sparse ones (lasso, adaptive_lasso, ardr) also work with fewer equations than unknowns."""
     third: Method = "least_squares"
+    """Of triplets."""
     fourth: Method = "least_squares"
+    """Of quadruplets, where ``fourth_cutoff_angstrom`` is set."""
 
 
 class Charges(Section):
@@ -227,8 +230,11 @@ class Convergence(Section):
     structures: optional(distinct(StructureId)) = None
     """Ids of the structures; null: the labelled structure of the smallest supercell."""
     mesh_densities_angstrom: list[number(5, 500)] = [20, 30, 40, 50, 60, 80]
+    """Values of ``transport.mesh_density_angstrom`` that are tried [OWN]."""
     scalebroads: list[number(above=0, high=10)] = [0.1, 0.3, 0.5, 1.0, 2.0]
+    """Values of ``transport.scalebroad`` that are tried [OWN]."""
     third_cutoffs_angstrom: list[number(1, 20)] = [3.0, 4.0, 5.0, 6.0]
+    """Values of ``force_constants.third_cutoff_angstrom`` that are tried, each with a new fit [OWN]."""
 
 
 class CrossCheck(Section):
