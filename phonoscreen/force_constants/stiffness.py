@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
-
-COULOMB_EV_ANGSTROM = 14.399645
-"""e^2 / (4 pi epsilon_0)."""
+from phonoscreen.crystal.units import COULOMB
 
 SOFTEST, STIFFEST = 1.05, 27.0
 """Limits of the mean over atoms of k d^3 / e^2 (k self force constant, d distance of the nearest neighbour): it lies
@@ -61,7 +59,7 @@ def relative_stiffness(crystal: Crystal, self_constants: NDArray) -> float:
         first, distances = neighbor_list("id", atoms, reach)
         nearest = numpy.array([distances[first == i].min(initial=numpy.inf) for i in range(len(atoms))])
         reach *= 1.5
-    return float(numpy.nanmean(self_constants * nearest**3) / COULOMB_EV_ANGSTROM)
+    return float(numpy.nanmean(self_constants * nearest**3) / COULOMB)
 
 
 def check_stiffness(

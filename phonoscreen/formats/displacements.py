@@ -93,7 +93,7 @@ def read_phonopy_yaml(path: str | Path, tolerance_angstrom: float | None = None)
     Raises
     ------
     StudyError
-        If there are no forces, or the units are not angstrom and eV.
+        If there are no forces, or the units are unknown.
     """
     return read_phonopy([path], tolerance_angstrom)
 
