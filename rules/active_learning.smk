@@ -266,7 +266,9 @@ rule publish_model:
         runtime=NEEDS.runtime("publish_model"),
     params:
         code=unwatched(code_of("scripts/publish_model.py", MODEL_CODE)),
-        licence=unwatched("CC-BY-4.0"),
+        licence=unwatched(
+            "not chosen yet: that of the labels (see Data) and the choice of who ran the study"
+        ),
     script:
         "../scripts/publish_model.py"
 

@@ -18,6 +18,7 @@ from phonoscreen.reference.calculations import Calculation, CalculationStore, re
 from phonoscreen.reference.cost import divide, relative_cost
 from phonoscreen.reference.programs import CalculationError, ProgramEngine, end_of_job
 from phonoscreen.stages.calculations import Piece, calculate, refuse_failed_share, share_of, write_array
+from phonoscreen.stages.supercell_size import not_possible
 
 # A program of a few lines: its first word says what it does, the number of its runs is counted in a file.
 PROGRAM = """
@@ -231,6 +232,12 @@ def test_a_calculation_longer_than_its_job_goes_on_in_the_next(tmp_path, crystal
     with pytest.raises(MachineError, match="did not end before the time"):
         attempt(1.0)
     assert not (folder / "state").exists(), "a state of other settings is not taken"
+
+
+def test_the_check_of_the_supercell_is_for_codes_that_run_here(tmp_path):
+    """One input of it was written in every cycle, where no array of jobs looks for it."""
+    engines = [engine_of(FakeCode(tmp_path), tmp_path, mode) for mode in ("run", "write_inputs", "collect")]
+    assert [not_possible(engine) is None for engine in engines] == [True, False, False]
 
 
 def test_inputs_are_written_carried_run_by_an_array_and_collected_in_parts(tmp_path, monkeypatch):

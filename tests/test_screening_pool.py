@@ -12,6 +12,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_records
 from phonoscreen.audit.shard import Outcome
+from phonoscreen.commands.screen import SCREENING
 from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json, write_model_json
 from phonoscreen.stages.republishing import to_run_again
 from phonoscreen.stages.screening_order import order_pool
@@ -69,6 +70,12 @@ def blocks(tmp_path, digests=("a", "a")):
         write_records(records, tmp_path / f"{number:04d}.parquet")
         write_origin(tmp_path / f"{number:04d}.json", {"networks": digest, "settings": {"seed": 1}}, "code")
     return [sorted(tmp_path.glob("0*.parquet")), sorted(tmp_path.glob("0*.json")), tmp_path / "pool.parquet"]
+
+
+def test_the_command_and_the_profile_screen_with_the_same_settings():
+    profile = yaml.safe_load((ROOT / "profiles/screening/study.yaml").read_text())
+    assert {name: profile[name] for name in SCREENING} == SCREENING
+    assert set(profile) - set(SCREENING) == {"force_model"}, "a section of the profile that the command does not know"
 
 
 def test_the_product_holds_every_row_once_with_its_origin(tmp_path):

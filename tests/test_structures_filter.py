@@ -14,7 +14,6 @@ from phonoscreen.crystal.geometry import distance_fingerprint
 from phonoscreen.stages.division import keep_division, read_division
 from phonoscreen.structures.candidate import (
     Candidate,
-    candidate_table,
     read_structures_by_id,
     write_structures,
 )
@@ -41,6 +40,11 @@ def candidate(name, atoms, **values):
 
 def salt(formula, a, **values):
     return candidate(f"{formula}-{a}".lower(), bulk(formula, "rocksalt", a=a), **values)
+
+
+def candidate_table(candidates):
+    columns = [name for name in Candidate.__dataclass_fields__ if name != "atoms"]
+    return pandas.DataFrame([{name: getattr(one, name) for name in columns} for one in candidates], columns=columns)
 
 
 def manifest_of(candidates, **changes):

@@ -27,6 +27,8 @@ KAPPA, WAVES, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2
 RANGES = {"low": (0.0, 1.0), "medium": (1.0, 10.0), "high": (10.0, numpy.inf)}
 RANGE_WORDS = {"low": "κ_p < 1", "medium": "κ_p 1–10", "high": "κ_p > 10"}
 ELEMENTS_SHOWN, EXTREMES = 12, 12
+BLOCKS = 160
+"""Blocks of the whole pool, ``screening.blocks`` of ``config.yaml``."""
 
 
 def published() -> dict[str, float]:
@@ -147,7 +149,8 @@ def page(table: pandas.DataFrame, origin: dict, compared: pandas.DataFrame | Non
     sections = [
         _head(table, origin), _headline(table, origin, compared), _extremes(table), _classes(table),
         _filters(table), _coherences(table), _elements(table), "## Three compounds (figure 7)\n\nW/m/K, 300 K.\n\n"
-        + _markdown(["compound", "here", "paper, predicted", "paper, DFT"], three_compounds(table)), _repeat(),
+        + _markdown(["compound", "here", "paper, predicted", "paper, DFT"], three_compounds(table)),
+        _repeat(round(BLOCKS * len(table) / origin["pool_structures"])),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
@@ -159,7 +162,8 @@ def _head(table, origin):
 
 {len(table):,} of the {whole:,} structures of the enumerated pool ([structures](structures.md)), every class in its
 proportion, each from formula to conductivity at 300 K with the forces of one model: {origin["forces"]}
-(networks {origin["networks"][:16]}…, {_published(origin)}), which learned from a universal potential, not from DFT.
+(networks {origin["networks"][:16]}…, {_published(origin)}). No number here is DFT's: the card of the model says what it
+learned from.
 {hours:.1f} CPU hours, {seconds.mean():.2f} CPU s per structure (median {seconds.median():.2f}); the whole pool:
 {hours * whole / len(table):.1f} CPU hours. This page is made from the table `resources/screening/screening.parquet`,
 one row per structure."""
@@ -183,7 +187,7 @@ def _headline(table, origin, compared):
     ]  # fmt: skip
     if compared is not None:
         found = counts(compared)
-        rows.append(["drawn ones with κ < 1 W/m/K confirmed by what the model learned from",
+        rows.append(["drawn ones with κ < 1 W/m/K confirmed by the potential of its labels",
                      _share(found["low_confirmed"], found["low"]),
                      _share(paper["untrained_confirmed"], paper["untrained_ultralow"])])  # fmt: skip
         rows.append(["others: stable and above 1 W/m/K", _share(found["others_confirmed"], found["others"]), ""])
@@ -273,12 +277,12 @@ def _elements(table):
     )
 
 
-def _repeat():
+def _repeat(first):
     product, folder = "resources/screening/screening.parquet", "results/screening"
     return f"""## To repeat it
 
 ```
-.venv/bin/snakemake --profile screening --cores 2 --config 'screening={{first: 24}}'      # 24 of 160 blocks
+.venv/bin/snakemake --profile screening --cores 2 --config 'screening={{first: {first}}}'    # of {BLOCKS} blocks
 .venv/bin/python -m phonoscreen.stages.screening_product {folder} {product}
 .venv-nequix/bin/python -m phonoscreen confirm {product} runs/confirmation --write resources/screening/confirmation.csv
 .venv/bin/python -m phonoscreen.analysis.screening_page {product} docs/screening.md

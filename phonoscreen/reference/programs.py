@@ -134,6 +134,7 @@ class ProgramEngine:
         self.kind, self.name, self._code = code.kind, code.name, code
         self._folder, self._store, self._mode = Path(folder), store, mode
         self._longest_s, self._again = 0.0, again
+        self.calculates = mode == "run"
         self.seconds: float | None = None
         """What the last calculation took when it was run; None where nobody knows."""
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from phonoscreen.structures.relaxation import RelaxingEngine
 
 LOOKED_UP = (
-    "the reference looks its forces up and calculates none, so that no larger supercell has any; a reference.engine "
-    "that calculates (sevennet, nequix) makes this check"
+    "the reference looks its forces up, or has them calculated elsewhere, so that no larger supercell has any; a "
+    "reference.engine that calculates here (a DFT code with reference.mode run, sevennet, nequix) makes this check"
 )
 LONGER_ANGSTROM = 0.01
 """Supercell vectors of the larger supercell must exceed those of the study's own by at least this."""

@@ -55,11 +55,6 @@ class Candidate:
 _COLUMNS = [name for name in Candidate.__dataclass_fields__ if name != "atoms"]
 
 
-def candidate_table(candidates: Iterable[Candidate]) -> pandas.DataFrame:
-    """Return the table of candidates (all fields but the atoms)."""
-    return pandas.DataFrame([{name: getattr(one, name) for name in _COLUMNS} for one in candidates], columns=_COLUMNS)
-
-
 def write_structures(structures: Mapping[str, Atoms] | Iterable[tuple[str, Atoms]], path: str | Path) -> None:
     """Write structures as extended XYZ, ``structure_id`` in the comment line.
 
