@@ -1,5 +1,8 @@
 """Folders that the command ``bte`` runs in: what it reads, what it states, and when it writes nothing."""
 
+import bz2
+import gzip
+import lzma
 import re
 import shutil
 from dataclasses import replace
@@ -19,7 +22,7 @@ from phonoscreen.formats.force_constants import write_second_order, write_third_
 from phonoscreen.formats.phono3py import to_phono3py
 from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
 from phonoscreen.formats.shengbte import write_control, write_directory
-from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix
+from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
 from phonoscreen.stages.other_solvers import read_conductivity
 from phonoscreen.transport.isotopes import isotope_doubts, mass_variances
 from tests.shengbte_files import BORN, EPSILON, write_born
@@ -486,3 +489,84 @@ def test_nanowires_have_files_and_a_lower_bound_is_named_so(folder, capsys):
     assert run_command(folder, *MESH, "--rta") == 0
     assert "NOT computed" not in capsys.readouterr().out
     assert numpy.loadtxt(folder / "T300K/BTE.kappa_nw_2") == pytest.approx(table)
+
+
+def bare_folder(folder, crystal, second, third, *, digits=16, hdf5=False):
+    """POSCAR with few digits, and force constants beside it."""
+    folder.mkdir()
+    rows = [*crystal.cell, *crystal.scaled_positions]
+    lines = [" ".join(f"{x:.{digits}f}" for x in row) for row in rows]
+    count = str(len(crystal.numbers))
+    text = "\n".join(["crystal", "1.0", *lines[:3], "Mg", count, "Direct", *lines[3:], ""])
+    (folder / "POSCAR").write_text(text)
+    if hdf5:
+        write_second_hdf5(second, folder / "fc2.hdf5")
+        write_third_hdf5(third, second.repetitions, folder / "fc3.hdf5")
+    else:
+        write_second_order(second, folder / "FORCE_CONSTANTS_2ND")
+        write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def close_packed():
+    crystal, second, third = hexagonal(repetitions=(4, 4, 2))
+    return replace(crystal, masses=standard_masses(crystal.numbers)), second, third
+
+
+@pytest.mark.parametrize("hdf5", [False, True])
+@pytest.mark.parametrize("digits", [6, 4])
+def test_a_rounded_poscar_gives_the_frequencies_of_the_exact_crystal(close_packed, tmp_path, digits, hdf5):
+    """Images at equal distances share a force constant: AlN rounded to five decimals had a spread of 0.3 THz."""
+    points = numpy.random.default_rng(0).random((6, 3))
+    exact = frequencies_thz(DynamicalMatrix(*close_packed[:2]), points)
+    problem = read_folder(bare_folder(tmp_path / "in", *close_packed, digits=digits, hdf5=hdf5), Request((3, 3, 3)))
+    ours = frequencies_thz(DynamicalMatrix(problem.crystal, problem.second), points)
+    assert numpy.abs(ours - exact).max() < 100 * 10.0**-digits
+    assert not problem.warnings and "P6_3/mmc" in " ".join(problem.choices)
+
+
+def test_coordinates_too_coarse_for_the_tolerance_are_named(close_packed, tmp_path):
+    coarse = bare_folder(tmp_path / "in", *close_packed, digits=3)
+    (warning,) = read_folder(coarse, Request((3, 3, 3))).warnings
+    assert "would be P6_3/mmc" in warning and "more digits" in warning
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1 / 48.587, "in Ry/bohr.2"), (1 / 97.174, "hartree/bohr.2"),
+                                              (16.0218, "in N/m")])  # fmt: skip
+@pytest.mark.parametrize("kind", ["control", "poscar", "hdf5"])
+def test_force_constants_in_another_unit_are_refused(close_packed, tmp_path, factor, unit, kind):
+    crystal, second, third = close_packed
+    scaled = crystal, replace(second, values=factor * second.values), replace(third, values=factor * third.values)
+    if kind == "control":
+        write_directory(*scaled, tmp_path / "in", mesh=(3, 3, 3), temperature_k=300)
+    else:
+        bare_folder(tmp_path / "in", *scaled, hdf5=kind == "hdf5")
+    with pytest.raises(StudyError, match=unit):
+        read_folder(tmp_path / "in", Request((3, 3, 3)))
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "bz2"])
+def test_compressed_force_constants_are_found_beside_every_structure(folder, cubic, tmp_path, ending):
+    pack = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}[ending]
+    bare = tmp_path / "bare"
+    write_structure(cubic[0], bare)
+    for name in ("FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD"):
+        for place in (folder, bare):
+            (place / f"{name}.{ending}").write_bytes(pack((folder / name).read_bytes()))
+    for name in ("FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD"):
+        (folder / name).unlink()
+    for place in (folder, bare):
+        assert read_folder(place, Request((3, 3, 3))).third is not None
+
+
+def test_masses_of_no_isotope_are_named_and_different_ones_of_equivalent_atoms_refused(close_packed, tmp_path):
+    crystal, second, third = close_packed
+    odd = replace(crystal, masses=numpy.array([50.4, 50.4]))
+    write_directory(odd, second, third, tmp_path / "odd", mesh=(3, 3, 3), temperature_k=300, isotopes=False)
+    (warning,) = read_folder(tmp_path / "odd").warnings
+    assert "Mg 50.4 u" in warning and "mixed crystal" in warning
+    other = replace(crystal, masses=numpy.array([24.3, 25.3]))
+    write_directory(other, second, third, tmp_path / "other", mesh=(3, 3, 3), temperature_k=300, isotopes=False)
+    with pytest.raises(StudyError, match="atoms 1 and 2 are equivalent by symmetry and have masses of 24.3 and 25.3 u"):
+        read_folder(tmp_path / "other")

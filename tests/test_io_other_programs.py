@@ -98,8 +98,8 @@ def test_a_supercell_of_a_centred_crystal_costs_what_it_costs_phonopy(programs, 
 def test_folders_of_phono3py_give_its_constants(programs, tmp_path, monkeypatch, name, file):
     import phono3py
 
-    program, used = load_phono3py([programs / name])
-    assert used[0] == file
+    program, chosen = load_phono3py([programs / name])
+    assert chosen.used[0] == file
     shutil.copytree(programs / name, tmp_path / "own")
     monkeypatch.chdir(tmp_path / "own")  # phono3py looks for FORCES_FC3 where it is run
     theirs = phono3py.load(file, log_level=0)

@@ -20,11 +20,11 @@ from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.harmonic_model import (
     HarmonicModel,
     negative_share,
-    relative_stiffness,
     residual_modes,
     second_order_basis,
 )
 from phonoscreen.force_constants.label_checks import check_labels
+from phonoscreen.force_constants.stiffness import relative_stiffness
 from phonoscreen.formats.displacements import read_phonopy_yaml, read_snapshots
 from phonoscreen.structures.store import structure_arrays
 from tests import phonondb, prototype_crystals

@@ -256,6 +256,18 @@ def test_one_displaced_atom_is_recognised_through_rounding():
         is_single(pairs)
 
 
+@pytest.mark.parametrize(("decimals", "named"), [(8, False), (5, False), (3, True)])
+def test_forces_with_few_decimals_are_named(decimals, named):
+    """FORCE_SETS of NaCl with three decimals moved modes by 0.57 of 7.2 THz, and nothing said so."""
+    crystal, moves = prototypes.perovskite(), numpy.zeros((4, 40, 3))
+    for number, (atom, axis) in enumerate([(0, 0), (1, 2), (2, 0), (2, 1)]):
+        moves[number, atom, axis] = 0.01
+    forces = dipole_forces(springs(crystal, (2, 2, 2), 1.0, 3.0), moves)
+    data = DisplacedSupercells(crystal, (2, 2, 2), moves, numpy.round(forces, decimals))
+    warnings = determine(data, Choices()).warnings
+    assert any(f"forces have {decimals} decimals" in warning for warning in warnings) == named
+
+
 def test_noise_beyond_the_tolerance_is_named_with_the_group_it_hides(tmp_path, capsys):
     crystal = prototypes.perovskite()
     crystal.scaled_positions = crystal.scaled_positions + [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1.0e-4]]

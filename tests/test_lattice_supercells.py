@@ -213,7 +213,7 @@ def test_a_completed_fit_is_the_projection_of_the_rows_on_the_symmetric_space(si
         assert numpy.abs(phonon.dynamical_matrix.dynamical_matrix - own).max() < 1e-10
 
 
-@pytest.mark.parametrize("noise", [0.0, 1e-3])
+@pytest.mark.parametrize("noise", [0.0, 3e-4])
 def test_finite_differences_are_the_completed_fit(single, noise):
     crystal, repetitions, basis, truth, moves, forces = single
     forces = forces + noise * numpy.random.default_rng(1).normal(size=forces.shape)
@@ -221,7 +221,7 @@ def test_finite_differences_are_the_completed_fit(single, noise):
     unit, answers = complete_by_symmetry(crystal, repetitions, moves, forces)
     fitted = ForceConstantFitter(basis, FitSettings(rotational_sum_rules=False)).fit(crystal, unit, answers)
     assert numpy.abs(second.values - basis.expand_second(fitted.parameters).values).max() < 1e-10
-    assert quality["force_error_relative"] < (1e-10 if noise == 0 else 0.5)
+    assert quality["force_error_relative"] < (1e-10 if noise == 0 else 0.2)
     full = full_second_order(second)
     assert numpy.allclose(full, full.transpose(1, 0, 3, 2), atol=1e-12)
     assert numpy.abs(full.sum(axis=1)).max() < 1e-10
@@ -238,8 +238,11 @@ def test_residual_forces_of_the_undisplaced_crystal_are_reported_by_finite_diffe
 
 def test_forces_of_another_order_of_atoms_are_refused_by_finite_differences(single):
     crystal, repetitions, _, _, moves, forces = single
-    with pytest.raises(StudyError, match="explain nothing"):
-        finite_differences(crystal, repetitions, moves, forces[:, ::-1])
+    two = numpy.arange(forces.shape[1])
+    two[[2, 4]] = two[[4, 2]]
+    for order in (two[::-1], two):  # all atoms in another order, and two of them exchanged
+        with pytest.raises(StudyError, match="do not list the same atoms"):
+            finite_differences(crystal, repetitions, moves, forces[:, order])
 
 
 @pytest.mark.parametrize(("kept", "message"), [([0, 1], "never displaced"), ([0, 1, 3], "do not span")])

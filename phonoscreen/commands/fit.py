@@ -69,7 +69,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Find the force constants, report as JSON on the standard output, and write the files of other programs."""
-    from phonoscreen.crystal.masses import describe_masses
+    from phonoscreen.crystal.masses import describe_masses, mass_doubts
     from phonoscreen.force_constants.settings import OrderSettings
     from phonoscreen.formats.constants_folder import check_folder, write_constants
     from phonoscreen.formats.fit_input import FitInput, read_fit_input
@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.output, found.third is not None, found.charges is not None, inputs)
     verdict = check_stability(found.crystal, found.second, arguments.imaginary_threshold, charges=found.charges)
     found.warnings += isotope_doubts(found.crystal.numbers, found.crystal.masses)
+    found.warnings += mass_doubts(found.crystal.numbers, found.crystal.masses)
     report = {"files_read": data.used, "masses": describe_masses(found.crystal.numbers, found.crystal.masses),
               **found.report, "stable": verdict.stable, **verdict.values, "stability_reason": verdict.reason,
               "warnings": found.warnings}  # fmt: skip

@@ -18,6 +18,8 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 
 SHAPES_HELD, OF_A_SHAPE_HELD = 1024, 8
+SAME_MASS = 1e-4
+"""Masses that differ by less, relative, differ by their digits."""
 EXACT_ANGSTROM = 1e-10
 """Operations that hold this well are those of a crystal that was made symmetric, not of rounded coordinates."""
 WIDE = 0.01
@@ -58,7 +60,21 @@ def find_dataset(crystal: Crystal, tolerance_angstrom: float) -> spglib.SpglibDa
             fix="check the cell for atoms that sit on each other, or change --symmetry-tolerance "
             "(filter.symmetry_tolerance_angstrom in a study)",
         )
+    _check_masses(crystal, numpy.asarray(found.equivalent_atoms))
     return found
+
+
+def _check_masses(crystal, representative):
+    """Refuse atoms that symmetry exchanges and that have different masses: the vibrations lack that symmetry."""
+    masses = numpy.asarray(crystal.masses, float)
+    wrong = numpy.flatnonzero(numpy.abs(masses / masses[representative] - 1) > SAME_MASS)
+    if len(wrong):
+        one, other = int(representative[wrong[0]]), int(wrong[0])
+        raise StudyError(
+            f"atoms {one + 1} and {other + 1} are equivalent by symmetry and have masses of {masses[one]:g} and "
+            f"{masses[other]:g} u: the symmetry used is that of the elements",
+            fix="give equivalent atoms one mass, for example the mean",
+        )
 
 
 def search_symmetry(crystal: Crystal, tolerance_angstrom: float) -> tuple[Any, str]:

@@ -24,9 +24,11 @@ from phonoscreen.force_constants.judgement import check_supercells
 REST = 0.02
 """Displacement of an atom at rest, over that of the displaced one, which rounding of a file may leave."""
 
-UNEXPLAINED = 0.5
-"""Relative force error that no right assignment leaves: DFT leaves a few hundredths, atoms in another order more than
-three quarters."""
+UNEXPLAINED, UNEXPLAINED_LARGEST = 0.25, 0.07
+"""Share of the forces that no right assignment leaves in their root mean square and beside the largest one. Noise of
+DFT may be a large share of small forces (CsCaH3: 0.17, but 0.05 of the largest; 250 compounds of phonondb: 0.02 and
+0.02, three have 0.09 or more), atoms in another order leave 0.29 to 1 and 0.09 to 1 (NaCl, two atoms exchanged: 0.32
+and 0.16)."""
 
 SPAN = 5e-3
 """Smallest singular value of the unit displacements, over the largest, at which they still span space."""
@@ -94,10 +96,12 @@ def finite_differences(
     by_kind = misfits.reshape(len(forces), -1, n_atoms, 3)
     residual = by_kind.mean(axis=(0, 1))  # of the undisplaced crystal, which opposite displacements cancel
     rms, error = (float(numpy.sqrt((x**2).mean())) for x in (forces, by_kind - residual))
-    if not error <= UNEXPLAINED * rms:
+    largest = float(numpy.abs(by_kind - residual).max() / max(numpy.abs(forces).max(), 1e-300))
+    if not error <= UNEXPLAINED * rms and not largest <= UNEXPLAINED_LARGEST:
         raise StudyError(
-            f"symmetric force constants explain nothing of the forces (relative error {error / max(rms, 1e-300):.2f})",
-            fix="check that displacements and forces list the same atoms in the same order and the same cell",
+            f"symmetric force constants leave {100 * error / max(rms, 1e-300):.0f} % of the forces unexplained, "
+            f"{100 * largest:.0f} % of the largest: displacements and forces do not list the same atoms",
+            fix="give the cell that was displaced, with its atoms in the same order and the same orientation",
         )
     return second, {
         "method": "finite differences",

@@ -5,18 +5,12 @@ a second fit: D. A. Belsley, E. Kuh, R. E. Welsch, Regression Diagnostics, Wiley
 """
 
 import numpy
-from ase import Atoms
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from phonoscreen.crystal.constants import Crystal, SecondOrder
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.basis import SymmetryBasis, build_basis
 from phonoscreen.force_constants.fit_matrix import FitMatrix
-
-COULOMB_EV_ANGSTROM = 14.399645
-"""e^2 / (4 pi epsilon_0)."""
-
 
 MOST_FREE = 500
 """Free constants up to which a harmonic model costs about a second; a crystal with more is checked without it."""
@@ -157,25 +151,3 @@ def crude_self_constants(n_atoms: int, displacements: NDArray, forces: NDArray) 
     constants = numpy.divide(-work, squares, out=numpy.full(n_atoms, numpy.nan), where=squares > 0)
     acting = forces[(displacements != 0).any(axis=2)]
     return constants, float(work.sum() / numpy.sqrt(squares.sum() * max(numpy.square(acting).sum(), 1e-300)))
-
-
-def relative_stiffness(crystal: Crystal, self_constants: NDArray) -> float:
-    """Mean over atoms of k d^3 / e^2, k the self force constant and d the distance of the nearest neighbour.
-
-    Parameters
-    ----------
-    crystal : ``Crystal``
-    self_constants : (n_atoms,) eV/angstrom^2; atoms with NaN do not count
-
-    Returns
-    -------
-    float, without unit
-    """
-    atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
-    reach = 1.2 * (atoms.cell.volume / len(atoms)) ** (1 / 3)
-    nearest = numpy.full(len(atoms), numpy.inf)
-    while numpy.isinf(nearest).any():
-        first, distances = neighbor_list("id", atoms, reach)
-        nearest = numpy.array([distances[first == i].min(initial=numpy.inf) for i in range(len(atoms))])
-        reach *= 1.5
-    return float(numpy.nanmean(self_constants * nearest**3) / COULOMB_EV_ANGSTROM)

@@ -7,7 +7,7 @@ what the others say about it; see ``phonoscreen.force_constants.harmonic_model``
 from collections.abc import Sequence
 
 import numpy
-from ase.units import Bohr, Hartree, Rydberg
+from ase.units import Bohr
 from numpy.typing import ArrayLike
 
 from phonoscreen.audit.errors import StudyError
@@ -18,28 +18,13 @@ from phonoscreen.force_constants.harmonic_model import (
     HarmonicModel,
     crude_self_constants,
     negative_share,
-    relative_stiffness,
 )
+from phonoscreen.force_constants.stiffness import UNITS_OF_FORCES, check_stiffness
 from phonoscreen.force_constants.swapped_atoms import check_swaps
-
-SOFTEST, STIFFEST = 1.05, 27.0
-"""Limits of the mean over atoms of k d^3 / e^2 (k self force constant, d distance of the nearest neighbour): it lies
-between 1.3 and 21.1 in 2,316 of the 2,323 compounds of phonondb (A. Togo, CC BY 4.0) that were measured; the others
-are crystals of noble gases and such that fall apart (H2, Hg, Tl, Mg3Sn)."""
 
 UNBOUND, UNBOUND_ELEMENT = 0.65, 0.99
 """Share of negative eigenvalues in the sum of all magnitudes that no crystal reaches: at most 0.53 in the compounds of
 phonondb, also in unstable ones, 0.98 in its elements."""
-
-UNITS = {
-    "in Ry/bohr": Rydberg / Bohr, "in hartree/bohr": Hartree / Bohr,
-    "in eV/bohr, or the displacements in bohr": 1 / Bohr,
-    "converted from Ry/bohr although they were in eV/angstrom": Bohr / Rydberg,
-    "converted from hartree/bohr although they were in eV/angstrom": Bohr / Hartree,
-}  # fmt: skip
-"""What forces have to be multiplied by if they look so."""
-
-NOBLE_GASES = {2, 10, 18, 36, 54, 86}
 
 ROUND_ANGSTROM = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1)
 """Lengths of displacements that programs and people choose."""
@@ -171,7 +156,7 @@ def _check_scales(model, names):
     what, fix = "it looks as if it belonged to another calculation", "calculate it again"
     if abs(factors[s] + 1) < 0.4:
         what, fix = "its forces look as if their sign were flipped", "reverse their sign, or calculate it again"
-    for unit, value in UNITS.items():
+    for unit, value in UNITS_OF_FORCES.items():
         if factors[s] > 0 and abs(numpy.log(factors[s] / value)) < 0.3:
             what, fix = f"its forces look {unit}", "give forces in eV/angstrom and displacements in angstrom"
     before, after = _rms(model.residuals), float(numpy.sqrt(left / model.forces.size))
@@ -192,21 +177,8 @@ def _check_sign(flipped, share=""):
 
 
 def _check_size(crystal, self_constants):
-    """Refuse self force constants (n_atoms,) of a size that no crystal has."""
-    if set(crystal.numbers.tolist()) <= NOBLE_GASES:
-        return  # bound by dispersion alone, softer than any other crystal
-    value = relative_stiffness(crystal, self_constants)
-    if SOFTEST < value < STIFFEST or value <= 0:
-        return
-    words = "small" if value < SOFTEST else "large"
-    fits = [f"{unit} (factor {factor:.4g})" for unit, factor in UNITS.items() if 1.3 < value * factor < 21.1]
-    stiffness = float(numpy.nanmean(self_constants))
-    raise StudyError(
-        f"the self force constants are {stiffness:.3g} eV/angstrom^2 on average, too {words} for any crystal "
-        f"({value:.2g} in units of e^2 over the cubed distance of neighbours; crystals have 1.3 to 21): the forces "
-        "look " + (" or ".join(fits) if fits else "as if they were in another unit"),
-        fix="give forces in eV/angstrom and displacements in angstrom",
-    )
+    check_stiffness(crystal, self_constants, "the forces", UNITS_OF_FORCES,
+                    "give forces in eV/angstrom and displacements in angstrom")  # fmt: skip
 
 
 def _rms(values):

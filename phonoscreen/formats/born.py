@@ -23,8 +23,9 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity
 
 
 def read_born(
-    path: str | Path, crystal: Crystal, unit_cell: Crystal | None = None, tolerance_angstrom: float = 1e-5
-) -> tuple[NDArray, NDArray]:
+    path: str | Path, crystal: Crystal, unit_cell: Crystal | None = None, tolerance_angstrom: float = 1e-5,
+    nac_factor: float = COULOMB,
+) -> tuple[NDArray, NDArray]:  # fmt: skip
     """Read phonopy's BORN file: Born charges of the inequivalent atoms and the dielectric tensor.
 
     Parameters
@@ -33,6 +34,7 @@ def read_born(
     crystal : ``Crystal`` whose charges are wanted, primitive
     unit_cell : ``Crystal`` whose primitive cell the file is for, if its atoms are in another order
     tolerance_angstrom : of symmetry, which tells the inequivalent atoms
+    nac_factor : e^2/(4 pi epsilon_0) in the units of the files beside it
 
     Returns
     -------
@@ -43,14 +45,14 @@ def read_born(
     ------
     StudyError
         If the file is not for this crystal, or holds what no crystal has (not finite, a charge beyond 1000 e, a
-        dielectric tensor that is not symmetric and positive, another unit than e^2/(eV angstrom)).
+        dielectric tensor that is not symmetric and positive, the factor of other units).
     """
     from phonopy.file_IO import parse_BORN_from_strings
 
     from phonoscreen.crystal.primitive import primitive_crystal
 
     theirs = primitive_crystal(unit_cell, tolerance_angstrom) if unit_cell is not None else crystal
-    _check_born(path)
+    _check_born(path, nac_factor)
     with foreign(
         f"{path} is not a BORN file of this crystal",
         "write it with phonopy-vasp-born: one line for the dielectric tensor, one per inequivalent atom",
@@ -59,7 +61,7 @@ def read_born(
     return charges_in_order(crystal, theirs, numpy.array(charges["born"])), numpy.array(charges["dielectric"])
 
 
-def _check_born(path):
+def _check_born(path, nac_factor):
     """Raise StudyError on numbers that phonopy would symmetrise or pass on."""
     lines = [(k, line.split()) for k, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     tensors = []
@@ -72,10 +74,29 @@ def _check_born(path):
     if len(tensors) < 2:
         raise StudyError(f"{path} holds {len(tensors)} tensors", fix="write it with phonopy-vasp-born")
     first = lines[0][1][0]
-    if _NUMBER.fullmatch(first) and not abs(float(first) / COULOMB - 1) < 0.01:
-        raise StudyError(f"{path}, line 1: the factor {first} is not that of eV and angstrom, {COULOMB:.4f}",
-                         fix=f"convert the file to units of e, and write {COULOMB:.4f} there")  # fmt: skip
+    if _NUMBER.fullmatch(first):
+        check_factor(first, nac_factor, f"{path}, line 1")
     check_tensors(numpy.array(tensors[1:]), tensors[0], where=str(path))
+
+
+def check_factor(factor: float | str, nac_factor: float, where: str) -> None:
+    """Refuse a factor of Born charges that belongs to other units: the charges may be in another unit than e too.
+
+    Parameters
+    ----------
+    factor : e^2/(4 pi epsilon_0) as a file states it; that of eV and angstrom is always right
+    nac_factor : the same in the units of phonopy's calculator
+    where : file, and line
+
+    Raises
+    ------
+    StudyError
+        If it differs by more than 1 %.
+    """
+    if not min(abs(float(factor) / known - 1) for known in (COULOMB, nac_factor)) < 0.01:
+        known = "" if nac_factor == COULOMB else f", nor {nac_factor:.6g}, that of its calculator"
+        raise StudyError(f"{where}: the factor {factor} is not that of eV and angstrom, {COULOMB:.4f}{known}",
+                         fix=f"give the charges in units of e, and write {COULOMB:.4f} there")  # fmt: skip
 
 
 def charges_in_order(crystal: Crystal, theirs: Crystal, born: NDArray) -> NDArray:

@@ -9,10 +9,18 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
-from phonoscreen.crystal.masses import describe_masses
+from phonoscreen.crystal.masses import describe_masses, mass_doubts
 from phonoscreen.crystal.mesh import automatic_mesh
 from phonoscreen.crystal.sizes import check_size
+from phonoscreen.crystal.symmetry import PHONOPY_TOLERANCE_ANGSTROM, higher_space_group, space_group
+from phonoscreen.force_constants.basis import build_basis
+from phonoscreen.force_constants.fit_matrix import FitMatrix
 from phonoscreen.force_constants.invariance import check_invariance
+from phonoscreen.force_constants.label_checks import check_labels
+from phonoscreen.force_constants.stiffness import UNITS_OF_CONSTANTS, check_stiffness
+from phonoscreen.formats.displacements import displaced_supercells
+from phonoscreen.formats.finite_differences import check_forces_of_third_order, in_cell_of, judged_by_forces
+from phonoscreen.formats.phonopy_data import has_forces
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.phonons.dynamical_matrix import LatticeSum
 from phonoscreen.phonons.long_range import EwaldCorrection, GonzeCorrection, WangCorrection
@@ -122,10 +130,33 @@ def read_folder(folder: str | Path, request: Request | None = None) -> Problem:
         )  # fmt: skip
     check_crystal(problem.crystal)
     problem.choices.append("symmetry: " + check_invariance(problem.crystal, problem.second, problem.third))
+    problem.warnings += _hidden_symmetry(problem.crystal)
+    problem.warnings += mass_doubts(problem.crystal.numbers, problem.crystal.masses)
     if problem.settings.isotopes and problem.settings.mass_variances is None:
         problem.warnings += isotope_doubts(problem.crystal.numbers, problem.crystal.masses)
     problem.choices.append("masses: " + describe_masses(problem.crystal.numbers, problem.crystal.masses))
     return problem
+
+
+def _hidden_symmetry(crystal):
+    """Return a sentence on a higher space group that coordinates with few digits hide, in a list, or an empty list."""
+    higher = higher_space_group(crystal, PHONOPY_TOLERANCE_ANGSTROM)
+    if higher is None:
+        return []
+    return [f"the space group is {space_group(crystal, PHONOPY_TOLERANCE_ANGSTROM).symbol} and would be "
+            f"{higher.symbol} within {higher.tolerance_angstrom:g} angstrom: if the coordinates are only rounded, "
+            "frequencies and conductivity suffer; give them with more digits"]  # fmt: skip
+
+
+def _check_unit(crystal, second, path):
+    """Refuse second-order constants whose size is that of another unit than eV/angstrom^2."""
+    if isinstance(second, SecondOrder):
+        own = second.values[:, : len(second.values)]
+    else:
+        own = second.values[(second.cells == 0).all(axis=1)][0]
+    check_stiffness(crystal, numpy.einsum("iixx->i", own) / 3, "the force constants", UNITS_OF_CONSTANTS,
+                    "give second-order force constants in eV/angstrom^2, third-order ones in eV/angstrom^3",
+                    where=str(path))  # fmt: skip
 
 
 def _read_shengbte(folder, request):
@@ -134,6 +165,8 @@ def _read_shengbte(folder, request):
 
     control = read_control(folder / "CONTROL", mesh=request.mesh, memory_gib=_memory(request))
     second, third, alat = read_force_constants(folder, control)
+    if alat is None:  # those of q2r.x lack the dipoles, and their unit is part of the format
+        _check_unit(control.crystal, second, folder)
     settings = _settings(
         request, temperatures_k=control.temperatures_k, scalebroad=control.scalebroad,
         isotopes=control.flags["isotopes"], mass_variances=control.mass_variances,
@@ -170,6 +203,7 @@ def _read_structure(folder, request):
     from phonoscreen.formats.poscar_folder import read_poscar_folder
 
     crystal, second, third, charges, notes = read_poscar_folder(folder, request.supercell)
+    _check_unit(crystal, second, folder)
     return _problem(crystal, second, third, charges, request, [f"input: {'; '.join(notes)}"])
 
 
@@ -217,9 +251,26 @@ def _read_phono3py(folder, request):
     from phonoscreen.formats.phono3py import from_phono3py
     from phonoscreen.formats.phono3py_constants import load_phono3py
 
-    program, used = load_phono3py([folder])
+    program, chosen = load_phono3py([folder])
     crystal, second, third = from_phono3py(program)
+    _check_unit(crystal, second, folder)
+    if has_forces(chosen.file.dataset):
+        _check_forces(program, chosen, crystal, third)
     charges = program.nac_params
     if charges is not None:
         charges = charges["born"], charges["dielectric"]
-    return _problem(crystal, second, third, charges, request, [f"input: {', '.join(used)} (phono3py)"])
+    return _problem(crystal, second, third, charges, request, [f"input: {', '.join(chosen.used)} (phono3py)"])
+
+
+def _check_forces(program, chosen, crystal, third):
+    """Refuse forces that are not those of their displacements, in other units, or of another order of the atoms."""
+    data = displaced_supercells(chosen)
+    if "first_atoms" in chosen.file.dataset:
+        if data.second_order is None and chosen.file.phonon_supercell_matrix is not None:  # its constants are a file
+            check_forces_of_third_order(in_cell_of(third, crystal, data.crystal), data)
+        else:
+            judged_by_forces(program, data)
+        return
+    for own in filter(None, (data, data.second_order)):  # all atoms are displaced
+        pairs = FitMatrix(build_basis(own.crystal, own.repetitions, (None,)))
+        check_labels(own.crystal, own.displacements, own.forces, pairs)

@@ -20,12 +20,12 @@ from phonoscreen.crystal.symmetry import PHONOPY_TOLERANCE_ANGSTROM, TOLERANCE_A
 from phonoscreen.formats.born import charges_in_order, phonopy_atoms, phonopy_crystal, read_born
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.formats.frames import Frame, forces_of
-from phonoscreen.formats.phonopy_data import force_sets
+from phonoscreen.formats.phonopy_data import force_sets, has_forces
 from phonoscreen.formats.phonopy_folder import PhonopyFolder, choose_files
 
 __all__ = [
-    "DisplacedSupercells", "phonopy_atoms", "read_born", "read_force_sets", "read_frames_of", "read_phonopy",
-    "read_phonopy_yaml", "read_snapshots",
+    "DisplacedSupercells", "displaced_supercells", "phonopy_atoms", "read_born", "read_force_sets", "read_frames_of",
+    "read_phonopy", "read_phonopy_yaml", "read_snapshots",
 ]  # fmt: skip
 
 UNDISPLACED_ANGSTROM = 1e-4
@@ -93,7 +93,7 @@ def read_phonopy_yaml(path: str | Path, tolerance_angstrom: float | None = None)
     Raises
     ------
     StudyError
-        If there are no forces, or the units are not angstrom and eV.
+        If there are no forces, or the units are unknown.
     """
     return read_phonopy([path], tolerance_angstrom)
 
@@ -115,16 +115,31 @@ def read_phonopy(paths: list, tolerance_angstrom: float | None = None) -> Displa
     StudyError
         If no files fit together, or they are damaged.
     """
+    return displaced_supercells(choose_files(paths), tolerance_angstrom)
+
+
+def displaced_supercells(chosen: PhonopyFolder, tolerance_angstrom: float | None = None) -> DisplacedSupercells:
+    """Return the displaced supercells of a folder of phonopy or phono3py, whose forces stand in its datasets.
+
+    Parameters
+    ----------
+    chosen : of ``phonoscreen.formats.phonopy_folder.choose_files``
+    tolerance_angstrom : of the crystal's symmetry; by default that of the YAML file
+
+    Raises
+    ------
+    StudyError
+        If its files are damaged.
+    """
     from phonopy.structure.cells import get_primitive, get_supercell
 
     from phonoscreen.formats.phono3py_constants import charges_of
 
-    chosen = choose_files(paths)
     file, fix = chosen.file, "give a YAML file as phonopy or phono3py writes it"
     tolerance = tolerance_angstrom or file.tolerance_angstrom
     unit_cell = phonopy_crystal(file.unit_cell)
     sets = [(file.supercell_matrix, file.dataset)]
-    if file.phonon_supercell_matrix is not None and file.phonon_dataset is not None:
+    if file.phonon_supercell_matrix is not None and has_forces(file.phonon_dataset):
         sets.append((file.phonon_supercell_matrix, file.phonon_dataset))
     found = []
     for matrix, dataset in sets:

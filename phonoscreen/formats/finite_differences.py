@@ -17,6 +17,8 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder, full_second_order
 from phonoscreen.crystal.matching import SupercellSites
 from phonoscreen.crystal.supercell import cell_index, translation_table
+from phonoscreen.force_constants.finite_displacements import UNEXPLAINED, UNEXPLAINED_LARGEST, force_constants
+from phonoscreen.force_constants.stiffness import UNITS_OF_FORCES, check_stiffness
 from phonoscreen.formats.phono3py import from_phono3py
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
     from phonoscreen.formats.displacements import DisplacedSupercells
 
-UNEXPLAINED = 0.5
-"""Relative force error that no right assignment leaves, as for single displacements."""
+SMALL = 0.05
+"""Forces of a supercell below this share of the mean of all may be noise."""
 
 
 @dataclass
@@ -65,23 +67,40 @@ def by_phono3py(data: DisplacedSupercells, third: bool = True) -> FiniteDifferen
     from phonoscreen.formats.phono3py_constants import build_phono3py, calculate_constants
 
     assert data.folder is not None  # pairs are read from a folder or file of phono3py
-    judged, where = data.second_order or data, str(data.folder.file.path)
     program = build_phono3py(data.folder, data.symmetry_tolerance_angstrom)
-    calculate_constants(program, where, third=third)
-    second, own = from_phono3py_program(program, judged.crystal, judged.repetitions)
-    expected = forces_of_constants(second, own if judged is data else None, judged.displacements)
-    if (numpy.einsum("iixx->i", second.values[:, : len(judged.crystal.numbers)]) <= 0).any():
+    calculate_constants(program, str(data.folder.file.path), third=third)
+    return judged_by_forces(program, data)
+
+
+def judged_by_forces(program: Phono3py, data: DisplacedSupercells) -> FiniteDifferences:
+    """Force constants of a ``phono3py.Phono3py`` object, and how well they describe the forces that they come from.
+
+    Parameters
+    ----------
+    program : with ``fc2`` and, perhaps, ``fc3``
+    data : displacements and forces of single atoms and pairs
+
+    Raises
+    ------
+    StudyError
+        If forces drive the atoms away from their sites, or those of a supercell are not explained.
+    """
+    judged = data.second_order or data
+    second, third = from_phono3py_program(program, judged.crystal, judged.repetitions)
+    own = numpy.einsum("iixx->i", second.values[:, : len(judged.crystal.numbers)]) / 3
+    if (own <= 0).any():
         raise StudyError(
             "displaced atoms are pushed further away instead of back",
             fix="check the sign of the forces, and that they are listed in the order of the atoms",
         )
-    rms, error = (float(numpy.sqrt((x**2).mean())) for x in (judged.forces, judged.forces - expected))
-    if not error <= UNEXPLAINED * rms:
-        raise StudyError(
-            f"symmetric force constants explain nothing of the forces (relative error {error / max(rms, 1e-300):.2f})",
-            fix="check that displacements and forces list the same atoms in the same order and the same cell",
-        )
-    return FiniteDifferences(second, own, {
+    check_stiffness(judged.crystal, own, "the forces", UNITS_OF_FORCES,
+                    "give forces in eV/angstrom and displacements in angstrom")  # fmt: skip
+    name = "FORCES_FC3" if judged is data else "FORCES_FC2"
+    error = _explained(second, third if judged is data else None, judged, name)
+    if judged is not data and third is not None:
+        check_forces_of_third_order(in_cell_of(third, judged.crystal, data.crystal), data)
+    rms = float(numpy.sqrt((judged.forces**2).mean()))
+    return FiniteDifferences(second, third, {
         "method": "finite differences (phono3py)",
         "n_supercells": len(data.displacements),
         "displacement_max_angstrom": float(numpy.linalg.norm(data.displacements, axis=2).max()),
@@ -89,6 +108,45 @@ def by_phono3py(data: DisplacedSupercells, third: bool = True) -> FiniteDifferen
         "force_error_ev_per_angstrom": error,
         "force_error_relative": error / rms,
     })  # fmt: skip
+
+
+def check_forces_of_third_order(third: ThirdOrder, data: DisplacedSupercells) -> None:
+    """Refuse forces in the supercells of the third order that are not those of their displacements.
+
+    The second order of these supercells is that of the single displacements among them.
+
+    Parameters
+    ----------
+    third : ``ThirdOrder`` of the data's crystal
+    data : displacements and forces of single atoms and pairs
+    """
+    alone = (numpy.abs(data.displacements).max(axis=2) > 0).sum(axis=1) == 1
+    harmonic = force_constants(data.crystal, data.repetitions, data.displacements[alone], data.forces[alone])
+    _explained(harmonic, third, data, "FORCES_FC3")
+
+
+def _explained(second, third, data, name):
+    """Root mean square of the forces that constants leave unexplained; refuse a supercell whose forces are others."""
+    kinds = (len(data.forces), -1, len(data.crystal.numbers), 3)
+    misfits = (data.forces - forces_of_constants(second, third, data.displacements)).reshape(kinds)
+    error = float(numpy.sqrt((misfits**2).mean()))
+    misfits = (misfits - misfits.mean(axis=(0, 1))).reshape(data.forces.shape)  # of the undisplaced crystal
+    sizes, errors = (numpy.sqrt((x**2).mean(axis=(1, 2))) for x in (data.forces, misfits))
+    largest, worst = (numpy.abs(x).max(axis=(1, 2)) for x in (data.forces, misfits))
+    # displacements that cancel leave noise alone, which is nothing beside the forces of the other supercells
+    sizes, largest = (numpy.maximum(x, SMALL * x.mean()) for x in (sizes, largest))
+    share = errors / numpy.maximum(sizes, 1e-300)
+    wrong = numpy.flatnonzero((share > UNEXPLAINED) & (worst > UNEXPLAINED_LARGEST * largest))
+    if len(wrong):
+        s = int(wrong[share[wrong].argmax()])
+        raise StudyError(
+            f"symmetric force constants leave {100 * share[s]:.0f} % of the forces in supercell {s + 1} of "
+            f"{len(share)} unexplained, {100 * worst[s] / largest[s]:.0f} % of the largest (more than "
+            f"{100 * UNEXPLAINED:.0f} % in {len(wrong)} of them): they are not the forces of these displacements",
+            fix=f"compare this supercell's forces with the output that they come from, and the order of the atoms and "
+            f"supercells in {name} or the YAML file with the displacements",
+        )  # fmt: skip
+    return error
 
 
 def from_phono3py_program(

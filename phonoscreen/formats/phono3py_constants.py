@@ -14,7 +14,7 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.units import COULOMB
-from phonoscreen.formats.born import phonopy_crystal, read_born
+from phonoscreen.formats.born import check_factor, phonopy_crystal, read_born
 from phonoscreen.formats.compressed import plain_file
 from phonoscreen.formats.foreign import foreign
 from phonoscreen.formats.phonopy import read_array
@@ -40,7 +40,7 @@ def load_phono3py(paths: list, tolerance_angstrom: float | None = None) -> tuple
     Returns
     -------
     program : ``phono3py.Phono3py`` with ``fc2``, ``fc3`` and, if known, ``nac_params``
-    used : names of the files read
+    chosen : ``PhonopyFolder``, the files read
 
     Raises
     ------
@@ -54,7 +54,7 @@ def load_phono3py(paths: list, tolerance_angstrom: float | None = None) -> tuple
     if chosen.second_constants is not None:
         program.fc2 = _constants(chosen.second_constants, program.phonon_primitive)
     calculate_constants(program, str(chosen.file.path))
-    return program, chosen.used
+    return program, chosen
 
 
 def build_phono3py(chosen: PhonopyFolder, tolerance_angstrom: float | None = None) -> Phono3py:
@@ -82,7 +82,7 @@ def build_phono3py(chosen: PhonopyFolder, tolerance_angstrom: float | None = Non
             program.dataset = file.dataset
         if file.phonon_dataset is not None and file.phonon_supercell_matrix is not None:
             program.phonon_dataset = file.phonon_dataset
-    program.nac_params = charges_of(file, chosen.born, program.primitive)
+        program.nac_params = charges_of(file, chosen.born, program.primitive)
     return program
 
 
@@ -102,16 +102,15 @@ def charges_of(file: PhonopyFile, born: Path | None, primitive: Primitive) -> di
     """
     own = file.nac_params
     if own is not None:
-        if not abs(float(own.get("factor") or COULOMB) / COULOMB - 1) < 0.01:
-            raise StudyError(f"{file.path}: the factor {own['factor']} of the Born charges is not that of eV and "
-                             f"angstrom, {COULOMB}", fix="give files in eV and angstrom")  # fmt: skip
+        check_factor(own.get("factor") or COULOMB, file.nac_factor, str(file.path))
         own = {"born": numpy.array(own["born"], float), "dielectric": numpy.array(own["dielectric"], float)}
         if own["born"].shape != (len(primitive), 3, 3) or own["dielectric"].shape != (3, 3):
             raise StudyError(f"{file.path}: Born charges of shape {own['born'].shape} for {len(primitive)} atoms",
                              fix="write the charges of the primitive cell's atoms")  # fmt: skip
         check_tensors(own["born"], own["dielectric"], where=str(file.path))
     if born is not None:
-        charges, dielectric = read_born(born, phonopy_crystal(primitive), tolerance_angstrom=file.tolerance_angstrom)
+        charges, dielectric = read_born(born, phonopy_crystal(primitive), tolerance_angstrom=file.tolerance_angstrom,
+                                        nac_factor=file.nac_factor)  # fmt: skip
         if own is not None:
             off = max(numpy.abs(own["born"] - charges).max(), numpy.abs(own["dielectric"] - dielectric).max())
             if off > 0.02 * numpy.abs(charges).max():

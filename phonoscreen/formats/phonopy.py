@@ -6,6 +6,7 @@ primitive cell's atoms), in eV/angstrom^2 and eV/angstrom^3.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -136,13 +137,13 @@ def read_array(path: str | Path, names: Iterable[str], order: int) -> tuple[NDAr
 
     Returns
     -------
-    values : (n_rows, n_super, ..., 3, ...) with ``order`` atoms and ``order`` directions, finite
+    values : (n_rows, n_super, ..., 3, ...) with ``order`` atoms and ``order`` directions, finite, in eV/angstrom^order
     rows : (n_rows,) supercell atom of each row, or None
 
     Raises
     ------
     StudyError
-        If the file is no such file, is damaged, or holds values that are not finite.
+        If the file is no such file, is damaged, holds values that are not finite, or states an unknown unit.
     """
     if not os.path.isfile(path):
         raise StudyError(f"{path} does not exist", fix="check its name and folder")
@@ -161,6 +162,7 @@ def read_array(path: str | Path, names: Iterable[str], order: int) -> tuple[NDAr
                                  f"{ARRAY_MAX_GIB} GiB of real numbers are read",
                                  fix="write compact arrays (phono3py without --full-fc)")  # fmt: skip
             values = store[name][:].astype(float, copy=False)
+            values *= _unit(store, order, path)
             rows = store["p2s_map"][:] if "p2s_map" in store else None
     except StudyError:
         raise
@@ -174,6 +176,22 @@ def read_array(path: str | Path, names: Iterable[str], order: int) -> tuple[NDAr
         rows = None
     check_magnitude(path, values, f"eV/angstrom^{order}")
     return values, rows
+
+
+def _unit(store, order, path):
+    """Return the unit that a file states, in eV/angstrom^order; phonopy converts the second order likewise."""
+    if "physical_unit" not in store:
+        return 1.0
+    from phonopy.interface.calculator import get_force_constant_conversion_factor
+
+    stated = numpy.ravel(store["physical_unit"][()])[0].decode()
+    if stated.lower() == f"ev/angstrom^{order}":
+        return 1.0
+    with contextlib.suppress(KeyError):
+        if order == 2:
+            return get_force_constant_conversion_factor(stated, None)
+    raise StudyError(f"{path} is in {stated!r}, which is not eV/angstrom^{order}",
+                     fix=f"convert the force constants, and write eV/angstrom^{order} as physical_unit")  # fmt: skip
 
 
 def _read(path, names, n_atoms, repetitions, order):

@@ -146,6 +146,7 @@ def _complete(file, there, constants):
     if there["born"] is not None:
         result.born = there["born"]
         result.used.append(result.born.name)
+    file.convert()  # force constants of phono3py are in eV and angstrom whatever the calculator
     return result
 
 

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
+import spglib
 import yaml
 
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.crystal.symmetry_search import find_dataset
+from phonoscreen.crystal.units import COULOMB
+from phonoscreen.formats.born import phonopy_atoms, phonopy_crystal
 from phonoscreen.formats.compressed import first_text, read_text
 from phonoscreen.formats.foreign import foreign
 
@@ -33,6 +37,7 @@ DEEPEST = 12
 _QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|#[^\n]*")
 _REFERENCE = re.compile(r"(?m)(?:^|[\s\[{,:-])[&*!][^\s,\]}]")
 _FIX = "give phonopy's or phono3py's params or disp YAML"
+_LENGTHS = ("displacement", "displacements", "pair_distance", "cutoff_distance")
 
 
 @dataclass
@@ -42,7 +47,7 @@ class PhonopyFile:
     Parameters
     ----------
     path : the file
-    unit_cell : ``phonopy.structure.atoms.PhonopyAtoms``, angstrom
+    unit_cell : ``phonopy.structure.atoms.PhonopyAtoms``
     supercell_matrix : (3, 3) integers, the columns' convention of phonopy
     phonon_supercell_matrix : (3, 3) integers of phono3py's own supercell for the second order, or None
     primitive_matrix : (3, 3), or "auto" where the file has none, as phonopy and phono3py take it
@@ -50,6 +55,9 @@ class PhonopyFile:
     nac_params : dict with ``born`` and ``dielectric`` of the primitive cell, or None
     tolerance_angstrom : the tolerance of symmetry that the file was made with
     three_phonon : whether the file is phono3py's
+    distance_angstrom, force_ev_per_angstrom : units of the file and of forces beside it, which its calculator decides;
+        1 after ``convert``
+    nac_factor : e^2/(4 pi epsilon_0) in its units
     """
 
     path: Path
@@ -62,6 +70,25 @@ class PhonopyFile:
     nac_params: dict | None
     tolerance_angstrom: float
     three_phonon: bool
+    distance_angstrom: float = 1.0
+    force_ev_per_angstrom: float = 1.0
+    nac_factor: float = COULOMB
+
+    def convert(self) -> None:
+        """Bring crystal, displacements and forces to angstrom and eV/angstrom."""
+        length, force = self.distance_angstrom, self.force_ev_per_angstrom
+        crystal = phonopy_crystal(self.unit_cell)
+        crystal.cell *= length
+        self.unit_cell = phonopy_atoms(crystal)
+        self.tolerance_angstrom *= length
+        units = {"forces": force} | dict.fromkeys(_LENGTHS, length)
+        for dataset in filter(None, (self.dataset, self.phonon_dataset)):
+            firsts = dataset.get("first_atoms", [])
+            for own in [dataset, *firsts, *(second for first in firsts for second in first.get("second_atoms", ()))]:
+                for name in units.keys() & own.keys():
+                    if own[name] is not None:
+                        own[name] = numpy.asarray(own[name], float) * units[name]
+        self.distance_angstrom = self.force_ev_per_angstrom = 1.0
 
     def n_supercell_atoms(self, phonon: bool = False) -> int:
         """Atoms of the supercell, or of the one for the second order where it is another."""
@@ -86,7 +113,7 @@ def read_phonopy_file(path: str | Path) -> PhonopyFile:
     Raises
     ------
     StudyError
-        If the file is damaged, lacks the unit cell or the supercell matrix, has other units than angstrom and eV, or
+        If the file is damaged, lacks the unit cell or the supercell matrix, was made with an unknown calculator, or
         holds what these programs never write (references, tags, thousands of atoms).
     """
     from phono3py.interface.phono3py_yaml import load_phono3py_yaml
@@ -96,26 +123,69 @@ def read_phonopy_file(path: str | Path) -> PhonopyFile:
     if "unit_cell" not in tree or "supercell_matrix" not in tree:
         raise StudyError(f"{path} cannot be read: no unit_cell or supercell_matrix", fix=_FIX)
     three_phonon = "phono3py" in tree or "displacement_pairs" in tree or "phonon_supercell_matrix" in tree
-    header = tree.get("phono3py" if three_phonon else "phonopy") or {}
+    header = tree.get("phono3py") or tree.get("phonopy") or {}
     with foreign(f"{path} cannot be read", _FIX):
         _check_sizes(tree, path)
+        units = _units(header.get("calculator"), path)
         content: Any = (load_phono3py_yaml if three_phonon else load_phonopy_yaml)(tree)
         tolerance = float(header.get("symmetry_tolerance") or 1e-5)
-    if content.calculator not in (None, "vasp"):
-        raise StudyError(
-            f"{path} was made with {content.calculator}; its units are not angstrom and eV",
-            fix="convert it with phonopy's unit conversion, or give extended XYZ",
-        )
     if getattr(content, "site_mixture_scheme", None) is not None:
         raise StudyError(f"{path} describes mixed sites", fix="give a crystal in which every site holds one element")
     if not 1e-12 < tolerance < 0.5:
         raise StudyError(f"{path}: symmetry_tolerance is {tolerance}", fix="correct it; phonopy's own is 1e-5")
+    with foreign(f"{path} cannot be used", _FIX):
+        _check_equivalent(content.unitcell, tolerance, path)
     primitive = content.primitive_matrix
     return PhonopyFile(
         Path(path), content.unitcell, content.supercell_matrix, getattr(content, "phonon_supercell_matrix", None),
         "auto" if primitive is None else primitive, content.dataset, getattr(content, "phonon_dataset", None),
-        content.nac_params, tolerance, three_phonon,
+        content.nac_params, tolerance, three_phonon, units.distance_to_A, units.force_to_eVperA, units.nac_factor,
     )  # fmt: skip
+
+
+def _units(calculator, path):
+    """Units of the files that phonopy makes for a calculator."""
+    from phonopy.physical_units import get_calculator_physical_units
+
+    try:
+        return get_calculator_physical_units(calculator)
+    except ValueError as error:
+        raise StudyError(
+            f"{path} was made for {calculator!r}, a calculator that phonopy does not know: its units are unknown",
+            fix="correct the line 'calculator', or convert the file and the forces beside it to angstrom and "
+            "eV/angstrom and take the lines 'calculator' and 'physical_unit' out",
+        ) from error
+
+
+def _check_equivalent(cell, tolerance, path):
+    """Refuse masses, magnetic moments and numbered symbols with less symmetry than the elements.
+
+    The symmetry used here is that of the elements, and a primitive cell would forget what tells its atoms apart.
+    """
+    crystal = phonopy_crystal(cell)
+    species = cell.totuple(distinguish_symbol_index=True)
+    numbered = len(set(species[2])) > len(set(crystal.numbers))
+    moments = cell.magnetic_moments is not None and cell.magnetic_moments.any()
+    if not moments and not numbered and len(set(crystal.masses)) <= len(set(crystal.numbers)):
+        return
+    try:
+        all_operations = len(find_dataset(crystal, tolerance).rotations)  # refuses masses
+    except StudyError as error:
+        raise StudyError(f"{path}: {error.what}", fix=error.fix) from error
+    if not moments and not numbered:
+        return
+    if moments:
+        found = spglib.get_magnetic_symmetry(species, symprec=tolerance)
+    else:
+        found = spglib.get_symmetry(species[:3], symprec=tolerance)
+    kept = 0 if found is None else len(found["rotations"])
+    if kept < all_operations:
+        what = " and ".join(["magnetic moments"] * bool(moments) + ["numbers after the symbols"] * numbered)
+        raise StudyError(
+            f"{path}: the {what} leave {kept} of the {all_operations} symmetry operations of the crystal: the symmetry "
+            "used here is that of the elements",
+            fix="take them out of the file if the forces have the symmetry of the elements",
+        )
 
 
 def _tree(path: str | Path) -> dict:

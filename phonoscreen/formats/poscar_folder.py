@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
+from phonoscreen.crystal.symmetry import TOLERANCE_ANGSTROM, symmetrise
+from phonoscreen.formats.compressed import find
 from phonoscreen.formats.displacements import phonopy_atoms, read_born
 from phonoscreen.formats.force_constants import exchange_asymmetry, read_header, read_second_order, read_third_order
 from phonoscreen.formats.number_files import read_ascii
@@ -68,7 +70,7 @@ def read_poscar_folder(
     unit = _structure(path)
     if (folder / "fc2.hdf5").is_file() and (folder / "fc3.hdf5").is_file():
         return _read_hdf5(folder, path, unit, supercell)
-    if any((folder / name).is_file() for name in ("FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_2ND.xz")):
+    if find(folder, "FORCE_CONSTANTS_2ND") is not None:
         return _read_text(folder, path, unit, supercell)
     raise StudyError(f"no force constants beside {path}", where="transport",
                      fix="put FORCE_CONSTANTS_2ND and FORCE_CONSTANTS_3RD there, or fc2.hdf5 and fc3.hdf5")  # fmt: skip
@@ -91,7 +93,8 @@ def _structure(path):
                          fix="give a POSCAR of VASP 5, with the line of element symbols") from error  # fmt: skip
     crystal = Crystal.from_ase(atoms)
     check_crystal(crystal)  # before spglib sees it, which does not survive NaN
-    return crystal
+    # POSCAR is often rounded, and the images that share a force constant are those at equal distances
+    return symmetrise(crystal, TOLERANCE_ANGSTROM)
 
 
 def _read_text(folder, path, crystal, supercell):

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.masses import standard_masses
+from phonoscreen.formats.compressed import find
 from phonoscreen.formats.espresso import check_espresso_crystal, read_espresso
 from phonoscreen.formats.force_constants import (
     exchange_asymmetry,
@@ -63,10 +64,10 @@ def read_force_constants(folder: str | Path, control: Control) -> tuple[SecondOr
 
 
 def existing(folder: Path, name: str) -> Path:
-    """Return the path of a file of a folder, plain or compressed with xz or gzip."""
-    for path in (folder / name, folder / f"{name}.xz", folder / f"{name}.gz"):
-        if path.is_file():
-            return path
+    """Return the path of a file of a folder, plain or compressed with xz, gzip or bzip2."""
+    path = find(folder, name)
+    if path is not None:
+        return path
     raise StudyError(f"{folder / name} does not exist", where="transport", fix="copy it beside CONTROL")
 
 

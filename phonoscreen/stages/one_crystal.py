@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from phonoscreen.formats.displacements import DisplacedSupercells
 
 
+ROUNDED_SHARE = 0.01
+"""Share of the forces that their rounding may be without a warning."""
+
+
 @dataclass
 class Choices:
     """What the user asks for.
@@ -125,6 +129,8 @@ def _by_pairs(data, choices):
     report |= {"repetitions": " ".join(str(n) for n in judged.repetitions), "rotational_sum_rules": False}
     charges = check_charges(judged.crystal, judged.born, judged.dielectric) if judged.born is not None else None
     warnings += _doubts_of_differences(found.quality)
+    for own in filter(None, (data, data.second_order)):
+        warnings += _doubts_of_digits(own.forces)
     return Determined(judged.crystal, found.second, found.third, charges, report | found.quality, warnings,
                       _same_vectors(data, judged.crystal))  # fmt: skip
 
@@ -148,7 +154,7 @@ def _found(data, choices, report, warnings):
     pairs = build_basis(data.crystal, data.repetitions, (None,))
     check_labels(data.crystal, data.displacements, data.forces, FitMatrix(pairs), data.residual_forces)
     data, repeated = _each_once(data)
-    warnings += repeated
+    warnings += repeated + _doubts_of_digits(data.forces)
     single = is_single(data.displacements)
     if single:
         report["n_single_displacements"] = len(data.displacements)
@@ -198,6 +204,23 @@ def _symmetry(crystal, tolerance_angstrom):
             f"only rounded, give --symmetry-tolerance {higher.tolerance_angstrom:g}"
         )
     return report, warnings
+
+
+def _doubts_of_digits(forces):
+    """Warnings about forces that were written with few decimals, whose rounding is a good part of them."""
+    size = float(numpy.sqrt((forces**2).mean()))
+    for decimals in range(6):
+        scaled = forces * 10.0**decimals
+        if numpy.abs(scaled - numpy.rint(scaled)).max() > 1e-6:
+            continue
+        share = 10.0**-decimals / numpy.sqrt(12) / size if size else 0.0
+        if share > ROUNDED_SHARE:
+            return [
+                f"forces have {decimals} decimals (eV/angstrom): their rounding alone is {100 * share:.3g} % of their "
+                "root mean square, and force constants suffer as much; give forces with more digits"
+            ]
+        break
+    return []
 
 
 def _doubts_of_differences(values):
