@@ -87,3 +87,15 @@ def test_the_lock_of_nequix_holds_what_its_environment_lists():
     locked = dict(line.split("==") for line in text.splitlines() if "==" in line)
     versions = {canonicalize_name(name): version for name, version in locked.items()}
     assert declared("nequix").items() <= versions.items(), "add what is missing, with all that it requires"
+
+
+@pytest.mark.parametrize("module", ["phonoscreen.stages.label_library", "phonoscreen.stages.screening_confirmation"])
+def test_what_is_run_in_the_environment_of_nequix_begins_without_what_it_lacks(module):
+    """``phonoscreen confirm`` asked for torch, which labels need no more than their potential does."""
+    text = (ROOT / "envs" / "nequix-requirements.txt").read_text()
+    locked = {canonicalize_name(line.split("==")[0]) for line in text.splitlines() if "==" in line} | {"phonoscreen"}
+    tops = metadata.packages_distributions().items()
+    lacking = [top for top, names in tops if not locked & set(map(canonicalize_name, names))]
+    code = f"import sys; sys.modules.update(dict.fromkeys({lacking!r})); import {module}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "torch" in lacking and done.returncode == 0, done.stderr[-2000:]

@@ -16,7 +16,6 @@ from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.geometry import distance_fingerprint, same_crystal
 from phonoscreen.force_constants.settings import OrderSettings
 from phonoscreen.forcefield.elements import SYMBOLS
-from phonoscreen.forcefield.engine import CommitteeEngine
 from phonoscreen.forcefield.models.model_json import networks_digest
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.formats.archives import without_ending
@@ -60,6 +59,8 @@ class ModelForces:
     """Column of the assignment that says how many supercells there are."""
 
     def __init__(self, committee: "Committee", content: dict) -> None:
+        from phonoscreen.forcefield.engine import CommitteeEngine
+
         self.committee, self.content, self.digest = committee, content, networks_digest(content)
         self.name = f"{content['kind']} model of {len(committee.members)} members"
         self.engine = CommitteeEngine(committee, self.name)
