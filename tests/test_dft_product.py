@@ -5,6 +5,7 @@ import json
 import numpy
 import pytest
 import yaml
+from ase.build import bulk
 
 from phonoscreen.audit.seeds import derive_seed
 from phonoscreen.reference.calculations import CalculationStore, read_calculations
@@ -45,7 +46,7 @@ def test_relaxations_and_labels_follow_from_the_recorded_calculations(config, la
     types = read_prototypes(ROOT / "resources/prototypes.yaml")["structure_types"]
     pool = {one.structure_id: one.atoms for one in read_pool(ROOT / "resources/dft_pool.csv", types)}
     relaxing, engine = (recorded_engine(config, purpose, tmp_path) for purpose in ("relax", "supercell"))
-    for structure_id in sorted(labelled)[:2]:
+    for structure_id in sorted(labelled):
         record, arrays = labelled[structure_id]
         outcome = relax_structure(
             classify(pool[structure_id], 0.01).atoms, relaxing, structure_id, config["relax"], 0.01
@@ -68,6 +69,20 @@ def test_relaxations_and_labels_follow_from_the_recorded_calculations(config, la
         engine.forces(strange, "unknown/0")
 
 
+def test_the_end_of_a_search_is_taken_for_its_own_crystal_alone(config, tmp_path):
+    """The search has changed since the calculations were made, and would go another way and end a bit elsewhere."""
+    engine, ends = recorded_engine(config, "relax", tmp_path), []
+    for start in (5.5, 5.8):
+        crystal = classify(bulk("NaCl", "rocksalt", a=start), 0.01).atoms
+        outcome = relax_structure(crystal, engine, "nacl-225", config["relax"], 0.01)
+        ends.append(outcome.values["lattice_constant_angstrom"])
+    assert ends[0] == ends[1] == pytest.approx(5.679, abs=1e-3)
+    for other in ("cesiumchloride", "zincblende"):
+        with pytest.raises(CalculationError):
+            crystal = classify(bulk("NaCl", other, a=4.0), 0.01).atoms
+            relax_structure(crystal, engine, "nacl-225", config["relax"], 0.01)
+
+
 def test_every_calculation_says_with_what_it_was_made():
     calculations = read_calculations(CALCULATIONS)
     assert {one.settings["functional"] for one in calculations} == {"PBE"}
@@ -86,6 +101,10 @@ def test_the_kept_form_is_made_from_the_files_of_all_jobs(tmp_path):
     assert len(read_calculations(tmp_path / "out/kept.jsonl")) == 5
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["kept.jsonl"]
     json.loads((tmp_path / "out/kept.jsonl").read_text().splitlines()[0].split(" ", 2)[2])
+    for path in folder.iterdir():
+        path.unlink()
+    CalculationStore(folder, "job").add(read_calculations(CALCULATIONS)[5])
+    assert gather_calculations(tmp_path, tmp_path / "out/kept.jsonl") == 6, "what was not calculated again is kept"
 
 
 def test_a_kept_form_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):

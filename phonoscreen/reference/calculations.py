@@ -105,6 +105,13 @@ class CalculationStore:
         ]  # fmt: skip
         return min(found, key=lambda one: bool(one.failure), default=None)
 
+    def labelled(self, settings: Mapping[str, Any], atoms: Atoms, beginning: str) -> list[Calculation]:
+        """Return the successful calculations of a crystal's elements with these settings whose label begins so."""
+        return [
+            one for one in self._read(_group(settings, atoms.numbers))
+            if one.label.startswith(beginning) and not one.failure and _same_potentials(one, settings)
+        ]  # fmt: skip
+
     def _read(self, group: str) -> list[Calculation]:
         """Return the calculations of a group, those of the files read when they are first asked for."""
         read = [one if isinstance(one, Calculation) else one.read() for one in self._groups.get(group, ())]

@@ -169,6 +169,14 @@ class ProgramEngine:
             )  # fmt: skip
         return found.results
 
+    def is_finished(self, atoms: Atoms) -> bool:
+        """Whether a calculation of a crystal is there: nothing has to be calculated for it."""
+        return self._store.find(self._code.identity(atoms), atoms) is not None
+
+    def finished(self, atoms: Atoms, beginning: str) -> list[Calculation]:
+        """Return finished calculations of a crystal's elements whose label begins so."""
+        return self._store.labelled(self._code.identity(atoms), atoms, beginning)
+
     def _obtain(self, atoms, label):
         folder = self._folder.joinpath(*map(file_name, label.split("/")))
         if self._mode == "run":

@@ -22,7 +22,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import packages
 from phonoscreen.audit.records import read_records
 from phonoscreen.audit.work import WORK
-from phonoscreen.reference.calculations import Calculation, CalculationStore, read_calculations
+from phonoscreen.reference.calculations import SAME_ANGSTROM, Calculation, CalculationStore, read_calculations
 from phonoscreen.stages.label_product import write_product
 from phonoscreen.structures.store import read_atoms, structure_arrays
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
@@ -34,17 +34,19 @@ ROLES = {"training": "training", "validation": "test", "unexplored": "test"}
 def gather_calculations(study: str | Path, path: str | Path) -> int:
     """Write the successful calculations of a study to one file, in the order of their labels; return their number.
 
+    Those that the file holds already stay: the study took them from there instead of calculating them.
+
     Raises
     ------
     StudyError
         If the study has none.
     """
-    files = sorted((Path(study) / WORK / "calculations").glob("*.jsonl"))
-    found = [one for file in files for one in read_calculations(file) if not one.failure]
+    path, files = Path(path), sorted((Path(study) / WORK / "calculations").glob("*.jsonl"))
+    before = [path] if path.is_file() else []
+    found = [one for file in [*before, *files] for one in read_calculations(file) if not one.failure]
     if not found:
         raise StudyError("no finished calculations", where=str(study), fix="give the folder of a study on a DFT code")
     unique = {(one.group, one.cell.tobytes(), one.positions.tobytes()): one for one in found}
-    path = Path(path)
     with written_together(path.parent) as folder:
         store = CalculationStore(folder, path.stem)
         for one in sorted(unique.values(), key=_by_label):
@@ -69,7 +71,9 @@ def labelled(study: str | Path, calculations: str | Path, seed: int) -> Iterator
     """
     study = Path(study)
     kept = read_calculations(calculations)
-    by_label = {one.label: one for one in kept}
+    by_label: dict[str, list[Calculation]] = {}
+    for one in kept:
+        by_label.setdefault(one.label, []).append(one)
     manifest = pandas.read_parquet(study / "results/structures/manifest.parquet").set_index("structure_id")
     relaxed = pandas.concat([read_records(path) for path in sorted((study / "results/relaxed").glob("*.parquet"))])
     assigned = read_records(sorted((study / "results/bases").glob("*.parquet")))
@@ -87,22 +91,28 @@ def labelled(study: str | Path, calculations: str | Path, seed: int) -> Iterator
                     "energy_ev": float(about.loc[structure_id, "energy_ev_per_atom"] * row["n_atoms"]),
                     "pressure_gpa": float(about.loc[structure_id, "pressure_gpa"]),
                 }  # fmt: skip
-                labels = [f"{structure_id}/{index}" for index in range(int(counts[structure_id]))]
-                found = [by_label[label] for label in labels if label in by_label]
-                if len(found) < len(labels):
-                    reason = f"{len(labels) - len(found)} of {len(labels)} supercells are not calculated"
+                wanted = int(counts[structure_id])
+                found = _of_supercells(group, [by_label.get(f"{structure_id}/{index}", []) for index in range(wanted)])
+                if len(found) < wanted:
+                    reason = f"{wanted - len(found)} of {wanted} supercells are not calculated"
                     yield {**record, "status": "not_converged", "reason": reason}, {}, origin
                     continue
                 yield {**record, "status": "ok", "reason": ""}, _arrays(group, found), origin
 
 
+def _of_supercells(group: h5py.Group, calculations: list[list[Calculation]]) -> list[Calculation]:
+    """Return of the calculations with the label of each supercell the one at its positions, where there is one."""
+    supercell, found = build_supercell(read_atoms(group), group["repetitions"][()]), []
+    for move, same_label in zip(group["displacements"], calculations, strict=False):
+        positions = displaced_supercell(supercell, move).positions
+        there = [one for one in same_label if one.positions.shape == positions.shape]
+        found += [one for one in there if numpy.abs(one.positions - positions).max() < SAME_ANGSTROM][:1]
+    return found
+
+
 def _arrays(group: h5py.Group, found: list[Calculation]) -> dict[str, Any]:
     atoms, repetitions = read_atoms(group), group["repetitions"][()]
-    supercell, moves = build_supercell(atoms, repetitions), group["displacements"][: len(found)]
-    for move, one in zip(moves, found, strict=True):
-        apart = numpy.abs(displaced_supercell(supercell, move).positions - one.positions).max()
-        if apart > 1e-5:
-            raise StudyError(f"positions {apart:.2g} angstrom apart", where=one.label, fix="take one study's files")
+    moves = group["displacements"][: len(found)]
     n_atoms = len(atoms)
     return {
         **structure_arrays(atoms), "repetitions": repetitions, "displacements": moves,

@@ -252,6 +252,60 @@ def _updated(hessian, step, change):
     return hessian - numpy.outer(moved_by, moved_by) / (step @ moved_by)
 
 
+class _NotFinishedError(Exception):
+    """The search asks for a calculation that is not there, although an earlier search has ended."""
+
+
+def _relaxed(start, engine, label, limits, tolerance_angstrom):
+    """Relax with an engine; where finished calculations of an earlier search do not lead to its end, take its end.
+
+    Another version of the search goes another way, and every calculation on it would be made again.
+    """
+    end = _end_of_earlier_search(start, engine, label, limits, tolerance_angstrom)
+
+    def evaluate(moved, step):
+        if end is not None and not engine.is_finished(moved):
+            raise _NotFinishedError
+        with engine_blamed():
+            return engine.evaluate(moved, f"{label}{step}")
+
+    try:
+        return relax(start, evaluate, tolerance_angstrom=tolerance_angstrom, **limits)
+    except _NotFinishedError:
+        return relax(end, evaluate, tolerance_angstrom=tolerance_angstrom, **limits)
+
+
+def _end_of_earlier_search(start, engine, label, limits, tolerance_angstrom):
+    """Return the last crystal among finished calculations that is within the limits, or None."""
+    end = None
+    for one in engine.finished(start, label) if hasattr(engine, "finished") else ():
+        there = start.copy()
+        there.set_cell(one.cell)
+        there.positions = one.positions
+        if _is_symmetric_variant(start, there, tolerance_angstrom):
+            stress = _SymmetricCrystal(there, tolerance_angstrom).stress_left(one.results["stress"])
+            force = numpy.linalg.norm(one.results["forces"], axis=1).max()
+            if (
+                stress * EV_PER_ANGSTROM3_IN_GPA <= limits["stress_max_gpa"]
+                and force <= limits["force_max_ev_per_angstrom"]
+            ):
+                end = there
+    return end
+
+
+def _is_symmetric_variant(start, there, tolerance_angstrom):
+    """Whether a crystal is another in symmetric strains and displacements of less than half a bond."""
+    moves = there.get_scaled_positions(wrap=False) - start.get_scaled_positions(wrap=False)
+    strained = numpy.abs(there.cell.array @ numpy.linalg.inv(start.cell.array) - numpy.eye(3)).max()
+    if strained > 0.5 or numpy.abs(moves @ start.cell.array).max() > 1.0:
+        return False
+    try:
+        kept = classify(there, tolerance_angstrom)
+    except StudyError:
+        return False
+    return kept.prototype == classify(start, tolerance_angstrom).prototype and len(kept.atoms) == len(start)
+
+
 def relax_structure(
     atoms: Atoms, engine: RelaxingEngine, structure_id: str, settings: Mapping[str, Any], tolerance_angstrom: float
 ) -> Outcome:
@@ -282,13 +336,8 @@ def relax_structure(
         left = {name: known[name] for name in KNOWN}
         result = Relaxed(crystal, known["energy_ev_per_atom"] * len(crystal), **left, converged=True)
     elif engine.relaxes:
-
-        def evaluate(moved, step):
-            with engine_blamed():
-                return engine.evaluate(moved, f"{structure_id}/relax-{step}")
-
         limits = {key: settings[key] for key in LIMITS}
-        result = relax(before.atoms, evaluate, tolerance_angstrom=tolerance_angstrom, **limits)
+        result = _relaxed(before.atoms, engine, f"{structure_id}/relax-", limits, tolerance_angstrom)
     else:
         result = Relaxed(before.atoms, numpy.nan, numpy.nan, numpy.nan, numpy.nan, 0, True)
     after = classify(result.atoms, tolerance_angstrom)
