@@ -194,8 +194,14 @@ def _squares_by_prototype(judged):
     return [(prototype, numpy.sum(list(elements.values()), axis=0)) for prototype, elements in rows]
 
 
-def _table(name, groups):
-    """Return the lines of a Markdown table of errors by group."""
+def error_table(name: str, groups: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+    """Return the lines of a Markdown table of errors by group.
+
+    Parameters
+    ----------
+    name : of what groups
+    groups : as for ``phonoscreen.forcefield.validation.errors_by``
+    """
     rows = errors_by(groups).itertuples(index=False)
     lines = [f"| {name} | structures | RMSE, meV/A | RMSE / RMS force |", "| --- | --- | --- | --- |"]
     return lines + [f"| {group} | {count} | {rmse:.1f} | {relative:.2f} |" for group, count, rmse, relative in rows]
@@ -217,9 +223,9 @@ def _card(content, judged, notes):
                 "* force on the perfect crystal "
                 f"{_median(judged, 'perfect_crystal_force_rms_mev_per_angstrom'):.2f} meV/A (median over structures)",
                 "",
-                *_table("prototype", _squares_by_prototype(judged)),
+                *error_table("prototype", _squares_by_prototype(judged)),
                 "",
-                *_table("element", _squares_by_element(judged)),
+                *error_table("element", _squares_by_element(judged)),
             ]
         )
     return f"""# Force model ({content["kind"]}, committee of {len(content["members"])})

@@ -10,6 +10,7 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shipped import shipped
 from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json
 from phonoscreen.forcefield.publish import default_model_path
+from phonoscreen.stages.dft_judgement import DFT_FILE, write_dft_section
 from phonoscreen.stages.screening_product import read_product
 from phonoscreen.stages.spread_calibration import (
     COMMAND,
@@ -24,7 +25,7 @@ SCREENED, COMPARED = "resources/screening/screening.parquet", "resources/dft_com
 
 
 def keep_judgement(before: Path, fresh: Path) -> None:
-    """Take over the comparison of a model with its labels, and the calibration from it, if the networks are the same.
+    """Take over the comparisons of a model with its labels and with DFT, and the calibration, of the same networks.
 
     Parameters
     ----------
@@ -35,6 +36,9 @@ def keep_judgement(before: Path, fresh: Path) -> None:
         shutil.copyfile(before / TABLE_FILE, fresh / TABLE_FILE)
         judged = pandas.read_csv(fresh / TABLE_FILE)
         write_calibration(fresh, calibrations(judged), lattice_constants(judged))
+    if networks_of(before) == networks_of(fresh) and (before / DFT_FILE).is_file():
+        shutil.copyfile(before / DFT_FILE, fresh / DFT_FILE)
+        write_dft_section(fresh)
 
 
 def networks_of(folder: Path) -> str:

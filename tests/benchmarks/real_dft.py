@@ -4,7 +4,8 @@
 set holds, fits second-order force constants to them as to the DFT forces (VASP, PBEsol), and compares both and their
 frequencies. The models are those of ``results/experiment`` at their largest training set. With ``--potential NAME
 --every N`` a universal potential is measured on every Nth of the same compounds, beside the models on those.
-``--published FOLDER --role teacher_test`` measures the published model on compounds that it must not know.
+``--published FOLDER --role teacher_test`` measures the published model on compounds that it must not know; ``--card``
+measures all of these and puts the errors on the model's card.
 """
 
 import argparse
@@ -24,9 +25,12 @@ from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.elements import SYMBOLS
 from phonoscreen.forcefield.publish import load_published
 from phonoscreen.forcefield.supercells import Supercells
+from phonoscreen.forcefield.validation import squares_by_element
 from phonoscreen.phonons.stability import check_stability
 from phonoscreen.reference.potentials import make_baseline
+from phonoscreen.stages.dft_judgement import DFT_FILE, ROLES, write_dft_section
 from phonoscreen.structures.formulas import formula_of
+from phonoscreen.structures.prototypes import formula_type
 from phonoscreen.structures.supercells import build_supercell, displaced_supercell
 from tests.conftest import reference_folder
 from tests.phonondb import archives, fit_compound, read_compound
@@ -55,6 +59,7 @@ def potential_forces(engine, data):
 def compare(name, data, reference, forces):
     """One row: errors of forces and frequencies against DFT, and both verdicts."""
     predicted = check_stability(data.crystal, fit_compound(replace(data, forces=forces)), THRESHOLD_THZ)
+    numbers = numpy.tile(data.crystal.numbers, int(numpy.prod(data.repetitions)))
     rmse, span, relative = frequency_error(
         reference.arrays["band/frequencies_thz"], predicted.arrays["band/frequencies_thz"]
     )
@@ -64,6 +69,7 @@ def compare(name, data, reference, forces):
         "frequency_rmse_thz": rmse,
         "frequency_range_thz": span,
         "frequency_rmse_relative": relative,
+        "squares_by_element": json.dumps(squares_by_element(forces, data.forces, numbers)),
         "stable_dft": reference.stable,
         "stable_predicted": predicted.stable,
     }
@@ -112,6 +118,7 @@ def main():
         "--published", type=Path, help="folder of a published model, measured instead of the experiment's"
     )
     parser.add_argument("--role", help="only compounds of this role in split.csv, for example teacher_test")
+    parser.add_argument("--card", action="store_true", help="all roles that judge, on the card of --published")
     parser.add_argument("--table", help="write the rows of all compounds to this CSV file")
     arguments = parser.parse_args()
     folder = reference_folder()
@@ -129,10 +136,11 @@ def main():
         known = set(zip(known["formula"], known["space_group_number"].astype(str)))
     engine = make_baseline(arguments.potential, 1) if arguments.potential else None
     rows, found = [], archives(folder)
-    if arguments.role:
-        split = pandas.read_csv(folder / "phonondb/split.csv")
-        files = {Path(name).name for name in split[split["role"] == arguments.role]["file"]}
-        found = {name: path for name, path in found.items() if path.name in files}
+    roles = list(ROLES) if arguments.card else [arguments.role] if arguments.role else []
+    split = pandas.read_csv(folder / "phonondb/split.csv")
+    role_of = {Path(name).name: role for name, role in zip(split["file"], split["role"])}
+    if roles:
+        found = {name: path for name, path in found.items() if role_of.get(path.name) in roles}
     chosen = list(found.items())[:: arguments.every]
     for number, (name, archive) in enumerate(chosen):
         print(f"{number + 1} of {len(chosen)}: {name}", file=sys.stderr)
@@ -145,13 +153,19 @@ def main():
         part = "trained on with other labels" if (formula, name.rsplit("-", 1)[1]) in known else "never seen"
         for model, committee in committees.items():
             row = compare(model, data, reference, committee_forces(committee, data))
-            rows.append({"compound": name, "formula": formula, "compounds": part, **row})
+            about = {"compound": name, "role": role_of.get(archive.name, ""), "formula": formula, "compounds": part}
+            rows.append({**about, "class": f"{name.rsplit('-', 1)[1]}-{formula_type(data.crystal.numbers)}", **row})
         if engine:
             row = compare(arguments.potential, data, reference, potential_forces(engine, data))
             rows.append({"compound": name, "formula": formula, "compounds": part, **row})
     table = pandas.DataFrame(rows)
     if arguments.table:
         table.to_csv(arguments.table, index=False)
+    if arguments.card:
+        table.drop(columns=["compounds", "model"]).to_csv(
+            arguments.published / DFT_FILE, index=False, float_format="%.5g"
+        )
+        write_dft_section(arguments.published)
     print("Reference: DFT (VASP, PBEsol; phonondb, A. Togo, CC BY 4.0), single atoms displaced by 0.01 A")
     print(summary(table).to_string(index=False, float_format="{:.2f}".format))
 
