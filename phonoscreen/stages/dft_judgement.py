@@ -20,8 +20,8 @@ ROLES = {"teacher_test": "not seen by the potential of the labels either", "kapp
 HEADING, FOLLOWING = "## Errors against DFT", ("Calibration", "Limits")
 """Of the section, and of those that may follow it."""
 EXPLANATION = """Compounds of phonondb@kyoto-u 2018-04-17 (A. Togo, CC BY 4.0; VASP, PBEsol, single atoms displaced by
-0.01 A) that this model has not learned from; `python -m tests.benchmarks.real_dft --published FOLDER --card` writes them to
-`dft.csv`. Errors of forces over their root mean square, those of frequencies over their range for compounds that DFT
+0.01 A) that this model has not learned from; `python -m tests.benchmarks.real_dft --published FOLDER --card` writes
+them to `dft.csv`. Errors of forces over their root mean square, those of frequencies over their range for compounds that DFT
 finds stable."""
 
 
