@@ -21,8 +21,8 @@ HEADING, FOLLOWING = "## Errors against DFT", ("Calibration", "Limits")
 """Of the section, and of those that may follow it."""
 EXPLANATION = """Compounds of phonondb@kyoto-u 2018-04-17 (A. Togo, CC BY 4.0; VASP, PBEsol, single atoms displaced by
 0.01 A) that this model has not learned from; `python -m tests.benchmarks.real_dft --published FOLDER --card` writes
-them to `dft.csv`. Errors of forces over their root mean square, those of frequencies over their range for compounds that DFT
-finds stable."""
+them to `dft.csv`. Errors of forces over their root mean square, those of frequencies over their range for compounds
+that DFT finds stable."""
 
 
 def dft_section(table: pandas.DataFrame) -> str:
