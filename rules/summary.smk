@@ -21,6 +21,8 @@ rule write_summary:
         captions=expand("results/figures/{figure}.md", figure=FIGURES),
         numbers=local(f"{RESOURCES}/published/numbers.yaml"),
         dft=local(f"{RESOURCES}/dft_comparison.yaml"),
+        screened=local(f"{RESOURCES}/screening/screening.parquet"),
+        confirmed=local(f"{RESOURCES}/screening/confirmation.csv"),
         outdated="results/outdated.json",
         pretrained=model_before,
         compounds=compounds_before,

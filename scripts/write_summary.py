@@ -28,7 +28,7 @@ def main(job):
         list(zip(job.input.figures, captions, strict=True)),
         reference=reference,
         bonding_engine=cohp_name(job.params.bonding_engine),
-        dft=read_comparison(job.input.dft),
+        dft=read_comparison(job.input.dft), screened=(job.input.screened, job.input.confirmed),
         outdated=footnote(job.input.outdated, [getattr(job.input, name) for name in TABLES]),
         beginning=beginning(job.input.pretrained, job.input.compounds, tables["phonons"], reference),
     )  # fmt: skip

@@ -410,6 +410,8 @@ def summarise(results, figures):
             "captions": [str(results / f"figures/{name}.md") for name in figures],
             "numbers": str(published / "numbers.yaml"),
             "dft": str(ROOT / "resources/dft_comparison.yaml"),
+            "screened": str(ROOT / "resources/screening/screening.parquet"),
+            "confirmed": str(ROOT / "resources/screening/confirmation.csv"),
             "outdated": str(results / "outdated.json"),
             "pretrained": [],
             "compounds": [],

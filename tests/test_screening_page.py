@@ -8,7 +8,8 @@ from ase.calculators.emt import EMT
 from phonoscreen.analysis.screening_page import by_class, coherences, elements, extremes, filters, page
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.reference.base import CalculatorEngine
-from phonoscreen.stages.screening_confirmation import compare, compared_of, confirm, counts, draw, sentences
+from phonoscreen.stages.confirmed import compare, compared_of, counts, sentences
+from phonoscreen.stages.screening_confirmation import confirm, draw
 from phonoscreen.stages.screening_product import read_product
 from phonoscreen.workflow.settings.study import Study
 

@@ -60,6 +60,14 @@ def test_a_study_without_structures_attempts_nothing_that_needs_them(tmp_path):
     assert table.set_index("key").loc["kappa_r2"].isna()["this_study"]
 
 
+def test_the_kept_screening_stands_beside_the_paper(written):
+    rows, _ = read_product(ROOT / "resources/screening/screening.parquet")
+    text = Path(written[1]["markdown"]).read_text()
+    assert "## The screening of the pool" in text and f"| structures screened | {len(rows):,} | 77,091 |" in text
+    stable = (rows["verdict"] == "stable").sum()
+    assert f"{stable:,} of {len(rows):,}" in text and "36 of 67 (53.7 %)" in text
+
+
 def test_markdown_names_the_reference_and_never_calls_it_dft(written):
     text = Path(written[1]["markdown"]).read_text()
     assert "universal potential SevenNet 7net-0" in text

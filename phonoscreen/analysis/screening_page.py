@@ -6,7 +6,6 @@
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy
 import pandas
@@ -15,15 +14,15 @@ import yaml
 from phonoscreen.analysis.compounds import FIGURE7, rows_of
 from phonoscreen.analysis.ranking import with_factor
 from phonoscreen.analysis.screening import FilterCounts, Line, Scale, count_filter
+from phonoscreen.analysis.screening_headline import headline_rows, percent, published, share, solved_of
 from phonoscreen.audit.atomic import written_whole
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.shipped import shipped
 from phonoscreen.forcefield.models.model_json import networks_digest, read_model_json
-from phonoscreen.stages.screening_confirmation import compared_of, counts
+from phonoscreen.stages.confirmed import KAPPA, compared_of
 from phonoscreen.stages.screening_product import read_product
-from phonoscreen.stages.screening_table import SPREAD
 
-KAPPA, WAVES, MSD = "kappa_p_w_per_m_k", "kappa_c_w_per_m_k", "msd_max_angstrom2"
+WAVES, MSD = "kappa_c_w_per_m_k", "msd_max_angstrom2"
 RANGES = {"low": (0.0, 1.0), "medium": (1.0, 10.0), "high": (10.0, numpy.inf)}
 RANGE_WORDS = {"low": "κ_p < 1", "medium": "κ_p 1–10", "high": "κ_p > 10"}
 ELEMENTS_SHOWN, EXTREMES = 12, 12
@@ -31,22 +30,11 @@ BLOCKS = 160
 """Blocks of the whole pool, ``screening.blocks`` of ``config.yaml``."""
 
 
-def published() -> dict[str, float]:
-    """Return the paper's headline numbers by their key (``resources/published/numbers.yaml``)."""
-    rows = yaml.safe_load(shipped("resources/published/numbers.yaml").read_text())
-    return {row["key"]: row["value"] for row in rows}
-
-
 def table1() -> pandas.DataFrame:
     """Return the unexplored structures of Table 1 and those of them predicted stable, by class."""
     rows = yaml.safe_load(shipped("resources/published/table1.yaml").read_text())["classes"]
     classes = {f"{number}-{kind}": (unexplored, stable) for number, kind, _, _, unexplored, stable in rows}
     return pandas.DataFrame.from_dict(classes, orient="index", columns=["unexplored", "stable"])
-
-
-def solved_of(table: pandas.DataFrame) -> pandas.DataFrame:
-    """Return the rows with a conductivity."""
-    return table[(table["status"] == "ok") & (table[KAPPA] > 0)]
 
 
 def by_class(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -146,10 +134,11 @@ def page(table: pandas.DataFrame, origin: dict, compared: pandas.DataFrame | Non
     table, origin : see ``phonoscreen.stages.screening_product.read_product``
     compared : structures recomputed with the potential (``phonoscreen confirm --write``), or None
     """
+    headline = _markdown(["", "here", "paper"], headline_rows(table, origin, compared))
+    figure7 = _markdown(["compound", "here", "paper, predicted", "paper, DFT"], three_compounds(table))
     sections = [
-        _head(table, origin), _headline(table, origin, compared), _extremes(table), _classes(table),
-        _filters(table), _coherences(table), _elements(table), "## Three compounds (figure 7)\n\nW/m/K, 300 K.\n\n"
-        + _markdown(["compound", "here", "paper, predicted", "paper, DFT"], three_compounds(table)),
+        _head(table, origin), f"## In numbers\n\n{headline}", _extremes(table), _classes(table), _filters(table),
+        _coherences(table), _elements(table), f"## Three compounds (figure 7)\n\nW/m/K, 300 K.\n\n{figure7}",
         _repeat(round(BLOCKS * len(table) / origin["pool_structures"])),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
@@ -175,33 +164,6 @@ def _published(origin):
     return "those of `resources/model`" if same else "not those that `resources/model` holds now"
 
 
-def _headline(table, origin, compared):
-    paper, solved = published(), solved_of(table)
-    stable = (table["verdict"] == "stable").sum()
-    rows = [
-        ["structures screened", f"{len(table):,}", f"{paper['n_unexplored']:,}"],
-        ["of these stable", _share(stable, len(table)), _share(paper["n_unexplored_stable"], paper["n_unexplored"])],
-        ["with a conductivity", f"{len(solved):,}", f"{paper['n_kappa']:,}"],
-        ["of these κ < 1 W/m/K", _share((solved[KAPPA] < 1).sum(), len(solved)),
-         _share(paper["n_ultralow"], paper["n_kappa"])],
-    ]  # fmt: skip
-    if compared is not None:
-        found = counts(compared)
-        rows.append(["drawn ones with κ < 1 W/m/K confirmed by the potential of its labels",
-                     _share(found["low_confirmed"], found["low"]),
-                     _share(paper["untrained_confirmed"], paper["untrained_ultralow"])])  # fmt: skip
-        rows.append(["others: stable and above 1 W/m/K", _share(found["others_confirmed"], found["others"]), ""])
-        rows.append(
-            ["mean error of log10 κ where both have one", f"{found['mae_decades']:.3f}", f"{paper['kappa_mae']}"]
-        )
-    spread = solved["kappa_p_error_decades"].median()
-    if numpy.isfinite(spread):
-        factor = origin["calibration"].get(SPREAD)
-        what = f"times its calibration factor {factor:.2f}" if factor else "uncalibrated: no error bar"
-        rows.append([f"spread of log10 κ over the members, {what}, median", f"{spread:.2f}", ""])
-    return "## In numbers\n\n" + _markdown(["", "here", "paper"], rows)
-
-
 def _extremes(table):
     found, doubted = extremes(table)
     rows = [
@@ -221,9 +183,9 @@ def _classes(table):
     found, known, rows = by_class(table), table1(), []
     for name, row in found.iterrows():
         theirs = known.loc[str(name)] if name in known.index else None
-        rows.append([str(name), f"{row['screened']:,}", _percent(row["stable"], row["screened"]),
-                     "" if theirs is None else _percent(theirs["stable"], theirs["unexplored"]),
-                     f"{row['solved']:,}", _percent(row["ultralow"], row["solved"])])  # fmt: skip
+        rows.append([str(name), f"{row['screened']:,}", percent(row["stable"], row["screened"]),
+                     "" if theirs is None else percent(theirs["stable"], theirs["unexplored"]),
+                     f"{row['solved']:,}", percent(row["ultralow"], row["solved"])])  # fmt: skip
     return "## By class\n\n" + _markdown(
         ["class", "screened", "stable", "stable in the paper", "solved", "of these κ < 1 W/m/K"], rows
     )
@@ -261,8 +223,8 @@ def _coherences(table):
             [RANGE_WORDS[name] + " W/m/K", f"{number:,}", f"{ratio:.3g}", f"{paper[f'coherence_ratio_{name}']:.3g}"]
         )
     solved = solved_of(table)
-    share = solved[WAVES] / (solved[WAVES] + solved[KAPPA])
-    text = f"Coherences carry more than half in {_share((share > 0.5).sum(), len(solved))}."
+    by_waves = solved[WAVES] / (solved[WAVES] + solved[KAPPA])
+    text = f"Coherences carry more than half in {share((by_waves > 0.5).sum(), len(solved))}."
     return "## Coherences\n\n" + _markdown(["", "structures", "mean κ_c/κ_p", "paper"], rows) + f"\n\n{text}"
 
 
@@ -297,15 +259,6 @@ def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
     """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def _share(part: Any, whole: Any) -> str:
-    """Return a count and its percentage."""
-    return f"{int(part):,} of {int(whole):,} ({_percent(part, whole)})"
-
-
-def _percent(part, whole):
-    return f"{100 * part / whole:.1f} %" if whole else "–"
 
 
 def main() -> None:

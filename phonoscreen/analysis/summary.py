@@ -12,6 +12,7 @@ from phonoscreen.analysis.comparison import OURS, pooled_errors
 from phonoscreen.analysis.dft_comparison import DftComparison, add_dft
 from phonoscreen.analysis.document import Document
 from phonoscreen.analysis.ranking import add_found
+from phonoscreen.analysis.screening_headline import add_screening
 from phonoscreen.analysis.wording import column_heading, number, published
 from phonoscreen.audit.records import count_reasons
 from phonoscreen.crystal.masses import STANDARD
@@ -42,6 +43,7 @@ def summarise(
     reference: str,
     bonding_engine: str,
     dft: DftComparison,
+    screened: "tuple[str, str] | None" = None,
     outdated: str = "",
     beginning: str = "",
 ) -> Document:
@@ -57,6 +59,7 @@ def summarise(
     reference : name of the reference
     bonding_engine : program behind the COHP
     dft : what the study on true DFT found; not shown in a study on DFT
+    screened : files of the kept screening, its table and what a potential makes of some, or None
     outdated : sentence on what was made with other settings or code, empty if nothing was
     beginning : what the force model had learned before, see ``phonoscreen.analysis.beginning``
     """
@@ -78,6 +81,8 @@ def summarise(
     _forces(page, tables)
     if not reference.startswith("DFT"):
         add_dft(page, dft)
+    if screened:
+        add_screening(page, *screened)
     _stability(page, tables["phonons"])
     _mesh_errors(page, tables["transport"])
     _status(page, tables["status"])

@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Recompute the drawn structures and print how many are confirmed."""
     from phonoscreen.audit.atomic import written_whole
     from phonoscreen.reference.named import engine_of_name
-    from phonoscreen.stages.screening_confirmation import compare, confirm, counts, draw, sentences
+    from phonoscreen.stages.confirmed import compare, counts, sentences
+    from phonoscreen.stages.screening_confirmation import confirm, draw
     from phonoscreen.stages.screening_product import read_product
     from phonoscreen.workflow.code import code_of
 
