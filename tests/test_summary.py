@@ -15,6 +15,7 @@ from phonoscreen.analysis.headline import headline, headline_table
 from phonoscreen.analysis.ledger import read_contradictions, read_numbers
 from phonoscreen.analysis.wording import column_heading, number
 from phonoscreen.audit.errors import StudyError
+from phonoscreen.stages.screening_product import read_product
 from tests.small_study import ROOT, draw_figure, summarise, tabulate, write_small_study
 from tests.test_analysis_tables import check_schema
 
