@@ -8,6 +8,7 @@ import pandas
 import pytest
 import yaml
 
+from phonoscreen.analysis.screening_page import BLOCKS
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.provenance import file_sha256
 from phonoscreen.audit.records import write_records
@@ -75,6 +76,7 @@ def blocks(tmp_path, digests=("a", "a")):
 def test_the_command_and_the_profile_screen_with_the_same_settings():
     profile = yaml.safe_load((ROOT / "profiles/screening/study.yaml").read_text())
     assert {name: profile[name] for name in SCREENING} == SCREENING
+    assert yaml.safe_load((ROOT / "config.yaml").read_text())["screening"]["blocks"] == BLOCKS, "the page says so"
     assert set(profile) - set(SCREENING) == {"force_model"}, "a section of the profile that the command does not know"
 
 
