@@ -28,6 +28,7 @@ from phonoscreen.stages.screening_product import (
     write_product,
 )
 from phonoscreen.stages.screening_table import SPREAD, row_of
+from phonoscreen.workflow.settings.screening import ScreeningStudy
 from tests.conftest import ROOT
 
 CLASSES = {"225-AB": 60, "225-ABC2": 300, "221-AB3": 37, "221-AB3-ReO3": 3}
@@ -76,7 +77,7 @@ def blocks(tmp_path, digests=("a", "a")):
 def test_the_command_and_the_profile_screen_with_the_same_settings():
     profile = yaml.safe_load((ROOT / "profiles/screening/study.yaml").read_text())
     assert {name: profile[name] for name in SCREENING} == SCREENING
-    assert yaml.safe_load((ROOT / "config.yaml").read_text())["screening"]["blocks"] == BLOCKS, "the page says so"
+    assert ScreeningStudy().screening.blocks == BLOCKS, "the page says so"
     assert set(profile) - set(SCREENING) == {"force_model"}, "a section of the profile that the command does not know"
 
 

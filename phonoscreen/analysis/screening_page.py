@@ -27,7 +27,7 @@ RANGES = {"low": (0.0, 1.0), "medium": (1.0, 10.0), "high": (10.0, numpy.inf)}
 RANGE_WORDS = {"low": "κ_p < 1", "medium": "κ_p 1–10", "high": "κ_p > 10"}
 ELEMENTS_SHOWN, EXTREMES = 12, 12
 BLOCKS = 160
-"""Blocks of the whole pool, ``screening.blocks`` of ``config.yaml``."""
+"""Blocks of the whole pool, the default of the setting ``screening.blocks``."""
 
 
 def table1() -> pandas.DataFrame:
