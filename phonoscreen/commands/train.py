@@ -13,9 +13,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("labels", type=Path, help="kept labels, for example resources/labels/teacher_labels.h5")
     parser.add_argument("folder", type=Path, help="folder of the training; an interrupted one goes on where it stopped")
+    parser.add_argument("--members", type=count, default=5, help="members of the committee (5)")
+    parser.add_argument("--processes", type=count, metavar="N", help="members that are trained at a time (1)")
     parser.add_argument(
-        "--members", type=count, default=5, help="members of the committee (5), trained one after another"
-    )
+        "--memory-gib", type=positive, metavar="M",
+        help="for supercells that are prepared once for all members (2); others are prepared again in every epoch",
+    )  # fmt: skip
     parser.add_argument(
         "--settings", type=Path, metavar="FILE",
         help="YAML file with the sections force_model and training (resources/model_training.yaml)",
@@ -87,7 +90,13 @@ def train(arguments: argparse.Namespace) -> int:
         if arguments.together:
             joint_training.train_members_together(arguments.folder, arguments.members, arguments.device)
         else:
-            published_model.train_members(arguments.folder, arguments.members, arguments.start)
+            published_model.train_members(
+                arguments.folder,
+                arguments.members,
+                arguments.start,
+                processes=arguments.processes or 1,
+                memory_gib=arguments.memory_gib or 2.0,
+            )
     files = published_model.interim_members(arguments.folder, arguments.members)
     trainer = "together" if arguments.together else "training"
     code = code_of(f"phonoscreen/forcefield/{trainer}.py")
@@ -104,6 +113,9 @@ def _check_together(arguments: argparse.Namespace) -> None:
     if arguments.together and arguments.start:
         raise StudyError("members that train together begin from nothing: --start has no effect",
                          where="phonoscreen train", fix="leave out --together or --start")  # fmt: skip
+    given = [f"--{name}" for name in ("processes", "memory-gib") if getattr(arguments, name.replace("-", "_"))]
+    if arguments.together and given:
+        raise StudyError(f"{given[0]} has no effect with --together", where="phonoscreen train", fix="leave it out")
     if arguments.device != "auto" and not arguments.together:
         raise StudyError(f"--device {arguments.device} has no effect without --together", where="phonoscreen train",
                          fix="leave it out: one after another they train on the CPU; or add --together")  # fmt: skip

@@ -3,12 +3,14 @@
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.audit.records import write_table
 from phonoscreen.forcefield import distributed
 from phonoscreen.forcefield.dataset import Dataset
+from phonoscreen.forcefield.models.base import ForceModel
 from phonoscreen.forcefield.models.files import load_model, save_model
 from phonoscreen.forcefield.models.model_json import write_json
 from phonoscreen.forcefield.training import train_member
@@ -31,6 +33,7 @@ def train_to_files(
     processes: int = 1,
     folder: str | Path | None = None,
     progress: str | Path | None = None,
+    prepared: Mapping[tuple[str, int], dict] | None = None,
 ) -> None:
     """Train a member and write its weights, settings and history; an interrupted training of the same key goes on.
 
@@ -44,6 +47,7 @@ def train_to_files(
     folder : for the checkpoint, which is removed at the end; None takes that of the weights
     progress : CSV file of the history, written after every epoch, or None
     processes : how many share the batches; does not change the result beyond rounding
+    prepared : supercells that are prepared already, see ``train_member``; of use to one process
     """
     folder = Path(folder or Path(weights).parent)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +58,7 @@ def train_to_files(
         "checkpoint": str(folder / f"checkpoint.{key}"), "progress": str(progress) if progress else None,
     }  # fmt: skip
     if processes == 1:
-        _run(task)
+        _run(task, prepared)
     else:
         description = str(folder / "checkpoint.task.json")
         write_json(task, description)
@@ -64,13 +68,13 @@ def train_to_files(
         stale.unlink()
 
 
-def _run(task):
+def _run(task, prepared=None):
     settings = task["settings"]
-    start = _start(task["start"][0], task["start"][1], settings) if task["start"] else None
+    start = read_start(task["start"][0], task["start"][1], settings) if task["start"] else None
     model, history = train_member(
         task["dataset"], settings, task["training"], seed=task["seed"], member=task["member"],
         round_number=task["round"], start=start, checkpoint=task["checkpoint"], device=task["device"],
-        progress=task["progress"],
+        progress=task["progress"], prepared=prepared,
     )  # fmt: skip
     if distributed.is_first():
         dataset = Dataset(task["dataset"], model.cutoff_angstrom)
@@ -82,8 +86,8 @@ def _run(task):
         write_table(history, task["history"])
 
 
-def _start(weights_path, settings_path, settings):
-    """Return the model to start from, or raise StudyError if it is of another make."""
+def read_start(weights_path: str | Path, settings_path: str | Path, settings: dict) -> ForceModel:
+    """Return the model to start from, or raise StudyError if it is of another make than ``settings`` say."""
     model = load_model(weights_path, settings_path, "cpu")
     different = sorted(key for key in settings if settings[key] != model.settings.get(key))
     if different:

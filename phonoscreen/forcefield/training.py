@@ -45,11 +45,17 @@ class PreparedSupercells:
     ----------
     prepare : function of a supercell (structure id, number) that returns a (nested) dict of tensors
     bytes_max : limit of the memory
+    kept : supercells that are prepared already, beyond the limit
     """
 
-    def __init__(self, prepare: Callable[[tuple[str, int]], dict], bytes_max: int) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[tuple[str, int]], dict],
+        bytes_max: int,
+        kept: Mapping[tuple[str, int], dict] | None = None,
+    ) -> None:
         self.prepare, self.bytes_max = prepare, bytes_max
-        self.kept: dict[tuple[str, int], dict] = {}
+        self.kept = dict(kept or {})
         self.bytes = 0
 
     def __getitem__(self, supercell):
@@ -69,6 +75,12 @@ def _size(prepared):
     return sum(map(_size, prepared.values())) if isinstance(prepared, dict) else 0
 
 
+def _same(one, other):
+    if torch.is_tensor(one):
+        return torch.equal(one, other)
+    return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+
+
 def train_member(
     dataset_path: "str | Path",
     settings: dict,
@@ -81,6 +93,7 @@ def train_member(
     checkpoint: "str | Path | None" = None,
     device: str = "auto",
     progress: "str | Path | None" = None,
+    prepared: "Mapping[tuple[str, int], dict] | None" = None,
 ) -> "tuple[ForceModel, pandas.DataFrame]":
     """Train one member.
 
@@ -99,6 +112,8 @@ def train_member(
     device : auto, cpu or cuda
     checkpoint : path of the checkpoint, written after every epoch; an existing one is continued
     progress : path of the history as CSV, written after every epoch, or None
+    prepared : supercells prepared for another member (``prepare_training_cells``), taken where this member's are the
+        same; None: every supercell is prepared here
 
     Returns
     -------
@@ -120,7 +135,7 @@ def train_member(
     )  # fmt: skip
     if state.history:
         log.info("member %d continues after epoch %d", member, len(state.history))
-    data = _TrainingData(dataset, state.model, training)
+    data = _TrainingData(dataset, state.model, training, prepared or {})
     parallel = distributed.wrap(state.model)
     epochs = training["epochs" if round_number == 0 or start is None else "epochs_later_rounds"]
     for epoch in range(len(state.history), epochs):
@@ -140,6 +155,42 @@ def train_member(
         _log_epoch(state.history, epochs)
     state.averaged.load_state_dict(state.best_weights)
     return state.averaged, pandas.DataFrame(state.history, columns=HISTORY)
+
+
+def prepare_training_cells(
+    dataset_path: "str | Path",
+    settings: dict,
+    training: dict,
+    *,
+    seed: int,
+    start: "ForceModel | None" = None,
+    checkpoint: "str | Path | None" = None,
+    bytes_max: int,
+) -> dict[tuple[str, int], dict]:
+    """Prepare the supercells of the training split once, for the members that train on them.
+
+    Parameters
+    ----------
+    dataset_path, settings, training, seed, start, checkpoint : of the first of these members, see ``train_member``
+    bytes_max : those that take more memory are left out, and every member prepares them when it needs them
+
+    Returns
+    -------
+    dict of what ``prepare_item`` returns
+    """
+    dataset = Dataset(dataset_path, settings["cutoff_angstrom"])
+    state = _begin(
+        dataset, settings, training, seed=seed, purpose=("train_member", 0, 0), start=start,
+        kept=read_checkpoint(checkpoint), device="cpu",
+    )  # fmt: skip
+    cells = _TrainingData(dataset, state.model, training, {}, bytes_max)
+    for item in sorted(cells.training):  # the supercells of a structure share its list of neighbours
+        cells.prepared[item]
+        if cells.prepared.bytes >= 0.98 * bytes_max:
+            break
+    log.info("%d of %d cells prepared, %.2f GiB", len(cells.prepared.kept), len(cells.training),
+             cells.prepared.bytes / 2**30)  # fmt: skip
+    return cells.prepared.kept
 
 
 def _begin(dataset, settings, training, *, seed, purpose, start, kept, device):
@@ -164,17 +215,20 @@ def _begin(dataset, settings, training, *, seed, purpose, start, kept, device):
 class _TrainingData:
     """The supercells of both splits, prepared for a model when they are needed; strained cells where there are any."""
 
-    def __init__(self, dataset, model, training):
+    def __init__(self, dataset, model, training, prepared, bytes_max=None):
         self.dataset = dataset
         self.weights = dataset.weights(training["relative_floor_mev_per_angstrom"])
         # strained cells teach stress; a model without energy has none, and of their forces most vanish by symmetry
         strained = hasattr(model, "virials")
         self.training = dataset.cells("training") if strained else dataset.supercells("training")
         self.held_out = dataset.supercells("held_out")
-        self.prepared = PreparedSupercells(
-            lambda item: prepare_item(model, dataset, item, self.weights[item[0]], training["stress_weight"]),
-            CACHE_BYTES,
-        )
+
+        def prepare(item):
+            return prepare_item(model, dataset, item, self.weights[item[0]], training["stress_weight"])
+
+        first = next(iter(prepared), None)
+        shared = prepared if first is not None and _same(prepared[first], prepare(first)) else {}
+        self.prepared = PreparedSupercells(prepare, CACHE_BYTES if bytes_max is None else bytes_max, shared)
         self.described = PreparedSupercells(
             lambda item: model.describe(
                 dataset.read(item)[0],

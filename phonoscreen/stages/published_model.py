@@ -21,11 +21,11 @@ from phonoscreen.audit.records import write_table
 from phonoscreen.forcefield.checkpoint import read_checkpoint
 from phonoscreen.forcefield.committee import Committee
 from phonoscreen.forcefield.dataset import STRAINED, Dataset
-from phonoscreen.forcefield.member import train_to_files
 from phonoscreen.forcefield.models.files import save_model
 from phonoscreen.forcefield.models.model_json import write_json
 from phonoscreen.forcefield.models.registry import create_model
 from phonoscreen.forcefield.publish import publish_model
+from phonoscreen.forcefield.side_by_side import train_side_by_side
 from phonoscreen.forcefield.supercells import Supercells
 from phonoscreen.forcefield.validation import force_errors, squares_by_element
 from phonoscreen.stages.force_set_dataset import read_roles, write_force_sets
@@ -145,8 +145,10 @@ def _link(dataset, force_sets):
             store[name] = h5py.ExternalLink(force_sets.name, name)
 
 
-def train_members(folder: Path, members: int, start: Path | None = None) -> None:
-    """Train the members that are not trained yet, one after another; a killed training goes on at its last epoch.
+def train_members(
+    folder: Path, members: int, start: Path | None = None, *, processes: int = 1, memory_gib: float = 2.0
+) -> None:
+    """Train the members that are not trained yet; a killed training goes on at its last epoch.
 
     Parameters
     ----------
@@ -154,6 +156,8 @@ def train_members(folder: Path, members: int, start: Path | None = None) -> None
     members : how many
     start : folder of a training, or of a published model, with the same ``force_model`` whose members these begin with;
         or None
+    processes : members at a time; does not change the weights
+    memory_gib : of the supercells that are prepared once for all members
 
     Raises
     ------
@@ -166,14 +170,25 @@ def train_members(folder: Path, members: int, start: Path | None = None) -> None
             fix="give fewer --members, or another --start",
         )  # fmt: skip
     plan = json.loads((folder / "training.json").read_text())
+    tasks = []
     for member in range(members):
         weights, model, history = member_files(folder, member)
         if not history.exists():
-            train_to_files(
-                folder / "dataset.h5", plan["force_model"], plan["training"], weights=weights, model=model,
-                history=history, seed=plan["seed"], member=member, round_number=0, key=f"member{member}", device="cpu",
-                progress=folder / f"member{member}.csv", start=_beginning(start, member) if start else None,
-            )  # fmt: skip
+            tasks.append({
+                "weights": weights, "model": model, "history": history, "seed": plan["seed"], "member": member,
+                "round_number": 0, "key": f"member{member}", "folder": _unfinished(folder, member), "device": "cpu",
+                "progress": folder / f"member{member}.csv", "start": _beginning(start, member) if start else None,
+            })  # fmt: skip
+    train_side_by_side(
+        folder / "dataset.h5", plan["force_model"], plan["training"], tasks, processes=processes, memory_gib=memory_gib
+    )
+    for task in tasks:
+        task["folder"].rmdir()
+
+
+def _unfinished(folder, member):
+    """Folder of the checkpoint of a member."""
+    return folder / f"member{member}.unfinished"
 
 
 def _beginning(start, member):
@@ -195,7 +210,7 @@ def interim_members(folder: Path, members: int) -> list[tuple[Path, Path]]:
     plan, found = json.loads((folder / "training.json").read_text()), []
     for member in range(members):
         weights, model, history = member_files(folder, member)
-        kept = None if history.exists() else read_checkpoint(folder / f"checkpoint.member{member}")
+        kept = None if history.exists() else read_checkpoint(_unfinished(folder, member) / f"checkpoint.member{member}")
         if history.exists():
             found.append((weights, model))
         elif kept is not None and kept["best_weights"]:
