@@ -76,3 +76,13 @@ def all_finite(value):
     if hasattr(value, "__dict__"):
         return all_finite(list(vars(value).values()))
     return not isinstance(value, (int, float)) or bool(numpy.isfinite(value))
+
+
+def write_structure(crystal, folder):
+    """Write POSCAR; its masses are the standard ones."""
+    from ase import Atoms
+    from ase.io import write
+
+    folder.mkdir(exist_ok=True)
+    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
+    write(folder / "POSCAR", cell, format="vasp", direct=True)

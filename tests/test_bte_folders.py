@@ -1,8 +1,5 @@
 """Folders that the command ``bte`` runs in: what it reads, what it states, and when it writes nothing."""
 
-import bz2
-import gzip
-import lzma
 import re
 import shutil
 from dataclasses import replace
@@ -14,20 +11,17 @@ from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal
 from phonoscreen.crystal.masses import describe_masses, standard_masses
 from phonoscreen.crystal.primitive import primitive_crystal
-from phonoscreen.crystal.symmetry import find_symmetry
-from phonoscreen.force_constants.invariance import generators
 from phonoscreen.formats.bte_folder import Request, read_folder
 from phonoscreen.formats.displacements import read_born
 from phonoscreen.formats.force_constants import write_second_order, write_third_order
 from phonoscreen.formats.phono3py import to_phono3py
 from phonoscreen.formats.phonopy import write_second_hdf5, write_third_hdf5
-from phonoscreen.formats.shengbte import write_control, write_directory
-from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, frequencies_thz
+from phonoscreen.formats.shengbte import write_directory
 from phonoscreen.stages.other_solvers import read_conductivity
 from phonoscreen.transport.isotopes import isotope_doubts, mass_variances
-from tests.shengbte_files import BORN, EPSILON, write_born
+from tests.shengbte_files import BORN, EPSILON, write_born, write_structure
 from tests.test_bte_files import run_command
-from tests.transport_models import conventional_rocksalt, half_heusler, hexagonal, rocksalt
+from tests.transport_models import hexagonal, rocksalt
 
 MESH = ("--grid", 3, 3, 3, "--threads", 1, "--quiet")
 
@@ -41,16 +35,6 @@ def cubic():
 def folder(cubic, tmp_path):
     write_directory(*cubic, tmp_path / "in", mesh=(3, 3, 3), temperature_k=300)
     return tmp_path / "in"
-
-
-def write_structure(crystal, folder):
-    """Write POSCAR; its masses are the standard ones."""
-    from ase import Atoms
-    from ase.io import write
-
-    folder.mkdir(exist_ok=True)
-    cell = Atoms(numbers=crystal.numbers, cell=crystal.cell, scaled_positions=crystal.scaled_positions, pbc=True)
-    write(folder / "POSCAR", cell, format="vasp", direct=True)
 
 
 def snapshot(folder):
@@ -109,109 +93,6 @@ def test_structures_of_no_crystal_are_refused(cubic, tmp_path, line, text, messa
     (tmp_path / "POSCAR").write_text("\n".join(lines))
     with pytest.raises(StudyError, match=message):
         read_folder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda blocks: blocks[: len(blocks) // 2], "atoms 1 2 1 and 2 1 1 are not those of the same triplets"),
-        (lambda blocks: [*blocks, blocks[6]], "is of the triplet of block 7"),
-    ],
-)
-def test_third_order_constants_with_triplets_missing_or_listed_twice_are_refused(folder, capsys, damage, message):
-    """Without the rows of the second atom the conductivity was 65.9 W/m/K instead of 58.4."""
-    path = folder / "FORCE_CONSTANTS_3RD"
-    blocks = [block.split("\n", 1)[1] for block in path.read_text().split("\n\n")[1:]]
-    blocks = [f"{number:5d}\n{block}" for number, block in enumerate(damage(blocks), 1)]
-    path.write_text("\n\n".join([f"{len(blocks):5d}", *blocks]) + "\n")
-    assert run_command(folder, *MESH) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("factor", "word"), [(0.0, "small"), (0.011, "small"), (100.0, "large")])
-def test_third_order_constants_of_no_crystal_are_refused(folder, cubic, capsys, factor, word):
-    """All-zero constants gave the conductivity of isotopes alone; 0.011 is Ry/bohr^3 taken for eV/A^3."""
-    crystal, _, third = cubic
-    write_third_order(replace(third, values=factor * third.values), crystal.cell, folder / "FORCE_CONSTANTS_3RD")
-    assert run_command(folder, *MESH) == 2
-    assert f"too {word} for any crystal" in capsys.readouterr().err and not list(folder.glob("BTE.*"))
-
-
-@pytest.mark.parametrize(("change", "said"), [(1.01, "0.99"), (0.998, "0.2")])
-def test_another_lattice_constant_than_that_of_the_third_order_is_refused(folder, change, said):
-    """1 % gave 57.9 instead of 58.4 W/m/K without a word; the rounding of either file is no difference."""
-    path = folder / "CONTROL"
-    text = path.read_text()
-    path.write_text(text.replace("lfactor=0.1", "lfactor=0.10003"))
-    read_folder(folder)
-    path.write_text(text.replace("lfactor=0.1", f"lfactor={0.1 * change}"))
-    with pytest.raises(StudyError, match=f"differ from those of the cell by {said} %"):
-        read_folder(folder)
-
-
-@pytest.mark.parametrize("order", [[0, 2, 1], [2, 1, 0], [1, 2, 0]])
-def test_another_order_of_the_atoms_than_that_of_the_constants_is_refused(tmp_path, order):
-    """Three sites of one kind of symmetry: only the places of the neighbours tell the atoms apart."""
-    crystal, second, third = half_heusler(repetitions=(3, 3, 3))
-    other = replace(crystal, numbers=crystal.numbers[order], masses=crystal.masses[order],
-                    scaled_positions=crystal.scaled_positions[order])  # fmt: skip
-    write_directory(crystal, second, third, tmp_path, mesh=(3, 3, 3), temperature_k=300)
-    line = next(line for line in read_folder(tmp_path).choices if line.startswith("symmetry: F-43m"))
-    assert float(line.split()[-2]) < 1e-6
-    write_control(other, tmp_path / "CONTROL", repetitions=(3, 3, 3), mesh=(3, 3, 3))
-    with pytest.raises(StudyError, match="not for this order of atoms"):
-        read_folder(tmp_path)
-
-
-@pytest.mark.parametrize("make", [rocksalt, conventional_rocksalt, half_heusler, hexagonal])
-def test_a_few_operations_generate_the_space_group(make):
-    """What holds for them holds for all: their products, in any order, are every operation."""
-    crystal, second, _ = make()
-    symmetry = find_symmetry(crystal, second.repetitions)
-    chosen = generators(symmetry, range(len(symmetry.rotations)))
-    key = {(r.tobytes(), a.tobytes()): g for g, (r, a) in enumerate(zip(symmetry.rotations, symmetry.atoms))}
-    found, before = set(chosen), 0
-    while len(found) > before:
-        before = len(found)
-        found |= {key[(symmetry.rotations[g] @ symmetry.rotations[h]).tobytes(),
-                      symmetry.atoms[g][symmetry.atoms[h]].tobytes()] for g in chosen for h in found}  # fmt: skip
-    assert len(found) == len(key) == len(symmetry.rotations) and len(chosen) <= 8
-
-
-def test_constants_that_nobody_made_symmetric_are_read(folder, cubic):
-    """Noise of a hundredth of the largest constants, as of forces without any symmetry."""
-    crystal, second, third = cubic
-    draw = numpy.random.default_rng(3)
-    uneven = second.values + 0.01 * numpy.abs(second.values).max() * draw.uniform(-1, 1, second.values.shape)
-    write_second_order(replace(second, values=uneven), folder / "FORCE_CONSTANTS_2ND")
-    matrix = DynamicalMatrix(crystal, read_folder(folder).second)(numpy.array([[0.1, 0.2, 0.3]]))[0][0]
-    assert numpy.allclose(matrix, matrix.conj().T)
-    noise = draw.normal(size=third.values.shape)
-    noisy = third.values + 0.005 * numpy.abs(third.values).max() * noise
-    symmetric = _over_permutations(replace(third, values=noisy))
-    write_third_order(symmetric, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
-    line = next(line for line in read_folder(folder).choices if line.startswith("symmetry:"))
-    assert 1 < float(line.split()[-2]) < 10
-
-
-def _over_permutations(third):
-    """Constants averaged over the exchange of the second and third atom, which every reader asks for."""
-    places = {tuple(row): k for k, row in enumerate(numpy.hstack([third.atoms, third.cells.reshape(-1, 6)]).tolist())}
-    other = [places[a, c, b, *y, *x] for (a, b, c), (x, y) in zip(third.atoms.tolist(), third.cells.tolist())]
-    return replace(third, values=0.5 * (third.values + third.values[other].swapaxes(2, 3)))
-
-
-@pytest.mark.parametrize("scell", ["3 2 4", "4 2 3", "2 3 4"])
-def test_a_supercell_of_the_right_size_but_another_shape_is_refused(tmp_path, scell):
-    """The number of atoms tells nothing there: the constants do, which do not depend on the order of their atoms."""
-    write_directory(*rocksalt(repetitions=(3, 2, 4)), tmp_path, mesh=(3, 3, 3), temperature_k=300)
-    text = (tmp_path / "CONTROL").read_text()
-    (tmp_path / "CONTROL").write_text(text.replace("scell(:)=3 2 4", f"scell(:)={scell}"))
-    if scell == "3 2 4":
-        assert read_folder(tmp_path).second.repetitions == (3, 2, 4)
-    else:
-        with pytest.raises(StudyError, match="when two atoms are exchanged"):
-            read_folder(tmp_path)
 
 
 def test_one_of_two_inputs_is_used_and_said(folder, capsys):
@@ -389,22 +270,6 @@ def test_atoms_on_each_other_are_refused(folder, capsys):
     assert "atoms 1 and 2 are 0.000 A from each other" in capsys.readouterr().err
 
 
-def test_constants_of_phono3py_with_a_conventional_cell(reference, tmp_path):
-    """phono3py's Si-PBEsol example, 11x11x11 without isotopes: its README gives 109.1 W/m/K in the relaxation time."""
-    import phono3py
-    from phono3py.file_IO import write_fc2_to_hdf5, write_fc3_to_hdf5
-
-    source = reference / "other_programs/phono3py_si_pbesol"
-    program = phono3py.load(source / "phono3py_disp.yaml", forces_fc3_filename=source / "FORCES_FC3.xz", log_level=0,
-                            fc_calculator="traditional")  # fmt: skip
-    write_fc2_to_hdf5(program.fc2, filename=str(tmp_path / "fc2.hdf5"), p2s_map=program.phonon_primitive.p2s_map)
-    write_fc3_to_hdf5(program.fc3, filename=str(tmp_path / "fc3.hdf5"), p2s_map=program.primitive.p2s_map)
-    shutil.copy(source / "POSCAR-unitcell", tmp_path)
-    assert run_command(tmp_path, "--grid", 11, 11, 11, "--rta", "--quiet", "--threads", 1) == 0
-    kappa = read_conductivity(tmp_path / "BTE.KappaTensorVsT_RTA")
-    assert numpy.diag(kappa) == pytest.approx(109.1, rel=0.02)  # broadening instead of tetrahedra
-
-
 @pytest.mark.parametrize(
     ("name", "epsilon", "charge"), [("phonopy_zno", (5.970, 4.558), 2.1496), ("phonopy_al2o3", (3.276, 3.219), 2.9602)]
 )
@@ -491,77 +356,8 @@ def test_nanowires_have_files_and_a_lower_bound_is_named_so(folder, capsys):
     assert numpy.loadtxt(folder / "T300K/BTE.kappa_nw_2") == pytest.approx(table)
 
 
-def bare_folder(folder, crystal, second, third, *, digits=16, hdf5=False):
-    """POSCAR with few digits, and force constants beside it."""
-    folder.mkdir()
-    rows = [*crystal.cell, *crystal.scaled_positions]
-    lines = [" ".join(f"{x:.{digits}f}" for x in row) for row in rows]
-    count = str(len(crystal.numbers))
-    text = "\n".join(["crystal", "1.0", *lines[:3], "Mg", count, "Direct", *lines[3:], ""])
-    (folder / "POSCAR").write_text(text)
-    if hdf5:
-        write_second_hdf5(second, folder / "fc2.hdf5")
-        write_third_hdf5(third, second.repetitions, folder / "fc3.hdf5")
-    else:
-        write_second_order(second, folder / "FORCE_CONSTANTS_2ND")
-        write_third_order(third, crystal.cell, folder / "FORCE_CONSTANTS_3RD")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def close_packed():
+def test_masses_of_no_isotope_are_named_and_different_ones_of_equivalent_atoms_refused(tmp_path):
     crystal, second, third = hexagonal(repetitions=(4, 4, 2))
-    return replace(crystal, masses=standard_masses(crystal.numbers)), second, third
-
-
-@pytest.mark.parametrize("hdf5", [False, True])
-@pytest.mark.parametrize("digits", [6, 4])
-def test_a_rounded_poscar_gives_the_frequencies_of_the_exact_crystal(close_packed, tmp_path, digits, hdf5):
-    """Images at equal distances share a force constant: AlN rounded to five decimals had a spread of 0.3 THz."""
-    points = numpy.random.default_rng(0).random((6, 3))
-    exact = frequencies_thz(DynamicalMatrix(*close_packed[:2]), points)
-    problem = read_folder(bare_folder(tmp_path / "in", *close_packed, digits=digits, hdf5=hdf5), Request((3, 3, 3)))
-    ours = frequencies_thz(DynamicalMatrix(problem.crystal, problem.second), points)
-    assert numpy.abs(ours - exact).max() < 100 * 10.0**-digits
-    assert not problem.warnings and "P6_3/mmc" in " ".join(problem.choices)
-
-
-def test_coordinates_too_coarse_for_the_tolerance_are_named(close_packed, tmp_path):
-    coarse = bare_folder(tmp_path / "in", *close_packed, digits=3)
-    (warning,) = read_folder(coarse, Request((3, 3, 3))).warnings
-    assert "would be P6_3/mmc" in warning and "more digits" in warning
-
-
-@pytest.mark.parametrize(("factor", "unit"), [(1 / 48.587, "in Ry/bohr.2"), (1 / 97.174, "hartree/bohr.2"),
-                                              (16.0218, "in N/m")])  # fmt: skip
-@pytest.mark.parametrize("kind", ["control", "poscar", "hdf5"])
-def test_force_constants_in_another_unit_are_refused(close_packed, tmp_path, factor, unit, kind):
-    crystal, second, third = close_packed
-    scaled = crystal, replace(second, values=factor * second.values), replace(third, values=factor * third.values)
-    if kind == "control":
-        write_directory(*scaled, tmp_path / "in", mesh=(3, 3, 3), temperature_k=300)
-    else:
-        bare_folder(tmp_path / "in", *scaled, hdf5=kind == "hdf5")
-    with pytest.raises(StudyError, match=unit):
-        read_folder(tmp_path / "in", Request((3, 3, 3)))
-
-
-@pytest.mark.parametrize("ending", ["gz", "xz", "bz2"])
-def test_compressed_force_constants_are_found_beside_every_structure(folder, cubic, tmp_path, ending):
-    pack = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}[ending]
-    bare = tmp_path / "bare"
-    write_structure(cubic[0], bare)
-    for name in ("FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD"):
-        for place in (folder, bare):
-            (place / f"{name}.{ending}").write_bytes(pack((folder / name).read_bytes()))
-    for name in ("FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD"):
-        (folder / name).unlink()
-    for place in (folder, bare):
-        assert read_folder(place, Request((3, 3, 3))).third is not None
-
-
-def test_masses_of_no_isotope_are_named_and_different_ones_of_equivalent_atoms_refused(close_packed, tmp_path):
-    crystal, second, third = close_packed
     odd = replace(crystal, masses=numpy.array([50.4, 50.4]))
     write_directory(odd, second, third, tmp_path / "odd", mesh=(3, 3, 3), temperature_k=300, isotopes=False)
     (warning,) = read_folder(tmp_path / "odd").warnings

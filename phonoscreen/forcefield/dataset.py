@@ -286,7 +286,8 @@ class Dataset:
     def _neighbours(self, structure_id, crystal, repetitions):
         key = structure_id, tuple(repetitions)
         if key not in self._recent:  # the supercells of a structure are read one after another
-            self._recent = {key: self._new_neighbours(structure_id, crystal, repetitions)}
+            self._recent = {other: kept for other, kept in self._recent.items() if other[0] == structure_id}
+            self._recent[key] = self._new_neighbours(structure_id, crystal, repetitions)
         return self._recent[key]
 
     def _new_neighbours(self, structure_id, crystal, repetitions):

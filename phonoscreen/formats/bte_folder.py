@@ -24,6 +24,7 @@ from phonoscreen.formats.phonopy_data import has_forces
 from phonoscreen.phonons.dipoles import check_charges
 from phonoscreen.phonons.dynamical_matrix import LatticeSum
 from phonoscreen.phonons.long_range import EwaldCorrection, GonzeCorrection, WangCorrection
+from phonoscreen.phonons.translation import doubts_of_constants
 from phonoscreen.transport.isotopes import isotope_doubts
 from phonoscreen.transport.nanowires import Nanowires
 from phonoscreen.transport.solve import Settings, check_crystal
@@ -130,6 +131,7 @@ def read_folder(folder: str | Path, request: Request | None = None) -> Problem:
         )  # fmt: skip
     check_crystal(problem.crystal)
     problem.choices.append("symmetry: " + check_invariance(problem.crystal, problem.second, problem.third))
+    problem.warnings += doubts_of_constants(problem.crystal, problem.second, problem.third)
     problem.warnings += _hidden_symmetry(problem.crystal)
     problem.warnings += mass_doubts(problem.crystal.numbers, problem.crystal.masses)
     if problem.settings.isotopes and problem.settings.mass_variances is None:

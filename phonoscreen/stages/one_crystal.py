@@ -7,6 +7,7 @@ import numpy
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
+from phonoscreen.crystal.rounding import rounded_share
 from phonoscreen.crystal.symmetry import higher_space_group, space_group
 from phonoscreen.force_constants.basis import build_basis
 from phonoscreen.force_constants.finite_displacements import complete_by_symmetry, finite_differences, is_single
@@ -208,19 +209,13 @@ def _symmetry(crystal, tolerance_angstrom):
 
 def _doubts_of_digits(forces):
     """Warnings about forces that were written with few decimals, whose rounding is a good part of them."""
-    size = float(numpy.sqrt((forces**2).mean()))
-    for decimals in range(6):
-        scaled = forces * 10.0**decimals
-        if numpy.abs(scaled - numpy.rint(scaled)).max() > 1e-6:
-            continue
-        share = 10.0**-decimals / numpy.sqrt(12) / size if size else 0.0
-        if share > ROUNDED_SHARE:
-            return [
-                f"forces have {decimals} decimals (eV/angstrom): their rounding alone is {100 * share:.3g} % of their "
-                "root mean square, and force constants suffer as much; give forces with more digits"
-            ]
-        break
-    return []
+    decimals, share = rounded_share(forces) or (0, 0.0)
+    if share <= ROUNDED_SHARE:
+        return []
+    return [
+        f"forces have {decimals} decimals (eV/angstrom): their rounding alone is {100 * share:.3g} % of their "
+        "root mean square, and force constants suffer as much; give forces with more digits"
+    ]
 
 
 def _doubts_of_differences(values):
