@@ -238,11 +238,19 @@ def test_an_antibonding_part_that_is_a_small_remainder_is_marked(reference):
     assert counted == {"kcl-225": 0, "nacl-225": 1, "si-227": 0}
 
 
-def test_command_reads_the_outputs_of_lobster(reference, tmp_path, capsys):
+def test_command_reads_the_outputs_of_lobster(reference, tmp_path, capsys, monkeypatch):
     from phonoscreen.__main__ import main
+    from phonoscreen.commands import bonding
 
     folder = reference / "lobster" / "NaCl_comp_range"
     assert main(["bonding", str(folder), "--output", str(tmp_path / "out")]) == 0
     assert "octahedral" in capsys.readouterr().out
     assert read_lobster(tmp_path / "out").icohp_ev == pytest.approx(read_lobster(folder).icohp_ev, abs=1e-4)
     assert main(["bonding", str(tmp_path / "nothing.cif")]) == 2
+
+    def full(cohp, path):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(bonding, "_draw", full)
+    assert main(["bonding", str(folder), "--output", str(tmp_path / "none")]) != 0
+    assert not (tmp_path / "none").exists() and not list(tmp_path.glob(".phonoscreen-*"))  # all of its files, or none

@@ -43,24 +43,36 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def bonding(arguments: argparse.Namespace) -> int:
     """Print the bonds and write curves, table, description and files that lobsterpy and pymatgen read."""
+    from phonoscreen.audit.atomic import written_together
     from phonoscreen.audit.names import file_name
-    from phonoscreen.bonding.cohp import bonding_and_antibonding, reconstructed_descriptors
-    from phonoscreen.bonding.description import describe
-    from phonoscreen.bonding.lobster import write_contcar, write_lobster
 
     if arguments.lobster_inputs:
         return _write_inputs(arguments.structure, arguments.lobster_inputs, arguments.lobster_program)
     crystal, cohp, engine = _solved(arguments)
     output = arguments.output or Path(f"bonding_{file_name(arguments.structure_id or arguments.structure.stem)}")
-    write_lobster(cohp, output)
-    write_contcar(crystal, output / "CONTCAR")
+    with written_together(output) as folder:
+        _write_results(crystal, cohp, engine, folder)
+    print(
+        f"{output}: COHPCAR, ICOHPLIST, CHARGE.lobster, CONTCAR, bonds.csv, description.txt, cohp.pdf, lobsterpy*.png"
+    )
+    return 0
+
+
+def _write_results(crystal, cohp, engine, folder):
+    """Write all files of a crystal to a folder, and print its bonds and what they say."""
+    from phonoscreen.bonding.cohp import bonding_and_antibonding, reconstructed_descriptors
+    from phonoscreen.bonding.description import describe
+    from phonoscreen.bonding.lobster import write_contcar, write_lobster
+
+    write_lobster(cohp, folder)
+    write_contcar(crystal, folder / "CONTCAR")
     rows = ["bond,length_angstrom,pairs,icohp_ev,engine,spilling"]
     for name, length, members in cohp.bond_types():
         strength = cohp.icohp_ev[members].mean()
         rows.append(f"{name},{length:.4f},{len(members)},{strength:.5f},{engine},{cohp.spilling:.4f}")
         if abs(strength) > 0.01:
             print(f"{name:8s} {length:7.3f} A  {len(members):3d} pairs  ICOHP {strength:8.3f} eV")
-    (output / "bonds.csv").write_text("\n".join(rows) + "\n")
+    (folder / "bonds.csv").write_text("\n".join(rows) + "\n")
     ours = bonding_and_antibonding(cohp)
     try:
         relevant = "bonding {:.1f}, antibonding {:.2f} kJ/mol per relevant bond".format(
@@ -69,7 +81,7 @@ def bonding(arguments: argparse.Namespace) -> int:
     except StudyError as error:
         relevant = error.what
     try:
-        words = describe(cohp, crystal, output / "lobsterpy.png").text
+        words = describe(cohp, crystal, folder / "lobsterpy.png").text
     except StudyError as error:
         words = error.what
     lines = [
@@ -79,13 +91,9 @@ def bonding(arguments: argparse.Namespace) -> int:
         *[f"uncertain: {sentence}" for sentence in cohp.all_warnings()],
         words,
     ]
-    (output / "description.txt").write_text("\n".join(lines) + "\n")
+    (folder / "description.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    _draw(cohp, output / "cohp.pdf")
-    print(
-        f"{output}: COHPCAR, ICOHPLIST, CHARGE.lobster, CONTCAR, bonds.csv, description.txt, cohp.pdf, lobsterpy*.png"
-    )
-    return 0
+    _draw(cohp, folder / "cohp.pdf")
 
 
 def _write_inputs(path, folder, program):
