@@ -12,6 +12,7 @@ from scipy.constants import angstrom, atomic_mass, e
 
 from phonoscreen.audit.errors import StudyError
 from phonoscreen.crystal.masses import standard_masses
+from phonoscreen.crystal.mesh import build_mesh
 from phonoscreen.crystal.symmetry import find_symmetry
 from phonoscreen.force_constants.invariance import generators
 from phonoscreen.formats.bte_folder import Request, read_folder
@@ -21,6 +22,7 @@ from phonoscreen.formats.shengbte import write_control, write_directory
 from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, LatticeSum, frequencies_thz
 from phonoscreen.phonons.translation import doubts_of_constants, translation_thz
 from phonoscreen.stages.other_solvers import read_conductivity
+from phonoscreen.transport.solve import solve
 from tests.shengbte_files import write_structure
 from tests.test_bte_files import run_command
 from tests.transport_models import conventional_rocksalt, half_heusler, hexagonal, rocksalt
@@ -243,25 +245,38 @@ def test_only_what_holds_a_crystal_in_place_lets_it_oscillate_as_a_whole(cubic):
     assert "acoustic sum rule" in doubt and f"{expected:.3g} THz" in doubt
 
 
-@pytest.mark.parametrize(("second", "third", "named"), [
-    (None, None, []), (4, 4, []), (1, None, ["break the acoustic sum rule", "second-order force constants have 1 dec"]),
-    (None, 1, ["third-order force constants have 1 decimals"]),
-])  # fmt: skip
-def test_constants_of_inas_that_are_rounded_too_far_are_named(reference, tmp_path, second, third, named):
-    """With two decimals in the second order the conductivity was 37 instead of 26 W/m/K, and nothing said so."""
-    source = reference / "shengbte_inas"
-    shutil.copy(source / "CONTROL", tmp_path / "CONTROL")
-    for name, path, decimals in (
-        ("FORCE_CONSTANTS_2ND", source / "FORCE_CONSTANTS_2ND.xz", second),
-        ("FORCE_CONSTANTS_3RD", source / "FORCE_CONSTANTS_3RD", third),
-    ):
-        text = lzma.open(path, "rt").read() if path.suffix == ".xz" else path.read_text()
+def rounded_inas(source, folder, second, third):
+    """ShengBTE's own test, InAs, its force constants written with so many decimals; None: as they are."""
+    shutil.copy(source / "CONTROL", folder / "CONTROL")
+    texts = {"2ND": lzma.open(source / "FORCE_CONSTANTS_2ND.xz", "rt").read(),
+             "3RD": (source / "FORCE_CONSTANTS_3RD").read_text()}  # fmt: skip
+    for (name, text), decimals, n_columns in zip(texts.items(), (second, third), (3, 4)):
         lines = text.splitlines()
         for number, line in enumerate(lines):
             words = line.split()
-            numeric = len(words) == (3 if name.endswith("2ND") else 4) and "." in words[-1]
-            if decimals is not None and numeric:
+            if decimals is not None and len(words) == n_columns and "." in words[-1]:
                 lines[number] = " ".join(f"{float(x):.{decimals}f}" if "." in x else x for x in words)
-        (tmp_path / name).write_text("\n".join(lines) + "\n")
-    warnings = read_folder(tmp_path, Request((3, 3, 3))).warnings
-    assert len(warnings) == len(named) and all(word in text for word, text in zip(named, warnings))
+        (folder / f"FORCE_CONSTANTS_{name}").write_text("\n".join(lines) + "\n")
+
+
+SUM_RULE = "break the acoustic sum rule"
+SECOND, THIRD = (f"the {order}-order force constants have 2 decimals" for order in ("second", "third"))
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "named", "kappa"),
+    [
+        (None, None, [], 26.09), (3, 3, [], 26.0), (2, None, [SUM_RULE, SECOND], 37.18), (None, 2, [THIRD], 23.69),
+    ],
+)  # fmt: skip
+def test_constants_of_inas_that_are_rounded_too_far_are_named(reference, tmp_path, second, third, named, kappa):
+    """With two decimals in the second order the conductivity was 37 instead of 26 W/m/K, and nothing said so."""
+    rounded_inas(reference / "shengbte_inas", tmp_path, second, third)
+    problem = read_folder(tmp_path, Request(full_solution=False))
+    assert len(problem.warnings) == len(named)
+    assert all(word in text for word, text in zip(named, problem.warnings))
+    mesh = build_mesh(problem.crystal, problem.mesh)
+    solution = solve(
+        problem.crystal, problem.second, problem.third, mesh, problem.settings, correction=problem.correction
+    )
+    assert numpy.trace(solution.rta[0].kappa) / 3 == pytest.approx(kappa, rel=1e-3)  # as docs/formats.md says
