@@ -104,7 +104,7 @@ def describe_matrices(
             along = weights * (slopes * waves[:, a] * waves[:, b] - (a == b))
             block.append((along * cosine) @ cosine.T + (along * sine) @ sine.T)
         neutral = numpy.eye(n_atoms) - 1 / n_atoms
-        matrices[:, here, here] = numpy.stack([neutral, *(one @ neutral for one in block)])
+        matrices[:, here, here] = numpy.stack([neutral, *(one - one.mean(axis=1, keepdims=True) for one in block)])
     return {
         "charge_matrices": torch.as_tensor(matrices.ravel(), dtype=dtype),
         "charge_atoms": torch.tensor([len(positions)]),
