@@ -70,7 +70,7 @@ published-model: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m phonoscreen train resources/labels/teacher_labels.h5 runs/published-model
 
 # The published model again, from the one before it (commit 7413bdd), on a CPU: FORCE_SETS, a folder of phonondb's compounds, and
-# ROLES, the table that says which of them judge. 3 core-hours and 9 GB of memory, PROCESSES members at a time; it goes on where it
+# ROLES, the table that says which of them judge. 2.5 core-hours and 9 GB of memory, PROCESSES members at a time; it goes on where it
 # stopped, and lies in runs/last-epoch/model.
 PROCESSES ?= 2
 ON_ALL := --more-labels resources/labels/queried_labels.h5 resources/labels/drawn_labels.h5 --force-sets $(FORCE_SETS) \
