@@ -228,7 +228,9 @@ class _TrainingData:
 
         first = next(iter(prepared), None)
         shared = prepared if first is not None and _same(prepared[first], prepare(first)) else {}
-        self.prepared = PreparedSupercells(prepare, CACHE_BYTES if bytes_max is None else bytes_max, shared)
+        if bytes_max is None:  # what is shared has taken the memory that there is
+            bytes_max = 0 if shared else CACHE_BYTES
+        self.prepared = PreparedSupercells(prepare, bytes_max, shared)
         self.described = PreparedSupercells(
             lambda item: model.describe(
                 dataset.read(item)[0],

@@ -9,7 +9,7 @@ import numpy
 from phonoscreen.crystal import units
 from phonoscreen.crystal.constants import Crystal, SecondOrder, ThirdOrder
 from phonoscreen.crystal.rounding import rounded_share
-from phonoscreen.phonons.dynamical_matrix import DynamicalMatrix, LatticeSum, frequencies_thz
+from phonoscreen.phonons.dynamical_matrix import ZERO_THZ, DynamicalMatrix, LatticeSum, frequencies_thz
 
 TRANSLATION_SHARE = 0.03
 """Share of the highest acoustic frequency that the crystal's as a whole may have without a warning. Of InAs with three
@@ -42,9 +42,7 @@ def doubts_of_constants(crystal: Crystal, second: SecondOrder | LatticeSum, thir
     second, third : its force constants as a file gives them
     """
     doubts, shift = [], translation_thz(crystal, second)
-    sum_over_lattice = LatticeSum.from_second_order(crystal, second) if isinstance(second, SecondOrder) else second
-    bands = frequencies_thz(DynamicalMatrix(crystal, sum_over_lattice), sum_over_lattice.commensurate)
-    top = float(bands[:, 2].max())  # the third band: the highest of the acoustic branches
+    top = _highest_acoustic_thz(crystal, second) if shift > ZERO_THZ else 0.0
     if top > 0 and shift > TRANSLATION_SHARE * top:
         doubts.append(
             f"the second-order force constants break the acoustic sum rule: moved as a whole the crystal would "
@@ -59,3 +57,9 @@ def doubts_of_constants(crystal: Crystal, second: SecondOrder | LatticeSum, thir
                 f"{100 * share:.2g} % of their root mean square, and the conductivity suffers more; give more digits"
             )
     return doubts
+
+
+def _highest_acoustic_thz(crystal, second):
+    """Return the highest frequency of the third band at the wave vectors that fit into the supercell, in THz."""
+    lattice = LatticeSum.from_second_order(crystal, second) if isinstance(second, SecondOrder) else second
+    return float(frequencies_thz(DynamicalMatrix(crystal, lattice), lattice.commensurate)[:, 2].max())
